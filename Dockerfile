@@ -1,13 +1,13 @@
 # Builds Parley's image: `make image`, or `docker build -t parley .`. docs/containers.md explains how to run it.
-#   PARLEY_COMMIT   the commit being built; shown by /version and in the labels
+#   PARLEY_COMMIT   the commit, for /version and the image's labels
 #   PARLEY_VERSION  the expected version; the build fails if package.json has a different one
-# The build stage runs on the machine's own architecture and cross-compiles, so an image for arm64 needs no emulation:
+# The build stage runs on the build machine's architecture and cross-compiles, so an image for arm64 needs no emulation:
 # `docker buildx build --platform linux/amd64,linux/arm64 .`
 
 FROM --platform=$BUILDPLATFORM oven/bun:1.4.5-debian AS build
 WORKDIR /parley
 ARG TARGETARCH
-# Docker says amd64 where npm and Bun say x64.
+# Docker's amd64 is npm's and Bun's x64.
 RUN case "${TARGETARCH:-$(uname -m)}" in \
   amd64 | x86_64) echo x64 ;; \
   arm64 | aarch64) echo arm64 ;; \
@@ -40,9 +40,9 @@ FROM debian:bookworm-slim
 COPY --from=system /etc/passwd /etc/group /etc/
 COPY --from=system --chown=10001:10001 /volumes/ /
 COPY --from=build /parley/dist/parley /usr/local/bin/parley
-# By number, so that Kubernetes can tell that it isn't root (runAsNonRoot).
+# A number, so that Kubernetes can check that it isn't root (runAsNonRoot).
 USER 10001:10001
-# Not /data: Docker starts no container in a folder that its user can't enter, and doesn't say why.
+# Not /data, because Docker fails without a clear error if the user can't enter the working directory.
 WORKDIR /
 ENV DATA_DIR=/data
 VOLUME /data

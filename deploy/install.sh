@@ -228,14 +228,14 @@ check() {
   esac
 }
 
-# Minimal images have no tool for this.
+# Minimal images have no tool that lists listening ports.
 is_port_used() {
   hex=$(printf '%04X' "$1")
   cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v suffix=":$hex" '
     $4 == "0A" && substr($2, length($2) - 4) == suffix { used = 1 } END { exit !used }'
 }
 
-# The last value of a setting in the env file.
+# Prints the last value of a setting in the settings file.
 setting() { sed -nE "s/^[[:space:]]*$1=[\"']?([^\"']*)[\"']?[[:space:]]*\$/\1/p" "$env_file" 2>/dev/null | tail -n 1; }
 
 create_user() {

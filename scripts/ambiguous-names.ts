@@ -1,11 +1,11 @@
-// Finds names that confuse readers: names that two files of src/ declare and export, and names that contain an unusual word
-// for which there is a standard term. `make check` runs it.
+// Finds confusing names in src/: names that two files export, and names with an unusual word for which there is a
+// standard term. `make check` runs it.
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 const src = join(dirname(import.meta.dir), "src");
 
-/** Biome formats every file, so a top-level declaration begins its line. Re-exports don't count. */
+/** Matches an exported declaration. Biome's format puts these at the start of a line. Re-exports don't match. */
 const DECLARATION =
   /^export (?:default )?(?:declare )?(?:abstract )?(?:async )?(?:type|interface|class|enum|const|let|function)\*? (\w+)/gm;
 
@@ -47,7 +47,8 @@ for (const file of [...new Bun.Glob("**/*.ts").scanSync(src)].sort()) {
     if (word) unclear.set(name, `${name} (src/${file}): use ${UNCLEAR[word.toLowerCase()]}`);
   }
 }
-// A pattern that no longer matches must not pass as success.
+
+// Fails if DECLARATION no longer matches the sources.
 if (declarations.size < 500) throw new Error(`Only ${declarations.size} exported names were found in src/.`);
 
 const ambiguous = [...declarations].filter(([, files]) => files.size > 1).sort(([a], [b]) => a.localeCompare(b));

@@ -1,6 +1,7 @@
-// Compiles Parley into one executable: `bun scripts/build.ts [file] [target] [runtime]`, target like bun-linux-arm64.
-// Without a path to the target's runtime, Bun downloads it. The commit comes from PARLEY_COMMIT, otherwise from git. The
-// build time is now, or SOURCE_DATE_EPOCH (seconds since 1970) for a reproducible build.
+// Compiles Parley into one executable: `bun scripts/build.ts [file] [target] [runtime]`, with a target such as
+// bun-linux-arm64. If no path to the target's runtime is passed, Bun downloads it. The commit is PARLEY_COMMIT if set,
+// otherwise git's HEAD. The build time is the current time, or SOURCE_DATE_EPOCH (seconds since 1970) for reproducible
+// builds.
 import { dirname, resolve } from "node:path";
 
 const root = dirname(import.meta.dir);
@@ -10,7 +11,7 @@ const runtime = process.argv[4];
 
 const defines = {
   PARLEY_COMMIT: process.env.PARLEY_COMMIT || findCommit(),
-  PARLEY_BUILT_AT: findTime().toISOString(),
+  PARLEY_BUILT_AT: findBuildTime().toISOString(),
 };
 
 const command = [
@@ -19,7 +20,7 @@ const command = [
   "--compile",
   ...(target ? [`--target=${target}`] : []),
   ...(runtime ? [`--compile-executable-path=${runtime}`] : []),
-  // Identifiers are not minified: the framework parses the source text of handlers to see what they use.
+  // Identifiers must not be minified, because Elysia parses the source of handlers to find out what they use.
   "--minify-whitespace",
   "--minify-syntax",
   "--sourcemap",
@@ -40,7 +41,7 @@ function findCommit(): string {
   return git.exitCode === 0 ? git.stdout.toString().trim() : "unknown";
 }
 
-function findTime(): Date {
+function findBuildTime(): Date {
   const epochS = process.env.SOURCE_DATE_EPOCH;
   if (!epochS) return new Date();
   if (!/^\d{1,12}$/.test(epochS))

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Runs everything that CI checks; see `make check`. Stops at the first failure. The last line has the number of passed and
+# Runs all checks that CI runs; see `make check`. Stops at the first failure. The last line has the number of passed and
 # failed tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# All tests run on the machine's Postgres, which is the oldest supported version in CI. Most also run on the embedded
+# All tests run on the machine's Postgres; in CI, this is the oldest supported version. Most also run on the embedded
 # Postgres, except for the drills and the files below, which use no database or always start their own.
 skipped_on_embedded=("acceptance/**" "ai/**" "commands/**" "deploy/**" "lib/**" "pooler/**" "architecture*" "docs*")
 
@@ -12,21 +12,25 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0
 failed=0
-# Test files that failed, and then passed when they were rerun alone.
+# Test files that failed in the full run and passed when rerun.
 flaky=()
-# If more files than this fail in one run, the failures aren't random, so nothing is rerun.
+# Maximum number of files that are rerun. If more files fail, the failures are probably not random.
 RERUN_FILES_MAX=3
 
 step() { printf '\n== %s\n' "$1"; }
 
-# Prints the number of tests with an outcome, from the last summary line, because a test may print one too.
+# count_tests pass|fail: prints the number of passed or failed tests, from the last matching line of the log, because
+# tests may print such lines too.
 count_tests() { sed -nE "s/^ *([0-9]+) $1\$/\1/p" "$log" | tail -1; }
 
-# Prints the files with a failed test. The list at the end of the output repeats the tests without their files.
+# Prints the files with a failed test. Ignores the summary at the end of the output, which repeats the failed tests
+# without their files.
 list_failed_files() {
   awk '/^[0-9]+ tests? failed:/ { exit } /^test\/.*\.test\.ts:$/ { file = substr($0, 1, length($0) - 1) } /^\(fail\)/ { print file }' "$log" | sort -u
 }
 
+# run_tests TARGET POSTGRES [SKIPPED]: runs the tests of a make target on one kind of Postgres, without the skipped
+# files.
 run_tests() {
   local status=0
   $MAKE --no-print-directory "$1" TEST_POSTGRES="$2" SKIPPED="${3:-}" </dev/null 2>&1 | tee "$log" || status=$?
@@ -71,7 +75,7 @@ step "unused exports, files and packages"
 step "names"
 "$BUN" scripts/ambiguous-names.ts
 
-# Before the tests: some of them use the executable.
+# Built before the tests, because some of them use the executable.
 step "build"
 $MAKE --no-print-directory build
 
@@ -87,5 +91,5 @@ run_tests test embedded "${skipped_on_embedded[*]/#/test/}"
 step "the executable"
 BUN=$BUN scripts/smoke.sh dist/parley
 
-for file in "${flaky[@]}"; do echo "FLAKY: $file failed, and then passed when it was rerun alone. Fix it."; done
+for file in "${flaky[@]}"; do echo "FLAKY: $file failed in the full run and passed when rerun. Fix it."; done
 echo "$passed passed, $failed failed"

@@ -1,5 +1,4 @@
-// Writes the generated documents in contract/, which are committed. With --check, it only compares them, and exits with 1
-// if one differs.
+// Generates the committed documents in contract/. With --check, it only compares them, and exits with code 1 if one differs.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createOpenApiDocument } from "../src/http/openapi-document.ts";
@@ -15,14 +14,14 @@ const documents: Record<string, () => unknown> = {
 };
 
 const folder = join(import.meta.dir, "../contract");
-const isCheck = process.argv.includes("--check");
+const checksOnly = process.argv.includes("--check");
 mkdirSync(folder, { recursive: true });
 
 const outdated: string[] = [];
 for (const [name, create] of Object.entries(documents)) {
   const path = join(folder, name);
   const text = `${JSON.stringify(await create(), null, 2)}\n`;
-  if (!isCheck) writeFileSync(path, text);
+  if (!checksOnly) writeFileSync(path, text);
   else if (!existsSync(path) || readFileSync(path, "utf8") !== text) outdated.push(`contract/${name}`);
 }
 if (outdated.length > 0) {

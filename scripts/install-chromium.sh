@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Debian's Chromium. The tests open rendered documents in it.
+# Installs Debian's Chromium, in which the tests open rendered documents.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then

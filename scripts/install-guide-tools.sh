@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the tools that the guides use: curl, jq, and Python with the package websockets.
+# Installs the tools that the examples in the guides need: curl, jq, and Python with the package websockets.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Unpacks Debian's nginx into a folder: install-nginx.sh FOLDER. It isn't installed, so no service starts on this machine.
+# Unpacks Debian's nginx into a folder without installing it, so that its service doesn't start on this machine.
+# Usage: install-nginx.sh FOLDER
 set -euo pipefail
 
 folder=$1
@@ -11,13 +12,13 @@ as_root=()
 if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
 download=$(mktemp -d)
 trap 'rm -rf "$download"' EXIT
-# As root, download without apt's sandbox user, which can't write to the folder.
+# By default, apt-get run by root downloads as the user _apt, which can't write to the folder.
 sandbox=()
 if [ "$(id -u)" -eq 0 ]; then sandbox=(-o APT::Sandbox::User=root); fi
-get() { (cd "$download" && apt-get download -qq "${sandbox[@]}" nginx); }
-if ! get 2>/dev/null; then
+download_nginx() { (cd "$download" && apt-get download -qq "${sandbox[@]}" nginx); }
+if ! download_nginx 2>/dev/null; then
   "${as_root[@]}" apt-get update -qq
-  get
+  download_nginx
 fi
 dpkg -x "$download"/nginx_*.deb "$folder"
 if ! "$folder/usr/sbin/nginx" -v 2>/dev/null; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Debian's pgBackRest for `make try-pitr`, which uses its own configuration and folders.
+# Installs Debian's pgBackRest for `make try-pitr`, which runs it with a separate configuration and separate folders.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then

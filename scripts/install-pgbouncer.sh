@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Debian's PgBouncer for the tests. They start their own processes, so its service is disabled.
+# Installs Debian's PgBouncer for the tests. Disables its service, because the tests start PgBouncer themselves.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the Debian packages with the Postgres server binaries. The tests start their own server.
-# TEST_POSTGRES_VERSION=18 installs that version from PostgreSQL's package archive.
+# Installs Debian's Postgres packages for the tests, which start their own servers.
+# With TEST_POSTGRES_VERSION=18, installs that version from PostgreSQL's package archive.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then
@@ -11,7 +11,7 @@ as_root=()
 if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -qq
-# Don't create the system's default cluster: the tests don't use it.
+# Don't let the package create a default cluster and start it: the tests don't use it.
 "${as_root[@]}" apt-get install -y -qq --no-install-recommends postgresql-common
 "${as_root[@]}" sed -i "s/^#\?create_main_cluster.*/create_main_cluster = false/" /etc/postgresql-common/createcluster.conf
 version=${TEST_POSTGRES_VERSION:-}

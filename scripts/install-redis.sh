@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian package with the Redis program, but without its service. The tests start their own server.
+# Installs the Debian package that has the Redis server's program but no service. The tests start their own servers.
 set -euo pipefail
 
 if ! command -v apt-get >/dev/null; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the tools that check the files in deploy/: systemd-analyze, shellcheck and logrotate. With `container`, also
-# systemd-nspawn and debootstrap, which boot Debian in a container to test deploy/install.sh.
+# Installs the tools with which the tests check the files in deploy/: systemd-analyze, shellcheck and logrotate. With the
+# argument `container`, also installs systemd-nspawn and debootstrap, with which the tests boot Debian in a container.
 set -euo pipefail
 
 packages=(systemd shellcheck logrotate)

@@ -5,13 +5,13 @@ import { replaceMarkedSection } from "./marked-section.ts";
 
 const src = join(import.meta.dir, "../src");
 
-/** A constant in the sources whose name ends with `_MAX`, with the comment above it. */
+/** A constant in src/ whose name ends with `_MAX`, with its doc comment. */
 type NamedLimit = { name: string; value: string; unit: string; effect: string; file: string };
 
-/** The unit of a limit, by a part of its name. */
+/** Units of limits, by a part of their names. */
 const units: readonly [RegExp, string][] = [
   [/_BYTES_/, "bytes"],
-  [/_(?:CHARS|LENGTH)_/, "UTF-16 units"],
+  [/_(?:CHARS|LENGTH)_/, "UTF-16 code units"],
   [/_TOKENS_/, "tokens"],
   [/_MS_/, "ms"],
   [/_S_/, "s"],

@@ -1,6 +1,6 @@
 /**
- * Inserts generated text between its markers, `<!-- name -->` and `<!-- /name -->`.
- * @throws if the markers are missing, so that a section is never silently lost.
+ * Replaces the text between the markers `<!-- name -->` and `<!-- /name -->`.
+ * @throws if the markers are missing, so that generated text is never silently dropped.
  */
 export function replaceMarkedSection(markdown: string, name: string, content: string): string {
   const [from, to] = [`<!-- ${name} -->`, `<!-- /${name} -->`];

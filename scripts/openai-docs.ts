@@ -5,7 +5,7 @@ import { fieldsByRole } from "../src/modules/openai/message-fields.ts";
 import { requestFields } from "../src/modules/openai/request-fields.ts";
 import { replaceMarkedSection } from "./marked-section.ts";
 
-/** Inserts the tables of request fields between their markers. @throws if the markers are missing. */
+/** Inserts the request field tables between their markers. @throws if the markers are missing. */
 export const insertFieldTables = (markdown: string): string =>
   replaceMarkedSection(markdown, "fields", [...treatments.map(createSection), createMessageSection()].join("\n\n"));
 
@@ -36,28 +36,30 @@ const columns: readonly [title: string, api: Api][] = [
 
 function createSection({ treatment, title, text }: (typeof treatments)[number]): string {
   const rows = listRows(requestFields).filter(({ rule }) => rule.treatment === treatment);
-  const table = treatment === "forwarded" ? createForwardedTable() : createTable(["field", "note"], rows.map(mapToRow));
+  const table =
+    treatment === "forwarded" ? createForwardedTable() : createTable(["field", "note"], rows.map(createCells));
   return `## ${title}\n\n${text}\n\n${table}`;
 }
 
 type Row = { name: string; rule: FieldRule };
 
-/** Lists fields, including nested ones such as `stream_options.include_usage`. Fields of messages have a separate table. */
+/** Lists fields, including nested ones such as `stream_options.include_usage`, but not those of messages, which have a separate table. */
 function listRows(rules: FieldRules, prefix = ""): Row[] {
   return Object.entries(rules).flatMap(([field, rule]) => {
     const name = `${prefix}${field}`;
-    const inner = field === "messages" ? [] : listRows(rule.inner?.({}) ?? {}, `${name}.`);
+    const inner = field === "messages" ? [] : listRows(rule.getInnerRules?.({}) ?? {}, `${name}.`);
     return [{ name, rule }, ...inner.filter((row) => row.rule.note !== "" || row.rule.treatment !== "mapped")];
   });
 }
 
-const mapToRow = ({ name, rule }: Row): string[] => [`\`${name}\``, rule.note];
+const createCells = ({ name, rule }: Row): string[] => [`\`${name}\``, rule.note];
 
 function createForwardedTable(): string {
-  const mark = (field: ExtraField, api: Api) => (hasField(api, field) ? "yes" : isHint(field) ? "ignored" : "400");
+  const formatSupport = (field: ExtraField, api: Api) =>
+    hasField(api, field) ? "yes" : isHint(field) ? "ignored" : "400";
   const rows = extraFields.map((field) => [
     `\`${field}\``,
-    ...columns.map(([, api]) => mark(field, api)),
+    ...columns.map(([, api]) => formatSupport(field, api)),
     requestFields[field]?.note ?? "",
   ]);
   return createTable(["field", ...columns.map(([title]) => title), "note"], rows);
@@ -66,16 +68,16 @@ function createForwardedTable(): string {
 function createMessageSection(): string {
   const rows = Object.entries(fieldsByRole).flatMap(([role, rules]) =>
     Object.entries(rules)
-      .flatMap(([name, rule]) => [{ name, rule }, ...listRows(nestedFieldsOf(name, rule), `${name}.`)])
+      .flatMap(([name, rule]) => [{ name, rule }, ...listRows(getNestedFields(name, rule), `${name}.`)])
       .filter(({ name }) => name !== "role")
       .map(({ name, rule }) => [role, `\`${name}\``, treatmentLabels[rule.treatment], rule.note]),
   );
-  return `## Fields of messages\n\nAny other field of a message is rejected.\n\n${createTable(["role", "field", "", "note"], rows)}`;
+  return `## Message fields\n\nAny other field of a message is rejected.\n\n${createTable(["role", "field", "", "note"], rows)}`;
 }
 
-/** Returns the nested fields of tool calls. Nested fields of others are left out, because they add nothing. */
-const nestedFieldsOf = (name: string, rule: FieldRule): FieldRules =>
-  name === "tool_calls" ? (rule.inner?.({}) ?? {}) : {};
+/** Returns the nested fields of tool calls. Those of other message fields have no notes to document. */
+const getNestedFields = (name: string, rule: FieldRule): FieldRules =>
+  name === "tool_calls" ? (rule.getInnerRules?.({}) ?? {}) : {};
 
 const treatmentLabels: Readonly<Record<Treatment, string>> = {
   mapped: "supported",

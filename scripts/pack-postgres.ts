@@ -1,9 +1,9 @@
-// Packs the embedded PostgreSQL: `bun scripts/pack-postgres.ts [target] [folder]`, target like linux-x64.
-// Writes <folder>/postgres.tar.zst and <folder>/postgres.json. Targets without an embedded PostgreSQL (musl has no package,
-// and Windows lacks the locks and signals that Parley needs) get an empty payload, and need DATABASE_URL. The same input
-// always gives the same bytes; if everything is up to date, nothing is written.
-// The folder holds one target at a time: pack, then compile, then the next target. PARLEY_POSTGRES_PACKAGES is a
-// node_modules folder with the packages of other platforms.
+// Packs the embedded PostgreSQL: `bun scripts/pack-postgres.ts [target] [folder]`, with a target such as linux-x64.
+// Writes <folder>/postgres.tar.zst and <folder>/postgres.json, unless they are up to date. The same input always produces
+// the same bytes. Targets without an embedded PostgreSQL (musl, which has no package, and Windows, which lacks the
+// locks and signals that Parley needs) get an empty payload. The folder holds one target at a time, so compile each
+// target before you pack the next one. PARLEY_POSTGRES_PACKAGES is a node_modules folder with other platforms'
+// packages.
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { createTar, type TarFile } from "./tar.ts";
@@ -11,9 +11,9 @@ import { createTar, type TarFile } from "./tar.ts";
 type Manifest = {
   version: string;
   target: string;
-  /** Hash of the input; tells whether to pack again. */
+  /** Hash of the input. If it is unchanged, the payload is up to date. */
   fingerprint: string;
-  /** Hash of the output; names the folder into which Parley unpacks it. */
+  /** Hash of the output. The folder to which Parley unpacks it has this name. */
   digest: string;
   files: number;
   bytes: number;
@@ -24,7 +24,7 @@ const packagedTargets = ["linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64
 const root = join(import.meta.dir, "..");
 
 /** Files that a server doesn't need: C client libraries, build files, and procedural languages without their runtimes. */
-const unwanted = [
+const excludedFiles = [
   /\.a$/,
   /^include\//,
   /^lib\/pkgconfig\//,
@@ -61,7 +61,7 @@ async function pack(target: string, folder: string): Promise<void> {
   const files = hasPostgres ? listFiles(join(packageFolder, "native")) : [];
   const payload = hasPostgres ? await Bun.zstdCompress(createTar(files), { level: ZSTD_LEVEL }) : Buffer.alloc(0);
   const bytes = files.reduce((sum, file) => sum + file.content.length, 0);
-  const digest = hashOf(payload);
+  const digest = computeHash(payload);
   const manifest: Manifest = { version, target, fingerprint, digest, files: files.length, bytes };
   mkdirSync(folder, { recursive: true });
   writeAtomically(join(folder, "postgres.tar.zst"), payload);
@@ -70,13 +70,13 @@ async function pack(target: string, folder: string): Promise<void> {
   console.log(hasPostgres ? `Packed PostgreSQL ${version} for ${target}: ${size} MB.` : `No PostgreSQL for ${target}.`);
 }
 
-/** Hashes what the payload depends on: the package, and the two scripts that pack it. */
+/** Hashes everything that the payload depends on: the package, and the scripts that pack it. */
 function createFingerprint(target: string, version: string): string {
   const scripts = ["pack-postgres.ts", "tar.ts"].map((name) => readFileSync(join(import.meta.dir, name)));
-  return hashOf(Buffer.concat([Buffer.from(`${target} ${version}`), ...scripts]));
+  return computeHash(Buffer.concat([Buffer.from(`${target} ${version}`), ...scripts]));
 }
 
-function hashOf(content: Uint8Array): string {
+function computeHash(content: Uint8Array): string {
   return new Bun.CryptoHasher("sha256").update(content).digest("hex").slice(0, 12);
 }
 
@@ -88,22 +88,22 @@ function isUpToDate(folder: string, fingerprint: string): boolean {
 
 function listFiles(native: string): TarFile[] {
   const files = readdirSync(native, { recursive: true, encoding: "utf8" })
-    .filter((path) => statSync(join(native, path)).isFile() && !unwanted.some((pattern) => pattern.test(path)))
+    .filter((path) => statSync(join(native, path)).isFile() && !excludedFiles.some((pattern) => pattern.test(path)))
     .map((path) => ({ path, isExecutable: path.startsWith("bin/"), content: readFileSync(join(native, path)) }));
   const names = findLoaderNames(native, files);
   return files
-    .flatMap((file) => (names.get(basename(file.path)) ?? [basename(file.path)]).map((name) => rename(file, name)))
+    .flatMap((file) => (names.get(basename(file.path)) ?? [basename(file.path)]).map((name) => renameFile(file, name)))
     .sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-function rename(file: TarFile, name: string): TarFile {
+function renameFile(file: TarFile, name: string): TarFile {
   return { ...file, path: join(dirname(file.path), name) };
 }
 
 /**
- * Maps the file name of each library to the names that the loader looks for, under which it is packed: one on Linux, and on
- * macOS those that other files refer to. They come from the package's list of symbolic links, which its install script would
- * create, such as `libicuuc.so.60` to `libicuuc.so.60.2`.
+ * Maps each library's file name to the names that it is packed under. These are the names that the loader looks for:
+ * one per library on Linux, and the names that other files refer to on macOS. They come from the package's list of
+ * symbolic links, which its install script would create, such as `libicuuc.so.60` to `libicuuc.so.60.2`.
  */
 function findLoaderNames(native: string, files: TarFile[]): Map<string, string[]> {
   const links = readJson<{ source: string; target: string }[]>(join(native, "pg-symlinks.json"));

@@ -11,7 +11,7 @@ function createPriceTable(): string {
   const rows = priceSources.flatMap(({ prefix }) =>
     Object.entries(listPrices)
       .filter(([model]) => model.startsWith(prefix))
-      .map(([model, price]) => mapToRow(model, price)),
+      .map(([model, price]) => formatRow(model, price)),
   );
   return [
     `Checked in ${PRICES_CHECKED_IN} against the price pages of ${sources}. US dollars per million tokens:`,
@@ -22,7 +22,7 @@ function createPriceTable(): string {
   ].join("\n");
 }
 
-function mapToRow(model: string, { input, output, cached_input, cache_write, long_prompt: long }: Price): string {
+function formatRow(model: string, { input, output, cached_input, cache_write, long_prompt: long }: Price): string {
   const longPrompts = long
     ? `above ${long.above_tokens.toLocaleString("en")} tokens: input × ${long.input_factor}, output × ${long.output_factor}`
     : "";

@@ -7,7 +7,7 @@ import { acks, pushes } from "../src/protocol/pushes.ts";
 import { createMarkdownTable } from "./markdown-table.ts";
 import { replaceMarkedSection } from "./marked-section.ts";
 
-/** Inserts the tables of frames, events and close codes between their markers. @throws if the markers are missing. */
+/** Inserts the frame, event and close code tables between their markers. @throws if the markers are missing. */
 export function insertProtocolTables(markdown: string): string {
   const tables = {
     "client-frames": createFrameTable(),
@@ -42,7 +42,7 @@ function listFields({ properties, required = [] }: TSchema, excluded: readonly s
     .map((name) => (required.includes(name) ? name : `${name}?`));
 }
 
-const descriptionOf = ({ description }: TSchema): string => String(description ?? "");
+const getDescription = ({ description }: TSchema): string => String(description ?? "");
 const formatNames = (names: readonly string[]): string => names.map((name) => `\`${name}\``).join(", ");
 
 function createFrameTable(): string {
@@ -51,7 +51,7 @@ function createFrameTable(): string {
     return [
       `\`${type}${fields.length > 0 ? ` {${fields.join(", ")}}` : ""}\``,
       formatReply(type),
-      descriptionOf(schema),
+      getDescription(schema),
     ];
   });
   return createMarkdownTable(["you send", "you get", "effect"], rows);
@@ -71,11 +71,11 @@ function createPushTable(): string {
   return createMarkdownTable(
     ["`type`", "fields", "when"],
     [
-      ["`ack`", "`id` and those of the table above", "A client frame was executed."],
+      ["`ack`", "`id` and the fields in the table above", "A client frame was executed."],
       ...controlFrames.map(([type, schema]) => [
         `\`${type}\``,
         formatNames(listFields(schema, ["type"])),
-        descriptionOf(schema),
+        getDescription(schema),
       ]),
     ],
   );
@@ -87,7 +87,7 @@ function createEventTable(): string {
     return [
       `\`${type}\``,
       data.title === undefined ? formatNames(listFields(data, [])) : `\`${data.title}\``,
-      descriptionOf(schema),
+      getDescription(schema),
     ];
   });
   return createMarkdownTable(["`type`", "`data`", "what happened"], rows);
@@ -97,7 +97,7 @@ function createEphemeralTable(): string {
   const rows = Object.entries(ephemeralEvents).map(([type, schema]) => [
     `\`${type}\``,
     formatNames(listFields(schema, ["type", "conversation_id"])),
-    descriptionOf(schema),
+    getDescription(schema),
   ]);
   return createMarkdownTable(["`type`", "fields", "what happened"], rows);
 }

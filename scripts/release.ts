@@ -1,6 +1,6 @@
-// Builds a release in dist/release/: `bun scripts/release.ts [target…]`, by default all targets. With TAG=v0.1.0 it is not a
-// dry run: the tag, package.json and CHANGELOG.md must agree. `--check` only checks that.
-// It builds the last commit in a separate folder, so uncommitted changes are never included.
+// Builds a release in dist/release/: `bun scripts/release.ts [target…]`, by default for all targets. With TAG=v0.1.0,
+// the tag, package.json and CHANGELOG.md must name the same version; without TAG, it is a dry run. With `--check`, only
+// the versions are checked. The last commit is built in a separate folder, so uncommitted changes are never included.
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { unsign } from "macho-unsign";
@@ -13,14 +13,14 @@ import { listRuntimePackages } from "./release/lockfile.ts";
 import { checkMachOSignature } from "./release/mach-o-signature.ts";
 import { createProvenance } from "./release/provenance.ts";
 import { createSbom } from "./release/sbom.ts";
-import { fileNameOf, type ReleaseTarget, releaseTargets, runtimePathOf } from "./release/targets.ts";
+import { getFileName, getRuntimePath, type ReleaseTarget, releaseTargets } from "./release/targets.ts";
 
 const root = join(import.meta.dir, "..");
 const source = join(root, "dist/release-source");
 const release = join(root, "dist/release");
-/** Runtimes and PostgreSQL for all platforms, which a normal install omits. */
+/** Bun's runtimes and PostgreSQL for all platforms, which a normal install omits. */
 const foreignPackages = join(root, "dist/release-packages");
-/** The files that an executable is built from. Tests are excluded, because a test run would find them in the copy. */
+/** The files that an executable is built from. Tests are excluded, because a test run would also find them in the copy. */
 const SOURCES = [
   "THIRD-PARTY-NOTICES.txt",
   "package.json",
@@ -88,12 +88,12 @@ function exportSource({ id }: Commit): void {
 }
 
 async function build(target: ReleaseTarget, { id, timeS }: Commit): Promise<void> {
-  const file = join(release, fileNameOf(target, version));
+  const file = join(release, getFileName(target, version));
   const environment = { PARLEY_COMMIT: id.slice(0, 12), SOURCE_DATE_EPOCH: String(timeS) };
   run([process.execPath, "scripts/pack-postgres.ts", target.postgresTarget, "dist/embedded"], {
     PARLEY_POSTGRES_PACKAGES: join(foreignPackages, "node_modules"),
   });
-  const runtime = runtimePathOf(target, join(foreignPackages, "node_modules"));
+  const runtime = getRuntimePath(target, join(foreignPackages, "node_modules"));
   run([process.execPath, "scripts/build.ts", file, target.bunTarget, runtime], environment);
   // The executable contains its source map; Bun also writes it as a separate file.
   rmSync(`${file}.map`, { force: true });
@@ -101,12 +101,12 @@ async function build(target: ReleaseTarget, { id, timeS }: Commit): Promise<void
   const type = readExecutableType(await Bun.file(file).slice(0, HEADER_BYTES).bytes());
   if (!Bun.deepEquals(type, target.type))
     fail(`${file} has the wrong type: ${JSON.stringify(type)}, not ${JSON.stringify(target.type)}.`);
-  console.log(`${fileNameOf(target, version)}: ${(Bun.file(file).size / 1e6).toFixed(1)} MB`);
+  console.log(`${getFileName(target, version)}: ${(Bun.file(file).size / 1e6).toFixed(1)} MB`);
 }
 
 /**
- * Removes the signature of executables for Intel, which keep the one of Bun's runtime although it is no longer valid. Bun
- * only signs executables for arm64. Fails if macOS would not accept the result.
+ * Removes the signature of Bun's runtime from executables for Intel, because it is no longer valid. (Bun signs
+ * executables for arm64.) Fails if macOS would not accept the result.
  */
 async function fixSignature(file: string, isSigned: boolean): Promise<void> {
   if (!isSigned) {
@@ -142,7 +142,7 @@ function writeDocuments({ id, timeS }: Commit): void {
       repository: findRepository(),
       digests: digestAll(),
       bunVersion,
-      locks: new Map(locks.map((path) => [path, digestOf(join(root, path))])),
+      locks: new Map(locks.map((path) => [path, digestFile(join(root, path))])),
       environment: process.env,
     }),
   );
@@ -151,10 +151,10 @@ function writeDocuments({ id, timeS }: Commit): void {
 
 function digestAll(): Map<string, string> {
   const names = readdirSync(release).sort();
-  return new Map(names.map((name) => [name, digestOf(join(release, name))]));
+  return new Map(names.map((name) => [name, digestFile(join(release, name))]));
 }
 
-function digestOf(path: string): string {
+function digestFile(path: string): string {
   return new Bun.CryptoHasher("sha256").update(readFileSync(path)).digest("hex");
 }
 
@@ -168,7 +168,7 @@ function readText(path: string): string {
   return readFileSync(join(root, path), "utf8");
 }
 
-/** Runs a program until it exits; our scripts run in the exported source. */
+/** Runs a program until it exits. Parley's scripts run in the exported source. */
 function run(command: string[], environment: Record<string, string> = {}): string {
   const cwd = command[1]?.startsWith("scripts/") ? source : root;
   const { exitCode, stdout, stderr } = Bun.spawnSync(command, { cwd, env: { ...process.env, ...environment } });

@@ -4,7 +4,7 @@ import { createRoutes, type RouteDependencies } from "../src/routes.ts";
 import { createMarkdownTable } from "./markdown-table.ts";
 import { replaceMarkedSection } from "./marked-section.ts";
 
-/** Inserts the table of scopes with their operations between its markers. @throws if the markers are missing. */
+/** Inserts the table of scopes and their operations between its markers. @throws if the markers are missing. */
 export function insertScopeTable(markdown: string): string {
   const routes = createRoutes(createUnusedDependencies()).filter(
     ({ isHidden, scope }) => !isHidden && scope !== undefined,
@@ -24,13 +24,13 @@ const titles: Partial<Record<Scope | "any" | "session", string>> = {
   session: "no key: only a session",
 };
 
-/** Formats a route as method and path, with `{name}` for `:name`, and a star if only administrators may call it. */
+/** Formats a route as its method and path, with `{name}` for `:name`, and a star if it is only for administrators. */
 function formatOperation({ method, path, isForAdmins }: Route): string {
   const template = path.replaceAll(/:(\w+)/g, "{$1}").replace(/\*$/, "{path}");
   return `\`${method} ${template}\`${isForAdmins ? " \\*" : ""}`;
 }
 
-/** Creates a stub for the dependencies of routes. It is enough to declare the routes, whose handlers are never called. */
+/** Creates a stub for the dependencies of routes that are only declared and never called. */
 export function createUnusedDependencies(): RouteDependencies {
   const nothing: unknown = new Proxy(() => nothing, { get: () => nothing });
   return nothing as RouteDependencies;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Tests a release executable on its target system: smoke-release.sh dist/release linux-x64. Its checksum must match
-# SHA256SUMS, its version must match its file name, and it must start and respond. Executables for musl run in Alpine, which
-# needs Docker.
+# Tests a release's executable on the platform that it is built for. Its checksum must match SHA256SUMS, its version must
+# match its file name, and it must start and respond. Executables for musl are run in an Alpine container, which needs
+# Docker.
+# Usage: smoke-release.sh FOLDER TARGET, for example `smoke-release.sh dist/release linux-x64`
 set -euo pipefail
 
 folder=$(cd "$1" && pwd)
@@ -14,9 +15,9 @@ if [ -z "$executable" ]; then
 fi
 name=$(basename "$executable")
 
-digest() { if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1; }
-# On Windows, sha256sum marks binary files with a backslash or an asterisk, which is removed.
-if ! grep -q "$(digest "$executable" | tr -d '\\*')  $name\$" "$folder/SHA256SUMS"; then
+print_sha256() { if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1; }
+# tr removes the backslash or asterisk that sha256sum adds on Windows.
+if ! grep -q "$(print_sha256 "$executable" | tr -d '\\*')  $name\$" "$folder/SHA256SUMS"; then
   echo "$name doesn't have the checksum in SHA256SUMS: download it again." >&2
   exit 1
 fi
@@ -24,12 +25,13 @@ chmod +x "$executable"
 version=${name#parley-}
 version=${version%-"$target"*}
 
-# Runs the executable in Alpine with a Postgres container, because it has no embedded Postgres.
+# Runs the executable in an Alpine container. Starts another container with Postgres, because executables for musl have
+# no embedded Postgres.
 run_in_alpine() {
   local database=parley-smoke-postgres
   docker run --detach --rm --name "$database" --network host -e POSTGRES_PASSWORD=parley postgres:18-alpine >/dev/null
   trap 'docker stop '"$database"' >/dev/null' EXIT
-  # The first server only prepares the data; the second one listens on TCP.
+  # Checks over TCP, because the container first starts a server without TCP, to initialize the data.
   for _ in $(seq 1 60); do
     if docker exec "$database" pg_isready --quiet --host 127.0.0.1 --username postgres; then break; fi
     sleep 1
@@ -39,12 +41,13 @@ run_in_alpine() {
     sh -ec "apk add --no-cache --quiet bash curl libstdc++; /release/$name --version; /parley/scripts/smoke.sh /release/$name"
 }
 
-# On Windows, Parley has no embedded Postgres and must ask for DATABASE_URL. smoke.sh needs Unix signals.
+# Windows has no embedded Postgres, so `serve` must fail with an error that names DATABASE_URL. smoke.sh isn't used,
+# because it needs Unix signals.
 run_on_windows() {
   "$executable" config check
   local output
   if output=$(cd "$(mktemp -d)" && "$executable" serve 2>&1); then
-    echo "serve should have failed and asked for DATABASE_URL." >&2
+    echo "serve should have failed because DATABASE_URL is missing." >&2
     exit 1
   fi
   grep DATABASE_URL <<<"$output"

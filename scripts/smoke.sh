@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Smoke test: starts an executable in an empty folder without configuration, and tries its main features:
-# smoke.sh dist/parley. DATABASE_URL and REDIS_URL are passed on if set. Without PORT, a free port is used.
+# Smoke test: starts an executable in an empty folder without configuration, and tests its main features. Passes on
+# DATABASE_URL and REDIS_URL if they are set. Uses a free port unless PORT is set.
+# Usage: smoke.sh EXECUTABLE
 set -euo pipefail
 
 executable=$(realpath "$1")
@@ -9,22 +10,23 @@ port=${PORT:-$("$BUN" -e 'const s = Bun.serve({ port: 0, fetch: () => new Respon
 url=http://127.0.0.1:$port
 pid=
 
-finish() {
+clean_up() {
   if [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then kill -KILL "$pid"; wait "$pid" || true; fi
   rm -rf "$folder"
 }
-trap finish EXIT
+trap clean_up EXIT
 
 fail() {
   echo "smoke: $1" >&2
   tail -n 40 "$folder/log" >&2
   exit 1
 }
-ask() { curl --silent --show-error --fail --max-time 10 "$@"; }
-# Checks that a response contains a pattern. Reads the whole response first: `curl | grep -q` sometimes fails, because grep
-# exits at the first match.
-response_contains() { local response; response=$(ask "${@:2}") && grep -q -- "$1" <<<"$response"; }
-field() { sed -nE "s/.*\"$1\":\"([^\"]*)\".*/\1/p"; }
+request() { curl --silent --show-error --fail --max-time 10 "$@"; }
+# response_contains PATTERN CURL_ARGUMENT…: checks that a response matches a pattern. Reads the whole response before it
+# calls grep, because `curl | grep -q` sometimes fails: grep exits at the first match, while curl is still writing.
+response_contains() { local response; response=$(request "${@:2}") && grep -q -- "$1" <<<"$response"; }
+# json_field NAME: prints the string field with that name from the JSON on standard input.
+json_field() { sed -nE "s/.*\"$1\":\"([^\"]*)\".*/\1/p"; }
 
 cd "$folder"
 settings=(PATH="$PATH" HOME="$folder" PORT="$port")
@@ -35,22 +37,22 @@ env -i "${settings[@]}" "$executable" >"$folder/log" 2>&1 &
 pid=$!
 
 for _ in $(seq 1 300); do
-  if ask --output /dev/null "$url/readyz" 2>/dev/null; then ready=yes; break; fi
-  kill -0 "$pid" 2>/dev/null || fail "it exited before it was ready"
+  if request --output /dev/null "$url/readyz" 2>/dev/null; then ready=yes; break; fi
+  kill -0 "$pid" 2>/dev/null || fail "the executable exited before it was ready"
   sleep 0.1
 done
-[ "${ready:-}" = yes ] || fail "not ready after 30 seconds"
+[ "${ready:-}" = yes ] || fail "the executable was not ready after 30 seconds"
 
 json=(--header "Content-Type: application/json")
-token=$(ask "${json[@]}" --data '{"email":"ada@example.com","password":"correct horse battery"}' \
-  "$url/api/v1/auth/register" | field access_token)
+token=$(request "${json[@]}" --data '{"email":"ada@example.com","password":"correct horse battery"}' \
+  "$url/api/v1/auth/register" | json_field access_token)
 [ -n "$token" ] || fail "no access token"
 auth=(--header "Authorization: Bearer $token")
-conversation=$(ask "${json[@]}" "${auth[@]}" --data '{"title":"smoke","reply_mode":"never"}' \
+conversation=$(request "${json[@]}" "${auth[@]}" --data '{"title":"smoke","reply_mode":"never"}' \
   "$url/api/v1/conversations" | sed -nE 's/^\{"id":"([^"]+)".*/\1/p')
 [ -n "$conversation" ] || fail "no conversation"
-ask "${json[@]}" "${auth[@]}" --data '{"content":"hello"}' "$url/api/v1/conversations/$conversation/messages" >/dev/null ||
-  fail "the message was not accepted"
+request "${json[@]}" "${auth[@]}" --data '{"content":"hello"}' "$url/api/v1/conversations/$conversation/messages" >/dev/null ||
+  fail "the message was rejected"
 response_contains '"content":"hello"' "${auth[@]}" "$url/api/v1/conversations/$conversation/messages" ||
   fail "the message is missing"
 response_contains '"openapi":"3.0.3"' "$url/swagger/json" || fail "no OpenAPI document"
@@ -64,5 +66,5 @@ kill -TERM "$pid"
 code=0
 wait "$pid" || code=$?
 pid=
-[ "$code" -eq 0 ] || fail "it exited with $code after SIGTERM"
-echo "smoke: the executable starts, serves and stops"
+[ "$code" -eq 0 ] || fail "the executable exited with code $code after SIGTERM"
+echo "smoke: all checks passed"

@@ -1,5 +1,5 @@
 // `make sql`: adds new migrations to sql/migrations/SHA256SUMS, and increments sql/functions/REVISION if a function file has
-// changed. Exits with 1 if a listed migration has changed.
+// changed. Exits with code 1 if a listed migration has changed.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { addChecksum } from "../src/db/migrate.ts";
@@ -8,14 +8,16 @@ import { formatRevision, hashFiles, parseSums } from "./sql-revision.ts";
 
 const root = join(import.meta.dir, "../sql");
 const sumsPath = join(root, "migrations/SHA256SUMS");
-const known = parseSums(readFileSync(sumsPath, "utf8"));
+const recordedSums = parseSums(readFileSync(sumsPath, "utf8"));
 const files = readSqlFiles("migrations").map(addChecksum);
-const changed = files.filter(({ name, checksum }) => known.has(name) && known.get(name) !== checksum);
-for (const { name } of changed)
+const changedFiles = files.filter(
+  ({ name, checksum }) => recordedSums.has(name) && recordedSums.get(name) !== checksum,
+);
+for (const { name } of changedFiles)
   console.error(
     `${name} has changed. Restore it and write a new migration; before the first release, delete its line in SHA256SUMS.`,
   );
-if (changed.length > 0) process.exit(1);
+if (changedFiles.length > 0) process.exit(1);
 writeFileSync(sumsPath, files.map(({ name, checksum }) => `${checksum}  ${name}\n`).join(""));
 
 const revisionPath = join(root, "functions/REVISION");

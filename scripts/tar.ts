@@ -3,7 +3,7 @@ export type TarFile = { path: string; isExecutable: boolean; content: Uint8Array
 const BLOCK_BYTES = 512;
 const NAME_BYTES_MAX = 100;
 
-/** Creates a tar archive (ustar) of regular files, without owners and times, so that the same files give the same bytes. */
+/** Creates a tar archive (ustar) of regular files. It has no owners or times, so the same files always produce the same bytes. */
 export function createTar(files: TarFile[]): Uint8Array<ArrayBuffer> {
   const blocks = files.flatMap(({ path, isExecutable, content }) => [
     createHeader(path, isExecutable ? 0o755 : 0o644, content.length),

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Tests point-in-time recovery as docs/backup.md describes it, with a private Postgres and pgBackRest: Parley writes, somebody
-# deletes data by mistake, and a restore goes back to just before that. Needs root, Postgres and pgbackrest: try-pitr.sh EXECUTABLE
+# Tests point-in-time recovery as described in docs/backup.md, with a temporary Postgres server and pgBackRest. Sends
+# messages through Parley, deletes some of them like an operator by mistake, and restores the state before the mistake.
+# Needs root, Postgres and pgbackrest.
+# Usage: try-pitr.sh EXECUTABLE
 set -euo pipefail
 
 parley=$(realpath "${1:?usage: try-pitr.sh EXECUTABLE}")
-[ "$(id -u)" -eq 0 ] || { echo "try-pitr: run it as root; Postgres runs as the user postgres." >&2; exit 1; }
+[ "$(id -u)" -eq 0 ] || { echo "try-pitr: run this script as root, so that it can run Postgres as the user postgres." >&2; exit 1; }
 bin=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
 folder=$(mktemp -d /tmp/parley-pitr-XXXXXX)
 data=$folder/data
@@ -14,31 +16,31 @@ install -d -o postgres -g postgres -m 755 "$folder/socket"
 parley_pid=
 
 as_postgres() { setpriv --reuid=postgres --regid=postgres --init-groups -- env -i PATH="$PATH" LC_ALL=C.UTF-8 "$@"; }
-pgbackrest_() { as_postgres pgbackrest --config="$folder/pgbackrest.conf" --stanza=parley "$@"; }
-ask() { as_postgres "$bin/psql" -XAtq -v ON_ERROR_STOP=1 -h "$folder/socket" -d parley -c "$1"; }
+run_pgbackrest() { as_postgres pgbackrest --config="$folder/pgbackrest.conf" --stanza=parley "$@"; }
+query() { as_postgres "$bin/psql" -XAtq -v ON_ERROR_STOP=1 -h "$folder/socket" -d parley -c "$1"; }
 start_postgres() { as_postgres "$bin/pg_ctl" start -D "$data" -l "$folder/log/postgres.log" -w -t 120 -s; }
 stop_postgres() { as_postgres "$bin/pg_ctl" stop -D "$data" -m "$1" -w -s; }
 
-finish() {
+clean_up() {
   status=$?
   [ -z "$parley_pid" ] || kill -KILL "$parley_pid" 2>/dev/null || true
   stop_postgres immediate 2>/dev/null || true
   if [ "$status" -ne 0 ]; then tail -n 20 "$folder"/log/* "$folder/parley.log" >&2 2>/dev/null || true; fi
   rm -rf "$folder"
 }
-trap finish EXIT
+trap clean_up EXIT
 
 fail() {
   echo "try-pitr: $1" >&2
   exit 1
 }
 
-# call METHOD PATH BODY: prints the response; exits with 1 for an error.
-call() {
+# request METHOD PATH BODY: sends a request to Parley and prints the response. Fails if the status is an error.
+request() {
   curl -sS --fail-with-body -X "$1" "$url$2" -H 'content-type: application/json' ${token:+-H "authorization: Bearer $token"} -d "$3"
 }
-# field NAME: prints the first string with that name in the JSON on standard input.
-field() { sed -nE "s/.*\"$1\":\"([^\"]+)\".*/\1/p" | head -n 1; }
+# json_field NAME: prints the first string field with that name from the JSON on standard input.
+json_field() { sed -nE "s/.*\"$1\":\"([^\"]+)\".*/\1/p" | head -n 1; }
 
 start_parley() {
   : > "$folder/parley.log"
@@ -61,13 +63,13 @@ stop_parley() {
   wait "$parley_pid" || fail "Parley exited with an error"
   parley_pid=
 }
-# send FROM TO: sends messages with these numbers.
-send() {
+# send_messages FIRST LAST: sends one message for each number in this range, with the number in its text.
+send_messages() {
   for n in $(seq "$1" "$2"); do
-    call POST "/api/v1/conversations/$conversation/messages" "{\"content\":\"message $n\"}" >/dev/null
+    request POST "/api/v1/conversations/$conversation/messages" "{\"content\":\"message $n\"}" >/dev/null
   done
 }
-sum_messages() { ask "select count(*) || ' ' || md5(string_agg(m::text, '|' order by conversation_id, seq)) from messages m"; }
+checksum_messages() { query "select count(*) || ' ' || md5(string_agg(m::text, '|' order by conversation_id, seq)) from messages m"; }
 
 cat > "$folder/pgbackrest.conf" <<CONF
 [global]
@@ -96,50 +98,51 @@ archive_timeout = 60
 CONF
 start_postgres
 as_postgres "$bin/createdb" -h "$folder/socket" -U postgres parley
-pgbackrest_ stanza-create
-pgbackrest_ check
+run_pgbackrest stanza-create
+run_pgbackrest check
 
 start_parley
 token=
-token=$(call POST /api/v1/auth/register '{"email":"ada@example.com","password":"correct horse battery","display_name":"Ada"}' | field access_token)
+token=$(request POST /api/v1/auth/register '{"email":"ada@example.com","password":"correct horse battery","display_name":"Ada"}' | json_field access_token)
 [ -n "$token" ] || fail "registration failed"
-conversation=$(call POST /api/v1/conversations '{"title":"Kept","kind":"group","reply_mode":"never"}' | field id)
-send 1 100
-send 101 200 &
+conversation=$(request POST /api/v1/conversations '{"title":"Kept","kind":"group","reply_mode":"never"}' | json_field id)
+send_messages 1 100
+send_messages 101 200 &
 sender=$!
-pgbackrest_ backup --type=full
+run_pgbackrest backup --type=full
 wait "$sender"
-# After the backup: these are only in the archived log.
-send 201 300
-before=$(sum_messages)
-target=$(ask "select clock_timestamp()")
+# These messages are sent after the backup, so they are only in the archived WAL.
+send_messages 201 300
+before=$(checksum_messages)
+target=$(query "select clock_timestamp()")
 echo "before the mistake, at $target: $before"
 sleep 1
-send 301 310
-ask "delete from messages where seq <= 250"
-[ "$(sum_messages)" != "$before" ] || fail "the mistake changed nothing"
-# A shutdown archives the rest of the log. After a crash, pg_wal is needed for it; without, up to archive_timeout is lost.
+send_messages 301 310
+query "delete from messages where seq <= 250"
+[ "$(checksum_messages)" != "$before" ] || fail "the delete statement changed nothing"
+# A clean shutdown archives the rest of the WAL. After a crash, the rest is only in pg_wal. If that folder is lost too,
+# so are the changes since the last archived WAL file, at most those of the time in archive_timeout.
 stop_parley
 stop_postgres fast
 rm -rf "${data:?}"/*
 started=$(date +%s%N)
-pgbackrest_ restore --type=time --target="$target" --target-action=promote
+run_pgbackrest restore --type=time --target="$target" --target-action=promote
 start_postgres
 for _ in $(seq 600); do
-  [ "$(ask "select pg_is_in_recovery()")" = t ] || break
+  [ "$(query "select pg_is_in_recovery()")" = t ] || break
   sleep 0.1
 done
-after=$(sum_messages)
+after=$(checksum_messages)
 echo "restored in $((($(date +%s%N) - started) / 1000000)) ms: $after"
 [ "$after" = "$before" ] || fail "the restored messages differ"
 
 start_parley
-last=$(call GET "/api/v1/conversations/$conversation/messages?limit=1" "" | grep -o '"content":"message [0-9]*"')
+last=$(request GET "/api/v1/conversations/$conversation/messages?limit=1" "" | grep -o '"content":"message [0-9]*"')
 [ "$last" = '"content":"message 300"' ] || fail "the last message is $last"
-send 301 310
-[ "$(ask "select count(*) || ' ' || max(seq) from messages")" = "310 310" ] || fail "new messages are not numbered from the restored ones"
+send_messages 301 310
+[ "$(query "select count(*) || ' ' || max(seq) from messages")" = "310 310" ] || fail "the sequence numbers of new messages don't continue those of the restored messages"
 stop_parley
-# The new timeline is archived and can be backed up.
-pgbackrest_ backup --type=diff
-pgbackrest_ check
-echo "try-pitr: all messages are restored, sessions are valid, and new messages are archived."
+# Check that Postgres archives the new timeline, and that it can be backed up.
+run_pgbackrest backup --type=diff
+run_pgbackrest check
+echo "try-pitr: all messages were restored, the session is still valid, and new messages are archived."

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Unpacks a Debian package into a folder, and checks that its program runs there. It isn't installed, so no service starts on
-# this machine: unpack-debian.sh PACKAGE PROGRAM FOLDER, for example `unpack-debian.sh caddy usr/bin/caddy .tools/debian`.
+# Downloads a Debian package, checks that its program runs, and copies the program to a folder. Doesn't install the
+# package, so that its service doesn't start on this machine.
+# Usage: unpack-debian.sh PACKAGE PROGRAM FOLDER, for example `unpack-debian.sh caddy usr/bin/caddy .tools/debian`
 set -euo pipefail
 
 package=$1 program=$2 folder=$3
@@ -12,13 +13,13 @@ as_root=()
 if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
 download=$(mktemp -d)
 trap 'rm -rf "$download"' EXIT
-# As root, download without apt's sandbox user, which can't write to the folder.
+# By default, apt-get run by root downloads as the user _apt, which can't write to the folder.
 sandbox=()
 if [ "$(id -u)" -eq 0 ]; then sandbox=(-o APT::Sandbox::User=root); fi
-get() { (cd "$download" && apt-get download -qq "${sandbox[@]}" "$package"); }
-if ! get 2>/dev/null; then
+download_package() { (cd "$download" && apt-get download -qq "${sandbox[@]}" "$package"); }
+if ! download_package 2>/dev/null; then
   "${as_root[@]}" apt-get update -qq
-  get
+  download_package
 fi
 dpkg -x "$download/${package}"_*.deb "$download/root"
 if ! "$download/root/$program" --version >/dev/null 2>&1 && ! "$download/root/$program" version >/dev/null 2>&1; then

@@ -10,17 +10,17 @@ import { createCors } from "./http/cors.ts";
 import { createDocs } from "./http/docs.ts";
 import { createErrorHandler, createFindMethods } from "./http/error-handler.ts";
 import { createExpensiveReads } from "./http/expensive-reads.ts";
-import { createStartGate } from "./http/gate.ts";
 import { createIdempotency } from "./http/idempotency.ts";
 import { createLargeBodies } from "./http/large-bodies.ts";
 import { mount, requireDeclared, requirePreconditions } from "./http/mount.ts";
 import { createOriginPolicy } from "./http/origin.ts";
 import { createRateLimit } from "./http/rate-limit.ts";
 import { createReadQueue } from "./http/read-queue.ts";
-import { logRefusedOrigins } from "./http/refused-origins.ts";
+import { logRejectedOrigins } from "./http/rejected-origins.ts";
 import { requestId } from "./http/request-id.ts";
 import { createSecurityHeaders } from "./http/security-headers.ts";
 import { createSlowBodies } from "./http/slow-bodies.ts";
+import { createStartGate } from "./http/start-gate.ts";
 import { createTraceRequests } from "./http/trace-requests.ts";
 import { createHookEntry } from "./modules/hooks/entry.ts";
 import { createRoutes } from "./routes.ts";
@@ -28,15 +28,14 @@ import { createRoutes } from "./routes.ts";
 export type AppDependencies = ServiceDependencies;
 
 /**
- * The composition root: every hook in the order in which it runs, then the steps for declared routes (routes.ts). It doesn't
- * listen.
+ * Creates the app from its plugins, in the order in which they run, and the routes (routes.ts). It doesn't listen yet.
  */
 export function createApp(deps: AppDependencies) {
   const { config, log, metrics, lifecycle, tracing = null } = deps;
   const services = createServices(deps);
   const { auth, users, sockets, hub, limits, openStreams } = services;
   const readClientAddress = createReadClientAddress(config.TRUSTED_PROXIES);
-  const isAllowedOrigin = logRefusedOrigins(createOriginPolicy(config), log);
+  const isAllowedOrigin = logRejectedOrigins(createOriginPolicy(config), log);
   const rateLimit = createRateLimit({ limits, readClientAddress });
   const authenticate = createAuthenticate({ identify: auth.identify, readClientAddress });
   const readQueue = createReadQueue({ limits });
@@ -44,7 +43,7 @@ export function createApp(deps: AppDependencies) {
   const idempotency = createIdempotency({ store: services.idempotency, log });
   const largeBodies = createLargeBodies();
   const hookEntry = createHookEntry({ hooks: services.hooks, limits });
-  const documented = createRoutes({
+  const documentedRoutes = createRoutes({
     ...services,
     hookEntry,
     config,
@@ -53,7 +52,7 @@ export function createApp(deps: AppDependencies) {
     readClientAddress,
     isAllowedOrigin,
   });
-  const routes = [...documented, ...createDocs(documented), ...createAsyncApiRoutes(config)];
+  const routes = [...documentedRoutes, ...createDocs(documentedRoutes), ...createAsyncApiRoutes(config)];
 
   const app = new Elysia({ normalize: false, handler: { standardHostname: false } })
     .use(createTraceRequests({ tracing, continuesTraces: config.TRACE_CONTEXT === "continue" }))
@@ -62,14 +61,14 @@ export function createApp(deps: AppDependencies) {
     .use(createSecurityHeaders(config))
     .use(createCors(isAllowedOrigin))
     .use(createStartGate(lifecycle))
-    .use(rateLimit.ofAddress)
+    .use(rateLimit.byAddress)
     .onError(createErrorHandler({ log, findMethods: createFindMethods(routes) }))
     .use(
       mount(routes, [
-        rateLimit.ofRoute,
+        rateLimit.byRoute,
         authenticate,
         hookEntry.plugin,
-        rateLimit.ofCaller,
+        rateLimit.byCaller,
         checkAccess,
         largeBodies,
         createSlowBodies({ hasAccess: auth.hasAccess }),
@@ -83,20 +82,20 @@ export function createApp(deps: AppDependencies) {
 
   return {
     app: app as unknown as Elysia,
-    /** For Bun's server, where the app listens. */
+    /** The WebSocket handlers for Bun's server. */
     websocket: sockets.handlers,
-    /** Call this once the server is listening, because pushes use its native topics. */
+    /** Must be called when the server is listening, because pushes use its native topics. */
     attach: hub.attach,
     /** The components to shut down, in order. */
     parts: services.parts,
-    /** Starts the background work. Call this once the database is migrated. */
+    /** Starts the background work. Must be called after the database is migrated. */
     async start(): Promise<void> {
-      // Until the other instances know about this one, they may respond from their caches.
-      await services.bus.untilAnnounced();
-      const other = await users.ensureFirstAdministrator(config);
-      if (other !== null)
+      // Until the other instances know about this one, they may use outdated caches.
+      await services.bus.waitUntilAnnounced();
+      const existing = await users.ensureFirstAdministrator(config);
+      if (existing !== null)
         log.warn(
-          `ADMIN_EMAIL: the account ${other} is not an administrator and was not changed; \`parley admin create --email ${other}\` ` +
+          `ADMIN_EMAIL: the account ${existing} is not an administrator and was not changed; \`parley admin create --email ${existing}\` ` +
             "makes it one and keeps its password.",
         );
       await services.documents.start();

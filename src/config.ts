@@ -1,28 +1,28 @@
 import type { TSchema } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import { findBackupProblems } from "./config/backup.ts";
-import { findContradictions, findMissingFiles, type HasPrice, type ReadFile } from "./config/contradictions.ts";
 import { explainValue } from "./config/explain-value.ts";
 import { listMcpSettings } from "./config/mcp.ts";
 import { listProviderSettings } from "./config/provider-settings.ts";
 import { listDefaultModels } from "./config/providers.ts";
 import type { NamedServers, SettingEntry } from "./config/setting-entries.ts";
+import { findFileProblems, findSettingProblems, type HasPrice, type ReadFile } from "./config/setting-problems.ts";
 import { type SettingOptions, type Settings, settingEntries } from "./config/settings.ts";
 
 export { findBackupDir } from "./config/backup.ts";
 export { formatConfig, formatConfigTable, formatEnvExample, type SettingSources } from "./config/format-config.ts";
 export { listSecrets } from "./config/secrets.ts";
 
-/** The validated, frozen configuration. Its names are those of the environment, so that a search finds every use. */
+/** The validated, frozen configuration. Its properties have the names of the environment variables. */
 export type Config = Readonly<
   Settings & { REGISTRATION: "open" | "closed"; MEMBER_BY_EMAIL: "on" | "off"; LOG_FORMAT: "json" | "pretty" }
 >;
 
 export class ConfigError extends Error {
-  /** @param named the servers that could be read from the settings; names of their own settings aren't reported as unknown. */
+  /** @param servers the servers in the settings, whose own settings are not reported as unknown. */
   constructor(
     readonly problems: string[],
-    readonly named: NamedServers = {},
+    readonly servers: NamedServers = {},
   ) {
     super(problems.join("\n"));
     this.name = "ConfigError";
@@ -32,10 +32,10 @@ export class ConfigError extends Error {
 type Environment = Record<string, string | undefined>;
 
 /**
- * Builds the configuration from environment variables.
+ * Loads the configuration from environment variables.
  * @param findUrlProblems returns the problems with DATABASE_URL.
- * @param findFolderProblem returns why a folder isn't writable; null if it is.
- * @throws ConfigError with every problem found, one sentence each.
+ * @param findFolderProblem returns why a folder isn't writable, or null if it is.
+ * @throws ConfigError with a message for each problem.
  */
 export function loadConfig(
   environment: Environment,
@@ -47,21 +47,21 @@ export function loadConfig(
 ): Config {
   const problems: string[] = [];
   const values: Record<string, unknown> = {};
-  const quoted: string[] = [];
+  const quotedSettings: string[] = [];
   function read([name, schema]: SettingEntry): void {
-    const raw = readRaw(name, schema, environment, readFile, problems);
+    const raw = findRawValue(name, schema, environment, readFile, problems);
     const value = raw === undefined ? schema.default : parseSetting(schema, raw);
     if (value === undefined) return;
-    if (raw !== undefined && isQuoted(raw) && !mayBeQuoted.has(name)) {
+    if (raw !== undefined && isQuoted(raw) && !quotableSettings.has(name)) {
       problems.push(`${name}: the value is in quotes, which would be part of it; remove the quotes.`);
-      // Continues with the unquoted value, so that no further errors are reported because it is missing.
-      quoted.push(`${name}: `);
+      // Continues with the unquoted value, to avoid further errors about a missing value.
+      quotedSettings.push(`${name}: `);
       values[name] = parseSetting(schema, raw.slice(1, -1));
       return;
     }
     values[name] = value;
-    const wrong = new Set([...Value.Errors(schema, value)].map((error) => error.value));
-    for (const part of wrong) problems.push(`${name}: ${explainValue(name, schema, part)}`);
+    const invalidValues = new Set([...Value.Errors(schema, value)].map((error) => error.value));
+    for (const part of invalidValues) problems.push(`${name}: ${explainValue(name, schema, part)}`);
   }
   settingEntries.forEach(read);
   const config = values as Settings;
@@ -70,9 +70,9 @@ export function loadConfig(
   if (config.AI_MODELS.length === 0) config.AI_MODELS = listDefaultModels(config);
   if (config.DATABASE_URL && !problems.some((problem) => problem.startsWith("DATABASE_URL: ")))
     problems.push(...findUrlProblems(config.DATABASE_URL));
-  const isNew = (problem: string) => !quoted.some((start) => problem.startsWith(start));
-  problems.push(...findContradictions(config, hasPrice).filter(isNew));
-  problems.push(...findMissingFiles(config, readFile, isFolder).filter(isNew));
+  const isNotQuoted = (problem: string) => !quotedSettings.some((start) => problem.startsWith(start));
+  problems.push(...findSettingProblems(config, hasPrice).filter(isNotQuoted));
+  problems.push(...findFileProblems(config, readFile, isFolder).filter(isNotQuoted));
   if (!problems.some((problem) => problem.startsWith("BACKUP_")))
     problems.push(...findBackupProblems(config, findFolderProblem));
   if (problems.length > 0)
@@ -82,46 +82,46 @@ export function loadConfig(
   return Object.freeze({ ...config, REGISTRATION, MEMBER_BY_EMAIL, LOG_FORMAT: config.LOG_FORMAT ?? "json" });
 }
 
-/** Secrets that may be any string, including one in quotes. */
-const mayBeQuoted = new Set<string>(["JWT_SECRET", "ADMIN_PASSWORD"]);
+/** Secrets that can be any string, even one in quotes. */
+const quotableSettings = new Set<string>(["JWT_SECRET", "ADMIN_PASSWORD"]);
 const isQuoted = (raw: string): boolean => /^(["'`]).*\1$|^[“„‘].*[”“’]$/s.test(raw);
 
-function readRaw(
+function findRawValue(
   name: string,
   schema: SettingOptions,
   environment: Environment,
   readFile: ReadFile,
   problems: string[],
 ): string | undefined {
-  const direct = readDirect(name, schema, environment);
+  const value = findVariable(name, schema, environment);
   const file = schema.secret ? environment[`${name}_FILE`] : undefined;
-  if (!file) return direct;
-  if (direct) problems.push(`${name} and ${name}_FILE are both set; keep one of them.`);
+  if (!file) return value;
+  if (value) problems.push(`${name} and ${name}_FILE are both set; keep one of them.`);
   try {
-    // Like an empty value, an empty file means "not set", because Compose files also list secrets that are optional.
+    // An empty file counts as unset, like an empty value, because Compose files also list optional secrets.
     const text = readFile(file).trim() || undefined;
     if (text === undefined && schema.isGuard)
       problems.push(`${name}_FILE: the file is empty; write the value into it, or unset ${name}_FILE.`);
     return text;
   } catch {
     // The value isn't shown, because it may be the secret itself instead of a path.
-    problems.push(`${name}_FILE: the file can't be read; use a file that exists and that this user may read.`);
+    problems.push(`${name}_FILE: the file can't be read; use an existing file that Parley's user can read.`);
     return undefined;
   }
 }
 
-function readDirect(name: string, { isSystemWide }: SettingOptions, environment: Environment): string | undefined {
+function findVariable(name: string, { isSystemWide }: SettingOptions, environment: Environment): string | undefined {
   const lowercase = isSystemWide ? environment[name.toLowerCase()]?.trim() : undefined;
   return environment[name]?.trim() || lowercase || undefined;
 }
 
 function parseSetting(schema: TSchema, raw: string): unknown {
-  // A proxy without a scheme is accepted, as other programs do.
+  // Like other programs, Parley accepts a proxy without a scheme.
   if (schema.format === "proxy-url" && !raw.includes("://")) return `http://${raw}`;
   if (schema.type === "integer") return /^-?\d+$/.test(raw) ? Number(raw) : raw;
   if (schema.type === "number") return /^\d+(\.\d+)?$/.test(raw) ? Number(raw) : raw;
   if (schema.type !== "array") return raw;
-  // Spaces are accepted as separators too, as in other programs.
+  // Like other programs, Parley also accepts spaces as separators in NO_PROXY.
   return raw
     .split(schema.items.format === "no-proxy" ? /[\s,]+/ : ",")
     .map((part) => part.trim())

@@ -65,7 +65,7 @@ function printVersion(args: string[]): number {
   return print(`parley ${build.version} (${build.commit})`);
 }
 
-/** Runs `parley help COMMAND`, which is the same as `parley COMMAND --help`. */
+/** Prints the help of a command. */
 function printHelp([name, ...rest]: string[]): number {
   if (name === undefined || name === "--help" || name === "-h") return print(help);
   if (rest.length > 0) throw new UsageError("`parley help` takes one command; `parley --help` lists them.");
@@ -80,7 +80,7 @@ function print(text: string): number {
   return exitCodes.success;
 }
 
-/** Formats each expected error as one sentence. An unexpected error keeps its own message. */
+/** Returns the lines to print for an error, and the exit code. */
 function explain(error: unknown): { lines: string[]; code: number } {
   if (error instanceof UsageError) return { lines: [error.message], code: exitCodes.usage };
   if (error instanceof ConfigError) return { lines: error.problems, code: exitCodes.usage };

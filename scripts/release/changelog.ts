@@ -1,10 +1,10 @@
-/** A heading of CHANGELOG.md: `## 0.1.0 (unreleased)`, later `## 0.1.0 (2027-01-31)`. */
+/** A section of CHANGELOG.md. Its heading is `## 0.1.0 (unreleased)` or `## 0.1.0 (2027-01-31)`. */
 type Section = { version: string; date: string; text: string };
 
 const HEADING = /^## (\d+\.\d+\.\d+(?:-[\w.]+)?) \((unreleased|\d{4}-\d{2}-\d{2})\)$/;
 
 /** Splits CHANGELOG.md into its sections, newest first. @throws if a heading has a different format. */
-export function readChangelog(markdown: string): Section[] {
+export function parseChangelog(markdown: string): Section[] {
   const [, ...parts] = `\n${markdown}`.split(/\n(?=## )/);
   return parts.map((part) => {
     const [heading = "", ...lines] = part.split("\n");
@@ -18,12 +18,12 @@ export function readChangelog(markdown: string): Section[] {
 }
 
 /**
- * Returns the reasons why a version can't be released, one sentence each. Without a tag it is a dry run, which allows an
- * unreleased version.
+ * Returns the reasons why a version can't be released, one sentence each. Without a tag it is a dry run, for which the
+ * version may be marked as unreleased.
  */
 export function findVersionProblems(version: string, tag: string | undefined, markdown: string): string[] {
   const problems: string[] = [];
-  const [newest] = readChangelog(markdown);
+  const [newest] = parseChangelog(markdown);
   if (newest?.version !== version)
     problems.push(
       `CHANGELOG.md begins with version ${newest?.version ?? "none"}, but package.json has ${version}: make them equal.`,
@@ -37,9 +37,9 @@ export function findVersionProblems(version: string, tag: string | undefined, ma
   return problems;
 }
 
-/** Creates the release notes from the section of this version. */
+/** Creates the release notes from the version's section. */
 export function createReleaseNotes(version: string, markdown: string): string {
-  const section = readChangelog(markdown).find((section) => section.version === version);
+  const section = parseChangelog(markdown).find((section) => section.version === version);
   if (!section) throw new Error(`CHANGELOG.md has no section of version ${version}; add it.`);
   return `# Parley ${version}\n\n${section.text}\n`;
 }

@@ -2,13 +2,13 @@
 export type ExecutableType = {
   format: "ELF" | "Mach-O" | "PE32+";
   machine: "x86_64" | "arm64";
-  /** ELF: the program that loads it, which differs between glibc and musl. */
+  /** ELF: the dynamic loader, which differs between glibc and musl. */
   loader?: string;
   /** Mach-O: whether it is signed. macOS on arm64 kills unsigned programs. */
   isSigned?: boolean;
 };
 
-/** Large enough for the headers of each format. */
+/** Number of bytes at the start of a file that include all headers, in every format. */
 export const HEADER_BYTES = 65_536;
 
 const elfMachines: Record<number, ExecutableType["machine"]> = { 62: "x86_64", 183: "arm64" };
@@ -21,7 +21,7 @@ const MACH_O_EXECUTE = 2;
 const MACH_O_CODE_SIGNATURE = 0x1d;
 const PE32_PLUS = 0x20b;
 
-/** Reads the type from the first HEADER_BYTES of a file; null if it isn't a 64-bit executable in one of these formats. */
+/** Reads the type from the first HEADER_BYTES of a file. Returns null if it isn't a 64-bit executable in one of these formats. */
 export function readExecutableType(header: Uint8Array): ExecutableType | null {
   const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
   try {
@@ -47,7 +47,7 @@ function readElf(view: DataView, header: Uint8Array): ExecutableType | null {
     const offset = Number(view.getBigUint64(entry + 8, true));
     const bytes = Number(view.getBigUint64(entry + 32, true));
     if (offset + bytes > header.length) return null;
-    return { format: "ELF", machine, loader: textOf(header.subarray(offset, offset + bytes)) };
+    return { format: "ELF", machine, loader: decodeCString(header.subarray(offset, offset + bytes)) };
   }
   return { format: "ELF", machine };
 }
@@ -73,4 +73,4 @@ function readPe(view: DataView): ExecutableType | null {
   return machine ? { format: "PE32+", machine } : null;
 }
 
-const textOf = (bytes: Uint8Array): string => new TextDecoder().decode(bytes).replace(/\0.*$/, "");
+const decodeCString = (bytes: Uint8Array): string => new TextDecoder().decode(bytes).replace(/\0.*$/, "");

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Publishes a release's container image in GitHub's registry. REGISTRY_TOKEN needs write access to packages; TAG is the
-# version's tag.
+# Publishes a release's container image in GitHub's registry. TAG is the release's tag. REGISTRY_TOKEN needs write
+# access to packages.
 #   image.sh push amd64          builds the image for this machine's platform, and pushes it as <version>-amd64
 #   image.sh join amd64 arm64    combines the pushed images under one name, and writes name and digest to $GITHUB_OUTPUT
 set -euo pipefail

@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { LockedPackage } from "./lockfile.ts";
 
-/** A package that is part of an executable, and its folder. */
+/** An installed package that is part of an executable. */
 export type InstalledPackage = {
   key: string;
   name: string;
@@ -37,14 +37,14 @@ export function listInstalled(packages: Map<string, LockedPackage>, folders: str
 
 type PackageJson = { version: string; license?: unknown };
 
-/** Creates one section for each license text, with the packages that it applies to. */
+/** Creates a section for each license text, with the packages to which it applies. */
 export function listLicenseTexts(packages: InstalledPackage[]): string[] {
-  const owners = new Map<string, string[]>();
+  const packagesByText = new Map<string, string[]>();
   for (const { name, version, folder, license } of packages) {
     const files = readdirSync(folder).filter((file) => LICENSE_FILE.test(file) && /(^[^.]+|\.(md|txt))$/i.test(file));
     const texts = files.sort().map((file) => readFileSync(join(folder, file), "utf8").replaceAll("\r", "").trim());
     const text = texts.join("\n\n") || `License: ${license ?? "not stated"}`;
-    owners.set(text, [...(owners.get(text) ?? []), `${name} ${version}`]);
+    packagesByText.set(text, [...(packagesByText.get(text) ?? []), `${name} ${version}`]);
   }
-  return [...owners].map(([text, names]) => `${[...new Set(names)].join("\n")}\n\n${text}`);
+  return [...packagesByText].map(([text, names]) => `${[...new Set(names)].join("\n")}\n\n${text}`);
 }

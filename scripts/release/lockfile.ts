@@ -22,24 +22,24 @@ type Lockfile = {
 };
 
 /**
- * The packages that an executable may contain: the dependencies in package.json and their dependencies, without
- * development dependencies. The key of a package is its path, like `openai/zod` if that package has its own version.
+ * Lists the packages that an executable may contain: the dependencies in package.json and their dependencies, without
+ * development dependencies. A package's key is its path, such as `openai/zod` if `openai` has its own version of zod.
  */
 export function listRuntimePackages(lock: string): Map<string, LockedPackage> {
   const { workspaces, packages } = Bun.JSONC.parse(lock) as Lockfile;
   const found = new Map<string, LockedPackage>();
-  const waiting = Object.keys(workspaces[""]?.dependencies ?? {});
-  for (let key = waiting.pop(); key !== undefined; key = waiting.pop()) {
+  const pendingKeys = Object.keys(workspaces[""]?.dependencies ?? {});
+  for (let key = pendingKeys.pop(); key !== undefined; key = pendingKeys.pop()) {
     const entry = packages[key];
     if (!entry) throw new Error(`bun.lock has no entry for ${key}; run \`bun install\`.`);
     if (found.has(key)) continue;
     const [spec, , details, integrity] = entry;
     const at = spec.lastIndexOf("@");
-    const wanted = { ...details.dependencies, ...details.optionalDependencies, ...details.peerDependencies };
-    const names = Object.keys(wanted).filter((name) => !details.optionalPeers?.includes(name));
+    const allDependencies = { ...details.dependencies, ...details.optionalDependencies, ...details.peerDependencies };
+    const names = Object.keys(allDependencies).filter((name) => !details.optionalPeers?.includes(name));
     const dependencies = names.flatMap((name) => findKey(packages, key, name) ?? []);
     found.set(key, { name: spec.slice(0, at), version: spec.slice(at + 1), integrity, dependencies });
-    waiting.push(...dependencies);
+    pendingKeys.push(...dependencies);
   }
   return new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1)));
 }

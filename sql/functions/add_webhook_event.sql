@@ -1,6 +1,6 @@
--- Emits a webhook event that isn't in a conversation's log, in the transaction of the change. Administrators always receive
--- it; in addition p_user, if set, or the members of p_conversation, if set. If p_data is null, the state of the user or the
--- conversation is read at delivery.
+-- Emits a webhook event that isn't in a conversation's log, in the transaction of the change. Administrators receive
+-- it, and so do p_user (if not null) and the members of p_conversation (if not null). If p_data is null, the current
+-- state of the user or the conversation is sent.
 create or replace function add_webhook_event(p_type text, p_user uuid, p_conversation uuid, p_data jsonb)
 returns void
 language plpgsql

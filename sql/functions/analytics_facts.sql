@@ -1,8 +1,8 @@
--- Returns the figures of each message in some time ranges, with the columns of analytics_slot_figures. An answer counts at
--- the time its message was created. Deleted messages, and those of deleted conversations, do not count.
+-- Returns the figures of each message in some time ranges, with the columns of analytics_slot_figures. An answer counts
+-- at the time when its message was created. Deleted messages, and those of deleted conversations, do not count.
 --
--- owner_id: the author; for an answer, the user who requested it. If an answer doesn't name that user, it belongs to the
--- author of the message before it (or to the creator of the hook that posted it).
+-- owner_id is the author or, for an answer, the user who requested it: the one in the answer's metadata, otherwise the
+-- author of the question (or the creator of the hook that posted it).
 create or replace function list_analytics_facts(p_froms timestamptz[], p_tos timestamptz[])
 returns table (
   slot timestamptz, model text, owner_id uuid, conversation_id uuid, is_answer boolean, system_messages integer,
@@ -49,15 +49,15 @@ begin
 end
 $$;
 
--- Times to the first token are counted in buckets: exact below 128 ms, then each 2 % wider than the one before, up to an
--- hour.
+-- Returns the bucket of a time to the first token: exact below 128 ms, then each bucket is 2 % wider than the previous
+-- one, up to an hour.
 create or replace function first_token_bucket(p_ms integer) returns smallint
 language sql immutable strict parallel safe
 as $$
   select case when p_ms < 128 then greatest(p_ms, 0) else 128 + floor(ln(least(p_ms, 3600000) / 128.0::float8) / ln(1.02::float8)) end::smallint
 $$;
 
--- The middle of a bucket, in milliseconds.
+-- Returns the middle of a bucket, in milliseconds.
 create or replace function first_token_ms(p_bucket smallint) returns integer
 language sql immutable parallel safe
 as $$

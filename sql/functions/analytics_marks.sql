@@ -1,7 +1,8 @@
--- A change to figures that are already counted marks their slots as stale, in the same transaction (docs/decisions/0073).
--- Changes to messages of the last 5 minutes need no mark: their slots are counted again until 10 minutes after their end.
+-- A change that affects slots that are already counted marks them as stale, in the same transaction
+-- (docs/decisions/0073). Changes to messages of the last 5 minutes need no mark, because slots are recounted until 10
+-- minutes after their end.
 
--- The slot of a time: 15 minutes, UTC.
+-- Returns the start of the slot of a time. Slots are 15 minutes, aligned to UTC.
 create or replace function analytics_slot(p_at timestamptz) returns timestamptz
 language sql immutable parallel safe
 as $$select date_bin('15 minutes', p_at, '0001-01-01 00:00:00+00')$$;
@@ -15,7 +16,7 @@ as $$
   select distinct analytics_slot(t.at) from unnest(p_times) as t (at) where t.at is not null
 $$;
 
--- Like mark_analytics_slots, for changed messages. Skips those too new to need a mark.
+-- Like mark_analytics_slots, for changed messages. Skips messages that are too new to need a mark.
 create or replace function mark_changed_messages(p_conversations uuid[], p_messages uuid[]) returns void
 language sql
 set plan_cache_mode = force_generic_plan
@@ -32,7 +33,8 @@ as $$
   where x.created_at < clock_timestamp() - interval '5 minutes'
 $$;
 
--- Marks the slots of a deleted conversation, unless already done. erase_deleted marks those of the messages that it erases.
+-- Marks the slots of a deleted conversation, unless already done. erase_deleted also marks the slots of messages that
+-- it erases.
 create or replace function mark_deleted_conversation(p_conversation uuid) returns void
 language plpgsql
 set enable_seqscan = off

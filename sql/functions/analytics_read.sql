@@ -1,8 +1,9 @@
--- Reads figures. A time range is covered by aggregated days, by the slots around them, and, at both ends, by the messages
--- of slots that are only partly in the range.
+-- Reads the figures of a time range from summed days, from the slots before, between and after them, and, at both ends,
+-- from the messages of slots that are only partly in the range.
 
--- p_counted_until: everything created earlier is counted. If p_to is inside a later slot, that slot has no counted messages
--- after p_to, so it is used as a whole.
+-- Divides a time range into days, other slots (gaps) and parts of slots (edges).
+--
+-- p_counted_until: everything created earlier is counted. If p_to isn't earlier, the last slot has no counted messages after p_to, so the whole slot is used.
 create or replace function find_analytics_cover(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean,
   out day_froms timestamptz[], out day_tos timestamptz[], out gap_froms timestamptz[], out gap_tos timestamptz[], out edge_froms timestamptz[],
@@ -62,8 +63,8 @@ begin
 end
 $$;
 
--- Returns the figures of a time range, as any number of rows to be summed. `at`: the start of the slot, or of the day if
--- p_has_days allows days.
+-- Returns the figures of a time range, in any number of rows to be summed. `at` is the start of the slot or, if
+-- p_has_days allows days, of the day.
 create or replace function read_analytics(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean
 )
@@ -158,8 +159,8 @@ begin
 end
 $$;
 
--- Lists the users and conversations that were active in parts of slots, from the messages. n is null for an id that was
--- never counted before.
+-- Lists the users and conversations that were active in parts of slots, by reading messages. n is null for an id that
+-- has no number yet.
 create or replace function list_edge_actives(p_froms timestamptz[], p_tos timestamptz[])
 returns table (slot timestamptz, kind text, id uuid, n integer)
 language plpgsql stable
@@ -179,8 +180,8 @@ begin
 end
 $$;
 
--- Returns how many distinct users and conversations were active in each part of a time range, by the index of the part.
--- p_starts: the start times of the parts. p_has_days: the parts are days (UTC).
+-- Returns how many distinct users and conversations were active in each part of a time range. p_starts has the start
+-- times of the parts; `part` is an index into it. p_has_days: the parts are UTC days.
 create or replace function list_analytics_actives(
   p_from timestamptz, p_to timestamptz, p_counted_until timestamptz, p_has_days boolean, p_starts timestamptz[]
 )
@@ -197,7 +198,7 @@ declare
   quick integer[] := '{}';
   quick_froms timestamptz[] := '{}';
   quick_tos timestamptz[] := '{}';
-  -- The parts that are counted from the sets of slots, in the same form.
+  -- The parts that are counted from the sets of active users and conversations of their slots.
   slow integer[];
   slow_froms timestamptz[];
   slow_tos timestamptz[];
@@ -302,7 +303,7 @@ begin
 end
 $$;
 
--- Like sum_user_analytics, for parts of slots, from the messages. May return several rows per user.
+-- Like sum_user_analytics, for parts of slots, by reading messages. May return several rows per user.
 create or replace function list_edge_users(p_froms timestamptz[], p_tos timestamptz[])
 returns table (
   n integer, messages integer, generations integer, failed_generations integer, input_tokens bigint, output_tokens bigint,
@@ -324,8 +325,8 @@ begin
 end
 $$;
 
--- Splits a time range into the hours or days of a time zone. The first may begin before p_from. Days have 23 or 25 hours
--- when the clocks change. An hour that occurs twice gives two parts.
+-- Splits a time range into the hours or days of a time zone. The first may begin before p_from. Days have 23 or 25
+-- hours when the clocks change. An hour that occurs twice becomes two parts.
 create or replace function list_analytics_parts(p_from timestamptz, p_to timestamptz, p_interval text, p_zone text)
 returns table (starts_at timestamptz)
 language plpgsql stable

@@ -1,5 +1,5 @@
--- Counts stale slots (analytics_marks.sql) and new ones, oldest first: at most about p_rows messages per call. The lock on
--- the state row allows one call at a time. Returns whether there is more to do.
+-- Counts stale slots (analytics_marks.sql) and new ones, oldest first, with about p_rows messages at most. The lock on
+-- the state row allows one call at a time. Returns whether there is more to count.
 create or replace function refresh_analytics(p_rows integer) returns boolean
 language plpgsql
 set plan_cache_mode = force_custom_plan
@@ -53,7 +53,7 @@ begin
 
   select coalesce(sum(f.messages), 0) into counted from analytics_slot_figures f
   where f.slot = any (stale) or (f.slot >= state.frontier and f.slot < until_at);
-  -- A change that needs no mark is committed within 5 minutes.
+  -- Slots of the last 10 minutes are counted again, because changes to messages of the last 5 minutes don't mark them.
   state.frontier := greatest(state.frontier, least(until_at, analytics_slot(began_at - interval '10 minutes')));
   select coalesce(sum(f.messages), 0) into counted_again from analytics_slot_figures f
   where f.slot >= state.frontier and f.slot < until_at;
@@ -66,7 +66,7 @@ begin
 end
 $$;
 
--- Recounts the slots of p_stale, and those from p_from to p_to.
+-- Recounts the slots in p_stale, and those from p_from to p_to.
 create or replace function count_analytics_slots(p_stale timestamptz[], p_from timestamptz, p_to timestamptz) returns void
 language plpgsql
 set plan_cache_mode = force_custom_plan
@@ -84,7 +84,7 @@ begin
       select array_agg(s.slot + interval '15 minutes' order by s.n) from unnest(p_stale) with ordinality as s (slot, n)
     ) || p_to)
   ),
-  -- `offset 0` makes Postgres look up the numbers id by id; as a join, each step might read the numbers of all users.
+  -- `offset 0` makes Postgres look up one id at a time; as a join, each step might read the numbers of all users.
   owners as materialized (
     select o.owner_id, u.n from (select distinct f.owner_id from facts f where f.owner_id is not null) o
     left join lateral (select x.n from analytics_users x where x.user_id = o.owner_id offset 0) u on true
@@ -97,7 +97,7 @@ begin
     union all
     select o.owner_id, o.n from owners o where o.n is not null
   ),
-  -- A user who is being deleted gets no more rows.
+  -- No rows are added for a user who is being deleted.
   accounts as materialized (
     select u.user_id, u.n from numbers u
     cross join lateral (select from users x where x.id = u.user_id and x.deleting_at is null offset 0) a
@@ -189,7 +189,8 @@ begin
 end
 $$;
 
--- Returns the smallest UUIDv7 of a time. Session ids increase with time, except for clock differences between instances.
+-- Returns the smallest UUIDv7 for a time. Session ids increase with time, except for clock differences between
+-- instances.
 create or replace function first_id_at(p_at timestamptz) returns uuid
 language sql immutable parallel safe
 as $$

@@ -1,7 +1,7 @@
--- The built-in sum(bigint) uses numeric, which takes a lot of memory for many groups.
+-- Sums bigints. The built-in sum(bigint) uses numeric, which takes a lot of memory for many groups.
 create or replace aggregate sum_exactly(bigint) (sfunc = int8pl, stype = bigint, parallel = safe, combinefunc = int8pl);
 
--- Aggregates the slots of the newest complete day that is due. Returns whether there was one.
+-- Sums the slots of the newest complete day that isn't summed yet. Returns whether there was one.
 create or replace function roll_up_analytics_day() returns boolean
 language plpgsql
 set plan_cache_mode = force_custom_plan
@@ -75,8 +75,8 @@ begin
 end
 $$;
 
--- Fills analytics_slot_arrivals for a day, from its slots and those of the 25 hours before it, because no time zone has
--- longer days.
+-- Fills analytics_slot_arrivals for a day, from its slots and those of the previous 25 hours, the longest day in any
+-- time zone.
 create or replace function count_analytics_arrivals(p_day timestamptz) returns void
 language plpgsql
 set plan_cache_mode = force_custom_plan

@@ -1,13 +1,13 @@
--- Reads the context of an answer in one query: together with the commit of the question if possible, otherwise separately
--- (docs/decisions/0045).
+-- Read the context of an answer in one query: if possible in the statement that stores the question, otherwise
+-- separately (docs/decisions/0045).
 
--- Returns the settings of an answer requested by p_user, and the newest messages on the path to p_from (null: to the newest
--- message), see list_path. Null if the conversation no longer exists.
+-- Returns the settings for an answer that p_user requests, and the newest messages on the path to p_from (see
+-- list_path), or to the newest message if p_from is null. Returns null if the conversation no longer exists.
 create or replace function read_answer_context(
   p_conversation uuid, p_user uuid, p_from uuid, p_rows integer, p_bytes integer
 ) returns json
 language plpgsql
--- One plan per connection, because planning takes longer than execution. For the other settings, see send_messages.
+-- Plans are cached, because planning takes longer than execution. For the other settings, see send_messages.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
@@ -18,7 +18,8 @@ begin
     select row_to_json(a) from (
       select c.id, c.title, c.kind, c.titled_by, c.model, c.reasoning_effort,
         uses_documents(c.documents, c.metadata) as documents, chosen_tools(c.tools, c.metadata) as tools,
-        -- For older instances, which don't support lists of tools: no tools, rather than one that isn't in the list.
+        -- For older instances. They don't support lists of tools, so they offer no tools instead of tools that aren't
+        -- in the list.
         jsonb_build_object('documents', uses_documents(c.documents, c.metadata),
           'tools', chosen_tools(c.tools, c.metadata) = 'true'::jsonb) as metadata,
         v.template, p.user_id as prompt_owner_id,
@@ -40,9 +41,9 @@ begin
 end
 $$;
 
--- Returns the context for the answer to a message that was just sent, requested by its author or by the creator of its
--- hook. It sees messages written by the same statement. Null if the newest p_rows messages have more than p_bytes of text,
--- because reading them would delay a commit that others wait for.
+-- Returns the context for the answer to a message that was just sent. Its author, or the creator of its hook, requests
+-- the answer. Messages written by the same statement are visible. Returns null if the newest p_rows messages have more
+-- than p_bytes of text, because reading them would delay a commit for which others wait.
 create or replace function read_message_context(p_conversation uuid, p_seq bigint, p_rows integer, p_bytes integer)
 returns json
 language plpgsql

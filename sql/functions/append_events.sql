@@ -1,8 +1,7 @@
--- Stores events under sequence numbers that take_positions allocated in the same transaction. The only writer of `events`.
--- A `message.created` isn't stored as a row (the message row is that event), but is passed to this function like all
--- others.
+-- Stores events with sequence numbers that take_positions allocated in the same transaction. Only this function writes
+-- to `events`. It is also called for `message.created`, which gets no row because the message's row is that event.
 --
--- All arrays are parallel; p_messages and p_data may be null, or contain nulls.
+-- All arrays have the same length; p_messages and p_data may be null, or contain nulls.
 create or replace function append_events(
   p_conversations uuid[], p_seqs bigint[], p_types text[], p_messages uuid[], p_data jsonb[], p_at timestamptz
 )
@@ -11,7 +10,7 @@ language plpgsql
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  -- Called by an older instance (older_instances.sql).
+  -- In a transaction of an older instance (older_instances.sql).
   if current_setting('parley.has_uncounted', true) = 'on' then
     perform count_uncounted(p_conversations, p_types);
   end if;

@@ -1,15 +1,15 @@
--- Budgets (docs/decisions/0030, 0032). A request with an API key has two reservations under one id: for the key and for the
--- user. To avoid deadlocks, windows are locked in this order: the user's before the key's, and each payer's by period. So a
--- key's windows, which many users may share, are never locked while waiting for those of one user.
+-- Budgets (docs/decisions/0030, 0032). A request with an API key has two reservations with the same id: for the key and
+-- for the user. To avoid deadlocks, the user's windows are locked before the key's, and each payer's by period. So a
+-- key's windows, which many users may share, are never locked while waiting for one user's.
 
--- The advisory lock key of a payer.
+-- Returns the key of a payer's advisory lock.
 create or replace function hash_payer(p_scope text, p_id uuid) returns bigint language sql immutable
 as $$select hashtextextended(p_scope || ' ' || p_id::text, 5030)$$;
 
--- Creates the windows of a day, unless they exist. A transaction that inserts a row waits for any other that has inserted
--- the same one, but the order can't be controlled, because the row is invisible before its commit. So windows are only
--- inserted under an advisory lock on their payer, which is acquired before the rows are locked, and which a batch can try
--- to acquire without waiting (lock_windows).
+-- Creates a payer's windows for a day and its month, unless they exist. Inserting a row waits for other transactions
+-- that have inserted the same row and not committed yet, in an order that can't be controlled. So windows are only
+-- inserted under an advisory lock on their payer, which is acquired before row locks, and which a batch can try to
+-- acquire without waiting (lock_windows).
 create or replace function open_windows(p_scope text, p_id uuid, p_day date)
 returns void
 language plpgsql
@@ -31,7 +31,7 @@ begin
 end
 $$;
 
--- Locks the windows of a day; waits if they are locked.
+-- Creates and locks a payer's windows for a day and its month. Waits if they are locked.
 create or replace function wait_for_windows(p_scope text, p_id uuid, p_day date)
 returns void
 language plpgsql
@@ -47,8 +47,8 @@ begin
 end
 $$;
 
--- Makes a reservation in today's windows, or returns the exhausted period (if both are exhausted, the one that ends last).
--- p_limits: {"day_tokens", "day_usd", "month_tokens", "month_usd"}; an absent one is unlimited.
+-- Makes a reservation in today's windows and returns null, or returns the exhausted period ('month' if both are
+-- exhausted). p_limits: {"day_tokens", "day_usd", "month_tokens", "month_usd"}; an absent limit means unlimited.
 create or replace function reserve_budget(
   p_id uuid, p_scope text, p_scope_id uuid, p_tokens bigint, p_usd numeric, p_limits jsonb
 )
@@ -82,7 +82,7 @@ begin
 end
 $$;
 
--- Undoes the key's reservations of this transaction, if the user's budget was exhausted.
+-- Deletes a reservation that was made in this transaction, because the user's budget turned out to be exhausted.
 create or replace function take_back_reservation(p_id uuid, p_scope text)
 returns void
 language sql
@@ -97,7 +97,8 @@ as $$
       or (w.period = 'month' and w.starts_on = date_trunc('month', e.starts_on)::date));
 $$;
 
--- Makes the reservation for the user of a request, after that for its key. If it fails, neither is made.
+-- Makes the reservation for a request's user, after the one for its key. If the user's budget is exhausted, deletes the
+-- key's and returns the exhausted period.
 create or replace function reserve_for_user(
   p_id uuid, p_user uuid, p_tokens bigint, p_usd numeric, p_limits jsonb
 )
@@ -114,9 +115,9 @@ begin
 end
 $$;
 
--- Makes reservations for the key of a request, if it has one, and for its user. If either budget is too small, makes
--- neither and returns the exhausted period.
--- p_budget: {"limits": of the user, "key_limits": of the key, absent if keys are not limited}.
+-- Makes reservations for a request's key, if it has one, and for its user. If either budget is exhausted, makes neither
+-- and returns the exhausted period. p_budget has the user's "limits" and the "key_limits", which are absent if keys are
+-- not limited.
 create or replace function reserve_budgets(
   p_id uuid, p_user uuid, p_key uuid, p_tokens bigint, p_usd numeric, p_budget jsonb
 )
@@ -137,21 +138,22 @@ begin
 end
 $$;
 
--- Even the densest texts have about 3 bytes per token on average, so this estimate is usually too high.
+-- Estimates the tokens of a text. Even the densest texts have about 3 bytes per token on average, so this is usually
+-- too high.
 create or replace function estimate_tokens(p_bytes bigint) returns bigint language sql immutable
 as 'select (p_bytes + 2) / 3';
 
--- Returns the model whose price is charged. Null for a built-in model, which is free.
+-- Returns the model whose price is charged, or null for a built-in model, which is free.
 create or replace function find_priced_model(p_model text, p_budget jsonb) returns text language sql immutable
 as $$
   select case when m.name not like 'offline/%' then m.name end
   from (select case when p_budget -> 'models' ? p_model then p_model else p_budget ->> 'default_model' end as name) m
 $$;
 
--- Returns the upper bound for one answer, as {tokens, USD}: the prompt plus the longest answer, and the price of both with
--- this model. Null for a built-in model, which is free.
--- p_budget: {"limits", "answer_tokens", "prompt_messages", "prompt_tokens_extra", "default_model", "models": {model: [USD
--- per million input tokens, USD per million output tokens, maximum tokens of a prompt]}}.
+-- Returns upper bounds for one answer, as {tokens, USD}: the tokens of the prompt plus those of the longest answer, and
+-- their price. Returns null for a built-in model, which is free. p_budget: {"limits", "answer_tokens",
+-- "prompt_messages", "prompt_tokens_extra", "default_model", "models": {model: [USD per million input tokens, USD per
+-- million output tokens, maximum tokens of a prompt]}}.
 create or replace function estimate_answer(
   p_conversation uuid, p_content_bytes bigint, p_model text, p_budget jsonb
 )
@@ -159,13 +161,13 @@ returns numeric[]
 language plpgsql
 as $$
 declare
-  asked text := find_priced_model(p_model, p_budget);
-  rule jsonb := p_budget -> 'models' -> asked;
+  priced_model text := find_priced_model(p_model, p_budget);
+  rule jsonb := p_budget -> 'models' -> priced_model;
   answer_tokens bigint := (p_budget ->> 'answer_tokens')::bigint;
   history_bytes bigint;
   prompt_tokens bigint;
 begin
-  if asked is null then
+  if priced_model is null then
     return null;
   end if;
   select coalesce(sum(octet_length(h.content)), 0) into history_bytes from (
@@ -178,8 +180,8 @@ begin
 end
 $$;
 
--- Makes the reservation for one answer that is stored in the same transaction. That transaction has locked the
--- conversation, so it waits only briefly if the payer is locked.
+-- Makes the reservation for one answer that is stored in the same transaction. If the payer is locked, it waits only
+-- briefly, because the transaction has locked the conversation.
 create or replace function reserve_answer(
   p_generation uuid, p_user uuid, p_key uuid, p_conversation uuid, p_content_bytes bigint, p_model text, p_budget jsonb
 )
@@ -198,8 +200,8 @@ begin
 end
 $$;
 
--- Settles the reservations p_ids with the usage p_tokens and p_usd. If a reservation doesn't exist, the user in p_users is
--- charged. A reservation is charged to the day it was made, even if its answer ends the day after.
+-- Settles the reservations p_ids with the usage p_tokens and p_usd. If a reservation doesn't exist, the user in p_users
+-- is charged. A reservation is charged to the day on which it was made, even if its answer ends the next day.
 create or replace function settle_budgets(p_ids uuid[], p_users uuid[], p_tokens bigint[], p_usd numeric[])
 returns void
 language plpgsql
@@ -227,13 +229,14 @@ begin
     where c.scope_id is not null and (c.tokens > 0 or c.usd > 0 or c.reserved_tokens > 0 or c.reserved_usd > 0)
     group by 1, 2, 3, 4 order by 1 desc, 2, 3, 4
   loop
-    -- One payer at a time, as everywhere: a payer's windows are created and locked before those of the next one.
+    -- One payer at a time, as in all other code: a payer's windows are created and locked before the next payer's.
     if charge.period = 'day' then
       perform open_windows(charge.scope, charge.scope_id, charge.starts_on);
     end if;
     update budget_windows w set
       spent_tokens = w.spent_tokens + charge.tokens, spent_usd = w.spent_usd + charge.usd,
-      -- The windows of a deleted user are new and have nothing reserved, which must not make the end of an answer fail.
+      -- A deleted user's windows are new and have nothing reserved, which must not prevent an answer from being
+      -- completed.
       reserved_tokens = greatest(0, w.reserved_tokens - charge.reserved_tokens),
       reserved_usd = greatest(0, w.reserved_usd - charge.reserved_usd)
     where w.scope = charge.scope and w.scope_id = charge.scope_id and w.period = charge.period
@@ -242,8 +245,8 @@ begin
 end
 $$;
 
--- Like settle_budgets, for one reservation, and idempotent per p_charge: a caller that doesn't know whether the commit
--- succeeded can call it again.
+-- Like settle_budgets, for one reservation, and idempotent for each p_charge: a caller that doesn't know whether the
+-- commit succeeded can call it again.
 create or replace function settle_once(p_charge uuid, p_id uuid, p_user uuid, p_tokens bigint, p_usd numeric)
 returns void
 language plpgsql
@@ -260,9 +263,9 @@ begin
 end
 $$;
 
--- Like settle_once, for several reservations. The arrays are parallel. Without p_wait it doesn't wait for locked payers,
--- and returns the positions of the charges that it skipped because other transactions have locked their budgets. With
--- p_wait it waits, up to the caller's lock_timeout.
+-- Like settle_once, for several reservations. All arrays have the same length. Without p_wait it doesn't wait for
+-- locked payers, and returns the indexes of the charges that it skipped because of them. With p_wait it waits, up to
+-- the caller's lock_timeout.
 create or replace function settle_charges(
   p_charges uuid[], p_ids uuid[], p_users uuid[], p_tokens bigint[], p_usd numeric[], p_wait boolean
 )
@@ -274,13 +277,14 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  -- Parallel: a charge, and a payer.
+  -- Of the same length: the index of a charge, and one of its payers.
   items bigint[];
   scopes text[];
   payers uuid[];
   days date[];
-  left_out bigint[];
-  -- Parallel: the amounts due. If a reservation occurs twice, the first charge settles it and the others are added.
+  skipped bigint[];
+  -- Of the same length: the charges to settle. If a reservation occurs twice, the first charge settles it and the
+  -- others are added.
   ids uuid[];
   users uuid[];
   tokens bigint[];
@@ -300,22 +304,22 @@ begin
         and (select r.id from budget_reservations r where r.id = i.id limit 1) is null
     ) as c (scope, id, day);
     if items is not null then
-      left_out := lock_windows(items, scopes, payers, days);
+      skipped := lock_windows(items, scopes, payers, days);
     end if;
   end if;
 
-  with asked as materialized (
+  with charges as materialized (
     select i.*, i.tokens > 0 or i.usd > 0 as costs,
       row_number() over (partition by i.charge order by i.n) as charge_number
     from unnest(p_charges, p_ids, p_users, p_tokens, p_usd) with ordinality as i (charge, id, user_id, tokens, usd, n)
-    where left_out is null or i.n <> all (left_out)
+    where skipped is null or i.n <> all (skipped)
   ),
   fresh as (
-    insert into budget_charges (id) select a.charge from asked a where a.costs and a.charge_number = 1 order by a.charge
+    insert into budget_charges (id) select a.charge from charges a where a.costs and a.charge_number = 1 order by a.charge
     on conflict do nothing returning id
   ),
   due as (
-    select a.*, row_number() over (partition by a.id order by a.n) as id_number from asked a
+    select a.*, row_number() over (partition by a.id order by a.n) as id_number from charges a
     where not a.costs or (a.charge_number = 1 and a.charge in (select f.id from fresh f))
   )
   select array_agg(case when d.id_number = 1 then d.id end order by d.n), array_agg(d.user_id order by d.n),
@@ -324,20 +328,20 @@ begin
   if ids is not null then
     perform settle_budgets(ids, users, tokens, usd);
   end if;
-  return left_out;
+  return skipped;
 end
 $$;
 
--- Releases orphaned reservations: those whose generation has ended or no longer exists, and expired ones. Checks the next
--- p_rows reservations after p_after, and skips those whose payer is locked, so it never waits. Returns how many it
--- released, and the last one it checked; null if there are no more.
+-- Releases orphaned reservations: those whose generation has ended or no longer exists, and expired ones. Processes the
+-- next p_rows of them after p_after, and skips those whose payer is locked, so it never waits. Returns how many it
+-- released, and the id of the last one it processed, or null if there are no more.
 create or replace function free_reservations(p_after uuid, p_rows integer, out freed integer, out last_id uuid)
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set lock_timeout = '100ms'
 as $$
 declare
-  left_behind uuid[];
+  orphaned_ids uuid[];
   positions bigint[];
   scopes text[];
   payers uuid[];
@@ -345,25 +349,25 @@ declare
   locked bigint[];
   free uuid[];
 begin
-  select array_agg(l.id order by l.id) into left_behind from (
+  select array_agg(l.id order by l.id) into orphaned_ids from (
     select distinct r.id from budget_reservations r
     where r.id > p_after and (r.lease_until <= now() or (r.lease_until is null and not exists (
       select 1 from generations g where g.id = r.id and g.status <> 'finished')))
     order by r.id limit p_rows
   ) l;
   freed := 0;
-  last_id := left_behind[cardinality(left_behind)];
-  if left_behind is null then
+  last_id := orphaned_ids[cardinality(orphaned_ids)];
+  if orphaned_ids is null then
     return;
   end if;
   select array_agg(i.n), array_agg(r.scope), array_agg(r.scope_id), array_agg(r.starts_on)
   into positions, scopes, payers, days
-  from unnest(left_behind) with ordinality as i (id, n) join budget_reservations r on r.id = i.id;
+  from unnest(orphaned_ids) with ordinality as i (id, n) join budget_reservations r on r.id = i.id;
   if positions is null then
     return;
   end if;
   locked := lock_windows(positions, scopes, payers, days);
-  select array_agg(i.id) into free from unnest(left_behind) with ordinality as i (id, n)
+  select array_agg(i.id) into free from unnest(orphaned_ids) with ordinality as i (id, n)
   where locked is null or i.n <> all (locked);
   freed := coalesce(cardinality(free), 0);
   if freed > 0 then

@@ -1,5 +1,5 @@
--- Settings of a conversation that older releases store in `metadata`: if the column is null, an older release wrote the row
--- (docs/decisions/0095). In the next release, fill the columns with a migration and delete these functions.
+-- Settings of a conversation that older releases store in `metadata`. If the column is null, an older release wrote the
+-- row (docs/decisions/0095). In the next release, fill the columns with a migration and delete these functions.
 
 -- Returns whether models receive excerpts from the documents.
 create or replace function uses_documents(p_documents boolean, p_metadata jsonb) returns boolean

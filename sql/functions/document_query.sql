@@ -1,4 +1,4 @@
--- Converts a query as typed into a search field: words, "phrases", or, -not. Never fails.
+-- Converts a user's search query with words, "phrases", `or` and -excluded words. Never fails.
 create or replace function document_query(typed text) returns tsquery
 language sql immutable parallel safe as $$
   select websearch_to_tsquery('pg_catalog.simple', typed) || websearch_to_tsquery('pg_catalog.english', typed)

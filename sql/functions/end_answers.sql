@@ -1,17 +1,17 @@
--- Group commit of completed answers (docs/decisions/0031): answers that end while a commit is in flight are written
--- together. For each item, in the given order: checks the fencing token, allocates the conversation's next sequence number
--- for `message.completed`, stores the final state and the event, and deletes the pieces of text and reasoning. Settles
--- their reservations at the end, in the same transaction.
+-- Group commit of completed answers (docs/decisions/0031): stores answers that completed during the previous commit.
+-- For each answer, in the given order, it checks the fencing token, allocates the conversation's next sequence number
+-- for `message.completed`, stores the final state and the event, and deletes the pieces of text and reasoning. At the
+-- end, it settles the reservations.
 --
--- Never waits for a generation or a budget: if one is locked by another transaction, the outcome is `item_locked`, and
--- nothing is written for that answer. Without p_wait it doesn't wait for conversations either: answers in locked ones get
--- the outcome `locked`. With p_wait it waits for them, for a limited time.
+-- Never waits for a generation or a budget: if another transaction has locked one, the outcome is `item_locked`, and
+-- nothing is written for that answer. Without p_wait it doesn't wait for conversations either: if one is locked, the
+-- outcome of its answers is `locked`. With p_wait it waits for conversations, for a limited time.
 --
--- Idempotent: if the answer was already completed with the same fencing token, the outcome is `finished` again, with the
--- same event and without a further charge. So callers that lost the response to the commit can retry.
+-- Idempotent: if an answer was already completed with the same fencing token, the outcome is `finished` again, with the
+-- same event and without another charge. So callers that lost the response to the commit can retry.
 --
--- Outcomes: finished, locked, item_locked, lost (another instance holds it), gone (the conversation was deleted with the
--- answer). All arrays are parallel, with one entry per answer.
+-- Outcomes: finished, locked, item_locked, lost (another instance has taken over the answer), gone (the conversation
+-- was deleted). All arrays have one entry per answer.
 create or replace function end_answers(
   p_conversation uuid[], p_generation uuid[], p_fence integer[], p_attempt integer[], p_content text[], p_status text[],
   p_reason text[], p_model text[], p_input_tokens integer[], p_output_tokens integer[], p_cost_usd numeric[],
@@ -30,18 +30,16 @@ set enable_mergejoin = off
 set lock_timeout = '100ms'
 as $$
 declare
-  free uuid[];
+  unlocked_ids uuid[];
   -- Conversations locked by other transactions.
-  busy uuid[];
-  -- Positions of skipped answers: first those in these conversations and those with a locked generation, then also those
-  -- with a locked payer.
-  left_out bigint[];
-  -- Parallel to the parameters, with nulls for answers whose lease was lost: the answer's message, the user who requested
-  -- it, the rank of its conversation among those that get an event, and how many sequence numbers earlier answers use
-  -- there.
+  locked_ids uuid[];
+  -- Indexes of skipped answers: those in locked conversations, with a locked generation, or with a locked payer.
+  skipped bigint[];
+  -- For each answer: its message, the user who requested it, the index of its conversation in conversation_ids, and how
+  -- many sequence numbers earlier answers use there. Null for answers that are not stored.
   message_seqs bigint[];
   message_ids uuid[];
-  askers uuid[];
+  requester_ids uuid[];
   ranks integer[];
   seq_offsets integer[];
   is_stored boolean[];
@@ -58,16 +56,16 @@ begin
     perform 1 from conversations c where c.id = any (p_conversation) order by c.id for no key update;
     perform set_config('lock_timeout', '100ms', true);
   else
-    select array_agg(l.id) into free from (
+    select array_agg(l.id) into unlocked_ids from (
       select c.id from conversations c where c.id = any (p_conversation) order by c.id for no key update skip locked
     ) l;
-    -- The remaining ones are locked, or gone.
-    select array_agg(c.id) into busy from conversations c
-    where c.id = any (p_conversation) and (free is null or c.id <> all (free));
+    -- The other conversations are locked or deleted.
+    select array_agg(c.id) into locked_ids from conversations c
+    where c.id = any (p_conversation) and (unlocked_ids is null or c.id <> all (unlocked_ids));
   end if;
-  select array_agg(i.n) into left_out
+  select array_agg(i.n) into skipped
   from unnest(p_conversation, p_generation) with ordinality as i (conversation, generation, n)
-  where i.conversation = any (busy) or (
+  where i.conversation = any (locked_ids) or (
     not exists (
       select 1 from generations g where g.conversation_id = i.conversation and g.id = i.generation
       for no key update skip locked
@@ -75,35 +73,35 @@ begin
       select g.id from generations g where g.conversation_id = i.conversation and g.id = i.generation limit 1
     ) is not null
   );
-  left_out := left_out || list_unsettleable_answers(p_conversation, p_generation, p_fence, p_input_tokens,
-    p_output_tokens, p_cost_usd, left_out);
+  skipped := skipped || list_unsettleable_answers(p_conversation, p_generation, p_fence, p_input_tokens,
+    p_output_tokens, p_cost_usd, skipped);
 
-  with judged as (
+  with checked as (
     select i.n, i.conversation, g.id is not null as is_stored, g.message_seq, g.message_id, g.requested_by, g.created_at,
-      g.fence = i.fence and g.status = 'running' and (left_out is null or i.n <> all (left_out)) as is_held
+      g.fence = i.fence and g.status = 'running' and (skipped is null or i.n <> all (skipped)) as has_lease
     from unnest(p_conversation, p_generation, p_fence) with ordinality as i (conversation, generation, fence, n)
     left join lateral (
       select x.* from generations x where x.conversation_id = i.conversation and x.id = i.generation limit 1
     ) g on true
   ),
-  placed as (
+  numbered as (
     select j.*,
-      case when j.is_held then dense_rank() over (order by case when j.is_held then j.conversation end) end as rank,
+      case when j.has_lease then dense_rank() over (order by case when j.has_lease then j.conversation end) end as rank,
       row_number() over same_conversation - 1 as seq_offset,
-      j.is_held and lead(j.n) over same_conversation is null as is_last
-    from judged j
-    window same_conversation as (partition by case when j.is_held then j.conversation end order by j.n)
+      j.has_lease and lead(j.n) over same_conversation is null as is_last
+    from checked j
+    window same_conversation as (partition by case when j.has_lease then j.conversation end order by j.n)
   )
   select
-    -- The conversations that get events, in the order of the ranks, and how many.
+    -- The conversations that get events, and the number of events.
     array_agg(p.conversation order by p.conversation) filter (where p.is_last),
     array_agg(p.seq_offset + 1 order by p.conversation) filter (where p.is_last),
-    array_agg(case when p.is_held then p.message_seq end order by p.n),
+    array_agg(case when p.has_lease then p.message_seq end order by p.n),
     array_agg(p.message_id order by p.n), array_agg(p.requested_by order by p.n), array_agg(p.rank order by p.n),
     array_agg(p.seq_offset order by p.n), array_agg(p.is_stored order by p.n),
-    bool_or(p.is_held and p.created_at < clock_timestamp() - interval '5 minutes')
-  into conversation_ids, counts, message_seqs, message_ids, askers, ranks, seq_offsets, is_stored, is_counted
-  from placed p;
+    bool_or(p.has_lease and p.created_at < clock_timestamp() - interval '5 minutes')
+  into conversation_ids, counts, message_seqs, message_ids, requester_ids, ranks, seq_offsets, is_stored, is_counted
+  from numbered p;
 
   if conversation_ids is not null then
     select t.first_seqs, t.taken_at into first_seqs, ended_at from take_positions(conversation_ids, counts,
@@ -137,12 +135,12 @@ begin
   union all
   select i.n,
     case
-      when i.conversation = any (busy) then 'locked'
-      when i.n = any (left_out) then 'item_locked'
-      when again.seq is not null then 'finished'
+      when i.conversation = any (locked_ids) then 'locked'
+      when i.n = any (skipped) then 'item_locked'
+      when earlier.seq is not null then 'finished'
       when i.is_stored then 'lost'
       else 'gone'
-    end, again.seq, again.at, again.model, again.cost_usd, again.metadata, again.created_at
+    end, earlier.seq, earlier.at, earlier.model, earlier.cost_usd, earlier.metadata, earlier.created_at
   from input i
   left join lateral (
     select e.seq, e.at, m.model, m.cost_usd, m.metadata - 'requested_by' as metadata, m.created_at
@@ -152,7 +150,7 @@ begin
       and e.type = 'message.completed'
     where g.conversation_id = i.conversation and g.id = i.generation and g.fence = p_fence[i.n] and g.status = 'finished'
     limit 1
-  ) again on left_out is null or i.n <> all (left_out)
+  ) earlier on skipped is null or i.n <> all (skipped)
   where i.message_seq is null
   order by 1;
 
@@ -182,11 +180,11 @@ begin
   using unnest(p_conversation, p_generation, ranks) as i (conversation, generation, rank)
   where i.rank is not null and t.conversation_id = i.conversation and t.generation_id = i.generation;
 
-  -- Last, because answers of one user share these rows: then other transactions wait only for the commit.
-  perform settle_budgets(array_agg(i.generation), array_agg(i.asker),
+  -- Last, because a user's answers share these rows, so that other transactions only wait for the commit.
+  perform settle_budgets(array_agg(i.generation), array_agg(i.requester_id),
     array_agg(coalesce(i.input_tokens, 0)::bigint + coalesce(i.output_tokens, 0)), array_agg(coalesce(i.cost_usd, 0)))
-  from unnest(p_generation, askers, p_input_tokens, p_output_tokens, p_cost_usd, ranks)
-    as i (generation, asker, input_tokens, output_tokens, cost_usd, rank)
+  from unnest(p_generation, requester_ids, p_input_tokens, p_output_tokens, p_cost_usd, ranks)
+    as i (generation, requester_id, input_tokens, output_tokens, cost_usd, rank)
   where i.rank is not null;
 end
 $$;

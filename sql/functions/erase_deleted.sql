@@ -1,12 +1,13 @@
--- Erases up to p_rows sequence numbers (each is a message or an event) of deleted conversations, oldest first: small
--- conversations completely, a large one in ranges of numbers. Returns whether there may be more, and where it stopped: the
--- conversation and the last number erased there. Pass both to the next call, or it scans the dead rows again, at a cost
--- that grows while an old snapshot blocks vacuum.
+-- Erases up to p_rows sequence numbers (each is a message or an event) of deleted conversations, oldest first. Small
+-- conversations are erased completely, large ones in several calls. Returns whether there may be more, and where it
+-- stopped: the conversation and the last erased sequence number. Pass both to the next call; otherwise it scans the
+-- dead rows again, which takes longer and longer while an old snapshot blocks vacuum.
 --
--- One instance erases at a time. It doesn't lock the conversations first, because a user may still try to send to one.
+-- Only one instance may call this at a time. It doesn't lock the conversations first, because users may still try to
+-- send to them.
 --
--- Only one index returns the rows in order. Without it, a plan made while a table was nearly empty may use just the first
--- column of another index, and scan the whole conversation for each batch.
+-- Sorting is disabled, so that Postgres uses the index that returns rows in order. Otherwise a plan made while a table
+-- was nearly empty may use only the first column of another index, and scan the whole conversation for each batch.
 create or replace function erase_deleted(
   p_rows integer, p_conversation uuid, p_seq bigint, out has_more boolean, out conversation uuid, out seq bigint
 )
@@ -32,7 +33,7 @@ begin
     has_more := true;
     from_seq := case when target.id = p_conversation then p_seq else 0 end;
     until_seq := from_seq + rows_left;
-    -- Only those of answers that were in progress, so there are few.
+    -- There are few: only those of answers that were in progress.
     delete from generation_pieces p where p.conversation_id = target.id;
     delete from generation_thinking t where t.conversation_id = target.id;
     -- Each member may have rated each message.
@@ -46,7 +47,7 @@ begin
       seq := from_seq;
       return;
     end if;
-    -- Webhook deliveries, because their stored responses may quote messages.
+    -- Stored responses to webhook deliveries may quote messages.
     update webhook_deliveries d set data = null, response_body = null where d.id = any (array(
       select x.id from webhook_deliveries x
       where x.conversation_id = target.id and (x.data is not null or x.response_body is not null)
@@ -63,13 +64,13 @@ begin
       order by x.message_seq));
     delete from events e where e.conversation_id = target.id and e.seq > from_seq and e.seq <= until_seq;
     delete from search_entries e where e.conversation_id = target.id and e.seq > from_seq and e.seq <= until_seq;
-    with gone as (
+    with erased_messages as (
       delete from messages m where m.ctid = any (array(
         select x.ctid from messages x where x.conversation_id = target.id and x.seq > from_seq and x.seq <= until_seq
         order by x.seq))
       returning m.created_at
     )
-    insert into analytics_stale_slots (slot) select distinct analytics_slot(g.created_at) from gone g;
+    insert into analytics_stale_slots (slot) select distinct analytics_slot(g.created_at) from erased_messages g;
     if until_seq < target.last_seq then
       conversation := target.id;
       seq := until_seq;
@@ -77,7 +78,7 @@ begin
     end if;
     delete from search_ranges r where r.conversation_id = target.id;
     delete from analytics_deleted_conversations d where d.conversation_id = target.id;
-    -- There are few summaries, and they are erased together with the conversation.
+    -- Also deletes the conversation's summaries, of which there are few.
     delete from conversations c where c.id = target.id;
     rows_left := rows_left - (target.last_seq - from_seq) - 1;
     exit when rows_left <= 0;

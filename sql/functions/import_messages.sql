@@ -1,15 +1,16 @@
--- Stores messages of an imported conversation. The first call for a conversation (p_after = 0) also creates the conversation
--- and counts it in the import. All calls for one conversation must be in one transaction.
+-- Stores messages of an imported conversation. A conversation's first call (p_after = 0) also creates it and counts it
+-- in the import. All calls for a conversation must be in one transaction.
 --
--- The conversation keeps its original times, so lists sort it by its newest message. The messages are old, so there are no
--- events and no webhooks, and all of them count as read.
+-- The conversation keeps its original times, so lists sort it by its newest message. The messages are old, so there are
+-- no events and no webhooks, and all of them count as read.
 --
--- p_position: how many conversations precede it in the file. p_conversation: id, source_id, title, created_at, updated_at,
--- messages (count), bytes (of all texts), note (for the report; may be absent). p_messages: id, role, content, parent,
--- model, at, in the order of their sequence numbers. p_after: how many messages earlier calls have stored.
+-- p_position: the number of conversations before it in the file. p_conversation: {id, source_id, title, created_at,
+-- updated_at, messages (their number), bytes (of all texts), note (for the report, may be absent)}. p_messages: [{id,
+-- role, content, parent, model, at}] in the order of their sequence numbers. p_after: the number of messages that
+-- earlier calls have stored.
 --
--- Returns stored, known (imported before; nothing is written), no_user (disabled or gone), or lost (another instance runs
--- the import now).
+-- Returns stored, known (imported before; nothing is written), no_user (the user is disabled or deleted), or lost
+-- (another instance has taken over the import).
 create or replace function import_messages(
   p_import uuid, p_position integer, p_conversation json, p_messages json, p_after integer
 )
@@ -27,7 +28,7 @@ declare
   origin text;
   noted_at integer;
 begin
-  -- After a server crash, the import continues from its last progress: only its end waits for the disk.
+  -- Don't wait for the disk: after a database crash, the import continues from its last stored position.
   perform set_config('synchronous_commit', 'off', true);
   if p_after = 0 then
     -- This lock is held until the transaction ends, so no other import runs for this user.
@@ -56,7 +57,7 @@ begin
     from (select (p_conversation ->> 'updated_at')::timestamptz as at) x where c.id = target;
     insert into members (conversation_id, user_id, role, is_creator, last_read_seq, read_count, written_bytes)
     values (target, importer, 'owner', true, total, total, (p_conversation ->> 'bytes')::bigint);
-    -- If the conversation isn't too long, adding its member has already created a range.
+    -- Unless the conversation is too long, adding its member has already created a range.
     if not exists (select from search_ranges r where r.conversation_id = target) then
       perform add_search_range(target, 1, total);
     end if;

@@ -1,18 +1,17 @@
--- A new member finds messages by search marks of their own. If the conversation already has messages, the marks are added
--- in the background. If it has too many messages or members, they are never added, and the conversation is searched
--- separately.
+-- Decides how a new member can search the conversation: by the member's own search marks, which are added to existing
+-- messages in the background, or separately if the conversation has too many messages or members.
 create or replace function index_member() returns trigger
 language plpgsql
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-  -- Each message has a mark for each of these members.
+  -- Each message has a mark for each of up to this many members.
   members_max constant integer := 16;
   seqs_max constant bigint := 5000;
   state record;
 begin
-  -- Only the role changes.
+  -- The member already exists, and only the role changes.
   if exists (select from members m where m.conversation_id = new.conversation_id and m.user_id = new.user_id) then
     return new;
   end if;

@@ -1,8 +1,8 @@
--- Removes a user who is being deleted from conversations (docs/decisions/0040). If no owner would remain, the
--- longest-standing member becomes one, preferring users who can log in, then members over viewers. If nobody would remain,
--- the conversation is deleted. Returns the events in order.
+-- Removes a user who is being deleted from conversations (docs/decisions/0040). If there is no other owner, another
+-- member becomes one: preferably a user who can log in, then a member over a viewer, then the longest-standing one. If
+-- there is no other member, the conversation is deleted. Returns the events in order.
 --
--- Without p_wait, locked conversations are skipped. With p_wait it waits; then pass only one conversation, so that no
+-- Without p_wait, locked conversations are skipped. With p_wait it waits for them; then pass only one, so that no
 -- others stay locked during the wait.
 create or replace function leave_conversations(p_user uuid, p_name text, p_conversations uuid[], p_wait boolean)
 returns table (conversation_id uuid, seq bigint, type text, data jsonb, at timestamptz)
@@ -10,13 +10,14 @@ language plpgsql
 as $$
 #variable_conflict use_column
 declare
-  held uuid[];
-  -- Parallel, in id order: the conversations to leave, the user's role there, and the new owner if one is needed.
+  locked_ids uuid[];
+  -- Of the same length, in id order: the conversations to leave, the user's role there, and the new owner if one is
+  -- needed.
   left_ids uuid[];
   roles text[];
-  heirs uuid[];
+  new_owners uuid[];
   -- The conversations among them that are deleted.
-  lone_ids uuid[];
+  deleted_ids uuid[];
   first_seqs bigint[];
   left_at timestamptz;
   event_conversations uuid[];
@@ -27,19 +28,19 @@ begin
   -- Always in id order, to avoid deadlocks.
   if p_wait then
     perform 1 from conversations c where c.id = any (p_conversations) order by c.id for no key update;
-    held := p_conversations;
+    locked_ids := p_conversations;
   else
-    select array_agg(l.id) into held from (
+    select array_agg(l.id) into locked_ids from (
       select c.id from conversations c where c.id = any (p_conversations) order by c.id for no key update skip locked
     ) l;
   end if;
 
-  -- A separate statement: its snapshot shows what was committed during the wait for locks.
+  -- A separate statement, because its snapshot includes what was committed during the wait for locks.
   select array_agg(m.conversation_id order by m.conversation_id), array_agg(m.role order by m.conversation_id),
     array_agg(h.user_id order by m.conversation_id),
     coalesce(array_agg(m.conversation_id) filter (where not exists (
       select 1 from members o where o.conversation_id = m.conversation_id and o.user_id <> p_user)), '{}')
-  into left_ids, roles, heirs, lone_ids
+  into left_ids, roles, new_owners, deleted_ids
   from members m
   left join lateral (
     select o.user_id from members o join users u on u.id = o.user_id
@@ -48,7 +49,7 @@ begin
                       where w.conversation_id = m.conversation_id and w.user_id <> p_user and w.role = 'owner')
     order by u.disabled_at is not null, o.role = 'viewer', o.joined_at, o.user_id limit 1
   ) h on true
-  where m.user_id = p_user and m.conversation_id = any (held);
+  where m.user_id = p_user and m.conversation_id = any (locked_ids);
   if left_ids is null then
     return;
   end if;
@@ -59,16 +60,16 @@ begin
   order by g.id for update;
   select t.first_seqs, t.taken_at into first_seqs, left_at
   from take_positions(left_ids, (
-    select array_agg(1 + (s.heir is not null)::int order by s.n)
-    from unnest(heirs) with ordinality as s (heir, n)
+    select array_agg(1 + (s.new_owner is not null)::int order by s.n)
+    from unnest(new_owners) with ordinality as s (new_owner, n)
   ), array_fill(0, array[cardinality(left_ids)])) t;
 
-  perform mark_deleted(lone_ids, left_at);
+  perform mark_deleted(deleted_ids, left_at);
   update generations g set cancel_requested_at = coalesce(g.cancel_requested_at, left_at)
   where g.conversation_id = any (left_ids) and g.requested_by = p_user and g.status <> 'finished';
   update members m set role = 'owner'
-  from unnest(left_ids, heirs) as s (conversation_id, heir)
-  where m.conversation_id = s.conversation_id and m.user_id = s.heir;
+  from unnest(left_ids, new_owners) as s (conversation_id, new_owner)
+  where m.conversation_id = s.conversation_id and m.user_id = s.new_owner;
   delete from members m where m.conversation_id = any (left_ids) and m.user_id = p_user;
 
   select array_agg(e.conversation_id order by e.conversation_id, e.seq), array_agg(e.seq order by e.conversation_id, e.seq),
@@ -79,16 +80,16 @@ begin
       jsonb_build_object('user_id', m.user_id, 'display_name', u.display_name, 'role', m.role,
         'last_read_seq', m.last_read_seq,
         'joined_at', to_char(m.joined_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) as data
-    from unnest(left_ids, first_seqs, heirs) as s (conversation_id, first_seq, heir)
-    join members m on m.conversation_id = s.conversation_id and m.user_id = s.heir
+    from unnest(left_ids, first_seqs, new_owners) as s (conversation_id, first_seq, new_owner)
+    join members m on m.conversation_id = s.conversation_id and m.user_id = s.new_owner
     join users u on u.id = m.user_id
     union all
-    select s.conversation_id, s.first_seq + (s.heir is not null)::int,
+    select s.conversation_id, s.first_seq + (s.new_owner is not null)::int,
       case when s.is_lone then 'conversation.deleted' else 'member.removed' end,
       case when s.is_lone then jsonb_build_object('id', s.conversation_id)
       else jsonb_build_object('user_id', p_user, 'display_name', p_name, 'role', s.role) end
-    from (select *, conversation_id = any (lone_ids) as is_lone
-          from unnest(left_ids, first_seqs, heirs, roles) as s (conversation_id, first_seq, heir, role)) s
+    from (select *, conversation_id = any (deleted_ids) as is_lone
+          from unnest(left_ids, first_seqs, new_owners, roles) as s (conversation_id, first_seq, new_owner, role)) s
   ) e;
   perform append_events(event_conversations, event_seqs, event_types, null, event_data, left_at);
   return query

@@ -1,5 +1,5 @@
--- Messages as they appear on a path. is_shown: whether they are sent to models. An answer in progress never is, so its text
--- is not needed here.
+-- Messages as they appear on a path. is_shown: whether a message is sent to models. Answers in progress are not, so
+-- this view doesn't include their text.
 create or replace view path_rows as
 select m.conversation_id, m.seq, m.id, m.role, m.author_id, m.parent_id, m.content, m.updated_at,
   m.deleted_at is null and m.content <> '' and m.status in ('complete', 'cancelled')
@@ -7,7 +7,8 @@ select m.conversation_id, m.seq, m.id, m.role, m.author_id, m.parent_id, m.conte
   m.hook_name
 from messages m;
 
--- Shortens a text to p_chars characters, half of them from the end of the text. 0: no text; null: the whole text.
+-- Shortens a text to p_chars characters, half of them from its end. Returns null if p_chars is 0, and the whole text if
+-- it is null.
 create or replace function excerpt_text(p_text text, p_chars integer) returns text
 language sql
 immutable
@@ -19,15 +20,15 @@ as $$
   end
 $$;
 
--- Lists the messages that lead to a message, newest first: at most p_rows, starting at sequence number p_until, until their
--- texts reach p_bytes or one of them has a summary. The path goes back number by number, with two exceptions
--- (docs/decisions/0011): a user's message with a parent continues at that message, and another answer to the same message
--- replaces the first. So it contains only one of several answers to a message, and only one of several branches. Messages
--- of other branches in between are not read, however many there are (docs/decisions/0068).
+-- Lists the messages on the path to a message, newest first, starting at sequence number p_until: at most p_rows, until
+-- their texts reach p_bytes or one of them has a summary. The path follows the sequence numbers backwards, with two
+-- exceptions (docs/decisions/0011): a user's message with a parent is preceded by that parent, and a regenerated answer
+-- replaces the first one. So it contains only one of several answers to a message, and only one of several branches.
+-- Messages of other branches are not read, however many there are (docs/decisions/0068).
 --
--- content: null if it isn't sent to models; p_excerpt as in excerpt_text. author_name: always set for hooks; for users only
--- with p_has_names. summary: id and content of the summary that replaces this message and all before it. continue_at: in
--- the last row, the p_until for the next call; null if the path ends there.
+-- content: null if it isn't sent to models; p_excerpt as in excerpt_text. author_name: always set for hooks; for users
+-- only with p_has_names. summary: id and content of the summary that replaces this message and all earlier ones.
+-- continue_at: in the last row, the p_until for the next call, or null if the path ends there.
 create or replace function list_path(
   p_conversation uuid, p_until bigint, p_rows integer, p_bytes integer, p_excerpt integer, p_has_names boolean
 )
@@ -36,7 +37,7 @@ returns table (
   summary json, continue_at bigint
 )
 language plpgsql
--- One plan per connection, because planning takes longer than execution. For the other settings, see send_messages.
+-- Plans are cached, because planning takes longer than execution. For the other settings, see send_messages.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
@@ -46,7 +47,7 @@ set jit = off
 as $$
 declare
   summarized bigint[];
-  -- The sequence number of the newest summary, and that of the message before it.
+  -- The sequence numbers of the message with the newest summary, and of the message before it.
   lowest bigint;
   below bigint;
   first_turn bigint;
@@ -58,7 +59,7 @@ begin
     select m.seq into below from messages m where m.conversation_id = p_conversation and m.seq < lowest
     order by m.seq desc limit 1;
   end if;
-  -- Only up to the first summary.
+  -- Stops at the first summary.
   select r.seq into first_turn from (
     select m.seq, m.parent_id, lead(m.id) over (order by m.seq desc) as before_id
     from messages m where m.conversation_id = p_conversation and m.seq <= p_until and m.seq >= coalesce(below, 1)
@@ -90,10 +91,10 @@ begin
     return;
   end if;
 
-  -- Goes back step by step; each step is one lookup.
+  -- Follows the path; each step is one lookup.
   return query
   with recursive path as (
-    -- turn_id: the parent of a user's message. question_id: that of an answer.
+    -- turn_id: a user's message's parent. question_id: an answer's parent.
     select 0 as n, 0::bigint as bytes, false as is_last, p_until + 1 as seq, null::uuid as turn_id,
       null::uuid as question_id, null::uuid as id, null::text as role, null::uuid as author_id, null::text as content,
       null::timestamptz as updated_at, false as is_shown, null::text as hook_name
@@ -106,7 +107,7 @@ begin
       x.id, x.role, x.author_id, x.content, x.updated_at, x.is_shown, x.hook_name
     from path p
     cross join lateral (
-      -- Takes the first row that exists; the subqueries after it are not run. Each has a limit and therefore its own plan,
+      -- Uses the first subquery that has a row; later ones are not run. Each has a limit, so it is planned separately,
       -- see send_messages.
       (
         select * from path_rows m
@@ -120,7 +121,7 @@ begin
       ) union all (
         select * from path_rows m
         where m.conversation_id = p_conversation and m.seq < (
-          -- Only among the first children, because any number of messages may have the same parent.
+          -- Only searches the first children, because any number of messages may have the same parent.
           select least(min(c.seq), p.seq) from (
             select x.seq, x.role from messages x
             where x.conversation_id = p_conversation and x.parent_id = p.question_id order by x.seq limit 100

@@ -1,8 +1,7 @@
--- Returns the items of a batch of sends that can't be paid for now, because another transaction has locked the budget of
--- their user or key, and the later items of the same authors, to keep their order. Locks the other budgets. Only considers
--- items that a model with a price answers.
--- p_items, p_default_model and p_budget: as in send_messages. p_busy: skipped conversations. The others must be locked
--- before, so that their settings don't change.
+-- Returns the items of a batch of sends whose user's or key's budget is locked by another transaction, and later items
+-- of the same authors, to keep their order. Locks the other budgets. Only considers items that a model with a price
+-- answers. p_items, p_default_model and p_budget: as in send_messages. p_busy: conversations to skip. The caller must
+-- have locked the others, so that their settings don't change.
 create or replace function list_unpayable_items(p_items json, p_default_model text, p_budget jsonb, p_busy uuid[])
 returns bigint[]
 language plpgsql
@@ -12,7 +11,7 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  -- Parallel: an item, and a payer.
+  -- Of the same length: the index of an item, and one of its payers.
   items bigint[];
   scopes text[];
   payers uuid[];

@@ -1,5 +1,6 @@
--- Deletes conversations that the caller has locked: removes their members and their answers in progress, so that they can
--- no longer be found. erase_deleted removes their rows later, in batches. The caller appends `conversation.deleted`.
+-- Deletes conversations that the caller has locked: marks them as deleted, and deletes their members and their answers
+-- in progress, so that they can no longer be found. erase_deleted deletes their other rows later, in batches. The
+-- caller appends `conversation.deleted`.
 create or replace function mark_deleted(p_conversations uuid[], p_at timestamptz) returns void
 language plpgsql
 -- A plan made while the tables were nearly empty may scan all finished generations of a conversation.

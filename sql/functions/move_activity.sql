@@ -1,5 +1,5 @@
--- Updates the positions of conversations in their members' lists: immediately if they have few members, otherwise through a
--- job (src/modules/conversations/activity.ts), so that no send waits for thousands of rows. The caller must have locked the
+-- Moves conversations to the top of their members' lists: immediately if they have few members, otherwise in a job
+-- (src/modules/conversations/activity.ts), so that no send waits for thousands of rows. The caller must have locked the
 -- conversations.
 create or replace function move_activity(p_conversations uuid[], p_at timestamptz) returns void
 language plpgsql
@@ -7,7 +7,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-  -- Updated immediately: conversations with up to this many members, and this many rows in total.
+  -- Conversations with up to this many members, and up to this many rows in total, are updated immediately.
   members_max constant integer := 50;
   rows_max constant integer := 2000;
   at_once uuid[];

@@ -3,8 +3,8 @@
 -- its text. In the next release, delete this file and the related code in append_events, and drop the
 -- functions and triggers with a migration.
 
--- The old version of take_positions. It doesn't know what the sequence numbers are for; append_events finds out later in
--- the transaction.
+-- The old version of take_positions. It isn't passed the number of messages, so append_events counts them later in the
+-- transaction.
 create or replace function take_seqs(
   p_conversations uuid[], p_counts integer[], out first_seqs bigint[], out taken_at timestamptz
 )
@@ -16,7 +16,7 @@ begin
 end
 $$;
 
--- Counts the messages of such a transaction, which has locked their conversations.
+-- Counts the messages of a transaction that called take_seqs and so has locked their conversations.
 create or replace function count_uncounted(p_conversations uuid[], p_types text[]) returns void
 language sql as $$
   update conversations c set message_count = c.message_count + x.count
@@ -27,7 +27,7 @@ language sql as $$
   where c.id = x.conversation_id
 $$;
 
--- Updates the count of a read position that is moved without it, in the same way as moveReadPosition.
+-- Updates read_count if an older instance moves a read position without it, in the same way as moveReadPosition.
 create or replace function count_read() returns trigger
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -45,8 +45,8 @@ create or replace trigger members_count_read before update of last_read_seq on m
   for each row when (new.last_read_seq > old.last_read_seq and new.read_count = old.read_count)
   execute function count_read();
 
--- Marks the owner who is added in the transaction that creates the conversation as its creator. Other members are added
--- later.
+-- Marks a conversation's first owner as its creator, if the owner is added in the transaction that creates the
+-- conversation.
 create or replace function mark_creator() returns trigger language plpgsql as $$
 begin
   new.is_creator := exists (

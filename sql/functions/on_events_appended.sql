@@ -1,8 +1,8 @@
--- The extension point of the event log: append_events calls it with every durable event, in the event's transaction. What
--- it writes is committed together with the event, or not at all.
+-- The extension point of the event log: append_events calls it with every durable event, in the event's transaction, so
+-- everything that it writes is committed together with the event.
 --
--- Writes webhook events if any webhook is subscribed to them; their content is read at delivery. Also queues the messages
--- that an event refers to for search indexing, and marks analytics as stale.
+-- Writes webhook events if any webhook is subscribed to them; their content is read at delivery. Also queues the
+-- events' messages for search indexing, and marks analytics slots as stale.
 create or replace function on_events_appended(
   p_conversations uuid[], p_seqs bigint[], p_types text[], p_messages uuid[], p_data jsonb[], p_at timestamptz
 )

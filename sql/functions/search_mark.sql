@@ -1,8 +1,8 @@
 -- Returns a mark, which is stored among the words of search_entries (docs/decisions/0074). Words of texts consist of
--- letters and digits, so none begins with a dot, and no prefix search finds a mark.
--- `m`: a member and a group of 1,024 of their messages; `c`: a conversation and a group of 1,024 of its sequence numbers.
--- The random half of the id is enough, because false matches are removed when memberships are checked. The explicit casts
--- make Postgres inline these functions, instead of calling them once for each mark.
+-- letters and digits, so none begins with a dot, and no prefix search finds a mark. Kind `m` is for a member and a
+-- block of 1,024 of their messages; `c` for a conversation and a block of 1,024 of its sequence numbers. The mark
+-- contains only the random half of the id, because the membership check removes false matches. The explicit casts make
+-- Postgres inline these functions, instead of calling them for each mark.
 create or replace function search_mark(p_kind text, p_id uuid, p_number bigint) returns text
 language sql immutable parallel safe as $$
   select '.' || p_kind || rtrim(encode(substring(uuid_send(p_id) from 9), 'base64'), '=') || '.' || (p_number >> 10)::text
@@ -18,7 +18,7 @@ language sql immutable parallel safe as $$
   select '.t.' || (extract(year from p_at at time zone 'utc') * 12 + extract(month from p_at at time zone 'utc'))::integer::text
 $$;
 
--- Returns a query that matches any of these marks.
+-- Returns a query that matches any of the marks.
 create or replace function search_marks_query(p_marks text[]) returns tsquery
 language sql immutable parallel safe as $$
   select string_agg('''' || x.mark || '''', ' | ')::tsquery from unnest(p_marks) x (mark)

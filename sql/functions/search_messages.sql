@@ -1,15 +1,15 @@
--- Searches the messages that p_user can read now, best first (docs/decisions/0074). Returns a page of p_rows after the hit
--- (p_after_rank, p_after_at, p_after_id); nulls: the first page.
+-- Searches the messages that p_user can currently read, best first (docs/decisions/0074). Returns a page of p_rows
+-- after the hit (p_after_rank, p_after_at, p_after_id), or the first page if these are null.
 --
--- p_branches, p_kinds, p_terms: parallel. A message must match all terms of one branch. Kinds: `words` (a word or a
--- phrase), `prefix`, `not`. Terms are in to_tsquery syntax, quoted: letters, digits and blanks.
--- p_stale: messages whose index entries are ignored. p_texts has the current words of those that can still be found. The
--- arrays are parallel.
+-- p_branches, p_kinds and p_terms have the same length. A message must match all terms of one branch. Kinds: `words` (a
+-- word or a phrase), `prefix`, `not`. Terms consist of letters, digits and spaces, in to_tsquery's quoted syntax.
+-- p_stale: messages whose index entries are ignored. p_texts has their current words, or null if they can no longer be
+-- found.
 --
--- The index is searched for words under marks (search_mark.sql), newest first and in growing steps, until there are 500
--- hits to rank. So the cost depends on what the caller can read, not on what others have stored. Prefixes are not searched
--- in the index, because that would scan all such words of all users, and phrases can't be, because it doesn't store word
--- positions. For both, candidate rows are compared one by one, up to a limit.
+-- The index is searched for words together with marks (search_mark.sql), newest first and in growing steps, until there
+-- are 500 hits to rank. So the cost depends on the messages that the caller can read, not on other users' messages.
+-- Prefixes are not looked up in the index, because that would scan all users' words with that prefix, and phrases can't
+-- be, because it doesn't store word positions. For both, candidate rows are compared one by one, up to a limit.
 create or replace function search_messages(
   p_user uuid, p_branches integer[], p_kinds text[], p_terms text[], p_language regconfig, p_conversation uuid, p_role text,
   p_from timestamptz, p_to timestamptz, p_stale_conversations uuid[], p_stale_seqs bigint[], p_roles text[],
@@ -27,12 +27,12 @@ as $$
 #variable_conflict use_column
 declare
   hits_needed constant integer := 500;
-  -- Per step; the newest hits are used.
+  -- Maximum per step, newest first.
   step_hits_max constant integer := 1000;
-  -- Marks per step: more while few rows have to be compared.
+  -- Marks per step, more if few rows have to be compared.
   step_max constant integer := 8;
   step_compared_max constant integer := 2;
-  -- After this many compared rows, no further step is made.
+  -- After comparing this many rows, the search stops.
   compared_max constant integer := 5000;
   full_query tsquery;
   index_query tsquery;
@@ -71,7 +71,7 @@ begin
   while position <= coalesce(cardinality(marks), 0) loop
     marks_query := search_marks_query(marks[position : position + step - 1]);
     with compared as materialized (
-      -- Without the words, which would not fit in memory.
+      -- Doesn't include the words, which would not fit in memory.
       select e.conversation_id, e.seq, e.at,
         -- A function instead of an operator, so that no index is used.
         case when ts_match_vq(e.words, full_query) and (p_conversation is null or e.conversation_id = p_conversation)
@@ -138,8 +138,8 @@ begin
 end
 $$;
 
--- Returns the search terms in three forms: the full condition, a looser one for the index, and the words that determine the
--- rank. A word matches unchanged or by its stem. Nulls if there is nothing to search.
+-- Returns the query in three forms: the full condition, a looser one for the index, and the words that determine the
+-- rank. A word matches unchanged or by its stem. Returns nulls if there is nothing to search for.
 create or replace function create_search_queries(
   p_branches integer[], p_kinds text[], p_terms text[], p_language regconfig,
   out full_query tsquery, out index_query tsquery, out rank_query tsquery
@@ -170,7 +170,7 @@ begin
       if term.kind = 'prefix' then
         exact := to_tsquery('pg_catalog.simple', term.text || ':*');
         branch_full := branch_full && exact;
-        -- The exact word ranks higher than one that begins with it.
+        -- The exact word ranks higher than longer words.
         rank_query := rank_query || exact || to_tsquery('pg_catalog.simple', term.text);
         continue;
       end if;
@@ -222,8 +222,8 @@ begin
 end
 $$;
 
--- Returns the marks of the messages that p_user can read, newest first. With p_conversation, only those of that
--- conversation. Otherwise those of the user, then those of a limited number of conversations that are searched separately.
+-- Returns the marks of the messages that p_user can read, newest first. With p_conversation, only that conversation's.
+-- Otherwise the user's, and then those of a limited number of conversations that are searched separately.
 create or replace function list_search_marks(p_user uuid, p_conversation uuid) returns text[]
 language plpgsql stable
 set plan_cache_mode = force_generic_plan
@@ -268,8 +268,8 @@ begin
 end
 $$;
 
--- Lists messages of p_user's conversations whose index entries are outdated: the newest ones in the last p_rows rows of the
--- outbox, at most p_messages messages and p_chars characters. `content` is null if the message can no longer be found.
+-- Lists messages in p_user's conversations whose index entries are outdated: the newest ones in the last p_rows rows of
+-- the outbox, at most p_messages messages and p_chars characters. `content` is null if the message was deleted.
 create or replace function list_unindexed(p_user uuid, p_rows integer, p_messages integer, p_chars integer)
 returns table (conversation_id uuid, seq bigint, role text, at timestamptz, content text)
 language plpgsql stable

@@ -1,10 +1,10 @@
--- Returns users whose email address or name contains p_text, newest first: at most p_rows, created before p_before (null:
--- all). There are two ways to find them. Common texts are found fast by scanning users from the newest on; rare ones with a
--- trigram index, whose hits must all be read for sorting. The scan continues as long as its hits suggest that the page will
--- be full within SCANNED more rows. Otherwise up to HITS hits of the index are read. If there are more, the text is common,
--- but not among the users just scanned: the scan continues over more rows, then more hits are read, and so on until one of
--- the two is complete. So the cost grows with the smaller of two numbers: all hits, and the users newer than the end of the
--- page.
+-- Returns users whose email address or name contains p_text, newest first: at most p_rows, and only those created
+-- before p_before unless it is null. Common texts are found fast by scanning users from the newest on. Rare texts are
+-- found with a trigram index, whose hits must all be read for sorting. The scan continues as long as its hits suggest
+-- that the page will be full within SCANNED more rows. Otherwise up to HITS hits are read from the index. If there are
+-- more, the text is common, but not among the scanned users: the scan continues over more rows, then more hits are
+-- read, and so on until either is complete. So the cost depends on the smaller number: all hits, or the users that are
+-- newer than the page's last one.
 create or replace function search_users(p_text text, p_before uuid, p_rows integer) returns setof uuid
 language plpgsql stable rows 50
 -- A plan made while the table was nearly empty may read or sort all of it for one step.
@@ -14,15 +14,15 @@ set enable_sort = off
 set jit = off
 as $$
 declare
-  -- Rows of the first steps. Many users match a common text, and the index lists of its trigrams are long.
+  -- Rows in the first steps. Many users match a common text, and its trigrams' index lists are long.
   scanned_min constant integer := 1000;
-  -- SCANNED: scanning this many rows costs about as much as reading HITS hits of the index, in the worst case of both.
+  -- SCANNED: in the worst case, scanning this many rows costs about as much as reading HITS hits from the index.
   scanned_max constant integer := 8000;
   -- HITS: this many hits, spread evenly over a million users, fill a page within about SCANNED rows.
   hits_max integer := 4000;
   needle constant text := lower(p_text);
   last_id uuid := p_before;
-  -- Rows of the next step.
+  -- Rows in the next step.
   step integer := 250;
   scanned integer := 0;
   step_rows integer;
@@ -52,7 +52,7 @@ begin
     scanned := scanned + step;
     step := scanned;
     if scanned >= scanned_min and scanned::bigint * (p_rows - found_rows) > found_rows::bigint * scanned_max then
-      -- A limit next to the condition might make the planner use another index, row by row.
+      -- With a limit here, the planner might use another index, row by row.
       if length(needle) < 3 then
         with indexed as materialized (
           select u.id from users u
@@ -60,7 +60,8 @@ begin
         )
         select array_agg(h.id) into hits from (select i.id from indexed i limit hits_max + 1) h;
       else
-        -- Adjacent trigrams, and the last one. Overlapping trigrams add little, and each costs reading another list.
+        -- Non-overlapping trigrams, and the last one. Others narrow the search little, and each requires reading
+        -- another list.
         with indexed as materialized (
           select u.id from users u
           where text_pieces(lower(u.email_key || ' ' || u.display_name)) @> (

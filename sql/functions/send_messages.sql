@@ -1,25 +1,27 @@
--- Group commit: many sends in one call (docs/decisions/0002). For each item, in the given order: checks that the author may
--- write there, finds the stored message of a repeated client id, allocates the next sequence number(s) of the conversation,
--- and stores the message and, if a model should answer, the empty answer with its generation.
+-- Group commit of sends (docs/decisions/0002). For each item, in the given order, it checks that the author may write
+-- in the conversation, finds the stored message of a repeated client id, allocates the conversation's next sequence
+-- number(s), and stores the message and, if a model should answer, an empty answer with its generation.
 --
--- A message counts as read by its sender: it moves the sender's read position, and counts toward the sender's stored bytes.
--- A message of an incoming hook counts toward the bytes of the hook's creator, who is its `author` here and is charged for
--- the answer. It is unread for the creator too, so it moves no read position (docs/decisions/0072).
+-- A message moves its sender's read position, and counts towards the sender's stored bytes. An incoming hook's message
+-- counts towards the stored bytes of the hook's creator, who is its `author` here and is charged for the answer, but
+-- moves no read position (docs/decisions/0072).
 --
--- Never waits for a budget or a member: items whose payer or sender is locked by another transaction get the outcome
--- `item_locked`, and nothing is written for them. Without p_wait it doesn't wait for conversations either: items of locked
--- ones get the outcome `locked`. With p_wait it waits for them, for a limited time.
+-- Never waits for a budget or a member: if another transaction has locked an item's payer or sender, the outcome is
+-- `item_locked`, and nothing is written for the item. Without p_wait it doesn't wait for conversations either: if one
+-- is locked, the outcome of its items is `locked`. With p_wait it waits for conversations, for a limited time.
 --
 -- Outcomes: created, locked, item_locked, duplicate, not_found (also: not a member), forbidden (viewer), no_parent,
 -- budget_exceeded (with the period in `exceeded`).
--- p_items: an array of objects; their fields are listed below. `reply` is true, false, or absent to use the conversation's
--- reply_mode; `mentioned`: the text mentions a model; `api_key`: the key it was sent with; `options`: {reasoning_effort,
--- reply_format} for its answers, both optional. They are stored with the message, for regenerated answers, and with the
--- generation, for the instance that generates this answer; in the generation, the effort defaults to the conversation's.
--- p_conversations: the conversations of the items. p_budget: as in estimate_answer, with the limits of reserve_budgets;
--- null: no limits.
--- p_owner and p_lease_ms: the lease of the generations, so that the sending instance generates the answers without another
--- query; null: any instance may claim them.
+--
+-- p_items: an array of objects with the fields below. `reply` is true, false, or absent to use the conversation's
+-- reply_mode. `mentioned`: whether the text mentions a model. `api_key`: the key with which it was sent. `options`:
+-- {reasoning_effort, reply_format} for its answers, both optional. These are stored with the message, for regenerated
+-- answers, and with the generation, for the instance that generates this answer. In the generation, the effort defaults
+-- to the conversation's.
+--
+-- p_conversations: the items' conversations. p_budget: as in estimate_answer and reserve_budgets, or null for no
+-- limits. p_owner and p_lease_ms: the generations' lease, so that the sending instance can generate the answers without
+-- another query, or null to let any instance claim them.
 create or replace function send_messages(
   p_items json, p_conversations uuid[], p_default_model text, p_budget jsonb, p_owner uuid, p_lease_ms integer,
   p_wait boolean
@@ -29,13 +31,13 @@ returns table (
   at timestamptz, exceeded text
 )
 language plpgsql
--- One plan per connection must suit tables that grow from zero to millions of rows, so plan types that only suit small
--- tables are disabled.
+-- A cached plan must suit tables that grow from zero to millions of rows, so plan types that only suit small tables are
+-- disabled.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
--- Only for locks that are held briefly: on rows that foreign keys reference.
+-- Only applies to locks on rows that foreign keys reference, which are held briefly.
 set lock_timeout = '100ms'
 as $$
 declare
@@ -48,7 +50,7 @@ declare
   -- One entry per item, in order; null if no item comes from a hook.
   hooks uuid[];
   hook_names text[];
-  -- One entry per item: efforts and options; null if no item has any.
+  -- One entry per item; null if no item has any.
   efforts text[];
   options json[];
   conversation_ids uuid[];
@@ -75,7 +77,7 @@ begin
     unpayable := list_unpayable_items(p_items, p_default_model, p_budget, busy);
   end if;
 
-  -- A separate statement: its snapshot shows what was committed during the wait for locks.
+  -- A separate statement, because its snapshot includes what was committed during the wait for locks.
   with checked as (
     select i.*, stored.id as stored_id,
       coalesce(i.reply, c.reply_mode = 'always' or (c.reply_mode = 'mention' and i.mentioned)) as is_answered,
@@ -84,7 +86,8 @@ begin
       case
         when m.role is null and known.role is null then 'not_found'
         when i.conversation = any (busy) then 'locked'
-        -- All items of that sender, even if the lock was released between two of them, to keep their order.
+        -- To keep their order, all of the sender's items are skipped, even if the lock was released between two of
+        -- them.
         when i.n = any (unpayable) or bool_or(m.role is null) over (partition by i.conversation, i.author)
           then 'item_locked'
         when stored.id is not null then 'duplicate'
@@ -101,15 +104,15 @@ begin
         options json)
     ) with ordinality as i (id, conversation, author, client_id, content, parent, reply, mentioned, model, answer_id,
                             generation_id, api_key, hook, hook_name, options, n)
-    -- Each lookup is a subquery with a limit, which gets its own plan: as a join it may use just the first column of
-    -- another index, while the tables are small.
+    -- Each lookup is a subquery with a limit, which is planned separately: while the tables are small, a join may use
+    -- only the first column of another index.
     left join lateral (
       select x.role from members x
       where x.conversation_id = i.conversation and x.user_id = i.author
         and (busy is null or i.conversation <> all (busy))
       limit 1 for no key update skip locked
     ) m on true
-    -- Finds out whether the member's row is locked or missing.
+    -- Distinguishes a locked member's row from a missing one.
     left join lateral (
       select x.role from members x
       where m.role is null and x.conversation_id = i.conversation and x.user_id = i.author limit 1
@@ -128,7 +131,7 @@ begin
       limit 1
     ) stored on true
   ),
-  -- If a batch has the same client id twice, the first item is sent and the others repeat it.
+  -- If a batch has the same client id several times, only the first item is sent.
   paired as (
     select c.*, first_value(c.id) over twins as first_id,
       c.outcome = 'created' and row_number() over twins = 1 as is_first
@@ -137,7 +140,8 @@ begin
       partition by c.conversation, c.author, c.hook, coalesce(c.client_id, c.id::text), c.outcome order by c.n
     )
   ),
-  -- All windows are already locked. Keys come first, then users; if either budget is too small, neither is charged.
+  -- All windows are already locked. Reserves the key's budget first, then the user's; if either is exhausted, neither
+  -- is charged.
   allowed as materialized (
     select k.*,
       case when k.needed is not null and k.api_key is not null and p_budget ? 'key_limits' then
@@ -146,7 +150,7 @@ begin
     from (
       select p.*,
         case when p.is_first and p.is_answered and p_budget is not null then
-          -- The schema of an answer is part of its prompt, too.
+          -- The answer's schema is also part of the prompt.
           estimate_answer(p.conversation, octet_length(p.content) + coalesce(octet_length(p.options::text), 0),
             p.answer_model, p_budget)
         end as needed
@@ -176,7 +180,7 @@ begin
     window same_conversation as (partition by case when j.is_new then j.conversation end order by j.n)
   )
   select
-    -- The conversations that get messages, in the order of the ranks, and how many numbers each needs.
+    -- The conversations that get messages, and how many sequence numbers each needs.
     array_agg(p.conversation order by p.conversation) filter (where p.is_last),
     array_agg(p.seq_offset + 1 + p.is_answered::int order by p.conversation) filter (where p.is_last),
     array_agg((

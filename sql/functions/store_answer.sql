@@ -1,6 +1,6 @@
--- Stores a completed answer with its `message.created`, in one statement. If a message with this id exists (the response to
--- its commit was lost), writes nothing. Returns the message, or no row if the conversation no longer exists. Waits for the
--- conversation for p_lock_timeout_ms at most.
+-- Stores a completed answer and its `message.created` event. If a message with this id already exists (because the
+-- response to its commit was lost), writes nothing. Returns the message, or no row if the conversation no longer
+-- exists. Waits at most p_lock_timeout_ms for the conversation.
 create or replace function store_answer(
   p_conversation uuid, p_id uuid, p_content text, p_status text, p_parent uuid, p_metadata jsonb, p_model text,
   p_reason text, p_input_tokens integer, p_output_tokens integer, p_cached_input_tokens integer,
@@ -16,8 +16,7 @@ declare
   stored_at timestamptz;
 begin
   perform set_config('lock_timeout', p_lock_timeout_ms || 'ms', true);
-  -- Locks before the lookup: an earlier transaction that may have stored the answer has then either committed or rolled
-  -- back.
+  -- Locks before the lookup, so that an earlier transaction that may have stored the answer has ended.
   perform 1 from conversations c where c.id = p_conversation for no key update;
   if not exists (select 1 from messages m where m.id = p_id and m.conversation_id = p_conversation) then
     select t.first_seqs[1], t.taken_at into new_seq, stored_at

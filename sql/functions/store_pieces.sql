@@ -1,10 +1,10 @@
--- Appends the newest text of answers in progress, many at once. p_pieces: an array of {conversation_id, id (of the
--- generation), fence, attempt, n, text, reasoning}, where one of the two texts may be absent. A piece with n = 1 is the
--- whole text so far and starts a new attempt. A piece replaces all pieces with its number or a higher one, so a call whose
--- result was lost can be repeated. It never replaces a longer piece, so the lost call is harmless if it runs later.
+-- Appends the newest text of many answers in progress. p_pieces: an array of {conversation_id, id (of the generation),
+-- fence, attempt, n, text, reasoning}; `text` or `reasoning` may be absent. A piece with n = 1 has the whole text so
+-- far and starts a new attempt. A piece replaces all pieces with the same or a higher number, so a call whose result
+-- was lost can be repeated. It never replaces a longer piece, so the lost call is harmless if it runs later.
 --
--- Returns the generations whose piece was stored; the others belong to another owner or a later attempt, or have ended.
--- Without p_wait, locked generations are skipped as well. Each generation stays locked until the commit, so a takeover or
+-- Returns the generations whose piece was stored; the others have another owner or a later attempt, or have ended.
+-- Without p_wait, locked generations are also skipped. Each generation stays locked until the commit, so a takeover or
 -- the completion of the answer sees all pieces of the call or none.
 create or replace function store_pieces(p_pieces json, p_wait boolean) returns setof uuid
 language plpgsql
@@ -27,7 +27,7 @@ begin
       return;
     end if;
   end if;
-  -- In the same order as renewing leases and completing answers.
+  -- In the same order as when leases are renewed and answers are completed, to avoid deadlocks.
   select array_agg(l.id) into held from (
     select g.id
     from json_to_recordset(p_pieces)
@@ -49,7 +49,7 @@ begin
   from json_to_recordset(p_pieces) as p (conversation_id uuid, id uuid, attempt integer, n integer)
   where p.n = 1 and p.id = any (held) and g.conversation_id = p.conversation_id and g.id = p.id
     and g.attempt <> p.attempt;
-  -- Not `on conflict`, which writes an additional WAL record per row.
+  -- Doesn't use `on conflict`, which writes an additional WAL record per row.
   delete from generation_pieces o
   using json_to_recordset(p_pieces) as p (conversation_id uuid, id uuid, n integer)
   where p.id = any (held) and o.conversation_id = p.conversation_id and o.generation_id = p.id and o.n >= p.n;

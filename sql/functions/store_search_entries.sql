@@ -1,7 +1,7 @@
--- Stores the search entries of messages, with marks for their members. Only one instance runs it at a time: the one that
--- holds lock_search_index. The arrays are parallel. p_words: the text as words separated by blanks
--- (src/lib/search-text.ts). A message keeps its existing marks.
--- p_is_new: whether it is newer or older than all indexed messages.
+-- Stores the search entries of messages, with marks for their members. The caller must hold the lock of
+-- lock_search_index. All arrays have the same length. p_words: each text as words separated by spaces
+-- (src/modules/search/words.ts). A message keeps its existing marks. p_is_new: whether the messages are newer than all
+-- indexed ones; otherwise they are older.
 create or replace function store_search_entries(
   p_conversations uuid[], p_seqs bigint[], p_roles text[], p_ats timestamptz[], p_words text[], p_language regconfig,
   p_is_new boolean
@@ -12,7 +12,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = on
 set enable_mergejoin = off
--- The planner's row estimates are far too low. So each lookup by key is a subquery, for which only one plan is possible.
+-- The planner's row estimates are far too low, so each lookup by key is a subquery, which has only one possible plan.
 set enable_nestloop = off
 set jit = off
 as $$
@@ -73,8 +73,8 @@ begin
 end
 $$;
 
--- Flushes the pending list of the index at the end of a batch: this costs half as much as indexing each message separately,
--- and readers never have to scan a long list.
+-- Flushes the index's pending list at the end of a batch. This costs half as much as indexing each message separately,
+-- and searches never have to scan a long list.
 create or replace function merge_search_entries() returns void
 language sql as $$
   select gin_clean_pending_list('search_entries_words')
@@ -88,9 +88,9 @@ language sql immutable parallel safe as $$
     else (to_tsvector('pg_catalog.simple', p_text)::text || ' ' || to_tsvector(p_language, p_text)::text)::tsvector end
 $$;
 
--- Acquires the lock that every change to the index holds until its transaction ends: the indexer, and the erasure of
--- conversations, which must leave no entry behind. The key is an arbitrary number that no other lock in Parley uses.
--- Without p_wait, returns false if the lock is taken.
+-- Acquires the lock that every change of the index needs, until the transaction ends. Indexing and erasing
+-- conversations acquire it, so that no entry of an erased conversation stays. The key is an arbitrary number that no
+-- other lock in Parley uses. Without p_wait, returns false if another transaction has the lock.
 create or replace function lock_search_index(p_wait boolean) returns boolean
 language plpgsql as $$
 begin

@@ -1,26 +1,27 @@
 -- Allocates the next p_counts[i] sequence numbers of conversation p_conversations[i], of which p_messages[i] are for
--- messages, and sets its `updated_at`. The only writer of `last_seq`, `message_count` and `listed_at`, except
--- import_messages for the `listed_at` of new conversations. It locks the conversations in id order, to avoid deadlocks,
--- until the transaction ends, so numbers become visible in order. Pass each conversation once. If you pass several, all
--- must exist, so lock them before.
+-- messages, and sets its `updated_at`. No other code writes `last_seq`, `message_count` and `listed_at`, except that
+-- import_messages sets the `listed_at` of new conversations. It locks the conversations in id order, to avoid
+-- deadlocks, until the transaction ends, so numbers become visible in order. Pass each conversation once. If you pass
+-- several, all must exist, so lock them first.
 --
--- first_seqs[i]: the first allocated number; null if the only conversation doesn't exist or is deleted. first_counts[i]:
--- how many messages there were before. taken_at: the time, read once after acquiring all locks, so that times increase with
--- the numbers. Rounded to milliseconds, as clients see it, so that it is the same in every column derived from it.
+-- first_seqs[i]: the first allocated number, or null if the only conversation doesn't exist or is deleted.
+-- first_counts[i]: the number of earlier messages. taken_at: the time, read once after all locks are acquired, so that
+-- times increase with sequence numbers. It is rounded to milliseconds, as in API responses, so that it is equal in
+-- every column.
 create or replace function take_positions(
   p_conversations uuid[], p_counts integer[], p_messages integer[],
   out first_seqs bigint[], out first_counts bigint[], out taken_at timestamptz
 )
 language plpgsql
--- One plan per connection must suit tables that grow from zero to millions of rows, so plan types that only suit small
--- tables are disabled.
+-- A cached plan must suit tables that grow from zero to millions of rows, so plan types that only suit small tables are
+-- disabled.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 declare
-  -- Conversations without activity for a minute: their positions in their members' lists are updated.
+  -- Conversations whose last activity is more than a minute ago, so they must be moved in their members' lists.
   moved uuid[];
 begin
   if cardinality(p_conversations) = 1 then
@@ -63,7 +64,7 @@ begin
 end
 $$;
 
--- Returns the activity time that lists use after an event: less than a minute old, even if the clock was set back.
+-- Returns the activity time for lists after an event: less than a minute old, even if the clock was set back.
 create or replace function find_listed_at(p_listed_at timestamptz, p_at timestamptz) returns timestamptz
 language sql immutable parallel safe as $$
   select case when p_at - p_listed_at < interval '1 minute' and p_at >= p_listed_at then p_listed_at else p_at end

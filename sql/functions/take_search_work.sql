@@ -1,8 +1,8 @@
--- Returns messages to index, with the beginning of their texts. Only one instance runs it at a time: the one that holds
--- lock_search_index. The queue entries are deleted when the transaction commits; messages that can no longer be found are
--- removed from the index immediately. `is_new`: sent or changed recently.
+-- Returns messages to index, with the beginning of their texts. The caller must hold the lock of lock_search_index.
+-- Deletes their queue entries, and removes messages that can no longer be found from the index. `is_new`: sent or
+-- changed recently.
 --
--- Takes p_messages messages of the most recent outbox entries, or, if there are none, of the queued ranges.
+-- Returns up to p_messages messages from the most recent outbox entries or, if there are none, from the queued ranges.
 create or replace function take_search_work(p_messages integer, p_chars integer)
 returns table (conversation_id uuid, seq bigint, role text, at timestamptz, content text, is_new boolean)
 language plpgsql
@@ -60,8 +60,8 @@ begin
 end
 $$;
 
--- Takes up to p_messages sequence numbers from the queued ranges, the highest of each range first. Once all messages of a
--- range are indexed with a member's marks, searches start to use these marks.
+-- Removes up to p_messages sequence numbers from the queued ranges, the highest of each range first. Once all messages
+-- of a range are indexed with a member's marks, searches use these marks.
 create or replace function take_search_ranges(p_messages integer, out conversations uuid[], out seqs bigint[])
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -88,17 +88,17 @@ begin
         and (m.user_id = range.user_id or range.is_backfill and not exists (
           select from search_ranges r where r.conversation_id = m.conversation_id and r.user_id = m.user_id));
     end if;
-    -- Each range has a fixed cost.
+    -- A short range counts as 5 numbers, because each range has a fixed cost.
     rows_left := rows_left - greatest(range.until_seq - from_seq + 1, 5);
   end loop;
-  -- A message may be in two ranges.
+  -- Distinct, because a message may be in several ranges.
   select array_agg(x.conversation), array_agg(x.seq) into conversations, seqs
   from (select distinct t.conversation, t.seq from unnest(conversations, seqs) as t (conversation, seq)) x;
 end
 $$;
 
--- Queues the next conversations stored before the index existed, newest first, with all their messages. Returns whether
--- there may be more.
+-- Queues all messages of the next conversations that are older than the index, newest first. Returns whether there may
+-- be more.
 create or replace function add_search_backfill(p_conversations integer) returns boolean
 language plpgsql
 set plan_cache_mode = force_generic_plan
@@ -128,8 +128,8 @@ begin
 end
 $$;
 
--- Starts rebuilding the index in the background if it was never built, or for another language. Its contents stay until
--- they are replaced.
+-- Starts rebuilding the index in the background if it was never built, or was built for another language. Existing
+-- entries stay until they are replaced.
 create or replace function set_search_language(p_language text) returns boolean
 language sql as $$
   update search_state set language = p_language, before_id = 'ffffffff-ffff-ffff-ffff-ffffffffffff'

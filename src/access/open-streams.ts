@@ -1,15 +1,15 @@
 import type { Problem } from "../lib/problem.ts";
 import type { Caller } from "./caller.ts";
 
-/** Why a stream was closed: its session or API key, access token, membership or conversation no longer exists. */
+/** What has been revoked or deleted, or has expired, so that a stream is closed. `credential` is a session or an API key. */
 export type StreamEndReason = "credential" | "token" | "membership" | "conversation";
 export type StreamEnd = { reason: StreamEndReason; problem: Problem };
 
-/** Anything a caller keeps open longer than an ordinary request: a socket, feed, completion, download or upload. */
+/** Something that a caller keeps open longer than an ordinary request, such as a socket, a download or a completion. */
 export interface OpenStream {
-  /** The caller who opened the stream. Always read again, because a socket may renew its credential. */
+  /** The caller who opened the stream. Must not be cached, because a socket can renew its credential. */
   readonly caller: Caller | null;
-  /** The conversation that the caller must be a member of. Absent or null: none, or the hub closes the stream. */
+  /** The conversation that the caller must be a member of, unless the hub closes the stream itself. */
   readonly conversationId?: string | null;
   /** Whether the membership must include write permission. */
   readonly isWriting?: boolean;
@@ -19,7 +19,7 @@ export interface OpenStream {
    */
   readonly endsWithToken?: boolean;
   /** Closes the stream. Called at most once, when the caller loses access. */
-  end(why: StreamEnd): void;
+  end(streamEnd: StreamEnd): void;
 }
 
 type NeededMembership = { conversationId: string; userId: string };
@@ -41,7 +41,7 @@ export interface OpenStreams {
   /** Returns whether any stream requires a membership in this conversation. */
   dependsOn(conversationId: string): boolean;
   /** Closes the matching streams. */
-  endWhere(matches: (stream: OpenStream, caller: Caller) => boolean, why: StreamEnd): void;
+  endWhere(matches: (stream: OpenStream, caller: Caller) => boolean, streamEnd: StreamEnd): void;
 }
 
 export function createOpenStreams(): OpenStreams {
@@ -92,10 +92,10 @@ export function createOpenStreams(): OpenStreams {
 
     dependsOn: (conversationId) => conversations.has(conversationId),
 
-    endWhere(matches, why) {
+    endWhere(matches, streamEnd) {
       for (const stream of streams) {
         const { caller } = stream;
-        if (caller && matches(stream, caller) && remove(stream)) stream.end(why);
+        if (caller && matches(stream, caller) && remove(stream)) stream.end(streamEnd);
       }
     },
   };

@@ -17,15 +17,15 @@ export const scopes = [
 
 export type Scope = (typeof scopes)[number];
 
-/** What a route or frame requires: a scope, any key or session (`any`), or a session (`session`). */
+/** The requirement of a route or frame: a scope, any credential (`any`), or a session (`session`). */
 export type NeededScope = Scope | "any" | "session";
 
-/** The scopes of a caller; null for a session, which has all permissions of its user. */
+/** The scopes of a caller. Null for a session, which has all permissions of its user. */
 export type GrantedScopes = ReadonlySet<Scope> | null;
 
 /**
- * Requires a scope.
- * @param needed undefined if the route declares none; then every API key is refused.
+ * Checks that a caller has the required scope.
+ * @param needed if undefined, all API keys are rejected.
  * @throws Problem `forbidden` unless the key has this scope.
  */
 export function requireScope(granted: GrantedScopes, needed: NeededScope | undefined): void {

@@ -1,53 +1,53 @@
 import { findPrice, type Price } from "../lib/prices.ts";
 import { extraFields, hasField } from "./extra-fields.ts";
-import { isOpenAiThinker } from "./model-traits.ts";
+import { isOpenAiReasoningModel } from "./model-traits.ts";
 import type { Catalog } from "./models.ts";
 import type { Api } from "./wire-format.ts";
 
-const listedAbilities = ["tools", "thinking", "json_object", "json_schema"] as const;
+const listedCapabilities = ["tools", "thinking", "json_object", "json_schema"] as const;
 
-/** What is known about a model, for clients that choose one. */
+/** A model's details for clients that choose one. */
 export type ModelDetails = {
-  /** Tokens of prompt and answer together; null: unknown. */
+  /** Maximum tokens of the prompt and the answer together, or null if unknown. */
   contextTokens: number | null;
-  /** Maximum answer length in tokens; null: unknown. */
+  /** Maximum answer length in tokens, or null if unknown. */
   answerTokensMax: number | null;
-  /** An unknown model may have all of them. */
-  abilities: readonly (typeof listedAbilities)[number][];
-  /** The Chat Completions fields that affect its answers. */
+  /** An unknown model is assumed to have all capabilities. */
+  capabilities: readonly (typeof listedCapabilities)[number][];
+  /** The Chat Completions fields that affect the model's answers. */
   parameters: readonly string[];
-  /** Null: unknown. */
+  /** Null if unknown. */
   price: Price | null;
 };
 
 /**
- * Describes a model (`provider/name`).
- * @param api absent: the offline model, which no field affects.
+ * Returns the details of a model (`provider/name`).
+ * @param api absent for the offline model, which ignores all parameters.
  */
 export function describeModel(model: string, api: Api | undefined, catalog: Catalog): ModelDetails {
-  const { windowTokens, answerTokens } = catalog.limitsOf(model);
-  const abilities = listedAbilities.filter((ability) => catalog.can(model, ability));
+  const { windowTokens, answerTokens } = catalog.getLimits(model);
+  const capabilities = listedCapabilities.filter((capability) => catalog.hasCapability(model, capability));
   return {
     contextTokens: windowTokens,
     answerTokensMax: answerTokens,
-    abilities,
-    parameters: api === undefined ? [] : listParameters(model, api, abilities),
+    capabilities,
+    parameters: api === undefined ? [] : listParameters(model, api, capabilities),
     price: findPrice(model, catalog.prices) ?? null,
   };
 }
 
-const parametersOf = {
+const capabilityParameters = {
   tools: ["tools", "tool_choice", "parallel_tool_calls"],
   thinking: ["reasoning_effort"],
   json_object: ["response_format"],
   json_schema: ["structured_outputs"],
-} as const satisfies Record<ModelDetails["abilities"][number], readonly string[]>;
+} as const satisfies Record<ModelDetails["capabilities"][number], readonly string[]>;
 
-const listParameters = (model: string, api: Api, abilities: ModelDetails["abilities"]): string[] => [
+const listParameters = (model: string, api: Api, capabilities: ModelDetails["capabilities"]): string[] => [
   "max_tokens",
   "max_completion_tokens",
   "stop",
-  ...(isOpenAiThinker(model) ? [] : ["temperature", "top_p"]),
-  ...abilities.flatMap((ability) => parametersOf[ability]),
+  ...(isOpenAiReasoningModel(model) ? [] : ["temperature", "top_p"]),
+  ...capabilities.flatMap((capability) => capabilityParameters[capability]),
   ...extraFields.filter((field) => hasField(api, field)),
 ];

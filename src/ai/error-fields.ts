@@ -1,69 +1,69 @@
 import { isErrorName } from "./error-table.ts";
-import { type Fields, readFields, readList, readText } from "./fields.ts";
-import { readRetryAfter } from "./retry-after.ts";
+import { asFields, asList, asText, type Fields } from "./fields.ts";
+import { parseBodyRetryAfter } from "./retry-after.ts";
 
-/** The content of a provider's error body, whatever its fields are called. None of it is safe for clients yet. */
+/** The content of a provider's error, independent of the provider's field names. It must be redacted before it reaches clients. */
 export type ErrorFields = {
-  /** Names of the error, most specific first. */
-  words: string[];
-  /** An HTTP status named in the error. */
+  /** Names of the error, the most specific first. */
+  names: string[];
+  /** The HTTP status in the error itself. */
   status: number | null;
   message: string;
-  /** The error's own name or number, in the provider's spelling. */
+  /** The provider's own name or number for the error. */
   code: string | null;
   param: string | null;
   retryAfterMs: number | null;
 };
 
-/** Levels of nested errors to read: an event, its response, that response's error, and the error a gateway received. */
+/** Maximum depth of nested errors: an event, its response, the response's error, an upstream error, and one more. */
 const LEVELS_MAX = 5;
-/** Longest text that may hold another error's JSON, in UTF-16 units. */
+/** Maximum length of a string that is parsed as a nested JSON error, in UTF-16 code units. */
 const EMBEDDED_LENGTH_MAX = 16_384;
 
 /**
- * Whether a JSON value from a provider is an error: `error` is set, or its type says so. Fields that successful answers have
- * too (`error: null`) don't count.
+ * Whether a JSON value from a provider is an error, according to its `error` field or its type. An empty `error` field
+ * doesn't count, since successful responses have it too.
  */
 export function isErrorValue(value: unknown): boolean {
-  const fields = readFields(Array.isArray(value) ? value[0] : value);
+  const fields = asFields(Array.isArray(value) ? value[0] : value);
   if (fields.type === "error" || fields.object === "error") return true;
-  if (fields.status === "error" || readList(fields.errors).length > 0) return true;
+  if (fields.status === "error" || asList(fields.errors).length > 0) return true;
   const { error } = fields;
-  // Some servers write all error fields into every event, empty.
+  // Some servers put an error object with empty fields into every event.
   if (typeof error === "object" && error !== null) return Object.values(error).some(Boolean);
   return Boolean(error);
 }
 
 /**
- * Whether an object is an error although it lacks the usual fields: it has no part of an answer, and names an error status
- * or has a message with an error code or error type.
+ * Whether an object that contains no part of an answer is an error without the usual fields: it has an error status, or a
+ * message and an error code or type.
  */
 export function isBareError(value: unknown): boolean {
-  const fields = readFields(value);
+  const fields = asFields(value);
   if (typeof fields.error === "object" && fields.error !== null) return true;
-  if (statusNames.some((name) => readStatus(fields[name]) !== null)) return true;
-  // FastAPI sends nothing else.
+  if (statusNames.some((name) => parseStatus(fields[name]) !== null)) return true;
+  // FastAPI errors have only this field.
   if (fields.detail && Object.keys(fields).length === 1) return true;
-  if (listTexts(fields).length === 0) return false;
+  if (listMessages(fields).length === 0) return false;
   if (typeof fields.error_code === "number" && fields.error_code !== 0) return true;
-  const [code, type] = [readText(fields.code), readText(fields.type) ?? readText(fields.__type)];
+  const [code, type] = [asText(fields.code), asText(fields.type) ?? asText(fields.__type)];
   return (code !== null && isErrorName(code)) || /error|exception/i.test(type ?? "");
 }
 
-/** Reads an error of any shape: the fields themselves, a nested `error`, or a text. */
-export function readErrorFields(value: unknown): ErrorFields {
+/** Parses an error: an object, an array that contains an error object, or a string. Errors can be nested. */
+export function parseErrorFields(value: unknown): ErrorFields {
   const { levels, text } = listLevels(value);
   return {
-    words: [...levels.flatMap(listWords), ...(text === null ? [] : [text])],
-    status: findFirst(levels, (level) => statusNames.map((name) => readStatus(level[name])).find(Boolean) ?? null),
-    message: text ?? findFirst(levels, (level) => listTexts(level)[0] ?? null) ?? "",
+    names: [...levels.flatMap(listNames), ...(text === null ? [] : [text])],
+    status: findFirst(levels, (level) => statusNames.map((name) => parseStatus(level[name])).find(Boolean) ?? null),
+    message: text ?? findFirst(levels, (level) => listMessages(level)[0] ?? null) ?? "",
     code: findCode(levels),
-    param: findFirst(levels, (level) => readText(level.param) ?? readLocation(level.loc)),
-    retryAfterMs: findFirst(levels, readRetryAfter),
+    param: findFirst(levels, (level) => asText(level.param) ?? formatLocation(level.loc)),
+    retryAfterMs: findFirst(levels, parseBodyRetryAfter),
   };
 }
 
-/** The nested errors, innermost first: the innermost comes from the server that failed and is the most precise. */
+/** Returns the nested errors, the innermost first: it comes from the server that failed, so it is the most precise. */
 function listLevels(value: unknown): { levels: Fields[]; text: string | null } {
   const levels: Fields[] = [];
   let next = Array.isArray(value) ? value[0] : value;
@@ -72,18 +72,17 @@ function listLevels(value: unknown): { levels: Fields[]; text: string | null } {
     levels.unshift(level);
     next = findInner(level);
   }
-  return { levels, text: readText(next) };
+  return { levels, text: asText(next) };
 }
 
-/** The error nested in an error: in its own field, or as JSON text from a gateway. */
+/** Finds the error nested in an error: as an object, or as a JSON string from a gateway. */
 function findInner(level: Fields): unknown {
-  const inner = level.error ?? level.response ?? level.innererror ?? readList(level.errors ?? level.detail)[0];
+  const inner = level.error ?? level.response ?? level.innererror ?? asList(level.errors ?? level.detail)[0];
   if (inner !== undefined) return inner;
-  for (const text of [level.detail, level.message]) if (typeof text === "object" && text !== null) return text;
-  return parseEmbedded(readFields(level.metadata).raw) ?? parseEmbedded(level.message);
+  for (const value of [level.detail, level.message]) if (typeof value === "object" && value !== null) return value;
+  return parseEmbedded(asFields(level.metadata).raw) ?? parseEmbedded(level.message);
 }
 
-/** Gateways forward an error as JSON text. */
 function parseEmbedded(value: unknown): unknown {
   if (typeof value !== "string" || value.length > EMBEDDED_LENGTH_MAX || !value.trimStart().startsWith("{"))
     return null;
@@ -102,45 +101,44 @@ function findFirst<Value>(levels: readonly Fields[], read: (level: Fields) => Va
   return null;
 }
 
-const listTexts = ({ message, detail, msg, error_msg }: Fields): string[] =>
-  [message, detail, msg, error_msg].map(readText).filter((text) => text !== null);
+const listMessages = ({ message, detail, msg, error_msg }: Fields): string[] =>
+  [message, detail, msg, error_msg].map(asText).filter((text) => text !== null);
 
-/** Where pydantic found the problem: `["body", "messages", 0]`. */
-const readLocation = (value: unknown): string | null =>
-  readText(
-    readList(value)
+/** Formats the location in a Pydantic error: `["body", "messages", 0]` becomes `messages.0`. */
+const formatLocation = (value: unknown): string | null =>
+  asText(
+    asList(value)
       .filter((step) => step !== "body")
       .join("."),
   );
 
-function listWords(level: Fields): string[] {
-  const reasons = readList(level.details).map((detail) => readFields(detail).reason);
+function listNames(level: Fields): string[] {
+  const reasons = asList(level.details).map((detail) => asFields(detail).reason);
   const { code, details, error_code, type, __type, status } = level;
-  const named = [code, error_code, ...reasons, readFields(details).error_code, type, __type, status];
-  // If the error points into the request, the request was invalid, whatever the error is called.
-  if (readList(level.loc).length > 0) named.push("validation_error");
+  const named = [code, error_code, ...reasons, asFields(details).error_code, type, __type, status];
+  // An error with a location in the request means that the request was invalid.
+  if (asList(level.loc).length > 0) named.push("validation_error");
   return named.flatMap((word) => (typeof word === "string" && word !== "" ? [word] : []));
 }
 
 const statusNames = ["code", "status", "status_code", "statusCode", "http_status"] as const;
 
-/** 400 to 599, as a number or at the start of a text; other numbers are the provider's own codes. */
-function readStatus(value: unknown): number | null {
+/** Parses an HTTP error status, as a number or at the start of a string. Other numbers are the provider's own codes. */
+function parseStatus(value: unknown): number | null {
   const status = typeof value === "string" ? Number(/^\d{3}(?!\d)/.exec(value)?.[0]) : value;
   return typeof status === "number" && Number.isInteger(status) && status >= 400 && status <= 599 ? status : null;
 }
 
 /**
- * Prefers a name over a number. Falls back to the type if the provider has no codes (Anthropic), but not if the code is
- * null.
+ * Finds the error's code. Prefers a name over a number. If the error has no `code` field, as with Anthropic, returns its type.
  */
 function findCode(levels: readonly Fields[]): string | null {
-  const isName = (text: string | null) => (text !== null && !/^\d+$/.test(text) ? text : null);
+  const nameOrNull = (text: string | null) => (text !== null && !/^\d+$/.test(text) ? text : null);
   const isSet = (value: unknown) => typeof value === "string" || typeof value === "number";
   return (
-    findFirst(levels, ({ code }) => isName(readText(code))) ??
+    findFirst(levels, ({ code }) => nameOrNull(asText(code))) ??
     findFirst(levels, ({ status }) => (typeof status === "string" && /^[A-Z_]+$/.test(status) ? status : null)) ??
     findFirst(levels, ({ code }) => (isSet(code) && code !== "" ? String(code) : null)) ??
-    findFirst(levels, (level) => ("code" in level || level.type === "error" ? null : readText(level.type)))
+    findFirst(levels, (level) => ("code" in level || level.type === "error" ? null : asText(level.type)))
   );
 }

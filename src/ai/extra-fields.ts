@@ -1,8 +1,8 @@
 import type { Api } from "./wire-format.ts";
 
 /**
- * Chat Completions fields that Parley doesn't interpret and passes on to providers unchanged. None of them can make a
- * request cost more, or choose another model, than this server's settings allow.
+ * Chat Completions fields that are passed on to providers unchanged. None of them can choose another model or exceed the
+ * cost limits in the server's settings.
  */
 export type ExtraFields = {
   readonly seed?: number;
@@ -27,9 +27,9 @@ export type ExtraFields = {
 export type ExtraField = keyof ExtraFields;
 
 type Rule = {
-  /** The wire formats that have the field. */
+  /** The wire formats that include the field. */
   apis: readonly Api[];
-  /** Whether answers are the same without it: it is omitted for providers that don't have it. */
+  /** Whether the field can be omitted for providers that don't support it. */
   isHint: boolean;
 };
 
@@ -37,7 +37,7 @@ const supportedBy = <const Apis extends readonly Api[]>(...apis: Apis) => ({ api
 const hintFor = <const Apis extends readonly Api[]>(...apis: Apis) => ({ apis, isHint: true });
 
 const rules = {
-  // Best effort at reproducible answers, never a guarantee.
+  // Providers don't guarantee reproducible answers.
   seed: hintFor("chat"),
   frequency_penalty: supportedBy("chat"),
   presence_penalty: supportedBy("chat"),
@@ -63,13 +63,13 @@ type FieldOf<A extends Api> = {
 
 export const extraFields = Object.keys(rules) as readonly ExtraField[];
 
-/** Whether the field may be omitted if a provider doesn't have it. */
+/** Whether the field can be omitted for providers that don't support it. */
 export const isHint = (field: ExtraField): boolean => rules[field].isHint;
 
-/** Whether a wire format has the field. */
+/** Whether a wire format includes the field. */
 export const hasField = (api: Api, field: ExtraField): boolean => (rules[field] as Rule).apis.includes(api);
 
-/** The fields of a request that its wire format has. */
+/** Returns the fields that a wire format includes. */
 export const pickExtra = <A extends Api>(api: A, extra: ExtraFields = {}): Pick<ExtraFields, FieldOf<A>> =>
   Object.fromEntries(
     listRequested(extra)
@@ -77,7 +77,7 @@ export const pickExtra = <A extends Api>(api: A, extra: ExtraFields = {}): Pick<
       .map((field) => [field, extra[field]]),
   ) as Pick<ExtraFields, FieldOf<A>>;
 
-/** The first field in a request that a provider doesn't support; null: none, or the provider has no wire format. */
+/** Returns the first field that a provider doesn't support, or null. A provider without a wire format ignores all fields. */
 export const findUnsupported = (api: Api | undefined, extra: ExtraFields = {}): ExtraField | null =>
   listRequested(extra).find((field) => api !== undefined && !isHint(field) && !hasField(api, field)) ?? null;
 

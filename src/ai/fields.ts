@@ -1,15 +1,15 @@
-/* Reads JSON of unknown shape. A field of a wrong type counts as absent. */
+/* Functions for reading JSON of unknown shape. A value of the wrong type counts as absent. */
 
 export type Fields = Readonly<Record<string, unknown>>;
 
 const noFields: Fields = {};
 
-/** The fields of an object; empty for any other value. */
-export const readFields = (value: unknown): Fields =>
+/** Returns an object unchanged, and an empty object for any other value. */
+export const asFields = (value: unknown): Fields =>
   typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : noFields;
 
-/** The entries of an array; empty for any other value. */
-export const readList = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
+/** Returns an array unchanged, and an empty array for any other value. */
+export const asList = (value: unknown): readonly unknown[] => (Array.isArray(value) ? value : []);
 
-/** A non-empty string, or null. */
-export const readText = (value: unknown): string | null => (typeof value === "string" && value !== "" ? value : null);
+/** Returns a non-empty string unchanged, and null for any other value. */
+export const asText = (value: unknown): string | null => (typeof value === "string" && value !== "" ? value : null);

@@ -2,29 +2,28 @@ import type { ChatMessage } from "./provider.ts";
 import { countMessage, countMessages, countMessageUpperBound } from "./tokens.ts";
 
 /**
- * Leaves the oldest messages out until the others fit, for a model with a smaller window than the one they were chosen
- * for. System texts stay, and everything from the last message of a user on, however long it is; what is left begins
- * with a user, so that no tool's result loses its call.
- * @param questionIndex where the question is, if a later message of a user is none.
+ * Drops the oldest messages until the others fit into `tokensMax`. System messages, the question and all later messages are
+ * kept even if they don't fit. The first remaining message is always a user's, so that no tool result loses its call.
+ * @param questionIndex the index of the question, if it isn't the last user message.
  */
 export function fitMessages(
   messages: readonly ChatMessage[],
   tokensMax: number,
   questionIndex = messages.findLastIndex(({ role }) => role === "user"),
 ): ChatMessage[] {
-  // Most requests need no exact count.
+  // The upper bound is cheap and enough for most requests.
   if (messages.reduce((sum, message) => sum + countMessageUpperBound(message), 0) <= tokensMax) return [...messages];
   let tokens = countMessages(messages);
-  const kept = [...messages.entries()];
+  const remainingMessages = [...messages.entries()];
   const isNeeded = (index: number, { role }: ChatMessage) => role === "system" || index >= questionIndex;
-  for (let at = 0; at < kept.length; ) {
-    const [index, message] = kept[at] ?? [questionIndex, undefined];
+  for (let position = 0; position < remainingMessages.length; ) {
+    const [index, message] = remainingMessages[position] ?? [questionIndex, undefined];
     if (!message || index >= questionIndex || (tokens <= tokensMax && message.role === "user")) break;
-    if (isNeeded(index, message)) at += 1;
+    if (isNeeded(index, message)) position += 1;
     else {
       tokens -= countMessage(message);
-      kept.splice(at, 1);
+      remainingMessages.splice(position, 1);
     }
   }
-  return kept.map(([, message]) => message);
+  return remainingMessages.map(([, message]) => message);
 }

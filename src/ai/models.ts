@@ -1,131 +1,128 @@
 import { parsePrices } from "../lib/parse-prices.ts";
 import { findPrice, type PriceTable } from "../lib/prices.ts";
 import { findModelLimits, type ModelLimits } from "./model-limits.ts";
-import { isKnownNotToThink, isKnownWithoutSchemas, nameByMaker } from "./model-traits.ts";
+import { isKnownNotToThink, isKnownToLackSchemas, toVendorModelName } from "./model-traits.ts";
 import { listPrices } from "./price-list.ts";
 import type { AnswerFormat } from "./provider.ts";
 
 /**
- * What a model can do. `thinking`: it may think before it answers and be silent meanwhile. `json_object`, `json_schema`: it
- * can answer in that format, enforced by its provider or instructed in words. A family lists what most of its models can do;
- * model-traits.ts lists the exceptions.
+ * A capability of a model. A model with `thinking` may be silent for minutes before it answers. A model with `json_object`
+ * or `json_schema` can answer in that format: the provider enforces it, or the model is instructed to follow it.
  */
 type Capability = "tools" | "images" | "thinking" | AnswerFormat["type"];
 
 const formats = ["json_object", "json_schema"] as const satisfies Capability[];
 
-/** Models that share abilities and mostly limits (exceptions are in model-limits.ts). */
+/** Models with the same capabilities and limits. Exceptions are in model-traits.ts and model-limits.ts. */
 type Family = ModelLimits & {
-  /** The prefix of its models' names (`provider/name`). */
+  /** The start of its models' names (`provider/name`). */
   prefix: string;
-  abilities: readonly Capability[];
+  capabilities: readonly Capability[];
 };
 
 /**
- * Known model families by name; prices are in price-list.ts. Checked in November 2026. The first matching prefix wins, so a
- * new version gets its family's window immediately.
+ * The known model families, checked in November 2026. The first matching prefix applies, so a new version gets its family's
+ * limits.
  */
 const families: readonly Family[] = [
   {
     prefix: "openai/gpt-6",
     windowTokens: 1_050_000,
     answerTokens: 128_000,
-    abilities: ["tools", "images", "thinking", ...formats],
+    capabilities: ["tools", "images", "thinking", ...formats],
   },
   {
     prefix: "openai/gpt-5",
     windowTokens: 400_000,
     answerTokens: 128_000,
-    abilities: ["tools", "images", "thinking", ...formats],
+    capabilities: ["tools", "images", "thinking", ...formats],
   },
   {
     prefix: "openai/gpt-4.1",
     windowTokens: 1_047_576,
     answerTokens: 32_768,
-    abilities: ["tools", "images", ...formats],
+    capabilities: ["tools", "images", ...formats],
   },
   {
     prefix: "openai/gpt-4o",
     windowTokens: 128_000,
     answerTokens: 16_384,
-    abilities: ["tools", "images", ...formats],
+    capabilities: ["tools", "images", ...formats],
   },
   {
     prefix: "openai/o3",
     windowTokens: 200_000,
     answerTokens: 100_000,
-    abilities: ["tools", "images", "thinking", ...formats],
+    capabilities: ["tools", "images", "thinking", ...formats],
   },
   {
     prefix: "openai/o4-mini",
     windowTokens: 200_000,
     answerTokens: 100_000,
-    abilities: ["tools", "images", "thinking", ...formats],
+    capabilities: ["tools", "images", "thinking", ...formats],
   },
   {
     prefix: "anthropic/claude-",
     windowTokens: 200_000,
-    // All Claude models since version 4; earlier ones have their own limits.
+    // The minimum of all models since Claude 4. Earlier ones are in model-limits.ts.
     answerTokens: 32_000,
-    abilities: ["tools", "images", "thinking", ...formats],
+    capabilities: ["tools", "images", "thinking", ...formats],
   },
   {
     prefix: "offline/",
     windowTokens: null,
     answerTokens: null,
-    abilities: [],
+    capabilities: [],
   },
 ];
 
-/** How much of a conversation a model receives, and how long its answer may be, in tokens. */
+/** Maximum size of a request to a model and of its answer, in tokens. */
 type ModelBudget = {
   inputTokens: number;
-  /** The maximum answer length to request; null: the provider decides. */
+  /** The maximum answer length to request. If null, the provider decides. */
   outputTokensMax: number | null;
 };
 
 /**
- * Most tokens of a conversation that any model receives, unless configured otherwise. Models accept more, but every message
- * would pay for all of it again without better answers.
+ * Default for the maximum tokens of a conversation that are sent to a model. Models accept more, but each message would cost
+ * more without making the answers better.
  */
 export const INPUT_TOKENS_DEFAULT = 64_000;
-/** For models with an unknown window, mostly local ones: fits a window of 16,384 together with the answer. */
+/** The default for models with an unknown window. Leaves 4,384 tokens for the answer if the window has 16,384. */
 export const INPUT_TOKENS_UNKNOWN = 12_000;
 
-/** The model catalog with the operator's settings applied. Models are named `provider/name`. */
+/** The properties of all models, with the operator's settings applied. Models are named `provider/name`. */
 export type Catalog = {
-  /** List prices, overridden by configured ones. */
+  /** Configured prices, and list prices for all other models. */
   prices: PriceTable;
-  /** The model's own limits. */
-  limitsOf(model: string): ModelLimits;
-  /** The answer's share of the window is kept free. */
-  budgetOf(model: string): ModelBudget;
-  /** An unknown model may be able to do anything: it is tried and reports what it can't do. */
-  can(model: string, ability: Capability): boolean;
+  getLimits(model: string): ModelLimits;
+  /** Returns the model's budget. The input leaves enough of the window for the longest answer. */
+  getBudget(model: string): ModelBudget;
+  /** Whether a model has a capability. True for unknown models: they are tried and may fail. */
+  hasCapability(model: string, capability: Capability): boolean;
 };
 
-/** The input and output budget of each model, for code that needs nothing else of the catalog. */
-export type BudgetOf = Catalog["budgetOf"];
+export type GetBudget = Catalog["getBudget"];
 
 /**
- * Builds the catalog.
- * @param settings.prices as in AI_PRICES: added or replaced prices. Unreadable entries are ignored.
- * @param settings.inputTokens the most that any model receives, instead of the defaults; a known window still applies.
+ * Creates the catalog.
+ * @param settings.prices the value of AI_PRICES. Invalid entries are ignored.
+ * @param settings.inputTokens replaces the default maximum input. A smaller window still applies.
  */
 export function createCatalog(
   settings: { prices?: string | undefined; inputTokens?: number | undefined } = {},
 ): Catalog {
   const { inputTokens } = settings;
-  const find = (model: string) => families.find(({ prefix }) => model.startsWith(prefix));
-  function limitsOf(model: string): ModelLimits {
-    const { windowTokens = null, answerTokens = null } = findModelLimits(model) ?? find(model) ?? {};
+  const findFamily = (model: string) => families.find(({ prefix }) => model.startsWith(prefix));
+  function getLimits(model: string): ModelLimits {
+    const { windowTokens = null, answerTokens = null } = findModelLimits(model) ?? findFamily(model) ?? {};
     return { windowTokens, answerTokens };
   }
   return {
     prices: { ...listPrices, ...(settings.prices === undefined ? {} : parsePrices(settings.prices)) },
-    limitsOf,
-    budgetOf(model) {
-      const { windowTokens, answerTokens } = limitsOf(model);
+    getLimits,
+    getBudget(model) {
+      const { windowTokens, answerTokens } = getLimits(model);
       if (windowTokens === null)
         return { inputTokens: inputTokens ?? INPUT_TOKENS_UNKNOWN, outputTokensMax: answerTokens };
       return {
@@ -133,23 +130,23 @@ export function createCatalog(
         outputTokensMax: answerTokens,
       };
     },
-    can(model, ability) {
-      if (ability === "thinking" && isKnownNotToThink(model)) return false;
-      if (ability === "json_schema" && isKnownWithoutSchemas(model)) return false;
-      return find(nameByMaker(model))?.abilities.includes(ability) ?? true;
+    hasCapability(model, capability) {
+      if (capability === "thinking" && isKnownNotToThink(model)) return false;
+      if (capability === "json_schema" && isKnownToLackSchemas(model)) return false;
+      return findFamily(toVendorModelName(model))?.capabilities.includes(capability) ?? true;
     },
   };
 }
 
 /**
- * The model for background texts: the cheapest one with a known price, else the last of the chain. Null if only offline
- * models are configured, which can't write.
+ * Returns the cheapest model with a known price, or the last model if no price is known. Returns null if only offline models
+ * are configured, since those can't write text of their own.
  */
 export function findCheapestModel(models: readonly string[], prices: PriceTable): string | null {
   const writers = models.filter((model) => !model.startsWith("offline/"));
-  const known = writers
+  const priced = writers
     .map((model) => ({ model, price: findPrice(model, prices) }))
     .flatMap(({ model, price }) => (price ? [{ model, total: price.input + price.output }] : []))
     .sort((one, other) => one.total - other.total);
-  return known[0]?.model ?? writers.at(-1) ?? null;
+  return priced[0]?.model ?? writers.at(-1) ?? null;
 }

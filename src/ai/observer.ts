@@ -2,33 +2,31 @@ import type { RunUsage } from "./answer-part.ts";
 import type { ModelFinishReason, ProviderErrorCode } from "./provider.ts";
 import type { RunContext } from "./run-context.ts";
 
-/** How an attempt ended. */
 export type AttemptEnd = {
   outcome: "complete" | "failed" | "aborted";
-  /** Null unless it failed. */
+  /** Null unless the attempt failed. */
   code: ProviderErrorCode | null;
   finishReason: ModelFinishReason | null;
   usage: RunUsage | null;
 };
 
-/** Follows one attempt. */
 export type AttemptObserver = {
-  /** A part of the output arrived: text, reasoning or a tool call. Called often, so it must be cheap. */
+  /** Called for each part of the output, so it must be cheap. */
   onChunk(): void;
   onEnd(end: AttemptEnd): void;
 };
 
-/** Callbacks for metrics; they must not throw. `model` is a configured model. */
+/** Callbacks for metrics. They must not throw. */
 export type ChainObserver = {
-  /** An attempt starts: a request to a model. */
+  /** Called when an attempt starts. */
   onAttempt?(model: string, about: RunContext | undefined): AttemptObserver;
-  /** `to` takes over from `from`. */
+  /** Called when the model `to` takes over from `from`. */
   onFailover?(from: string, to: string, reason: ProviderErrorCode): void;
-  /** Seconds from the request to the first text. */
+  /** @param seconds the time from the request to the first text. */
   onFirstToken?(model: string, seconds: number): void;
   /**
-   * The tokens charged for an attempt, estimates included. Called once, in the tick in which its bill is made. `reasoning`
-   * is part of `output`; reported only if there is some.
+   * Called once per attempt and kind, with the tokens that are charged, including estimates. `reasoning` tokens are part of
+   * `output`, and are reported only if there are any.
    */
   onTokens?(model: string, kind: "input" | "output" | "reasoning", count: number): void;
   /** Called only if the model's price is known. */

@@ -1,6 +1,5 @@
 /**
- * Lets the reader of an answer pause it, as an AbortSignal lets them end it. While paused, the provider isn't read and its
- * silence doesn't count.
+ * Pauses and resumes an answer. During a pause, nothing is read from the provider, and its timeouts don't run.
  */
 export class PauseSignal {
   #isPaused = false;
@@ -16,7 +15,7 @@ export class PauseSignal {
     for (const listener of this.#listeners) listener(isPaused);
   }
 
-  /** Calls `listener` at each change. @returns a function that unsubscribes. */
+  /** Calls `listener` on each change. Returns a function that removes the listener. */
   listen(listener: (isPaused: boolean) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

@@ -1,28 +1,28 @@
 import type { Price, PriceTable } from "../lib/prices.ts";
 
-/** Sources of the prices below; docs/models.md shows them above the table that `make docs` generates. */
+/** Sources of the prices below. `make docs` copies them to docs/models.md. */
 export const priceSources = [
   { prefix: "openai/", provider: "OpenAI", url: "https://developers.openai.com/api/docs/pricing" },
   { prefix: "anthropic/", provider: "Anthropic", url: "https://platform.claude.com/docs/en/about-claude/pricing" },
 ] as const;
 
-/** When the prices were last checked against these pages. */
+/** Month in which the prices were last compared with their sources. */
 export const PRICES_CHECKED_IN = "November 2026";
 
-/** OpenAI models with a window of a million tokens: long prompts cost double, and their answers half as much again. */
+/** For OpenAI models with a million-token window: a long prompt doubles the input price and raises the output price by 50%. */
 const longPrompt = { long_prompt: { above_tokens: 272_000, input_factor: 2, output_factor: 1.5 } };
 
-/** OpenAI up to GPT-5.5: writing to the cache costs the same as `input`. */
+/** Prices up to GPT-5.5, where cache writes cost the same as `input`. */
 const openAi = (input: number, cached_input: number, output: number): Price => ({ input, output, cached_input });
 
-/** From GPT-5.6 on, writing to the cache costs a quarter more. */
+/** Prices from GPT-5.6 on, where cache writes cost 25% more than `input`. */
 const openAiWithWrites = (input: number, cached_input: number, output: number): Price => ({
   ...openAi(input, cached_input, output),
   cache_write: input * 1.25,
   ...longPrompt,
 });
 
-/** Anthropic: a 5-minute cache, which is what Parley requests; writing costs a quarter more than `input`. */
+/** Anthropic's prices. Cache writes cost 25% more than `input`, because Parley uses the 5-minute cache. */
 const anthropic = (input: number, cached_input: number, output: number): Price => ({
   input,
   output,
@@ -31,8 +31,8 @@ const anthropic = (input: number, cached_input: number, output: number): Price =
 });
 
 /**
- * List prices of single models, without batch discounts. A dated name has its model's price unless listed here. The price of
- * an unlisted model is unknown: its cost is null rather than a guess.
+ * List prices, without batch discounts. A dated model name has the price of its undated name unless it is listed itself. The
+ * price of an unlisted model is unknown, so its cost is null.
  */
 export const listPrices: PriceTable = {
   "openai/gpt-6.2-sol": openAiWithWrites(2, 0.1, 10),
@@ -104,7 +104,7 @@ export const listPrices: PriceTable = {
   "anthropic/claude-3-5-sonnet": anthropic(3, 0.3, 15),
   "anthropic/claude-3-5-haiku": anthropic(0.8, 0.08, 4),
   "anthropic/claude-3-opus": anthropic(15, 1.5, 75),
-  // The page rounds both of these up.
+  // The price page rounds the cache prices up.
   "anthropic/claude-3-haiku": { input: 0.25, output: 1.25, cached_input: 0.03, cache_write: 0.3 },
   "offline/documents": { input: 0, output: 0 },
 };

@@ -1,13 +1,13 @@
 import { isWorthMasking } from "../lib/mask-secrets.ts";
-import { type ErrorFields, readErrorFields } from "./error-fields.ts";
+import { type ErrorFields, parseErrorFields } from "./error-fields.ts";
 import { type ErrorClues, findErrorKind } from "./error-table.ts";
 import type { ProviderError, ProviderErrorCode } from "./provider.ts";
 import { parseRetryAfter } from "./retry-after.ts";
 
-/** Longest provider message kept in the log, in UTF-16 units. */
+/** Maximum length of a provider's message in the log, in UTF-16 code units. */
 const CAUSE_LENGTH_MAX = 300;
-/** The same before secrets are masked: cutting earlier could leave part of a secret, which the mask wouldn't match. */
-const FOREIGN_LENGTH_MAX = 65_536;
+/** Maximum length before secrets are masked. Truncating further could leave part of a secret that isn't recognized. */
+const UNMASKED_LENGTH_MAX = 65_536;
 
 const details: Record<ProviderErrorCode, string> = {
   provider_unavailable: "The model can't be reached right now. Try again later.",
@@ -17,10 +17,10 @@ const details: Record<ProviderErrorCode, string> = {
   provider_unauthorized: "The model's provider rejected this server's credentials.",
 };
 
-/** Values that must never appear in a log. Null: unknown here; the error is cleaned later. */
+/** Values that must never be logged. Null if they aren't known yet, so that the error must be cleaned later. */
 type Secrets = readonly string[] | null;
 
-/** Users may not see settings; the log names the one to check. */
+/** Names no setting, because users don't see settings. The log names the setting to check. */
 const NOT_FOUND_DETAIL =
   "The provider doesn't have this model at the configured address. The server log has the details.";
 
@@ -29,8 +29,8 @@ type Extra = Partial<Pick<ProviderError, "retryable" | "retryAfterMs" | "status"
 };
 
 /**
- * Creates a provider failure: Parley's code and sentence for clients, and the provider's text, cleaned and shortened, for
- * the log.
+ * Creates a provider error: a code and a message for clients, and the provider's own message, cleaned and truncated, for the
+ * log.
  */
 export function createProviderError(code: ProviderErrorCode, cause: string, extra: Extra = {}): ProviderError {
   const isTransient = code !== "provider_refused" && code !== "provider_unauthorized";
@@ -42,7 +42,7 @@ export function createProviderError(code: ProviderErrorCode, cause: string, extr
     status: extra.status ?? null,
     providerCode: extra.providerCode ?? null,
     param: extra.param ?? null,
-    cause: cause.slice(0, FOREIGN_LENGTH_MAX),
+    cause: cause.slice(0, UNMASKED_LENGTH_MAX),
   };
   return extra.secrets === null ? error : cleanError(error, extra.secrets ?? []);
 }
@@ -50,72 +50,72 @@ export function createProviderError(code: ProviderErrorCode, cause: string, extr
 const codePattern = /^[\w.:-]{1,64}$/;
 const paramPattern = /^[\w.[\]/:$-]{1,100}$/;
 
-/** Cleans an error before it leaves the provider layer: foreign text is shortened and keys are removed. */
+/** Truncates the provider's text in an error, and removes keys from that text. */
 export function cleanError(error: ProviderError, secrets: readonly string[]): ProviderError {
-  const keep = (text: string | null, pattern: RegExp) =>
+  const keepIfSafe = (text: string | null, pattern: RegExp) =>
     text !== null && pattern.test(text) && cleanCause(text, secrets) === text ? text : null;
   return {
     ...error,
-    providerCode: keep(error.providerCode, codePattern),
-    param: keep(error.param, paramPattern),
+    providerCode: keepIfSafe(error.providerCode, codePattern),
+    param: keepIfSafe(error.param, paramPattern),
     cause: cleanCause(error.cause, secrets),
   };
 }
 
 const keyPattern = /\b(?:sk|pk|key)-[\w*-]{6,}|\bBearer\s+\S+/gi;
 
-/** Prepares foreign text for the log: no keys, one line, short. */
+/** Removes keys from the provider's text, joins its lines and truncates it. */
 function cleanCause(cause: string, secrets: readonly string[]): string {
   let text = cause;
   for (const secret of secrets) if (isWorthMasking(secret)) text = text.replaceAll(secret, "[key]");
-  // Cut first, so that a whole HTML page isn't searched, then to the final length.
+  // Truncated before the search too, because it may be a whole HTML page.
   text = text.slice(0, CAUSE_LENGTH_MAX * 4);
   return text.replace(keyPattern, "[key]").replace(/\s+/g, " ").trim().slice(0, CAUSE_LENGTH_MAX);
 }
 
-/** A failed HTTP response, or a request without a response (`status` null). */
+/** A failed HTTP response. `status` is null if there was no response. */
 export type HttpFailure = {
   status: number | null;
   headers: Headers | null;
   message: string;
-  /** The parsed body; undefined if it isn't JSON. */
+  /** The parsed body, or undefined if it isn't JSON. */
   body?: unknown;
 };
 
 const noBodyPattern = /status code \(no body\)$/;
 
-/** Maps a failed HTTP response, or a missing one. */
+/** Maps a failed or missing HTTP response to an error. */
 export function mapHttpFailure(failure: HttpFailure, secrets: readonly string[]): ProviderError {
   const { status, headers, message, body } = failure;
-  const fields = readErrorFields(body);
-  // The SDKs find the error's text only in some fields, and otherwise claim there was no body.
-  const isMissed = typeof body === "object" && fields.message !== "" && noBodyPattern.test(message);
-  const shownMessage = isMissed ? fields.message : message;
-  const cause = status === null ? shownMessage : `HTTP ${status}: ${shownMessage}`;
+  const fields = parseErrorFields(body);
+  // The SDKs look for the message only in some fields. If those are empty, they report a missing body.
+  const isMessageMissing = typeof body === "object" && fields.message !== "" && noBodyPattern.test(message);
+  const loggedMessage = isMessageMissing ? fields.message : message;
+  const cause = status === null ? loggedMessage : `HTTP ${status}: ${loggedMessage}`;
   const retryAfterMs = parseRetryAfter(headers, Date.now()) ?? fields.retryAfterMs;
   const clues = { ...fields, message: `${message} ${fields.message}`, httpStatus: status };
   return mapClues(clues, { ...fields, status: status ?? fields.status, retryAfterMs }, cause, secrets);
 }
 
 /**
- * Maps an error in a stream or document that came with HTTP 200, in any shape: an event, its `error`, a text.
+ * Maps an error that was sent with HTTP 200, in a stream or a JSON document.
  * @param value parsed JSON.
- * @param secrets absent if unknown: the error must be cleaned later, since cutting it now could leave half a key.
+ * @param secrets if null, the error must be cleaned later.
  */
 export function mapErrorFields(value: unknown, secrets: Secrets = null): ProviderError {
-  const fields = readErrorFields(value);
-  const name = fields.code ?? fields.words[0] ?? "of no name";
+  const fields = parseErrorFields(value);
+  const name = fields.code ?? fields.names[0] ?? "of no name";
   const cause = `error event ${name}: ${fields.message || "(no message)"}`;
   return mapClues({ ...fields, httpStatus: null }, fields, cause, secrets);
 }
 
-/** The same for the text of an event, which may not be JSON. */
+/** Maps the text of an error event, which isn't always JSON. */
 export function mapErrorText(text: string, secrets: readonly string[]): ProviderError {
   let value: unknown = text;
   try {
     value = JSON.parse(text);
   } catch {
-    // The text itself is the message.
+    // The text is the message.
   }
   return mapErrorFields(value, secrets);
 }

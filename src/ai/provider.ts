@@ -1,16 +1,16 @@
 /*
  * Terms used in src/ai:
  *
- * answer    the text of one message, whichever models wrote it
- * run       one call of the chain: models are tried until one completes the answer or the step
- * step      what a model writes between two rounds of tool calls; each step is its own run
- * attempt   one request to one model; a run makes one, or several if models fail
- * turn      consecutive messages of one side, in the form that providers accept (providers/map-conversation.ts)
- * part      a piece of a provider's or a run's output
- * push      how parts travel: each layer calls the next one's function with the part, in the same tick
+ * answer    the text of one message, which several models may have written
+ * run       one call of the failover chain: it tries models until one completes the answer or the step
+ * step      the text between two rounds of tool calls; each step has its own run
+ * attempt   one request to one model; if a model fails, the run makes another attempt
+ * turn      consecutive messages with the same role, merged for providers (providers/map-conversation.ts)
+ * part      a chunk of the output of a provider or a run
+ * push      a callback that passes a part to the next layer in the same tick
  *
- * Path of a part: transport (bytes) > provider > watchdog > attempt > run > the reader of the answer. Each layer is a
- * function of a request and a `push`, and resolves with how it ended. Only the end is a promise; a delta never is.
+ * A part passes through these layers: transport (bytes) > provider > watchdog > attempt > run > the reader of the answer.
+ * Each layer is a function that takes a request and a `push`, and resolves when its stream has ended.
  */
 
 import type { providerCodes } from "../lib/error-codes.ts";
@@ -19,9 +19,9 @@ import type { ExtraFields } from "./extra-fields.ts";
 import type { PauseSignal } from "./pause-signal.ts";
 import type { Api } from "./wire-format.ts";
 
-/** One message of the conversation sent to a provider, already trimmed to fit, in the shape that all providers share. */
+/** One message of a request to a model, in a format that doesn't depend on the provider. */
 export type ChatMessage =
-  /** `name`: the speaker, in group conversations. */
+  /** `name` is the speaker in a group conversation. */
   | { role: "system" | "user"; content: string; name?: string }
   | { role: "assistant"; content: string; toolCalls?: readonly ToolCall[]; thinking?: Thinking | undefined }
   /** The result of a call in the preceding assistant message. */
@@ -29,10 +29,10 @@ export type ChatMessage =
 
 /** A function that the model may call. */
 export type Tool = {
-  /** Letters, digits, `_` and `-`, at most TOOL_NAME_CHARS_MAX of them. */
+  /** At most TOOL_NAME_CHARS_MAX letters, digits, `_` and `-`. */
   name: string;
   description: string | null;
-  /** JSON schema of the arguments, which are an object. */
+  /** JSON schema of the arguments object. */
   parameters: Readonly<Record<string, unknown>>;
   /** Whether the provider should enforce the schema on the arguments, if it can. */
   isStrict?: boolean;
@@ -40,17 +40,17 @@ export type Tool = {
 
 export const TOOL_NAME_CHARS_MAX = 64;
 
-/** A call made by a model. `arguments` is the model's text: it should be JSON, but sometimes isn't. */
+/** A model's call of a tool. `arguments` is the model's text, which may be invalid JSON. */
 export type ToolCall = { id: string; name: string; arguments: string };
 
 export type ToolChoice = "auto" | "none" | "required" | { name: string };
 
 /**
- * A provider's record of a model's thinking, which must be returned unchanged with the calls that it led to: signed blocks,
- * encrypted items, call signatures. Only that provider can read it; others reject it or must not see it.
+ * A provider's record of a model's thinking: signed blocks, encrypted items or call signatures. It must be sent back
+ * unchanged together with the resulting tool calls, and only to the same provider.
  */
 export type Thinking = {
-  /** The provider (`Provider.name`) that `data` belongs to; it is sent to no other. */
+  /** `Provider.name` */
   provider: string;
   /** JSON in the provider's own format. */
   data: unknown;
@@ -61,7 +61,7 @@ export type AnswerFormat =
   | { type: "json_object" }
   | {
       type: "json_schema";
-      /** The same rules as for tool names. */
+      /** Follows the same rules as tool names. */
       name: string;
       description?: string | undefined;
       /** JSON schema. */
@@ -70,20 +70,19 @@ export type AnswerFormat =
       isStrict?: boolean | undefined;
     };
 
-/** Options of a request besides its messages. A provider omits those it doesn't support. */
+/** Options of a request to a model. Providers ignore the ones they don't support. */
 export type AnswerOptions = {
   tools?: readonly Tool[] | undefined;
   toolChoice?: ToolChoice | null | undefined;
-  areParallelToolCallsAllowed?: boolean | null | undefined;
+  canCallToolsInParallel?: boolean | null | undefined;
   temperature?: number | null | undefined;
   topP?: number | null | undefined;
-  /** Texts before which the answer ends, whether or not the provider supports this. */
+  /** Stop sequences. They apply even if the provider doesn't support them. */
   stop?: readonly string[] | undefined;
-  /** How much the model thinks before it answers; null: the provider decides. */
+  /** How much the model thinks before it answers. If null, the provider decides. */
   reasoningEffort?: ReasoningEffort | null | undefined;
-  /** Null: any text. */
+  /** If null, the answer may be any text. */
   format?: AnswerFormat | null | undefined;
-  /** Passed on unchanged. Models whose provider doesn't support all of it are skipped. */
   extra?: ExtraFields | undefined;
 };
 
@@ -91,32 +90,32 @@ export type ProviderRequest = {
   /** The provider's own model name, without Parley's `provider/` prefix. */
   model: string;
   messages: ChatMessage[];
-  /** The start of the answer if another attempt wrote it and failed; the answer continues from there. */
+  /** The start of the answer, if an earlier attempt wrote it and failed. The model continues it. */
   partial: string | null;
-  /** Maximum tokens of the answer; null: the provider decides. */
+  /** Maximum tokens of the answer. If null, the provider decides. */
   outputTokensMax: number | null;
-  /** The model's maximum answer length, for providers that require a number; null: unknown. */
+  /** The model's own maximum, for providers that require a number. Null if unknown. */
   answerTokensMax?: number | null;
   options: AnswerOptions;
-  /** Whether the model may reason before it answers. */
-  isThinking: boolean;
+  /** Whether the model may think before it answers. */
+  canThink: boolean;
   /**
-   * Whether to ask for reasoning from a provider that reports it only on request (default: true): either readers see it, or
-   * silence would count as a failure.
+   * Whether to request the reasoning from a provider that doesn't send it by default. The reasoning is shown, or it keeps a
+   * thinking model from timing out. The default is true.
    */
-  asksForReasoning?: boolean;
-  /** Idle timeout after the first text; waits inside the provider must end earlier. */
+  shouldRequestReasoning?: boolean;
+  /** Idle timeout after the first text. Providers must not wait for data any longer than this. */
   idleTimeoutMs?: number | undefined;
-  /** Aborting ends the stream here and at the provider. */
+  /** Ends the stream, here and at the provider. */
   signal: AbortSignal;
-  /** While paused, the provider should not be read. Parts already read may still be pushed. */
+  /** During a pause, nothing should be read from the provider. Parts that were already read may still be pushed. */
   pause: PauseSignal;
 };
 
-/** Why a model ended its answer on its own. */
+/** Why a model ended its answer. */
 export type ModelFinishReason = "stop" | "length" | "tool_calls" | "content_filter";
 
-/** Tokens of an attempt or a run. */
+/** Token usage of an attempt or a run. */
 export type Usage = {
   /** The whole prompt, including tokens read from or written to a cache. */
   input_tokens: number;
@@ -130,32 +129,32 @@ export type Usage = {
   reasoning_tokens: number;
 };
 
-/** Tokens as reported by a provider. Null: missing or implausible; they are then estimated. */
+/** Token usage reported by a provider. Missing or implausible counts are null and will be estimated. */
 export type ReportedUsage = Omit<Usage, "input_tokens" | "output_tokens"> & {
   input_tokens: number | null;
   output_tokens: number | null;
 };
 
-/** Receives a part in the tick it arrives: nothing on the path of a token awaits. Must not throw. */
+/** Receives a part in the tick in which it arrives. Must not throw. */
 export type PushPart<Part> = (part: Part) => void;
 
 /**
- * What a provider sends before the end. The union is closed, so the compiler finds every place that has to handle a new
- * kind.
+ * A part that a provider pushes before the end. The union is closed, so the compiler finds all code that must process a new
+ * type.
  */
 export type ProviderPart =
   | { type: "text"; text: string }
-  /** The model's reasoning, if the provider reports it; empty if it only reports that the model is reasoning. */
+  /** The model's reasoning. Empty if the provider only reports that the model is reasoning. */
   | { type: "reasoning"; text: string }
-  /** Bytes of the response arrived: a sign of life, even if they are pings, comments or empty deltas. */
+  /** Bytes of the response have arrived, including pings and comments. `isHead` is true for the HTTP headers. */
   | { type: "activity"; isHead: boolean }
-  /** A tool call began or continues: from here on, another model can't continue this step. */
+  /** A tool call began or continues. Another model can no longer continue this step. */
   | { type: "tool_call" }
-  /** Tokens counted so far, in case the stream never ends properly. */
+  /** The token counts until now, in case the stream breaks off. */
   | { type: "usage"; usage: ReportedUsage };
 
 export type ProviderEnd =
-  /** Calls are complete and appear only here: incomplete calls of a broken stream must never be executed. */
+  /** `toolCalls` contains only complete calls, because the incomplete calls of a broken stream must not be executed. */
   | {
       type: "finish";
       reason: ModelFinishReason;
@@ -165,36 +164,36 @@ export type ProviderEnd =
     }
   | { type: "error"; error: ProviderError };
 
-/** The table of error codes, which clients can read, explains them. */
 export type ProviderErrorCode = keyof typeof providerCodes;
 
-/** A failure of one provider, without the foreign text, status and secrets that clients must not see. */
+/** A provider's failure. `cause` is only for the log; the other fields are safe for clients. */
 export type ProviderError = {
   code: ProviderErrorCode;
-  /** A plain sentence, safe for clients. */
+  /** Error message for clients. */
   detail: string;
   /** Whether the same model may be retried. */
   retryable: boolean;
   /** From `Retry-After`, in milliseconds. */
   retryAfterMs: number | null;
-  /** The HTTP status of the failure, or the one named in an error event; null: none. */
+  /** The HTTP status of the response or of an error event. */
   status: number | null;
-  /** The provider's own error code and the request parameter at fault, both safe for clients. */
+  /** The provider's own error code. */
   providerCode: string | null;
+  /** The request parameter that the provider rejected. */
   param: string | null;
-  /** For the log only: the provider's message, shortened. */
+  /** The provider's message, truncated. Only for the log. */
   cause: string;
 };
 
-/** One kind of model server. SDK types and provider-specific terms stay behind this interface. */
+/** A client of one provider. Other code never uses the provider's SDK types and terms. */
 export interface Provider {
-  /** The prefix of its models' names. */
+  /** The first part of its models' names. */
   readonly name: string;
-  /** Its wire format, which decides the supported options; absent: it isn't called over a network. */
+  /** The wire format, which determines the supported options. Absent if the provider isn't called over the network. */
   readonly api?: Api;
   /**
-   * Asks a model, pushes its parts, and resolves with how it ended. It should not reject. Once the request's signal has
-   * aborted, anything it does is ignored.
+   * Sends a request to a model, pushes the parts of the response, and resolves when the response has ended. Should not reject.
+   * Once the request's signal has aborted, everything that is pushed or returned is ignored.
    */
   stream(request: ProviderRequest, push: PushPart<ProviderPart>): Promise<ProviderEnd>;
 }

@@ -1,13 +1,14 @@
-import { type Fields, readList } from "./fields.ts";
+import { asList, type Fields } from "./fields.ts";
 
-/** A longer pause is a mistake, or means never. */
+/** Maximum delay that is returned. Longer delays are probably mistakes. */
 const RETRY_AFTER_MS_MAX = 86_400_000;
 
-const bound = (milliseconds: number, msMax = RETRY_AFTER_MS_MAX): number => Math.min(Math.ceil(milliseconds), msMax);
+const limitDelay = (milliseconds: number, msMax = RETRY_AFTER_MS_MAX): number =>
+  Math.min(Math.ceil(milliseconds), msMax);
 
 /**
- * Parses `Retry-After` (seconds or an HTTP date) and OpenAI's `retry-after-ms`, in milliseconds from `nowMs`.
- * @param msMax limits the pause.
+ * Parses the delay in `Retry-After` (seconds or an HTTP date) or OpenAI's `retry-after-ms`. Returns milliseconds, or null if
+ * there is no valid delay.
  */
 export function parseRetryAfter(
   headers: Headers | null,
@@ -15,29 +16,29 @@ export function parseRetryAfter(
   msMax: number = RETRY_AFTER_MS_MAX,
 ): number | null {
   const milliseconds = Number.parseFloat(headers?.get("retry-after-ms") ?? "");
-  if (milliseconds >= 0) return bound(milliseconds, msMax);
+  if (milliseconds >= 0) return limitDelay(milliseconds, msMax);
   const value = headers?.get("retry-after")?.trim();
   if (!value) return null;
-  if (/^\d+(\.\d+)?$/.test(value)) return bound(Number(value) * 1000, msMax);
-  // A date starts with its weekday; the parser would read any number as a year.
-  const at = /^[A-Za-z]/.test(value) ? Date.parse(value) : Number.NaN;
-  return Number.isNaN(at) ? null : bound(Math.max(0, at - nowMs), msMax);
+  if (/^\d+(\.\d+)?$/.test(value)) return limitDelay(Number(value) * 1000, msMax);
+  // HTTP dates start with a weekday. `Date.parse` would accept any number as a year.
+  const dateMs = /^[A-Za-z]/.test(value) ? Date.parse(value) : Number.NaN;
+  return Number.isNaN(dateMs) ? null : limitDelay(Math.max(0, dateMs - nowMs), msMax);
 }
 
-/** The same for an error body: `retry_after_ms`, `retry_after` in seconds, or Google's `retryDelay` ("6s"). */
-export function readRetryAfter(error: Fields): number | null {
-  const milliseconds = readDuration(error.retry_after_ms);
-  if (milliseconds !== null) return bound(milliseconds);
-  const delays = readList(error.details).map((detail) => (detail as Fields | null)?.retryDelay);
+/** Parses the delay in an error body: `retry_after_ms`, `retry_after` in seconds, or Google's `retryDelay` ("6s"). */
+export function parseBodyRetryAfter(error: Fields): number | null {
+  const milliseconds = parseDuration(error.retry_after_ms);
+  if (milliseconds !== null) return limitDelay(milliseconds);
+  const delays = asList(error.details).map((detail) => (detail as Fields | null)?.retryDelay);
   for (const value of [error.retry_after, ...delays]) {
-    const seconds = readDuration(value);
-    if (seconds !== null) return bound(seconds * 1000);
+    const seconds = parseDuration(value);
+    if (seconds !== null) return limitDelay(seconds * 1000);
   }
   return null;
 }
 
-/** A non-negative number, also as a text, with or without the unit of seconds. */
-function readDuration(value: unknown): number | null {
+/** Parses a non-negative number, which may be a string with an optional `s` at its end. */
+function parseDuration(value: unknown): number | null {
   if (typeof value === "number") return Number.isFinite(value) && value >= 0 ? value : null;
   const digits = typeof value === "string" ? /^(\d{1,12}(?:\.\d{1,9})?)s?$/.exec(value.trim())?.[1] : undefined;
   return digits === undefined ? null : Number(digits);

@@ -1,6 +1,6 @@
 import type { ProviderError } from "./provider.ts";
 
-/** What a run is for, in log lines about its failures: an answer, or a background text such as a title. */
+/** Log fields that identify a run's answer or background text. */
 export type RunContext = {
   message_id: string;
   request_id: string | null;
@@ -8,5 +8,5 @@ export type RunContext = {
   task?: string;
 };
 
-/** A sentence without secrets on what an operator can do about a failure; null: only wait. */
+/** Returns a sentence, without secrets, about what an operator can do about a failure. Returns null if nothing can be done. */
 export type ExplainFailure = (model: string, error: ProviderError) => string | null;

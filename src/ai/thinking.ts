@@ -1,7 +1,7 @@
-import { type Fields, readFields } from "./fields.ts";
+import { asFields, type Fields } from "./fields.ts";
 import type { Thinking } from "./provider.ts";
 
-/** Most thinking kept for one answer, in UTF-16 units of JSON; the answer continues without the rest. */
+/** Maximum length of the thinking that is stored for one answer as JSON, in UTF-16 code units. */
 export const THINKING_LENGTH_MAX = 1024 * 1024;
 
 /** The provider and model that produced thinking. */
@@ -12,25 +12,25 @@ export type ThinkingSource = {
   model: string;
 };
 
-/** The length of thinking as JSON, in UTF-16 units. */
+/** Returns the length of thinking as JSON, in UTF-16 code units. */
 export const measureThinking = (thinking: Thinking): number => JSON.stringify(thinking.data).length;
 
-/** The thinking kept for one step, with its model; undefined if there is none or too much. */
-export function createThinking(thinker: ThinkingSource | undefined, data: object | null): Thinking | undefined {
-  if (!thinker || data === null) return undefined;
-  const { provider, model } = thinker;
+/** Creates the thinking of one step. Returns undefined if there is none or it is too long. */
+export function createThinking(thinkingSource: ThinkingSource | undefined, data: object | null): Thinking | undefined {
+  if (!thinkingSource || data === null) return undefined;
+  const { provider, model } = thinkingSource;
   const thinking = { provider, data: { ...data, model } };
   return measureThinking(thinking) > THINKING_LENGTH_MAX ? undefined : thinking;
 }
 
-/** The data of thinking if it is from the provider being asked; null if it is from another. */
-export const findOwnThinking = (
+/** Returns the data of thinking if it is from this provider, or null. */
+export const findProviderThinking = (
   thinking: Thinking | undefined,
   { provider }: Pick<ThinkingSource, "provider">,
-): Fields | null => (thinking?.provider === provider ? readFields(thinking.data) : null);
+): Fields | null => (thinking?.provider === provider ? asFields(thinking.data) : null);
 
-/** The same, only if it is from the same model: others can't read signed or encrypted thinking. */
-export function findModelThinking(thinking: Thinking | undefined, thinker: ThinkingSource): Fields | null {
-  const own = findOwnThinking(thinking, thinker);
-  return own?.model === thinker.model ? own : null;
+/** Returns the data of thinking if it is from this model, or null. Other models can't read signed or encrypted thinking. */
+export function findModelThinking(thinking: Thinking | undefined, thinkingSource: ThinkingSource): Fields | null {
+  const data = findProviderThinking(thinking, thinkingSource);
+  return data?.model === thinkingSource.model ? data : null;
 }

@@ -1,32 +1,33 @@
 import { toSettingName } from "../config/providers.ts";
 
-/** How long a model may send nothing, before and after its first text, reasoning or tool call. Milliseconds. */
+/** Timeouts before and after the first text, reasoning or tool call. They restart whenever the model sends something. */
 type Timeouts = { firstTokenMs: number; idleMs: number };
 
-/** The timeouts of a model (`provider/name`). */
-export type TimeoutsOf = (model: string) => Timeouts;
+/** Returns the timeouts of a model (`provider/name`). */
+export type GetTimeouts = (model: string) => Timeouts;
 
-/** For models known not to think: they write immediately, or not at all. */
-export const SILENCE_MS = 30_000;
+/** Default timeout for models that don't think. */
+export const SILENCE_TIMEOUT_MS = 30_000;
 /**
- * For thinking and unknown models. Many send nothing for minutes while they think. An attempt that is cut off too early is
- * paid for and lost; cutting off too late only costs time.
+ * Default timeout for thinking and unknown models. Many models send nothing for minutes while they think. The timeout is
+ * generous, because an answer that is cut off still has to be paid for.
  */
-export const THINKING_SILENCE_MS = 300_000;
+export const THINKING_TIMEOUT_MS = 300_000;
 
 /**
- * @param settings values by setting name: `AI_<NAME>_FIRST_TOKEN_TIMEOUT_MS` of the model's provider, else
- * `AI_FIRST_TOKEN_TIMEOUT_MS`; the same for `IDLE`. Without either, the model decides.
+ * Returns a function that looks up a model's timeouts. The provider's setting (`AI_<NAME>_IDLE_TIMEOUT_MS`) takes precedence
+ * over the general one (`AI_IDLE_TIMEOUT_MS`). The same applies to `FIRST_TOKEN`.
+ * @param settings the settings' values by name.
  */
-export function createTimeoutsOf(
+export function createGetTimeouts(
   settings: Readonly<Record<string, unknown>>,
   canThink: (model: string) => boolean,
-): TimeoutsOf {
+): GetTimeouts {
   const find = (model: string, limit: string): number => {
     const provider = toSettingName(model.slice(0, model.indexOf("/")));
-    const set = settings[`AI_${provider}_${limit}`] ?? settings[`AI_${limit}`];
-    if (typeof set === "number") return set;
-    return canThink(model) ? THINKING_SILENCE_MS : SILENCE_MS;
+    const configured = settings[`AI_${provider}_${limit}`] ?? settings[`AI_${limit}`];
+    if (typeof configured === "number") return configured;
+    return canThink(model) ? THINKING_TIMEOUT_MS : SILENCE_TIMEOUT_MS;
   };
   return (model) => ({
     firstTokenMs: find(model, "FIRST_TOKEN_TIMEOUT_MS"),

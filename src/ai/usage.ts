@@ -1,7 +1,6 @@
 import type { RunUsage } from "./answer-part.ts";
 import type { ReportedUsage, Usage } from "./provider.ts";
 
-/** Zero tokens. */
 export const noUsage: Readonly<Usage> = {
   input_tokens: 0,
   output_tokens: 0,
@@ -10,12 +9,12 @@ export const noUsage: Readonly<Usage> = {
   reasoning_tokens: 0,
 };
 
-/** The largest count that can be stored (`int4`); larger ones are capped rather than losing the answer. */
+/** Maximum token count that can be stored (`int4`). Larger counts are capped, so that the answer isn't lost. */
 export const USAGE_TOKENS_MAX = 2 ** 31 - 1;
 
 const add = (one: number, other: number): number => Math.min(one + other, USAGE_TOKENS_MAX);
 
-/** Sums the tokens of two attempts or steps; each sum is at most USAGE_TOKENS_MAX. */
+/** Adds the tokens of two attempts or steps. */
 export function addUsage(one: RunUsage | null, other: RunUsage | null): RunUsage | null {
   if (!one || !other) return one ?? other;
   return {
@@ -28,7 +27,7 @@ export function addUsage(one: RunUsage | null, other: RunUsage | null): RunUsage
   };
 }
 
-/** Merges two counts of one attempt: missing values of the later one come from the earlier one. */
+/** Merges two reports about one attempt. The later report's counts take precedence. */
 export function mergeReports(earlier: ReportedUsage | null, later: ReportedUsage | null): ReportedUsage | null {
   if (!earlier || !later) return later ?? earlier;
   return {

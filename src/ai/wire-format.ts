@@ -1,2 +1,2 @@
-/** The protocol of a provider: OpenAI's Responses, Anthropic's Messages, or Chat Completions. */
+/** The API that a provider implements: OpenAI's Responses, Anthropic's Messages, or Chat Completions. */
 export type Api = "responses" | "messages" | "chat";

@@ -1,33 +1,33 @@
 import { LRUCache } from "lru-cache";
 
-/** The maximum number of expired entries that one call removes, so that no call is slow. */
+/** Maximum number of expired entries that one call removes, so that no call is slow. */
 const EXPIRED_REMOVED_MAX = 1_000;
 
-const notStale = { allowStale: false };
+const freshOnly = { allowStale: false };
 
 export type CacheBounds<V> = {
   /** Above this size, the least recently used entries are evicted. In bytes if `bytesOf` is set, otherwise in entries. */
   max: number;
-  /** How long after being set an entry expires; absent: never. */
+  /** Time after which an entry expires. If absent, entries don't expire. */
   ttlMs?: number;
-  /** Returns the size of a value; absent: 1 for each. A value larger than `max` is not cached. */
+  /** Returns the size of a value. By default, each value has the size 1. A value larger than `max` isn't cached. */
   bytesOf?: (value: V) => number;
-  /** The clock for `ttlMs`, in milliseconds above 0; absent: a monotonic one. */
+  /** Returns the time for `ttlMs`, in milliseconds. The default is `performance.now()`. */
   now?: () => number;
   /** Called for each entry that is deleted, replaced, evicted or expired. */
   onEvict?: (key: string, value: V) => void;
 };
 
 /**
- * The cache on which all others in Parley are built. It is bounded, so that clients that choose the keys can't exhaust the
- * memory. Entries may be evicted at any time.
+ * A cache with a maximum size. Entries may be evicted at any time. Clients can't exhaust the memory, even if they choose the
+ * keys.
  */
 export class BoundedCache<V extends NonNullable<unknown>> {
   readonly #entries: LRUCache<string, V>;
-  readonly #canAge: boolean;
+  readonly #canExpire: boolean;
 
   constructor({ max, ttlMs = 0, bytesOf = () => 1, now = () => performance.now(), onEvict }: CacheBounds<V>) {
-    this.#canAge = ttlMs > 0;
+    this.#canExpire = ttlMs > 0;
     this.#entries = new LRUCache({
       // Even a count is limited by size: with `max`, the library preallocates all entries (4 MB for 100,000).
       maxSize: max,
@@ -47,13 +47,13 @@ export class BoundedCache<V extends NonNullable<unknown>> {
     return this.#entries.size;
   }
 
-  /** The total size of all entries: in bytes with `bytesOf`, otherwise 1 for each. */
+  /** The total size of all entries: in bytes if `bytesOf` is set, otherwise their number. */
   get bytes(): number {
     return this.#entries.calculatedSize;
   }
 
   get(key: string): V | undefined {
-    return this.#entries.get(key, notStale);
+    return this.#entries.get(key, freshOnly);
   }
 
   /** Returns whether there is an entry, expired or not. */
@@ -62,7 +62,7 @@ export class BoundedCache<V extends NonNullable<unknown>> {
   }
 
   set(key: string, value: V): void {
-    if (this.#canAge) this.#removeExpired();
+    if (this.#canExpire) this.#removeExpired();
     this.#entries.set(key, value);
   }
 

@@ -1,16 +1,16 @@
 import { BoundedCache } from "./bounded-cache.ts";
 
-/** The size of an entry apart from its value, key and tags. */
+/** Estimated memory of an entry besides its value, key and tags. */
 const ENTRY_BYTES = 400;
-/** The size of one tag of an entry: its string is shared with other entries, its places in two sets are not. */
+/** Estimated memory of each tag of an entry. The string itself is shared with other entries. */
 const TAG_BYTES = 100;
 const BYTES_PER_CHAR = 2;
-/** The number of invalidations that a pending lookup records. Above it, everything counts as invalidated. */
+/** Maximum number of invalidated tags that a pending lookup records. Beyond it, the lookup's result isn't cached. */
 const RECORDED_CHANGES_MAX = 1_000;
 
 export type Loaded<V> = {
   value: V;
-  /** Further tags, known only once the value is loaded. */
+  /** Additional tags that depend on the loaded value. */
   tags?: readonly string[];
   /** Whether the value must not be cached. */
   isUncacheable?: boolean;
@@ -18,19 +18,19 @@ export type Loaded<V> = {
 
 export type TaggedLookup<V> = {
   key: string;
-  /** What the value depends on. Invalidating any of these tags drops it. */
+  /** The tags of the value. Invalidating one of them removes it from the cache. */
   tags: readonly string[];
-  /** Whether `load` may add tags. */
+  /** Whether `load` may return additional tags. */
   mayAddTags?: boolean;
-  /** @param isKept whether the value may be cached; if false, `load` can skip work that only caching needs. */
-  load(isKept: boolean): Promise<Loaded<V>>;
+  /** @param willBeCached false if `load` can skip work that only caching needs. */
+  load(willBeCached: boolean): Promise<Loaded<V>>;
 };
 
 type Entry<V> = { value: V; tags: readonly string[]; bytes: number };
 /** A pending lookup. */
 type Load<V> = {
   tags: readonly string[];
-  /** Tags invalidated since the lookup began, if it may add tags. */
+  /** The tags invalidated since the lookup began. Null if `load` returns no additional tags. */
   changed: Set<string> | null;
   isStale: boolean;
   value: Promise<V>;
@@ -42,22 +42,22 @@ export type TaggedCacheOptions<V> = {
   entryBytesMax: number;
   ttlMs: number;
   bytesOf(value: V): number;
-  /** Returns whether `forget` is called for every change; while false, the cache is neither filled nor read. */
+  /** Returns whether `forget` is called for all changes. If it returns false, the cache isn't used. */
   receivesChanges(): boolean;
   now?: () => number;
 };
 
 /**
- * Caches values for `ttlMs`, tagged with what they depend on. A value isn't cached if one of its tags was invalidated
- * during its lookup, and neither is a failure. Concurrent requests for a key share a lookup, unless one of its tags was
- * invalidated after it began.
+ * A cache whose values have tags for the data that they depend on. Failures aren't cached, and neither is a value whose tag
+ * was invalidated during the lookup. Concurrent requests for a key share one lookup, unless one of its tags was invalidated
+ * after it began.
  */
 export class TaggedCache<V extends NonNullable<unknown>> {
   readonly #entries: BoundedCache<Entry<V>>;
   readonly #keys = new Map<string, Set<string>>();
   readonly #loads = new Map<string, Load<V>>();
-  /** All pending lookups, including those that a newer one has replaced in `#loads`. */
-  readonly #running = new Set<Load<V>>();
+  /** All pending lookups, including those that were replaced by newer ones in `#loads`. */
+  readonly #pendingLoad = new Set<Load<V>>();
   readonly #options: TaggedCacheOptions<V>;
 
   constructor(options: TaggedCacheOptions<V>) {
@@ -77,21 +77,22 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     return { entries: this.#entries.size, bytes: this.#entries.bytes };
   }
 
-  /** Returns the value and whether it was cached. @throws whatever `load` throws. */
+  /** Returns the value and whether it was cached. @throws the errors of `load`. */
   async find(lookup: TaggedLookup<V>): Promise<{ isHit: boolean; value: V }> {
     if (!this.#options.receivesChanges()) return { isHit: false, value: (await lookup.load(false)).value };
-    const known = this.#entries.get(lookup.key);
-    if (known) return { isHit: true, value: known.value };
-    const running = this.#loads.get(lookup.key);
-    if (running && !running.isStale && !running.changed?.size) return { isHit: true, value: await running.value };
+    const cached = this.#entries.get(lookup.key);
+    if (cached) return { isHit: true, value: cached.value };
+    const pendingLoad = this.#loads.get(lookup.key);
+    if (pendingLoad && !pendingLoad.isStale && !pendingLoad.changed?.size)
+      return { isHit: true, value: await pendingLoad.value };
     return { isHit: false, value: await this.#load(lookup) };
   }
 
-  /** Invalidates everything with this tag, including pending lookups that may have it. */
-  forget(tag: string): void {
+  /** Invalidates all values with this tag, including those of pending lookups. */
+  invalidate(tag: string): void {
     const keys = this.#keys.get(tag);
     if (keys) for (const key of [...keys]) this.#entries.delete(key);
-    for (const load of this.#running) {
+    for (const load of this.#pendingLoad) {
       if (load.tags.includes(tag)) load.isStale = true;
       else if (load.changed && !load.isStale) {
         load.changed.add(tag);
@@ -100,9 +101,9 @@ export class TaggedCache<V extends NonNullable<unknown>> {
     }
   }
 
-  forgetAll(): void {
+  invalidateAll(): void {
     this.#entries.clear();
-    for (const load of this.#running) load.isStale = true;
+    for (const load of this.#pendingLoad) load.isStale = true;
   }
 
   #load({ key, tags, mayAddTags, load }: TaggedLookup<V>): Promise<V> {
@@ -118,25 +119,25 @@ export class TaggedCache<V extends NonNullable<unknown>> {
         if (!loaded.isUncacheable) this.#store(key, loading, loaded);
         return loaded.value;
       } finally {
-        this.#running.delete(loading);
+        this.#pendingLoad.delete(loading);
         if (this.#loads.get(key) === loading) this.#loads.delete(key);
       }
     };
-    this.#running.add(loading);
+    this.#pendingLoad.add(loading);
     this.#loads.set(key, loading);
     loading.value = run();
     return loading.value;
   }
 
-  #store(key: string, { isStale, changed, ...load }: Load<V>, { value, tags: further = [] }: Loaded<V>): void {
+  #store(key: string, { isStale, changed, ...load }: Load<V>, { value, tags: additionalTags = [] }: Loaded<V>): void {
     const { receivesChanges, bytesOf, entryBytesMax } = this.#options;
-    if (isStale || !receivesChanges() || further.some((tag) => changed?.has(tag))) return;
+    if (isStale || !receivesChanges() || additionalTags.some((tag) => changed?.has(tag))) return;
     const bytes = bytesOf(value);
     if (bytes > entryBytesMax) return;
-    const tags = [...load.tags, ...further];
+    const tags = [...load.tags, ...additionalTags];
     const entry = { value, tags, bytes: bytes + BYTES_PER_CHAR * key.length + TAG_BYTES * tags.length + ENTRY_BYTES };
     this.#entries.set(key, entry);
-    // The entry is larger than the whole cache, so it wasn't stored.
+    // An entry larger than the whole cache isn't stored.
     if (!this.#entries.has(key)) return;
     for (const tag of tags) {
       const keys = this.#keys.get(tag);

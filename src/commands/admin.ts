@@ -17,13 +17,13 @@ import {
   parseOptions,
   UsageError,
 } from "./command.ts";
+import { describeConfiguredDatabase, requireDatabase } from "./database-description.ts";
 import { loadConfigFrom } from "./load-config.ts";
-import { nameDatabase, requireDatabase } from "./named-database.ts";
 import { readPassword } from "./read-password.ts";
-import { useDatabase } from "./use-database.ts";
+import { withDatabase } from "./with-database.ts";
 
 const hint = "`parley admin --help` shows the usage.";
-/** The length of a generated password before encoding: 144 bits, 24 characters. */
+/** Random bytes in a generated password: 144 bits, or 24 characters in base64url. */
 const GENERATED_PASSWORD_BYTES = 18;
 
 export const adminCommand: Command = {
@@ -32,8 +32,8 @@ export const adminCommand: Command = {
   help: `Usage: parley admin create --email E [--password P]
        parley admin password --email E
 
-create    creates an administrator. A user who already has this address becomes an administrator and keeps their
-          password. Without --password, the password is read from standard input, so that no process list shows it.
+create    creates an administrator. If a user with this address exists, makes them an administrator and keeps their
+          password. Without --password, the password is read from standard input, so it doesn't appear in process lists.
 password  sets a user's password, read from standard input, and ends the user's sessions. If the input is empty, it
           generates a password and prints it. The user's API keys keep working.
 
@@ -45,24 +45,27 @@ Both work while the server is running.`,
   async run([action, ...args], environment) {
     if (action === "create") return createAdministrator(args, environment);
     if (action === "password") return setPassword(args, environment);
-    throw new UsageError(action ? `\`parley admin\` cannot "${action}"; ${hint}` : `An action is missing; ${hint}`);
+    throw new UsageError(
+      action ? `\`parley admin\` has no action "${action}"; ${hint}` : `An action is missing; ${hint}`,
+    );
   },
 };
 
 async function createAdministrator(args: string[], environment: Environment): Promise<number> {
   const options = parseOptions("admin create", args, { email: { type: "string" }, password: { type: "string" } });
-  const email = readEmail(options.email);
+  const email = parseEmailOption(options.email);
   const config = loadConfigFrom(environment);
-  const read = async () => requireText(options.password ?? (await readPassword("Password of the administrator:")));
-  const typedPassword = options.password === undefined && process.stdin.isTTY ? null : await read();
-  await useUsers(config, async ({ users }) => {
-    // Don't ask on a terminal for a password that isn't needed.
-    const promoted = typedPassword === null ? await users.promoteAdministrator(email) : null;
-    const { user, isNew } = promoted
-      ? { user: promoted, isNew: false }
+  const readRequiredPassword = async () =>
+    requirePassword(options.password ?? (await readPassword("Administrator password:")));
+  const suppliedPassword = options.password === undefined && process.stdin.isTTY ? null : await readRequiredPassword();
+  await withServices(config, async ({ users }) => {
+    // On a terminal, ask for a password only if a new user must be created.
+    const promotedUser = suppliedPassword === null ? await users.promoteAdministrator(email) : null;
+    const { user, isNew } = promotedUser
+      ? { user: promotedUser, isNew: false }
       : await users
-          .createAdministrator(email, typedPassword ?? (await read()))
-          .catch((error) => explain(error, options.password !== undefined));
+          .createAdministrator(email, suppliedPassword ?? (await readRequiredPassword()))
+          .catch((error) => rethrowAsCommandError(error, options.password !== undefined));
     console.log(
       isNew
         ? `${user.email} is now an administrator.`
@@ -74,28 +77,29 @@ async function createAdministrator(args: string[], environment: Environment): Pr
 
 async function setPassword(args: string[], environment: Environment): Promise<number> {
   const options = parseOptions("admin password", args, { email: { type: "string" } });
-  const email = readEmail(options.email);
+  const email = parseEmailOption(options.email);
   const config = loadConfigFrom(environment);
   requireDatabase(config);
-  const typed = await readPassword("New password (empty: generate one):");
-  const password = typed === "" ? randomBytes(GENERATED_PASSWORD_BYTES).toString("base64url") : typed;
-  await useUsers(config, async (services) => {
+  const enteredPassword = await readPassword("New password (leave empty to generate one):");
+  const password =
+    enteredPassword === "" ? randomBytes(GENERATED_PASSWORD_BYTES).toString("base64url") : enteredPassword;
+  await withServices(config, async (services) => {
     const { user, endedSessions } = await setPasswordByOperator(services, email, password).catch((error) => {
-      if (!(error instanceof Problem) || error.code !== "not_found") return explain(error, false);
-      throw new CommandError(`No user ${email} exists in ${nameDatabase(config)}; check the address.`);
+      if (!(error instanceof Problem) || error.code !== "not_found") return rethrowAsCommandError(error, false);
+      throw new CommandError(`No user ${email} exists in ${describeConfiguredDatabase(config)}; check the address.`);
     });
     const sessions = endedSessions === 1 ? "1 session was ended." : `${endedSessions} sessions were ended.`;
-    const outcome = `The password of ${user.email} is set. ${sessions}`;
+    const outcome = `The password for ${user.email} has been set. ${sessions}`;
     // Scripts that read stdout get only the password.
-    if (typed === "") console.error(outcome);
-    console.log(typed === "" ? password : outcome);
+    if (enteredPassword === "") console.error(outcome);
+    console.log(enteredPassword === "" ? password : outcome);
   });
   return exitCodes.success;
 }
 
-async function useUsers(config: Config, work: (services: Services) => Promise<void>): Promise<void> {
+async function withServices(config: Config, work: (services: Services) => Promise<void>): Promise<void> {
   const log = createLog("silent", config.LOG_FORMAT);
-  await useDatabase(config, log, async (database) => {
+  await withDatabase(config, log, async (database) => {
     await migrate(database, log);
     const audit = createAuditService();
     await work({ database, audit, users: createUserService({ database, passwords: createPasswords(), audit }) });
@@ -109,24 +113,24 @@ type Services = {
 };
 
 /** @throws UsageError if the password is empty. */
-function requireText(password: string): string {
+function requirePassword(password: string): string {
   if (password !== "") return password;
   throw new UsageError(`The password is empty; type one, pipe it to standard input, or pass --password. ${hint}`);
 }
 
-/** Reads the e-mail address, before anything asks for a password. @throws UsageError. */
-function readEmail(email: string | undefined): string {
+/** Validates --email; called before prompting for a password. @throws UsageError. */
+function parseEmailOption(email: string | undefined): string {
   if (email === undefined) throw new UsageError(`--email is missing; ${hint}`);
   try {
     parseEmail(email);
     return email;
   } catch (error) {
-    return explain(error, false);
+    return rethrowAsCommandError(error, false);
   }
 }
 
-/** @param isOption whether the password came from an option, so that the error can name it. */
-function explain(error: unknown, isOption: boolean): never {
+/** @param isOption whether the password was passed as an option, so that the error can name the option. */
+function rethrowAsCommandError(error: unknown, isOption: boolean): never {
   if (!(error instanceof Problem)) throw error;
   const [field] = error.errors ?? [];
   if (field?.pointer === "#/password" && !isOption)

@@ -4,24 +4,24 @@ import { formatCount } from "./progress.ts";
 
 /** Describes the contents of a backup for the terminal. */
 export function describeBackup(summary: BackupSummary, fileBytes: number | null): string {
-  const filled = summary.tables.filter(({ rows }) => rows > 0);
-  const nameWidth = Math.max(...filled.map(({ name }) => name.length), 0);
-  const rowsWidth = Math.max(...filled.map(({ rows }) => formatCount(rows).length), 0);
+  const filledTables = summary.tables.filter(({ rows }) => rows > 0);
+  const nameWidth = Math.max(...filledTables.map(({ name }) => name.length), 0);
+  const rowsWidth = Math.max(...filledTables.map(({ rows }) => formatCount(rows).length), 0);
   const size = fileBytes === null ? "" : `, file size ${formatBytes(fileBytes)}`;
   return [
-    `made         ${summary.createdAt}`,
+    `created      ${summary.createdAt}`,
     `by           Parley ${summary.parleyVersion} on PostgreSQL ${summary.postgresVersion}`,
     `schema       ${summary.migrations.at(-1)} (${summary.migrations.length} migrations)`,
     `encrypted    ${summary.isEncrypted ? "yes (age, with a passphrase)" : "no"}`,
-    `contents     ${formatCount(summary.rows)} rows in ${filled.length} tables, ${formatBytes(summary.dataBytes)}${size}`,
-    ...filled.map(
+    `contents     ${formatCount(summary.rows)} rows in ${filledTables.length} tables, ${formatBytes(summary.dataBytes)}${size}`,
+    ...filledTables.map(
       ({ name, rows, checksum }) =>
         `  ${name.padEnd(nameWidth)}  ${formatCount(rows).padStart(rowsWidth)}  ${checksum}`,
     ),
   ].join("\n");
 }
 
-/** Returns a sentence that says what the operator must keep in addition to the backup. */
+/** Describes whether the JWT secret is in the backup, and what the operator must store separately. */
 export function describeSecret({ jwtSecret, isEncrypted }: BackupSummary): string {
   switch (jwtSecret.state) {
     case "included":

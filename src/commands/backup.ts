@@ -2,17 +2,17 @@ import { type BackupFile, createBackupFile, type Sink, STREAM, writeBackup } fro
 import { createLog } from "../lib/log.ts";
 import { describeBackup, describeSecret } from "./backup-summary.ts";
 import { type Command, CommandError, exitCodes, parseFileOptions, UsageError } from "./command.ts";
+import { requireDatabase } from "./database-description.ts";
 import { withInterruption } from "./interruption.ts";
 import { findServerSecret } from "./jwt-secret.ts";
 import { loadConfigFrom } from "./load-config.ts";
-import { requireDatabase } from "./named-database.ts";
 import { askPassphrase, findPassphrase } from "./passphrase.ts";
 import { createProgressLine } from "./progress.ts";
-import { useDatabase } from "./use-database.ts";
+import { withDatabase } from "./with-database.ts";
 
 export const backupCommand: Command = {
   name: "backup",
-  summary: "write all data to one file, also while Parley is running (backup FILE)",
+  summary: "back up all data to one file, even while Parley is running (backup FILE)",
   help: `Usage: parley backup FILE [--encrypt] [--force]
 
 Writes a consistent snapshot of all data to FILE: compressed, with checksums, readable only by its owner. Also works while
@@ -31,7 +31,7 @@ the server is running. FILE appears only when it is complete. \`-\` writes to st
     });
     if (file === STREAM && process.stdout.isTTY)
       throw new UsageError("Standard output is a terminal; name a file, or redirect standard output.");
-    // Each write reports its own error. Without a listener, the event would be printed as a stack trace.
+    // Each write reports its own error; without this listener, the error event would crash the process.
     if (file === STREAM) process.stdout.on("error", () => {});
     const config = loadConfigFrom(environment);
     requireDatabase(config);
@@ -42,16 +42,16 @@ the server is running. FILE appears only when it is complete. \`-\` writes to st
       const target = file === STREAM ? standardOutput : await createBackupFile(file, values.force ?? false);
       try {
         const log = createLog("silent", config.LOG_FORMAT);
-        const summary = await useDatabase(config, log, (database) =>
+        const summary = await withDatabase(config, log, (database) =>
           writeBackup({ database, sink: target.write, secret, passphrase, signal, onProgress: line.show }),
         );
         await target.finish();
-        line.end();
+        line.clear();
         const description = `${describeBackup(summary, summary.fileBytes)}\n${describeSecret(summary)}`;
         if (file === STREAM) console.error(description);
         else console.log(`Wrote ${file}.\n${description}`);
       } catch (error) {
-        line.end();
+        line.clear();
         await target.discard();
         throw error;
       }
@@ -60,7 +60,7 @@ the server is running. FILE appears only when it is complete. \`-\` writes to st
   },
 };
 
-const writeOut: Sink = (bytes) =>
+const writeToStdout: Sink = (bytes) =>
   new Promise((resolve, reject) => {
     process.stdout.write(bytes, (error) => {
       if (error)
@@ -69,4 +69,4 @@ const writeOut: Sink = (bytes) =>
     });
   });
 
-const standardOutput: BackupFile = { write: writeOut, finish: async () => {}, discard: async () => {} };
+const standardOutput: BackupFile = { write: writeToStdout, finish: async () => {}, discard: async () => {} };

@@ -1,7 +1,7 @@
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import type { InvalidField } from "../lib/problem.ts";
 
-/** Environment variables, as passed to a command. */
+/** Environment variables. */
 export type Environment = Record<string, string | undefined>;
 
 export type Command = {
@@ -16,10 +16,10 @@ export type Command = {
 
 export const exitCodes = { success: 0, failure: 1, usage: 2 } as const;
 
-/** Wrong command-line usage; the message is one sentence that says how to fix it. Exit code 2. */
+/** A command was called incorrectly. The message says how to fix it. Exit code 2. */
 export class UsageError extends Error {}
 
-/** The command failed; the message is one sentence that says how to fix it. Exit code 1. */
+/** A command failed. The message says how to fix it. Exit code 1. */
 export class CommandError extends Error {}
 
 /** Converts an error about a request field into one about the command-line option that set it. */
@@ -39,31 +39,31 @@ export function parseOptions<const T extends Options>(command: string, args: str
 
 /**
  * Parses the options of a command that takes one file.
- * @throws UsageError as `parseOptions`, and unless there is exactly one file.
+ * @throws UsageError like `parseOptions`, and if the file is missing.
  */
 export function parseFileOptions<const T extends Options>(command: string, args: string[], options: T) {
   const { values, positionals } = parseArguments(command, args, options, 1);
   const [file] = positionals;
-  if (!file) throw new UsageError(`The file is missing: \`parley ${command} FILE\`; ${findHint(command)}`);
+  if (!file) throw new UsageError(`The file is missing: \`parley ${command} FILE\`; ${formatHint(command)}`);
   return { values, file };
 }
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
 
-const findHint = (command: string): string => `\`parley ${command} --help\` shows the usage.`;
+const formatHint = (command: string): string => `\`parley ${command} --help\` shows the usage.`;
 
 function parseArguments<const T extends Options>(command: string, args: string[], options: T, argumentsMax: number) {
-  const hint = findHint(command);
+  const hint = formatHint(command);
   try {
     const parsed = parseArgs({ args, options, strict: true, allowPositionals: true, tokens: true });
     const extra = parsed.tokens.filter((token) => token.kind === "positional")[argumentsMax];
-    if (extra) throw new UsageError(`\`parley ${command}\` takes no argument "${extra.value}"; ${hint}`);
+    if (extra) throw new UsageError(`\`parley ${command}\` does not accept the argument "${extra.value}"; ${hint}`);
     return parsed;
   } catch (error) {
     if (error instanceof UsageError) throw error;
     const option = error instanceof Error ? /'(-[^\s'<]*)/.exec(error.message)?.[1] : undefined;
     const isUnknown = error instanceof Error && "code" in error && error.code === "ERR_PARSE_ARGS_UNKNOWN_OPTION";
-    const fault = isUnknown ? `has no option ${option}` : `cannot read its option ${option ?? ""}`.trimEnd();
-    throw new UsageError(`\`parley ${command}\` ${fault}; ${hint}`);
+    const reason = isUnknown ? `has no option ${option}` : `can't parse the option ${option ?? ""}`.trimEnd();
+    throw new UsageError(`\`parley ${command}\` ${reason}; ${hint}`);
   }
 }

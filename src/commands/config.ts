@@ -9,8 +9,8 @@ export const configCommand: Command = {
        parley config check
 
 Prints the effective configuration with secrets masked, each value with its source: environment, .env, NAME_FILE or default.
-With \`check\`, it lists every error instead (exit code 2), and warns about names that are probably misspelled and about settings
-that are unusual in production. Settings come from the environment; .env.example lists them all.`,
+With \`check\`, it lists all errors instead (exit code 2), and warns about names that are probably misspelled and settings that
+are unusual in production. Settings come from the environment; .env.example lists them all.`,
 
   async run(args, environment) {
     const [action, ...rest] = args;

@@ -8,8 +8,8 @@ import { doctorChecks } from "./doctor/checks.ts";
 import { clockCheck } from "./doctor/clock.ts";
 import { createConfigurationCheck } from "./doctor/configuration.ts";
 import { type Finding, problem, skipped } from "./doctor/finding.ts";
-import { findOwnServer } from "./doctor/own-server.ts";
-import { createDoctorReport, type DoctorReport, printDoctorReport } from "./doctor/report.ts";
+import { findLocalServer } from "./doctor/local-server.ts";
+import { createDoctorReport, type DoctorReport, formatDoctorReport } from "./doctor/report.ts";
 import { findServerSecret } from "./jwt-secret.ts";
 import { loadConfigWithWarnings } from "./load-config.ts";
 import { removeRuntimeProxies, setRuntimeProxies } from "./runtime-proxies.ts";
@@ -21,18 +21,18 @@ export const doctorCommand: Command = {
 
 Checks what Parley depends on: settings, port, certificate, database, Redis, model providers, MCP servers, the OIDC issuer, backups,
 disk, limits and clock. Prints one line for each: OK, WARNING, PROBLEM or SKIPPED, and what to do. Use the same
-environment as the server. Works while Parley is running and while it is stopped, starts nothing, and changes nothing; only a small
-file is written to each folder and removed. Takes at most about 15 seconds.
+environment as the server. Works whether Parley is running or stopped. Starts and changes nothing, except that it writes a small
+file to each folder and removes it. Takes at most about 15 seconds.
 
-    --offline   don't call model providers, MCP servers, the OIDC issuer, the collector of traces or the bucket of backups
+    --offline   don't call model providers, MCP servers, the OIDC issuer, the trace collector or the backup bucket
     --json      print the report as JSON
 
-Exits with 0 without problems (warnings don't count), otherwise with 1. docs/doctor.md describes each check.`,
+Exits with 0 if there are no problems (warnings don't count), otherwise with 1. docs/doctor.md describes each check.`,
 
   async run(args, environment) {
     const values = parseOptions("doctor", args, { offline: { type: "boolean" }, json: { type: "boolean" } });
     const report = await diagnose(environment, values.offline ?? false);
-    console.log(values.json ? JSON.stringify(report, null, 2) : printDoctorReport(report));
+    console.log(values.json ? JSON.stringify(report, null, 2) : formatDoctorReport(report));
     return report.healthy ? exitCodes.success : exitCodes.failure;
   },
 };
@@ -41,36 +41,36 @@ type Result = { name: string; findings: Finding[] };
 
 async function diagnose(environment: Environment, isOffline: boolean): Promise<DoctorReport> {
   const startedAtMs = performance.now();
-  const loaded = load(environment);
-  const elapsed = () => performance.now() - startedAtMs;
+  const loaded = tryLoadConfig(environment);
+  const getElapsedMs = () => performance.now() - startedAtMs;
   if ("problems" in loaded) {
-    const rest = [...doctorChecks, clockCheck].map(({ name }) => ({
+    const skippedResults = [...doctorChecks, clockCheck].map(({ name }) => ({
       name,
       findings: [skipped("The configuration has errors; correct them first.")],
     }));
-    const first = { name: "configuration", findings: loaded.problems.map(problem) };
-    return createDoctorReport([first, ...rest], elapsed(), (text) => text);
+    const configurationResult = { name: "configuration", findings: loaded.problems.map(problem) };
+    return createDoctorReport([configurationResult, ...skippedResults], getElapsedMs(), (text) => text);
   }
   const { config, warnings } = loaded;
-  // Requests to this machine must not go through a proxy, so they start before it is set for the bucket.
+  // Requests to this machine must not use a proxy, so they start before the proxy is set for bucket requests.
   removeRuntimeProxies(environment);
-  const ownServer = findOwnServer(config);
+  const localServer = findLocalServer(config);
   setRuntimeProxies(environment, config);
   const context: DoctorContext = {
     config,
     isOffline,
     fetch: createFetch(createFindProxy(config)),
-    ownServer,
+    localServer,
     clockReadings: [],
   };
   const runAll = (checks: readonly DoctorCheck[]): Promise<Result[]> =>
     Promise.all(checks.map(async (check) => ({ name: check.name, findings: await runDoctorCheck(check, context) })));
   const results = await runAll([createConfigurationCheck(warnings), ...doctorChecks]);
   results.push(...(await runAll([clockCheck])));
-  return createDoctorReport(results, elapsed(), createMask([...listSecrets(config), ...findOwnSecret(config)]));
+  return createDoctorReport(results, getElapsedMs(), createMask([...listSecrets(config), ...listJwtSecrets(config)]));
 }
 
-function load(environment: Environment): { config: Config; warnings: string[] } | { problems: string[] } {
+function tryLoadConfig(environment: Environment): { config: Config; warnings: string[] } | { problems: string[] } {
   try {
     return loadConfigWithWarnings(environment);
   } catch (error) {
@@ -79,7 +79,7 @@ function load(environment: Environment): { config: Config; warnings: string[] } 
   }
 }
 
-function findOwnSecret(config: Config): string[] {
+function listJwtSecrets(config: Config): string[] {
   try {
     return [findServerSecret(config)?.value ?? []].flat();
   } catch {

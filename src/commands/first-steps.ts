@@ -2,7 +2,7 @@ import { basename, join, relative, resolve } from "node:path";
 import { listDefaultModels } from "../config/providers.ts";
 import type { Config } from "../config.ts";
 import { payloadVersion } from "../db/embedded/payload.ts";
-import { nameDatabase } from "./named-database.ts";
+import { describeConfiguredDatabase } from "./database-description.ts";
 import { bold } from "./terminal.ts";
 
 /** What Parley reports at startup, in the log or on a terminal. */
@@ -20,7 +20,7 @@ export type FirstSteps = {
 type Options = {
   url: string;
   hasAdministrator: boolean;
-  /** The command that runs this executable, for the hint. */
+  /** The command that runs this executable, used in the hint. */
   command: string;
 };
 
@@ -38,29 +38,29 @@ export function describeFirstSteps(config: Config, { url, hasAdministrator, comm
 }
 
 function describeDatabase(config: Config): string {
-  if (config.DATABASE_URL !== undefined) return `Postgres: ${nameDatabase(config)}`;
+  if (config.DATABASE_URL !== undefined) return `Postgres: ${describeConfiguredDatabase(config)}`;
   const version = payloadVersion.split(".").slice(0, 2).join(".");
   return `embedded PostgreSQL ${version}; all data is in ${resolve(config.DATA_DIR)}`;
 }
 
-/** Names the models in use, and says why. */
+/** Lists the models in use, and says whether they are the default. */
 function describeModels(config: Config): string {
   const names = config.AI_MODELS.join(", ");
   if (config.AI_MODELS.length === 0)
     return "none: replies come from the documents (offline); set OPENAI_API_KEY, ANTHROPIC_API_KEY or AI_MODELS";
   const defaults = listDefaultModels(config);
-  // Setting AI_MODELS to the same models makes no difference.
+  // An AI_MODELS setting that lists the default models also counts as the default.
   const areDefaults = defaults.length > 0 && defaults.join() === config.AI_MODELS.join();
   return areDefaults ? `${names} (by default; set AI_MODELS to choose)` : names;
 }
 
 function describeProxies({ HTTPS_PROXY, HTTP_PROXY }: Config): string | null {
-  const hostOf = (address: string | undefined) => (address === undefined ? null : new URL(address).host);
-  const [forHttps, forHttp] = [hostOf(HTTPS_PROXY), hostOf(HTTP_PROXY)];
+  const findHost = (url: string | undefined) => (url === undefined ? null : new URL(url).host);
+  const [forHttps, forHttp] = [findHost(HTTPS_PROXY), findHost(HTTP_PROXY)];
   if (forHttps === null || forHttp === null || forHttps === forHttp) {
     const host = forHttps ?? forHttp;
-    const which = forHttps === null ? " (for http URLs only)" : forHttp === null ? " (for https URLs only)" : "";
-    return host && host + which;
+    const scope = forHttps === null ? " (for http URLs only)" : forHttp === null ? " (for https URLs only)" : "";
+    return host && host + scope;
   }
   return `${forHttps}, and ${forHttp} for http URLs`;
 }
@@ -75,7 +75,7 @@ export function formatFirstSteps(version: string, steps: FirstSteps, isColored: 
     ...(proxies === null ? [] : [["Proxy", proxies]]),
     ...(administrator === null ? [] : [["Administrator", administrator]]),
     ["Stop", "Ctrl+C"],
-  ].map(([name = "", text = ""]) => `  ${bold(name.padEnd(15), isColored)}${text}`);
+  ].map(([label = "", value = ""]) => `  ${bold(label.padEnd(15), isColored)}${value}`);
   return [`Parley ${version} is ready: ${bold(url, isColored)}`, ...lines].join("\n");
 }
 

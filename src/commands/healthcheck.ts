@@ -1,6 +1,6 @@
 import { type Command, CommandError, exitCodes, parseOptions } from "./command.ts";
 import { loadConfigFrom } from "./load-config.ts";
-import { createOwnUrl } from "./own-url.ts";
+import { createLocalUrl } from "./local-url.ts";
 import { removeRuntimeProxies } from "./runtime-proxies.ts";
 
 const TIMEOUT_MS = 3_000;
@@ -18,7 +18,7 @@ Use it for HEALTHCHECK in a Dockerfile.`,
     // The request goes to this machine, so it must not use a proxy.
     removeRuntimeProxies(environment);
     if (config.PORT === 0) throw new CommandError("PORT is 0, so the port is unknown; set PORT to the one in use.");
-    const url = createOwnUrl(config, "/readyz");
+    const url = createLocalUrl(config, "/readyz");
     const response = await fetch(url, {
       signal: AbortSignal.timeout(TIMEOUT_MS),
       // The certificate is for the public host name, not for a loopback address.

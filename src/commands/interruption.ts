@@ -1,8 +1,8 @@
 import { CommandError } from "./command.ts";
 
 /**
- * Runs `work` with an abort signal that SIGINT (Ctrl-C) and SIGTERM abort, so that it can clean up. A second SIGINT or SIGTERM
- * kills the process. The abort reason is a CommandError with `message`.
+ * Runs `work` with an abort signal. The first SIGINT (Ctrl-C) or SIGTERM aborts it, so that `work` can clean up; the second
+ * exits the process. The abort reason is a CommandError with `message`.
  */
 export async function withInterruption<T>(
   message: string,

@@ -10,8 +10,8 @@ const FILE_NAME = "jwt-secret";
 const SECRET_CHARS_MIN = 32;
 
 /**
- * Returns the secret that signs access tokens: `JWT_SECRET`, which is required in production, or else one that is generated
- * once and kept in `DATA_DIR`, so that tokens survive restarts.
+ * Returns the secret that signs access tokens: `JWT_SECRET`, which is required in production. Without it, generates a secret
+ * once and stores it in `DATA_DIR`, so that tokens remain valid after a restart.
  * @throws CommandError if the file can't be used.
  */
 export function loadJwtSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): string {
@@ -28,7 +28,7 @@ export function loadJwtSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): 
   throw new CommandError(`${path} is damaged; delete it (all users must log in again), or set JWT_SECRET.`);
 }
 
-/** Returns the secret to put in a backup; null if there is none yet. Never creates one. */
+/** Returns the secret that the server uses; null if none exists yet. */
 export function findServerSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">): ServerSecret | null {
   if (config.JWT_SECRET) return { value: config.JWT_SECRET, isConfigured: true };
   const path = join(config.DATA_DIR, FILE_NAME);
@@ -41,7 +41,7 @@ export function findServerSecret(config: Pick<Config, "JWT_SECRET" | "DATA_DIR">
 }
 
 /**
- * Writes the secret from a backup to `DATA_DIR`. If a different one exists there, it is kept as `jwt-secret.old`.
+ * Writes the secret from a backup to `DATA_DIR`. Renames an existing, different secret to `jwt-secret.old`.
  * @returns the path of the file.
  * @throws CommandError if it can't be written.
  */
@@ -49,12 +49,12 @@ export function storeJwtSecret(dataDir: string, secret: string): string {
   const path = join(dataDir, FILE_NAME);
   try {
     openDataDir(dataDir);
-    const found = readSecret(path);
-    if (found === secret) return path;
-    const draft = `${path}.${process.pid}`;
-    writeFileSync(draft, `${secret}\n`, { mode: 0o600 });
-    if (found !== null) renameSync(path, `${path}.old`);
-    renameSync(draft, path);
+    const existing = readSecret(path);
+    if (existing === secret) return path;
+    const temporaryPath = `${path}.${process.pid}`;
+    writeFileSync(temporaryPath, `${secret}\n`, { mode: 0o600 });
+    if (existing !== null) renameSync(path, `${path}.old`);
+    renameSync(temporaryPath, path);
     return path;
   } catch {
     throw new CommandError(`${path} can't be written; make DATA_DIR writable, and restore again.`);
@@ -70,17 +70,20 @@ function readSecret(path: string): string | null {
   }
 }
 
-/** Creates the secret in a temporary file and links it into place: no process reads a partial secret, and if two start at once, both use the same one. */
+/**
+ * Writes a new secret to a temporary file and links it into place, so that no process can read a partial secret, and two
+ * processes that start simultaneously use the same one.
+ */
 function createSecretFile(path: string, directory: string): string {
   openDataDir(directory);
-  const draft = `${path}.${process.pid}`;
-  writeFileSync(draft, `${createSecret()}\n`, { mode: 0o600 });
+  const temporaryPath = `${path}.${process.pid}`;
+  writeFileSync(temporaryPath, `${createSecret()}\n`, { mode: 0o600 });
   try {
-    linkSync(draft, path);
+    linkSync(temporaryPath, path);
   } catch (error) {
     if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
   } finally {
-    rmSync(draft, { force: true });
+    rmSync(temporaryPath, { force: true });
   }
   return readFileSync(path, "utf8").trim();
 }

@@ -10,9 +10,9 @@ import { createAuditService } from "../modules/audit/service.ts";
 import { createQuotaService } from "../modules/quotas/service.ts";
 import { parseEmail } from "../modules/users/service.ts";
 import { type Command, CommandError, createUsageError, exitCodes, parseOptions, UsageError } from "./command.ts";
+import { describeConfiguredDatabase, requireDatabase } from "./database-description.ts";
 import { loadConfigFrom } from "./load-config.ts";
-import { nameDatabase, requireDatabase } from "./named-database.ts";
-import { useDatabase } from "./use-database.ts";
+import { withDatabase } from "./with-database.ts";
 
 const hint = "`parley key --help` shows the usage.";
 
@@ -25,14 +25,16 @@ Creates an API key and prints it, once. Also works while the server is running.
 
     --name N        the purpose of the key
     --scopes a,b    its permissions, comma-separated:
-${wrap(knownScopes)}
-    --email E       the user who owns it; absent: the first administrator
-    --expires-at T  when it expires, like 2030-01-31T00:00:00Z; absent: never
-    --service       it may act for other users except administrators (X-On-Behalf-Of)`,
+${formatScopes(knownScopes)}
+    --email E       the user who owns it (default: the first administrator)
+    --expires-at T  when it expires, for example 2030-01-31T00:00:00Z (default: never)
+    --service       allow it to act for other users except administrators (X-On-Behalf-Of)`,
 
   async run([action, ...args], environment) {
     if (action !== "create")
-      throw new UsageError(action ? `\`parley key\` cannot "${action}"; ${hint}` : `An action is missing; ${hint}`);
+      throw new UsageError(
+        action ? `\`parley key\` has no action "${action}"; ${hint}` : `An action is missing; ${hint}`,
+      );
     const options = parseOptions("key create", args, {
       name: { type: "string" },
       scopes: { type: "string" },
@@ -42,22 +44,22 @@ ${wrap(knownScopes)}
     });
     if (options.name === undefined || options.scopes === undefined)
       throw new UsageError(`--name and --scopes are required; ${hint}`);
-    const input = readInput({ ...options, name: options.name, scopes: options.scopes });
-    const emailKey = options.email === undefined ? null : readEmail(options.email);
+    const input = parseInput({ ...options, name: options.name, scopes: options.scopes });
+    const normalizedEmail = options.email === undefined ? null : parseEmailOption(options.email);
     const config = loadConfigFrom(environment);
     requireDatabase(config);
     const log = createLog("silent", config.LOG_FORMAT);
-    await useDatabase(config, log, async (database) => {
+    await withDatabase(config, log, async (database) => {
       await migrate(database, log);
       const apiKeys = createApiKeyService({
         database,
         audit: createAuditService(),
         quotas: createQuotaService({ database, config, onRefused: () => {} }),
         log,
-        onKeysEnded: () => {},
+        onKeysDeleted: () => {},
       });
-      const { key } = await apiKeys.createForOperator(emailKey, input).catch((error) => {
-        throw explain(error, options.email, nameDatabase(config));
+      const { key } = await apiKeys.createForOperator(normalizedEmail, input).catch((error) => {
+        throw toCommandError(error, options.email, describeConfiguredDatabase(config));
       });
       console.log(key);
     });
@@ -67,8 +69,8 @@ ${wrap(knownScopes)}
 
 type Options = { name: string; scopes: string; "expires-at"?: string; service?: boolean };
 
-/** Converts the options to a request body, and validates it against the API's schema. @throws UsageError. */
-function readInput({ name, scopes, service = false, ...options }: Options): CreateApiKey {
+/** Converts the options to a request body and validates it against the API's schema. @throws UsageError. */
+function parseInput({ name, scopes, service = false, ...options }: Options): CreateApiKey {
   const scopeNames = scopes
     .split(",")
     .map((scope) => scope.trim())
@@ -83,21 +85,21 @@ function readInput({ name, scopes, service = false, ...options }: Options): Crea
     service,
     ...(expiresAt !== undefined && { expires_at: expiresAt }),
   };
-  const [fault] = listSchemaErrors(Value.Errors(CreateApiKey, input), "body");
-  if (fault) throw createUsageError(fault);
+  const [error] = listSchemaErrors(Value.Errors(CreateApiKey, input), "body");
+  if (error) throw createUsageError(error);
   return input;
 }
 
-function readEmail(email: string): string {
+function parseEmailOption(email: string): string {
   try {
     return parseEmail(email).key;
   } catch (error) {
-    throw explain(error, email, "");
+    throw toCommandError(error, email, "");
   }
 }
 
-/** @param database the name of the database, for the message. */
-function explain(error: unknown, email: string | undefined, database: string): unknown {
+/** @param database describes the database, for the error message. */
+function toCommandError(error: unknown, email: string | undefined, database: string): unknown {
   if (!(error instanceof Problem)) return error;
   const [field] = error.errors ?? [];
   if (field) return createUsageError(field);
@@ -109,7 +111,7 @@ function explain(error: unknown, email: string | undefined, database: string): u
   );
 }
 
-function wrap(names: readonly string[]): string {
+function formatScopes(names: readonly string[]): string {
   const lines: string[] = [];
   for (let from = 0; from < names.length; from += 4) lines.push(names.slice(from, from + 4).join(" "));
   return lines.map((line) => `                  ${line}`).join("\n");

@@ -11,7 +11,7 @@ To read them in pages: \`parley licenses | less\`.`,
 
   async run(args) {
     parseOptions("licenses", args, {});
-    // A pipe accepts 64 KiB at a time, so wait until everything is written, or the reader has closed it.
+    // A pipe accepts 64 KiB at a time, so wait until everything is written or the reader has closed the pipe.
     await new Promise((resolve) => process.stdout.on("error", resolve).write(notices, resolve));
     return exitCodes.success;
   },

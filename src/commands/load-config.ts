@@ -1,10 +1,10 @@
 import { readFileSync, statSync } from "node:fs";
 import { parseEnv } from "node:util";
 import { createCatalog } from "../ai/models.ts";
-import type { HasPrice } from "../config/contradictions.ts";
 import { findDatabaseUrlProblems } from "../config/database-url-check.ts";
 import { listSettingEntries } from "../config/setting-entries.ts";
 import type { SettingOptions } from "../config/setting-options.ts";
+import type { HasPrice } from "../config/setting-problems.ts";
 import { findUnknownNames } from "../config/unknown-names.ts";
 import { findWarnings } from "../config/warnings.ts";
 import { type Config, ConfigError, loadConfig, type SettingSources } from "../config.ts";
@@ -20,10 +20,10 @@ const ENV_FILE = ".env";
  * @throws ConfigError with every error found.
  */
 export function loadConfigFrom(environment: Environment): Config {
-  return read(environment, readEnvFile(environment));
+  return loadMerged(environment, readEnvFile(environment));
 }
 
-/** Loads the configuration together with warnings for the operator. Each warning is a sentence without secrets. */
+/** Loads the configuration, and returns warnings for the operator. The warnings contain no secrets. */
 export function loadConfigWithWarnings(environment: Environment): { config: Config; warnings: string[] } {
   const file = readEnvFile(environment);
   const warningContext = {
@@ -31,17 +31,17 @@ export function loadConfigWithWarnings(environment: Environment): { config: Conf
     isFromFile: (name: string) => environment[name] === undefined && file[name] !== undefined,
   };
   try {
-    const config = read(environment, file);
+    const config = loadMerged(environment, file);
     return { config, warnings: findWarnings(config, warningContext) };
   } catch (error) {
     // A missing setting may be present under a misspelled name.
     if (error instanceof ConfigError)
-      error.problems.push(...findUnknownNames(warningContext.environment, warningContext.isFromFile, error.named));
+      error.problems.push(...findUnknownNames(warningContext.environment, warningContext.isFromFile, error.servers));
     throw error;
   }
 }
 
-function read(environment: Environment, file: Environment): Config {
+function loadMerged(environment: Environment, file: Environment): Config {
   const merged = { ...file, ...environment };
   const readFile = (path: string) => readFileSync(path, "utf8");
   const config = loadConfig(
@@ -60,39 +60,38 @@ function read(environment: Environment, file: Environment): Config {
 export function findSources(environment: Environment, config: Config): SettingSources {
   const file = readEnvFile(environment);
   const merged: Environment = { ...file, ...environment };
-  const find = (name: string, { secret: isSecret = false, isSystemWide = false }: SettingOptions): string => {
-    const inFile = (key: string) => (key in environment ? "" : ` (${ENV_FILE})`);
-    if (merged[`${name}_FILE`] && isSecret) return `${name}_FILE${inFile(`${name}_FILE`)}`;
+  const findSource = (name: string, { secret: isSecret = false, isSystemWide = false }: SettingOptions): string => {
+    const formatOrigin = (key: string) => (key in environment ? "" : ` (${ENV_FILE})`);
+    if (merged[`${name}_FILE`] && isSecret) return `${name}_FILE${formatOrigin(`${name}_FILE`)}`;
     const lowercase = name.toLowerCase();
-    if (!merged[name]?.trim() && isSystemWide && merged[lowercase]?.trim()) return `${lowercase}${inFile(lowercase)}`;
+    if (!merged[name]?.trim() && isSystemWide && merged[lowercase]?.trim())
+      return `${lowercase}${formatOrigin(lowercase)}`;
     if (!merged[name]?.trim()) return "default";
     return name in environment ? "environment" : ENV_FILE;
   };
-  return new Map(listSettingEntries(config).map(([name, options]) => [name, find(name, options)]));
+  return new Map(listSettingEntries(config).map(([name, options]) => [name, findSource(name, options)]));
 }
 
 /**
- * Loads a single secret from the setting `name` or the file named by `NAME_FILE`, for commands that need no other setting.
+ * Loads a single secret from the setting `name`, or from the file at the path in `NAME_FILE`.
  * @throws ConfigError if the file can't be read.
  */
 export function loadSecretFrom(environment: Environment, name: string): string | undefined {
   const merged = { ...readEnvFile(environment), ...environment };
-  const direct = merged[name]?.trim() || undefined;
+  const value = merged[name]?.trim() || undefined;
   const file = merged[`${name}_FILE`];
-  if (!file) return direct;
-  if (direct) throw new ConfigError([`${name} and ${name}_FILE are both set; keep one of them.`]);
+  if (!file) return value;
+  if (value) throw new ConfigError([`${name} and ${name}_FILE are both set; keep one of them.`]);
   try {
     return readFileSync(file, "utf8").trim() || undefined;
   } catch {
-    throw new ConfigError([
-      `${name}_FILE: the file can't be read; use a file that exists and that this user may read.`,
-    ]);
+    throw new ConfigError([`${name}_FILE: the file can't be read; use an existing file that Parley's user can read.`]);
   }
 }
 
 /** Whether a model's price is known. Passed to `loadConfig`, which must not import the model catalog. */
-export const hasPrice: HasPrice = (model, configured) =>
-  findPrice(model, createCatalog({ prices: configured }).prices) !== undefined;
+export const hasPrice: HasPrice = (model, configuredPrices) =>
+  findPrice(model, createCatalog({ prices: configuredPrices }).prices) !== undefined;
 
 function isFolder(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
@@ -107,7 +106,7 @@ function readEnvFile(environment: Environment): Environment {
     return {};
   }
   const values = parseEnv(text);
-  // If `.env` could set APP_ENV, a production server would read any `.env` in its working directory.
+  // A production server must not read any `.env` in its working directory, so `.env` can't set APP_ENV.
   if (!environment.APP_ENV && values.APP_ENV && values.APP_ENV !== "development")
     throw new ConfigError([
       `APP_ENV: ${ENV_FILE} is read only in development, so it can't select ${values.APP_ENV}; set APP_ENV in the environment.`,

@@ -2,7 +2,7 @@ import { listMigrations, migrate } from "../db/migrate.ts";
 import { createLog } from "../lib/log.ts";
 import { type Command, exitCodes, parseOptions } from "./command.ts";
 import { loadConfigFrom } from "./load-config.ts";
-import { useDatabase } from "./use-database.ts";
+import { withDatabase } from "./with-database.ts";
 
 export const migrateCommand: Command = {
   name: "migrate",
@@ -17,7 +17,7 @@ with its state: applied, pending, changed (its file differs from what was applie
     const { status } = parseOptions("migrate", args, { status: { type: "boolean" } });
     const config = loadConfigFrom(environment);
     const log = createLog("silent", config.LOG_FORMAT);
-    await useDatabase(config, log, async (database) => {
+    await withDatabase(config, log, async (database) => {
       if (status) {
         for (const { name, state, applied_at } of await listMigrations(database))
           console.log(`${state.padEnd(8)} ${name}${applied_at ? ` (${applied_at.toISOString()})` : ""}`);

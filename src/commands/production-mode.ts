@@ -1,3 +1,3 @@
-// Must be the first import: when Elysia is loaded, it reads NODE_ENV to decide whether validation errors include the whole
-// input. Parley never returns that, and it makes rejecting a large invalid body four times as expensive.
+// Must be the first import, because Elysia reads NODE_ENV when it is loaded. Outside production, Elysia's validation errors
+// include the whole input. Parley never returns the input, and including it makes rejecting a large body four times as slow.
 Object.assign(process.env, { NODE_ENV: "production" });

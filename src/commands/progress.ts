@@ -1,29 +1,32 @@
 import type { Progress } from "../db/archive.ts";
 import { formatBytes } from "../lib/format-bytes.ts";
 
-/** The minimum time between two updates of the line. */
+/** Minimum interval between updates of the line. */
 const UPDATE_INTERVAL_MS = 100;
 const BAR_CHARS = 24;
 
 export interface ProgressLine {
   show(progress: Progress): void;
-  /** Shows what is being done, for work whose progress can't be measured. */
+  /** Shows a description of the current work, if its progress can't be measured. */
   print(text: string): void;
   /** Removes the line. */
-  end(): void;
+  clear(): void;
 }
 
-/** Creates a progress line on stderr. Does nothing unless that is a terminal. */
+/** Creates a progress line on stderr. Prints nothing unless stderr is a terminal. */
 export function createProgressLine(stream: NodeJS.WriteStream = process.stderr): ProgressLine {
-  if (!stream.isTTY) return { show() {}, print() {}, end() {} };
+  if (!stream.isTTY) return { show() {}, print() {}, clear() {} };
   let writtenAtMs = Number.NEGATIVE_INFINITY;
   const write = (text: string) => stream.write(`\r\u001b[K${text.slice(0, Math.max(20, stream.columns - 1))}`);
 
   return {
-    show({ table, rows, dataBytes, done }) {
+    show({ table, rows, dataBytes, fractionDone }) {
       if (performance.now() - writtenAtMs < UPDATE_INTERVAL_MS) return;
       writtenAtMs = performance.now();
-      const bar = done === null ? "" : `${createBar(done)} ${String(Math.floor(done * 100)).padStart(3)} %  `;
+      const bar =
+        fractionDone === null
+          ? ""
+          : `${createBar(fractionDone)} ${String(Math.floor(fractionDone * 100)).padStart(3)} %  `;
       write(`${bar}${formatCount(rows)} rows, ${formatBytes(dataBytes)}  ${table}`);
     },
 
@@ -32,12 +35,12 @@ export function createProgressLine(stream: NodeJS.WriteStream = process.stderr):
       write(text);
     },
 
-    end: () => void stream.write("\r\u001b[K"),
+    clear: () => void stream.write("\r\u001b[K"),
   };
 }
 
-function createBar(done: number): string {
-  const filled = Math.round(done * BAR_CHARS);
+function createBar(fraction: number): string {
+  const filled = Math.round(fraction * BAR_CHARS);
   return `[${"#".repeat(filled)}${"-".repeat(BAR_CHARS - filled)}]`;
 }
 

@@ -1,12 +1,12 @@
 import { read } from "read";
 import { CommandError, UsageError } from "./command.ts";
 
-/** Enough for every password that Parley accepts, in UTF-8, with its line break. */
-const BYTES_MAX = 4_096;
-const newline = 10;
+/** Larger than the longest valid password in UTF-8 with its line break. */
+const INPUT_BYTES_MAX = 4_096;
+const NEWLINE = 10;
 
 /**
- * Reads a password: with a prompt and without echo on a terminal, otherwise from the first line of standard input. This keeps
+ * Reads a password: on a terminal with a prompt and without echo, otherwise from the first line of standard input. This keeps
  * the password out of process lists and shell histories.
  * @returns an empty string if there is no password.
  * @throws UsageError if the password is too long or not UTF-8; CommandError if the user aborts.
@@ -14,7 +14,7 @@ const newline = 10;
 export async function readPassword(prompt: string): Promise<string> {
   if (!process.stdin.isTTY) return readLine(Bun.stdin.stream());
   try {
-    // The prompt is written to stderr, because scripts may read stdout.
+    // Scripts may read stdout, so the prompt goes to stderr.
     return await read({ prompt, silent: true, terminal: true, output: process.stderr });
   } catch {
     throw new CommandError("No password was entered; nothing was changed.");
@@ -24,18 +24,19 @@ export async function readPassword(prompt: string): Promise<string> {
 }
 
 async function readLine(stream: ReadableStream<Uint8Array>): Promise<string> {
-  const pieces: Uint8Array[] = [];
+  const chunks: Uint8Array[] = [];
   let bytes = 0;
-  for await (const piece of stream) {
-    const end = piece.indexOf(newline);
-    const part = end === -1 ? piece : piece.subarray(0, end);
-    pieces.push(part);
-    bytes += part.length;
-    if (bytes > BYTES_MAX) throw new UsageError(`The password on standard input is longer than ${BYTES_MAX} bytes.`);
+  for await (const chunk of stream) {
+    const end = chunk.indexOf(NEWLINE);
+    const line = end === -1 ? chunk : chunk.subarray(0, end);
+    chunks.push(line);
+    bytes += line.length;
+    if (bytes > INPUT_BYTES_MAX)
+      throw new UsageError(`The password on standard input is longer than ${INPUT_BYTES_MAX} bytes.`);
     if (end !== -1) break;
   }
   try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(pieces));
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks));
     return text.replace(/\r$/, "");
   } catch {
     throw new UsageError("The password on standard input is not UTF-8.");

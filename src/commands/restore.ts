@@ -4,15 +4,15 @@ import { type BackupSummary, fingerprintSecret, openBackupFile, type Progress, r
 import { createLog } from "../lib/log.ts";
 import { describeBackup } from "./backup-summary.ts";
 import { type Command, exitCodes, parseFileOptions } from "./command.ts";
+import { describeConfiguredDatabase } from "./database-description.ts";
 import { withInterruption } from "./interruption.ts";
 import { findServerSecret, storeJwtSecret } from "./jwt-secret.ts";
 import { loadConfigFrom } from "./load-config.ts";
-import { nameDatabase } from "./named-database.ts";
 import { createProgressLine } from "./progress.ts";
-import { useDatabase } from "./use-database.ts";
-import { providePassphrase } from "./verify.ts";
+import { findOrAskPassphrase } from "./verify.ts";
+import { withDatabase } from "./with-database.ts";
 
-const steps = {
+const stepDescriptions = {
   indexes: "building indexes",
   statistics: "gathering statistics",
   migrations: "migrating",
@@ -25,7 +25,7 @@ export const restoreCommand: Command = {
 
 Loads a backup into the configured database: DATABASE_URL, or the embedded one in DATA_DIR. It must be empty, and no Parley
 may be running on it. The restore is all or nothing: if it is interrupted, run it again. Backups can be moved between the
-embedded database and a Postgres server (15 or newer), in both directions, and from older versions of Parley to newer ones.
+embedded database and a Postgres server (15 or newer) in both directions, and from older versions of Parley to newer ones.
 \`-\` reads from standard input.
 
 The passphrase of an encrypted backup comes from BACKUP_PASSPHRASE (or BACKUP_PASSPHRASE_FILE), otherwise from
@@ -37,10 +37,10 @@ the terminal or standard input.`,
     const log = createLog("silent", config.LOG_FORMAT);
     const line = createProgressLine();
     await withInterruption("The restore was interrupted; nothing was changed.", async (signal) => {
-      const { source, sizeBytes, findDone } = await openBackupFile(file);
-      const onProgress = (progress: Progress) => line.show({ ...progress, done: findDone() });
+      const { source, sizeBytes, getFractionRead } = await openBackupFile(file);
+      const onProgress = (progress: Progress) => line.show({ ...progress, fractionDone: getFractionRead() });
       try {
-        const summary = await useDatabase(
+        const summary = await withDatabase(
           config,
           log,
           (database) =>
@@ -48,21 +48,23 @@ the terminal or standard input.`,
               database,
               log,
               signal,
-              emptyRemedy: findEmptyRemedy(config),
-              getPassphrase: () => providePassphrase(environment, file),
+              notEmptyRemedy: createNotEmptyRemedy(config),
+              getPassphrase: () => findOrAskPassphrase(environment, file),
               onSecret: async (secret) => void storeSecret(config, secret),
               onProgress,
-              onStep: (step) => line.print(steps[step]),
+              onStep: (step) => line.print(stepDescriptions[step]),
             }),
-          { canJoin: false },
+          { canUseRunning: false },
         );
-        line.end();
-        console.log(`The backup was restored into ${nameDatabase(config)}.\n${describeBackup(summary, sizeBytes)}`);
+        line.clear();
+        console.log(
+          `The backup was restored into ${describeConfiguredDatabase(config)}.\n${describeBackup(summary, sizeBytes)}`,
+        );
         for (const name of summary.migrated) console.log(`migrated     ${name}`);
         const warning = findSecretWarning(config, summary);
         if (warning) console.error(warning);
       } catch (error) {
-        line.end();
+        line.clear();
         throw error;
       }
     });
@@ -70,17 +72,17 @@ the terminal or standard input.`,
   },
 };
 
-const findEmptyRemedy = ({ DATABASE_URL, DATA_DIR }: Config): string =>
+const createNotEmptyRemedy = ({ DATABASE_URL, DATA_DIR }: Config): string =>
   DATABASE_URL === undefined
     ? `move ${resolve(DATA_DIR)} away, or set DATA_DIR to another folder, and restore again`
     : "create another database, set DATABASE_URL to it, and restore again";
 
-/** Stores the secret in a file. If JWT_SECRET is set, it takes precedence, and the file only keeps the secret for the operator. */
+/** Stores the secret in a file. If JWT_SECRET is set, the server ignores the file, but the operator can find the secret there. */
 function storeSecret({ JWT_SECRET, DATA_DIR }: Config, secret: string): void {
   if (JWT_SECRET !== secret) storeJwtSecret(DATA_DIR, secret);
 }
 
-/** Returns what to do if Parley would start with a different secret from the backup's; null if it wouldn't. */
+/** Returns a warning if Parley would start with a secret that differs from the backup's; otherwise null. */
 function findSecretWarning(config: Config, { jwtSecret }: BackupSummary): string | null {
   const currentSecret = findServerSecret(config);
   if (
@@ -88,8 +90,8 @@ function findSecretWarning(config: Config, { jwtSecret }: BackupSummary): string
     (currentSecret && fingerprintSecret(currentSecret.value) === jwtSecret.fingerprint)
   )
     return null;
-  const loss = "otherwise all users must log in again, and the secrets of webhooks and hooks can't be read";
+  const consequence = "otherwise all users must log in again, and the secrets of webhooks and hooks can't be read";
   return jwtSecret.state === "included"
-    ? `JWT_SECRET is not the secret in the backup. Set it to the content of ${resolve(config.DATA_DIR, "jwt-secret")} before you start Parley; ${loss}.`
-    : `The backup was made with a JWT_SECRET that is not set here. Set JWT_SECRET to the same value before you start Parley; ${loss}.`;
+    ? `JWT_SECRET is not the secret in the backup. Set it to the content of ${resolve(config.DATA_DIR, "jwt-secret")} before you start Parley; ${consequence}.`
+    : `The backup was made with a JWT_SECRET that is not set here. Set JWT_SECRET to the same value before you start Parley; ${consequence}.`;
 }

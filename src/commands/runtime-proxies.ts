@@ -2,16 +2,16 @@ import type { Config } from "../config.ts";
 import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
 import type { Environment } from "./command.ts";
 
-const names = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] as const;
+const proxyVariables = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] as const;
 
 /** Removes the proxy variables from this process, because Bun's own HTTP clients would use them. */
 export function removeRuntimeProxies(environment: Environment): void {
-  for (const name of names) for (const spelling of [name, name.toLowerCase()]) delete environment[spelling];
+  for (const name of proxyVariables) for (const spelling of [name, name.toLowerCase()]) delete environment[spelling];
 }
 
 /**
- * Makes Bun's S3 client, which uploads backups, use the configured proxies. The client reads them from the process
- * environment at each request, and has its own rules for them.
+ * Makes Bun's S3 client, which uploads backups, use the configured proxies. The client reads the proxy variables from the process
+ * environment for each request, and interprets them differently from Parley.
  */
 export function setRuntimeProxies(environment: Environment, config: Config): void {
   removeRuntimeProxies(environment);
@@ -20,6 +20,6 @@ export function setRuntimeProxies(environment: Environment, config: Config): voi
   const url = new URL(BACKUP_S3_ENDPOINT ?? `https://s3.${BACKUP_S3_REGION}.amazonaws.com`);
   if (createFindProxy(config)(url) === null) return;
   const name = url.protocol === "https:" ? "HTTPS_PROXY" : "HTTP_PROXY";
-  const address = config[name];
-  if (address !== undefined) environment[name] = address;
+  const proxyUrl = config[name];
+  if (proxyUrl !== undefined) environment[name] = proxyUrl;
 }

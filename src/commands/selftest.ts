@@ -4,12 +4,12 @@ import { withInterruption } from "./interruption.ts";
 import { createProgressLine } from "./progress.ts";
 import { removeRuntimeProxies } from "./runtime-proxies.ts";
 import { runChecks } from "./selftest/check.ts";
+import { CheckContext } from "./selftest/check-context.ts";
 import { checks } from "./selftest/checks.ts";
 import { startFaultyProvider } from "./selftest/provider/server.ts";
 import { createReport, describeResult, formatReport, type Report } from "./selftest/report.ts";
 import { createSandbox } from "./selftest/sandbox.ts";
 import { listSettings } from "./selftest/settings.ts";
-import { Stage } from "./selftest/stage.ts";
 
 export const selftestCommand: Command = {
   name: "selftest",
@@ -17,14 +17,14 @@ export const selftestCommand: Command = {
   help: `Usage: parley selftest [--json] [--keep]
 
 Starts this executable as child processes on free ports of this machine, in a temporary folder, with an embedded Postgres and a
-built-in model provider that fails on purpose. Sends messages, kills servers, restores a backup, and reports for each claim
-what was measured. Needs no configuration and no internet, and uses no settings or data of yours. Takes about a minute.
-Afterwards all processes are ended and the folder is removed; if a claim fails, the logs are kept.
+built-in model provider that fails on purpose. Sends messages, kills servers, restores a backup, and reports measurements for
+each claim. Needs no configuration and no internet access, and doesn't use your settings or data. Takes about a minute.
+Afterwards it stops all processes and removes the folder; if a claim fails, it keeps the logs.
 
     --json    print the report as JSON
     --keep    keep the folder with data and logs
 
-Exits with 0 if every claim holds, otherwise with 1. docs/selftest.md describes each check, and what they don't prove.`,
+Exits with 0 if every claim holds, otherwise with 1. docs/selftest.md describes each check and its limits.`,
 
   async run(args, environment) {
     const values = parseOptions("selftest", args, { json: { type: "boolean" }, keep: { type: "boolean" } });
@@ -44,15 +44,15 @@ Exits with 0 if every claim holds, otherwise with 1. docs/selftest.md describes 
   },
 };
 
-async function selftest(isKept: boolean, signal: AbortSignal): Promise<Report> {
+async function selftest(shouldKeepFolder: boolean, signal: AbortSignal): Promise<Report> {
   const startedAt = new Date();
   const startedAtMs = performance.now();
   const sandbox = createSandbox();
   const provider = startFaultyProvider();
   const line = createProgressLine();
-  let keep: Parameters<typeof sandbox.close>[0] = isKept ? "everything" : "nothing";
+  let keep: Parameters<typeof sandbox.close>[0] = shouldKeepFolder ? "everything" : "nothing";
   try {
-    const results = await runChecks(checks, new Stage(sandbox, provider), signal, {
+    const results = await runChecks(checks, new CheckContext(sandbox, provider), signal, {
       onStart: ({ name, claim }, index) => line.print(`${index + 1}/${checks.length} ${name}: ${claim}`),
       onEnd: (result) => void (process.stderr.isTTY || console.error(describeResult(result))),
     });
@@ -69,6 +69,6 @@ async function selftest(isKept: boolean, signal: AbortSignal): Promise<Report> {
     line.print("Cleaning up");
     await provider.stop();
     await sandbox.close(signal.aborted ? "nothing" : keep);
-    line.end();
+    line.clear();
   }
 }

@@ -24,17 +24,17 @@ import { loadConfigWithWarnings } from "./load-config.ts";
 import { setRuntimeProxies } from "./runtime-proxies.ts";
 import { removeSdkHeaders } from "./sdk-environment.ts";
 import { stopInOrder } from "./shutdown.ts";
-import { type ShutdownSignals, untilAborted, watchProcess } from "./signals.ts";
+import { type ShutdownSignals, waitForAbort, watchProcess } from "./signals.ts";
 import { hasColors } from "./terminal.ts";
 import { logCertificate, readTls, reloadTls } from "./tls.ts";
-import { startTracingIfConfigured, TRACES_FLUSH_MS } from "./tracing.ts";
+import { startTracingIfConfigured, TRACES_FLUSH_TIMEOUT_MS } from "./tracing.ts";
 
 /** Shutdown timeout after an uncaught error. */
 const CRASH_TIMEOUT_MS = 3_000;
-/** How long closing the database may take after a second signal. */
-const FORCED_CLOSE_MS = 1_000;
-/** How long closing the database may take after everything else has stopped. The embedded Postgres writes a checkpoint. */
-const DATABASE_CLOSE_MS = 30_000;
+/** Timeout for closing the database after a second signal. */
+const FORCED_CLOSE_TIMEOUT_MS = 1_000;
+/** Timeout for closing the database in a graceful shutdown, when the embedded Postgres writes a checkpoint. */
+const DATABASE_CLOSE_TIMEOUT_MS = 30_000;
 
 export const serveCommand: Command = {
   name: "serve",
@@ -60,7 +60,7 @@ A second signal stops immediately. SIGHUP reloads the certificate (TLS_CERT_FILE
     const log = createLog(config.LOG_LEVEL, config.LOG_FORMAT, {
       isColored,
       maskSecrets: createMask([...listSecrets(config), jwtSecret]),
-      readFields: findTracesUrl(config) === null ? undefined : () => tracing?.logFields() ?? {},
+      getExtraFields: findTracesUrl(config) === null ? undefined : () => tracing?.logFields() ?? {},
     });
     for (const warning of warnings) log.warn(warning);
     const signals = watchProcess(log);
@@ -70,21 +70,21 @@ A second signal stops immediately. SIGHUP reloads the certificate (TLS_CERT_FILE
     );
     const tracing: RunningTracing | null = await startTracingIfConfigured({ config, log, metrics });
     const onWait = (waitMs: number) => metrics.dbPoolWait.observe(waitMs / 1_000);
-    const connected = await connectDatabase(config, log, { onWait, tracing });
+    const connection = await connectDatabase(config, log, { onWait, tracing });
     try {
-      const { database } = connected;
+      const { database } = connection;
       await serve({ config, tls, jwtSecret, log, isColored, metrics, tracing, signals, manager, database });
     } finally {
-      await Promise.race([tracing?.stop(TRACES_FLUSH_MS), untilAborted(signals.hurry)]);
-      const forcedClose = untilAborted(signals.hurry).then(() => Bun.sleep(FORCED_CLOSE_MS));
-      await Promise.race([connected.close(), forcedClose]);
+      await Promise.race([tracing?.stop(TRACES_FLUSH_TIMEOUT_MS), waitForAbort(signals.stopNow)]);
+      const forcedClose = waitForAbort(signals.stopNow).then(() => Bun.sleep(FORCED_CLOSE_TIMEOUT_MS));
+      await Promise.race([connection.close(), forcedClose]);
     }
     log.info("stopped");
-    return signals.hasCrashed() || signals.hurry.aborted ? exitCodes.failure : exitCodes.success;
+    return signals.hasCrashed() || signals.stopNow.aborted ? exitCodes.failure : exitCodes.success;
   },
 };
 
-type Serving = {
+type ServeOptions = {
   config: Config;
   tls: Tls | undefined;
   jwtSecret: string;
@@ -98,24 +98,24 @@ type Serving = {
 };
 
 /** Serves until a signal arrives, then shuts down gracefully. */
-async function serve(serving: Serving): Promise<void> {
-  const { config, tls, jwtSecret, log, metrics, tracing, signals, manager, database } = serving;
+async function serve(options: ServeOptions): Promise<void> {
+  const { config, tls, jwtSecret, log, metrics, tracing, signals, manager, database } = options;
   const lifecycle = createLifecycle();
   const parley = createApp({ config, database, log, metrics, lifecycle, jwtSecret, tracing });
-  // Listens before the database is ready: /livez returns 200, /readyz and the API 503.
+  // Until the database is ready, /livez returns 200, and /readyz and the API return 503.
   const listener = listen(parley, config, tls);
   parley.attach(listener);
   const url = config.PUBLIC_URL ?? `${tls ? "https" : "http"}://localhost:${listener.port}`;
   log.info({ address: `${config.HOST}:${listener.port}`, version: build.version }, "listening");
   if (tls) logCertificate(tls, log, metrics);
   signals.onHangup(() => reloadTls({ config, listener, log, metrics }));
-  const stopWatch = watchEventLoopLag((lagS) => metrics.eventLoopLag.observe(lagS));
+  const stopLagWatch = watchEventLoopLag((lagS) => metrics.eventLoopLag.observe(lagS));
 
   const { parts } = parley;
   parts.add({ name: "http", after: ["streams", "jobs"], stop: () => listener.stop(false) });
-  const inOrder = parts.list();
+  const orderedParts = parts.list();
   try {
-    // The connection may be lost between the two.
+    // This may run several times, because the connection may be lost in the middle of the migrations.
     let applied = 0;
     await waitForDatabase(database, log, signals.stop, async () => {
       applied += (await migrate(database, log, { signal: signals.stop })).length;
@@ -124,28 +124,28 @@ async function serve(serving: Serving): Promise<void> {
     await parley.start();
     lifecycle.markReady();
     manager.ready(`Parley ${build.version} is ready: ${url}`);
-    await reportFirstSteps(serving, url);
+    await reportFirstSteps(options, url);
   } catch (error) {
-    // After a signal during startup, a failed wait is not an error.
+    // A signal during startup aborts the wait, which is not an error.
     if (!signals.stop.aborted) throw error;
   }
-  await untilAborted(signals.stop);
+  await waitForAbort(signals.stop);
 
-  // After a crash, only HTTP is shut down in order, without waiting for load balancers (the component `readiness`).
+  // After a crash, only the component `http` is stopped gracefully; the wait for load balancers (`readiness`) is skipped.
   if (signals.hasCrashed()) lifecycle.markDraining();
   else lifecycle.markLeaving();
-  void untilAborted(signals.hurry).then(lifecycle.markDraining);
-  manager.stopping(config.SHUTDOWN_TIMEOUT_MS + TRACES_FLUSH_MS + DATABASE_CLOSE_MS);
-  stopWatch();
-  const stopped = signals.hasCrashed() ? inOrder.filter(({ name }) => name === "http") : inOrder;
+  void waitForAbort(signals.stopNow).then(lifecycle.markDraining);
+  manager.stopping(config.SHUTDOWN_TIMEOUT_MS + TRACES_FLUSH_TIMEOUT_MS + DATABASE_CLOSE_TIMEOUT_MS);
+  stopLagWatch();
+  const componentsToStop = signals.hasCrashed() ? orderedParts.filter(({ name }) => name === "http") : orderedParts;
   const timeoutMs = signals.hasCrashed() ? CRASH_TIMEOUT_MS : config.SHUTDOWN_TIMEOUT_MS;
-  await stopInOrder(stopped, { log, timeoutMs, hurry: signals.hurry });
+  await stopInOrder(componentsToStop, { log, timeoutMs, stopNow: signals.stopNow });
   await listener.stop(true);
 }
 
-/** Reports the URL, the models and the next steps: as one log line, or as a few readable lines. */
-async function reportFirstSteps({ config, database, log, isColored }: Serving, url: string): Promise<void> {
-  // If the database fails at this moment, only the hint about the administrator is omitted.
+/** Reports the URL, the models and the next steps: as one JSON log line, or as plain lines. */
+async function reportFirstSteps({ config, database, log, isColored }: ServeOptions, url: string): Promise<void> {
+  // If this query fails, only the hint about the administrator is omitted.
   const isAdministratorPresent = await hasAdministrator(database).catch(() => true);
   const options = { url, hasAdministrator: isAdministratorPresent, command: findOwnCommand() };
   const steps = describeFirstSteps(config, options);

@@ -1,29 +1,29 @@
 import type { Log } from "../lib/log.ts";
 import type { ShutdownPart } from "../lib/shutdown-parts.ts";
-import { untilAborted } from "./signals.ts";
+import { waitForAbort } from "./signals.ts";
 
 /**
- * Stops every component once those it depends on have stopped, all within `timeoutMs`. A component that takes too long or
- * fails is logged and skipped, so that the others still stop.
- * @param parts the components, each after those it waits for.
- * @param hurry once aborted, stops waiting for anything.
+ * Stops all components within `timeoutMs`. Each one stops after the components that it names in `after`. If a component fails
+ * or takes too long, this is logged, and the shutdown continues.
+ * @param parts the components, sorted so that each one follows the components in its `after`.
+ * @param stopNow when aborted, `stopInOrder` returns without waiting for the components.
  */
 export async function stopInOrder(
   parts: readonly ShutdownPart[],
-  { log, timeoutMs, hurry }: { log: Log; timeoutMs: number; hurry: AbortSignal },
+  { log, timeoutMs, stopNow }: { log: Log; timeoutMs: number; stopNow: AbortSignal },
 ): Promise<void> {
   const deadlineMs = Date.now() + timeoutMs;
-  const hurried = untilAborted(hurry);
+  const stoppedNow = waitForAbort(stopNow);
   const stopped = new Map<string, Promise<void>>();
   for (const part of parts) {
-    const before = Promise.all((part.after ?? []).map((name) => stopped.get(name)));
-    const stop = () => Promise.race([stopOne(part, hurry.aborted ? Date.now() : deadlineMs, log), hurried]);
-    stopped.set(part.name, before.then(stop));
+    const dependencies = Promise.all((part.after ?? []).map((name) => stopped.get(name)));
+    const stop = () => Promise.race([stopOne(part, stopNow.aborted ? Date.now() : deadlineMs, log), stoppedNow]);
+    stopped.set(part.name, dependencies.then(stop));
   }
   await Promise.all(stopped.values());
 }
 
-/** Extra time after the deadline in which a component can save unfinished work. */
+/** Additional time after the deadline for a component to save unfinished work. */
 const GRACE_MS = 100;
 
 async function stopOne({ name, stop }: ShutdownPart, deadlineMs: number, log: Log): Promise<void> {
@@ -32,6 +32,6 @@ async function stopOne({ name, stop }: ShutdownPart, deadlineMs: number, log: Lo
     () => log.debug({ part: name, ms: Math.round(performance.now() - startedAt) }, "part stopped"),
     (error: unknown) => log.error({ part: name, err: error }, "part failed to stop"),
   );
-  const late = Bun.sleep(Math.max(0, deadlineMs - Date.now()) + GRACE_MS).then(() => true);
-  if ((await Promise.race([stopped, late])) === true) log.warn({ part: name }, "part did not stop in time");
+  const timeout = Bun.sleep(Math.max(0, deadlineMs - Date.now()) + GRACE_MS).then(() => true);
+  if ((await Promise.race([stopped, timeout])) === true) log.warn({ part: name }, "part did not stop in time");
 }

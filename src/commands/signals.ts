@@ -1,26 +1,26 @@
 import type { Log } from "../lib/log.ts";
 
-/** Signals that ask a running server to shut down or reload. */
+/** Reports signals that request a shutdown or a reload. */
 export type ShutdownSignals = {
-  /** Aborted by the first SIGTERM, SIGINT or SIGQUIT, and after an uncaught error: shut down gracefully. */
+  /** Requests a graceful shutdown. Aborted by the first SIGTERM, SIGINT or SIGQUIT, and by an uncaught error. */
   stop: AbortSignal;
-  /** Aborted by the second signal: stop immediately. */
-  hurry: AbortSignal;
-  /** Whether there was an uncaught error, which leaves the process in an unknown state. */
+  /** Requests an immediate stop. Aborted by the second signal. */
+  stopNow: AbortSignal;
+  /** Returns whether an uncaught error has left the process in an unknown state. */
   hasCrashed(): boolean;
-  /** Sets the handler of SIGHUP. The signal is ignored during shutdown, and never kills the process. */
+  /** Sets the SIGHUP handler. SIGHUP is ignored during shutdown, and never kills the process. */
   onHangup(listener: () => void): void;
 };
 
 /** Handles signals and uncaught errors. An unhandled rejection is only logged. */
 export function watchProcess(log: Log): ShutdownSignals {
   const stop = new AbortController();
-  const hurry = new AbortController();
+  const stopNow = new AbortController();
   let hasCrashed = false;
   const onSignal = (signal: NodeJS.Signals) => {
     if (stop.signal.aborted) {
       log.warn({ signal }, "stopping now");
-      hurry.abort();
+      stopNow.abort();
       return;
     }
     log.info({ signal }, "stopping; a second signal stops immediately");
@@ -30,9 +30,9 @@ export function watchProcess(log: Log): ShutdownSignals {
   process.on("SIGINT", onSignal);
   // By default, SIGQUIT kills the process and dumps core.
   process.on("SIGQUIT", onSignal);
-  let hangup = () => log.info("SIGHUP ignored: nothing to reload yet");
+  let onHangupListener = () => log.info("SIGHUP ignored: nothing to reload yet");
   process.on("SIGHUP", () => {
-    if (!stop.signal.aborted) hangup();
+    if (!stop.signal.aborted) onHangupListener();
   });
   process.on("uncaughtException", (error) => {
     log.fatal({ err: error }, "uncaught error; stopping");
@@ -44,16 +44,16 @@ export function watchProcess(log: Log): ShutdownSignals {
   });
   return {
     stop: stop.signal,
-    hurry: hurry.signal,
+    stopNow: stopNow.signal,
     hasCrashed: () => hasCrashed,
     onHangup(listener) {
-      hangup = listener;
+      onHangupListener = listener;
     },
   };
 }
 
-/** Fulfills when the signal is aborted. */
-export function untilAborted(signal: AbortSignal): Promise<void> {
+/** Resolves when the signal is aborted. */
+export function waitForAbort(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) resolve();
     else signal.addEventListener("abort", () => resolve(), { once: true });

@@ -2,7 +2,7 @@ import type { Environment } from "./command.ts";
 
 type Output = Pick<typeof process.stdout, "isTTY">;
 
-/** Whether output may be colored: if it is a terminal that supports colors and NO_COLOR (no-color.org) isn't set. */
+/** Returns whether the output is a terminal that supports colors, and NO_COLOR (no-color.org) isn't set. */
 export function hasColors({ NO_COLOR, TERM }: Environment, output: Output = process.stdout): boolean {
   return output.isTTY === true && !NO_COLOR && TERM !== "dumb";
 }

@@ -5,7 +5,7 @@ import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import type { PortListener } from "./listen.ts";
 
-/** A certificate that expires within this many days causes a warning. */
+/** A certificate that expires in fewer days causes a warning. */
 export const EXPIRY_WARNING_DAYS = 14;
 const DAY_MS = 24 * 60 * 60 * 1_000;
 
@@ -47,13 +47,13 @@ export function reloadTls({ config, listener, log, metrics }: Dependencies): voi
   }
 }
 
-/** Logs the served certificate and its expiry date. An expired certificate causes a warning, but is still served. */
+/** Logs the current certificate and its expiry date. An expired certificate causes a warning, but stays in use. */
 export function logCertificate({ cert }: Tls, log: Log, metrics: Metrics): void {
   const { names, validFromMs, expiresAtMs } = describeCertificate(cert);
   metrics.tlsCertificateExpiry.set(expiresAtMs / 1_000);
-  const line = { names, expires_at: new Date(expiresAtMs).toISOString() };
-  if (expiresAtMs <= Date.now()) log.warn(line, "the certificate has expired; clients will refuse it");
-  else if (validFromMs > Date.now()) log.warn(line, "the certificate is not valid yet; clients will refuse it");
-  else if (expiresAtMs - Date.now() < EXPIRY_WARNING_DAYS * DAY_MS) log.warn(line, "the certificate expires soon");
-  else log.info(line, "serving this certificate");
+  const fields = { names, expires_at: new Date(expiresAtMs).toISOString() };
+  if (expiresAtMs <= Date.now()) log.warn(fields, "the certificate has expired; clients will refuse it");
+  else if (validFromMs > Date.now()) log.warn(fields, "the certificate is not valid yet; clients will refuse it");
+  else if (expiresAtMs - Date.now() < EXPIRY_WARNING_DAYS * DAY_MS) log.warn(fields, "the certificate expires soon");
+  else log.info(fields, "serving this certificate");
 }

@@ -1,5 +1,5 @@
 import { hostname } from "node:os";
-import { findTracesUrl, listResourceAttributes, readHeaders } from "../config/tracing.ts";
+import { findTracesUrl, listResourceAttributes, parseTracingHeaders } from "../config/tracing.ts";
 import type { Config } from "../config.ts";
 import { build } from "../lib/build.ts";
 import { createId } from "../lib/id.ts";
@@ -10,15 +10,15 @@ import { createFetch } from "../lib/outgoing/create-fetch.ts";
 import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
 import type { RunningTracing } from "../lib/tracing/start-tracing.ts";
 
-/** How long the shutdown waits for the last spans to be sent, in addition to SHUTDOWN_TIMEOUT_MS. */
-export const TRACES_FLUSH_MS = 2_000;
+/** Timeout for sending the last spans during shutdown, in addition to SHUTDOWN_TIMEOUT_MS. */
+export const TRACES_FLUSH_TIMEOUT_MS = 2_000;
 
-const notSent =
+const failureMessage =
   "traces could not be sent to the collector; check OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_EXPORTER_OTLP_HEADERS";
 
 type Dependencies = { config: Config; log: Log; metrics: Metrics };
 
-/** Starts tracing if a collector is configured. Otherwise returns null and doesn't load its code. */
+/** Starts tracing if a collector is configured. Otherwise returns null without loading the tracing code. */
 export async function startTracingIfConfigured({ config, log, metrics }: Dependencies): Promise<RunningTracing | null> {
   const url = findTracesUrl(config);
   if (url === null) return null;
@@ -26,7 +26,7 @@ export async function startTracingIfConfigured({ config, log, metrics }: Depende
   const limitLines = createLineLimit();
   return startTracing({
     url,
-    headers: readHeaders(config.OTEL_EXPORTER_OTLP_HEADERS) ?? {},
+    headers: parseTracingHeaders(config.OTEL_EXPORTER_OTLP_HEADERS) ?? {},
     timeoutMs: config.OTEL_EXPORTER_OTLP_TIMEOUT,
     sampler: config.OTEL_TRACES_SAMPLER,
     ratio: config.OTEL_TRACES_SAMPLER_ARG,
@@ -42,7 +42,7 @@ export async function startTracingIfConfigured({ config, log, metrics }: Depende
     onSpans: (outcome, count) => metrics.traceSpans.inc({ outcome }, count),
     onFailure(reason) {
       const skipped = limitLines("traces");
-      if (skipped !== null) log.warn(addSkipped({ reason }, skipped), notSent);
+      if (skipped !== null) log.warn(addSkipped({ reason }, skipped), failureMessage);
     },
   });
 }

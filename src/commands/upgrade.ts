@@ -7,15 +7,21 @@ import { formatBytes } from "../lib/format-bytes.ts";
 import { createFetch } from "../lib/outgoing/create-fetch.ts";
 import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
 import { type Command, CommandError, type Environment, exitCodes, parseFileOptions, UsageError } from "./command.ts";
+import { describeConfiguredDatabase, requireDatabase } from "./database-description.ts";
 import { withInterruption } from "./interruption.ts";
 import { loadConfigFrom } from "./load-config.ts";
-import { nameDatabase, requireDatabase } from "./named-database.ts";
 import { createProgressLine } from "./progress.ts";
-import { openBackupFolder } from "./upgrade/backup-folder.ts";
-import { checkFormat, listPendingMigrations, type Runner, readVersion, runCommand } from "./upgrade/candidate.ts";
+import { createBackupFolder } from "./upgrade/backup-folder.ts";
+import {
+  checkFormat,
+  findExecutableVersion,
+  listPendingMigrations,
+  type ProgramOptions,
+  runCommand,
+} from "./upgrade/candidate.ts";
 import { isChecksum } from "./upgrade/checksum.ts";
-import { createDraft, type Draft, explain, requireWritable } from "./upgrade/draft.ts";
-import { previousOf, replaceExecutable } from "./upgrade/replace.ts";
+import { createDraft, type Draft, explainFileError, requireWritable } from "./upgrade/draft.ts";
+import { getPreviousPath, replaceExecutable } from "./upgrade/replace.ts";
 import { describeNextSteps, SERVICE_TARGET } from "./upgrade/rollback.ts";
 import { createSource, type ExecutableSource } from "./upgrade/source.ts";
 
@@ -28,8 +34,8 @@ Checks a new executable, makes a backup of all data, and replaces this executabl
 suffix .previous. Prints how to restart and how to roll back. Use the same settings as the server. Also works while the server
 is running; it is not restarted. On a machine set up by deploy/install.sh: parley-run upgrade FILE|URL
 
-    --sha256 HEX    expected checksum; absent: taken from FILE.sha256 or SHA256SUMS next to it. A checksum is required
-    --backup FILE   file to back up to; absent: a new file in BACKUP_DIR, or in the folder backups of DATA_DIR
+    --sha256 HEX    expected checksum, required unless it is in FILE.sha256 or SHA256SUMS next to FILE
+    --backup FILE   file to back up to (default: a new file in BACKUP_DIR, or in DATA_DIR/backups)
     --no-backup     make no backup, and don't check the database
     --allow-older   accept an older version, if it has all migrations of the database`,
 
@@ -56,7 +62,7 @@ is running; it is not restarted. On a machine set up by deploy/install.sh: parle
         config,
         environment,
         sha256: values.sha256?.toLowerCase(),
-        backup: values["no-backup"] ? null : resolve(values.backup ?? nameBackup(config)),
+        backup: values["no-backup"] ? null : resolve(values.backup ?? createBackupPath(config)),
         allowsOlder: values["allow-older"] ?? false,
         signal,
       }),
@@ -79,49 +85,50 @@ type Options = {
 
 async function upgrade(options: Options): Promise<string> {
   const { source, target, config, environment, backup, signal } = options;
-  const expected = options.sha256 ?? (await source.findChecksum(signal));
-  const draft = await obtain(source, target, signal);
+  const expectedChecksum = options.sha256 ?? (await source.findChecksum(signal));
+  const draft = await createDraftWithProgress(source, target, signal);
   try {
-    checkChecksum(draft, source, expected);
+    checkChecksum(draft, source, expectedChecksum);
     checkFormat(draft.path, source.label);
-    const found = await readVersion(draft.path, source.label, signal);
-    const to = `${found.version} (${found.commit})`;
+    const version = await findExecutableVersion(draft.path, source.label, signal);
+    const to = `${version.version} (${version.commit})`;
     const from = `${build.version} (${build.commit})`;
-    if (Bun.semver.order(found.version, build.version) < 0 && !options.allowsOlder)
+    if (Bun.semver.order(version.version, build.version) < 0 && !options.allowsOlder)
       throw new CommandError(
-        `${source.label} is Parley ${found.version}, which is older than this one (${build.version}); use a newer one, or --allow-older.`,
+        `${source.label} is Parley ${version.version}, which is older than this one (${build.version}); use a newer one, or --allow-older.`,
       );
     signal.throwIfAborted();
-    const runner: Runner = { environment, user: findUser(config), signal };
-    const pending = backup === null ? null : await listPendingMigrations(draft.path, runner, `Parley ${found.version}`);
+    const programOptions: ProgramOptions = { environment, user: findDataOwner(config), signal };
+    const pending =
+      backup === null ? null : await listPendingMigrations(draft.path, programOptions, `Parley ${version.version}`);
     if (backup !== null) {
-      openBackupFolder(dirname(backup), runner.user);
-      await runCommand(target, ["backup", backup], runner);
+      createBackupFolder(dirname(backup), programOptions.user);
+      await runCommand(target, ["backup", backup], programOptions);
     }
-    const isSame = draft.sha256 === (await hashFile(target));
-    // Everything from here on is synchronous, so that an interruption comes either before or after the replacement.
+    const isSameExecutable = draft.sha256 === (await hashFile(target));
+    // Everything below is synchronous, so that an interruption can't leave the replacement half done.
     signal.throwIfAborted();
-    replaceExecutable(draft.path, target, { keepsPrevious: !isSame || !existsSync(previousOf(target)) });
+    replaceExecutable(draft.path, target, { savesOld: !isSameExecutable || !existsSync(getPreviousPath(target)) });
     const isService = target === SERVICE_TARGET && existsSync("/etc/systemd/system/parley.service");
-    const cluster = config.DATABASE_URL === undefined ? join(resolve(config.DATA_DIR), "postgres") : null;
+    const clusterDir = config.DATABASE_URL === undefined ? join(resolve(config.DATA_DIR), "postgres") : null;
     const steps = describeNextSteps({
       target,
       isService,
       from,
       backup,
-      pending,
-      cluster,
-      database: nameDatabase(config),
+      pendingMigrations: pending,
+      clusterDir,
+      database: describeConfiguredDatabase(config),
     });
     return `Upgraded ${target} from ${from} to ${to}.\n${steps}`;
   } catch (error) {
-    throw explain(error, dirname(target));
+    throw explainFileError(error, dirname(target));
   } finally {
     rmSync(draft.path, { force: true });
   }
 }
 
-/** Returns the path of the running executable with symbolic links resolved, because the file itself is replaced. @throws CommandError. */
+/** Returns the path of the running executable. Symbolic links are resolved, because the file itself is replaced. @throws CommandError. */
 function findTarget(): string {
   if (build.commit === "source")
     throw new CommandError(
@@ -138,7 +145,7 @@ function findTarget(): string {
   }
 }
 
-function obtain(source: ExecutableSource, target: string, signal: AbortSignal): Promise<Draft> {
+function createDraftWithProgress(source: ExecutableSource, target: string, signal: AbortSignal): Promise<Draft> {
   const line = createProgressLine();
   return createDraft(source, target, {
     signal,
@@ -146,7 +153,7 @@ function obtain(source: ExecutableSource, target: string, signal: AbortSignal): 
       line.print(
         `${formatBytes(bytes)}${totalBytes === null ? "" : ` of ${formatBytes(totalBytes)}`}  ${source.label}`,
       ),
-  }).finally(line.end);
+  }).finally(line.clear);
 }
 
 function checkChecksum({ sha256 }: Draft, { label }: ExecutableSource, expected: string | null): void {
@@ -160,16 +167,16 @@ function checkChecksum({ sha256 }: Draft, { label }: ExecutableSource, expected:
     );
 }
 
-/** Returns the owner of the data if this runs as root, so that root won't own any file in DATA_DIR afterwards. */
-function findUser({ DATA_DIR }: Config): Runner["user"] {
+/** Returns the owner of DATA_DIR if this runs as root, so that root doesn't create files there. */
+function findDataOwner({ DATA_DIR }: Config): ProgramOptions["user"] {
   const status = statSync(DATA_DIR, { throwIfNoEntry: false });
   if (process.getuid?.() !== 0 || !status || status.uid === 0) return undefined;
   return { uid: status.uid, gid: status.gid };
 }
 
-function nameBackup(config: Config): string {
-  const at = new Date().toISOString().replace(/\.\d+/, "").replaceAll(/[-:]/g, "");
-  return join(findBackupDir(config), `parley-${build.version}-before-upgrade-${at}.backup`);
+function createBackupPath(config: Config): string {
+  const timestamp = new Date().toISOString().replace(/\.\d+/, "").replaceAll(/[-:]/g, "");
+  return join(findBackupDir(config), `parley-${build.version}-before-upgrade-${timestamp}.backup`);
 }
 
 async function hashFile(path: string): Promise<string> {

@@ -20,15 +20,15 @@ the terminal or standard input.`,
     const { file } = parseFileOptions("verify", args, {});
     const line = createProgressLine();
     await withInterruption("The check was interrupted.", async (signal) => {
-      const { source, sizeBytes, findDone } = await openBackupFile(file);
-      const onProgress = (progress: Progress) => line.show({ ...progress, done: findDone() });
+      const { source, sizeBytes, getFractionRead } = await openBackupFile(file);
+      const onProgress = (progress: Progress) => line.show({ ...progress, fractionDone: getFractionRead() });
       try {
-        const getPassphrase = () => providePassphrase(environment, file);
+        const getPassphrase = () => findOrAskPassphrase(environment, file);
         const summary = await verifyBackup(source, { getPassphrase, signal, onProgress });
-        line.end();
+        line.clear();
         console.log(`The backup is valid.\n${describeBackup(summary, sizeBytes)}\n${describeSecret(summary)}`);
       } catch (error) {
-        line.end();
+        line.clear();
         throw error;
       }
     });
@@ -36,8 +36,8 @@ the terminal or standard input.`,
   },
 };
 
-/** Finds the passphrase, or asks for it. @throws UsageError if there is none. */
-export async function providePassphrase(
+/** Returns the configured passphrase, or asks for it. @throws UsageError if no passphrase is available. */
+export async function findOrAskPassphrase(
   environment: Record<string, string | undefined>,
   file: string,
 ): Promise<string> {

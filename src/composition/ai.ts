@@ -7,16 +7,16 @@ import { createThinkingStore } from "../modules/generations/thinking-store.ts";
 import { createCompletionService } from "../modules/openai/service.ts";
 import { createSealedThinking } from "../modules/openai/thinking.ts";
 import type { Core } from "./core.ts";
-import type { Conversations, Documents, People } from "./domain.ts";
+import type { Conversations, Documents, UserServices } from "./domain.ts";
 import type { Models } from "./models.ts";
 import { createTools } from "./tools.ts";
 
 /** Creates the services for model replies, in conversations and for OpenAI clients. */
 export function createAnswers(
   core: Core,
-  { prompts }: People,
+  { prompts }: UserServices,
   { documents }: Documents,
-  { chain, budgetOf, cheapest }: Models,
+  { chain, getBudget, cheapest }: Models,
   { budgets, conversations, messages }: Conversations,
 ) {
   const {
@@ -38,9 +38,9 @@ export function createAnswers(
   } = core;
   const { defaultModel } = chain;
   const storesReasoning = config.AI_REASONING === "store";
-  const contexts = createContexts({ database, budgetOf, defaultModel, searchPassages: documents.searchPassages });
+  const contexts = createContexts({ database, getBudget, defaultModel, searchPassages: documents.searchPassages });
   const writer = cheapest === null ? null : createWriter({ chain, model: cheapest, charge: budgets.charge });
-  const followUps = createFollowUps({ database, changes, conversations, budgetOf, writer, log });
+  const followUps = createFollowUps({ database, changes, conversations, getBudget, writer, log });
   parts.add({ name: "follow-ups", after: ["generations"], stop: followUps.stop });
   const previews = createPreviews({ contexts, prompts, conversations });
   const tools = createTools(core, documents);

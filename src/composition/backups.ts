@@ -5,7 +5,7 @@ import { type BackupService, createBackupService } from "../modules/backups/serv
 import type { BackupStore } from "../modules/backups/store.ts";
 import type { Core } from "./core.ts";
 
-/** Creates the service for scheduled backups; null without BACKUP_SCHEDULE. */
+/** Creates the service for scheduled backups. Returns null without BACKUP_SCHEDULE. */
 export function createBackups({ config, database, log, metrics, jwtSecret }: Core): BackupService | null {
   const { BACKUP_SCHEDULE } = config;
   if (BACKUP_SCHEDULE === undefined) return null;
@@ -21,7 +21,7 @@ export function createBackups({ config, database, log, metrics, jwtSecret }: Cor
   });
 }
 
-/** The folder or the bucket for scheduled backups. */
+/** Creates the store for scheduled backups: a folder or a bucket. */
 export function createBackupStore(config: Core["config"]): BackupStore {
   const { BACKUP_S3_BUCKET, BACKUP_S3_PREFIX: prefix } = config;
   if (BACKUP_S3_BUCKET === undefined) return createFolderStore({ folder: findBackupDir(config) });

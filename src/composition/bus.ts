@@ -6,7 +6,7 @@ import type { Bus } from "../realtime/bus.ts";
 import { createMemoryBus } from "../realtime/bus-memory.ts";
 import { createPostgresBus } from "../realtime/bus-postgres.ts";
 import { createRedisBus } from "../realtime/bus-redis.ts";
-import { nameDeployment } from "./deployment.ts";
+import { createDeploymentName } from "./deployment.ts";
 
 type Dependencies = {
   config: Pick<Config, "REDIS_URL" | "DATABASE_URL">;
@@ -16,9 +16,9 @@ type Dependencies = {
   metrics: Metrics;
 };
 
-/** Creates the bus that the settings call for: over Redis, over the Postgres of DATABASE_URL, or within this process. */
+/** Creates the bus over Redis, over the Postgres of DATABASE_URL, or within this process, depending on the settings. */
 export function createBus({ config, database, jwtSecret, log, metrics }: Dependencies, instanceId: string): Bus {
-  const shared = { instanceId, log, metrics, deployment: nameDeployment(jwtSecret) };
+  const shared = { instanceId, log, metrics, deployment: createDeploymentName(jwtSecret) };
   if (config.REDIS_URL !== undefined) return createRedisBus({ ...shared, url: config.REDIS_URL, sql: database });
   if (config.DATABASE_URL !== undefined) return createPostgresBus({ ...shared, database });
   return createMemoryBus({ log });

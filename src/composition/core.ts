@@ -17,7 +17,7 @@ import { countUnfinished, createLiveAnswers } from "../modules/generations/servi
 import type { PasswordOptions } from "../modules/users/passwords.ts";
 import type { Bus } from "../realtime/bus.ts";
 import { createBus } from "./bus.ts";
-import { nameDeployment } from "./deployment.ts";
+import { createDeploymentName } from "./deployment.ts";
 import { createReads } from "./reads.ts";
 
 export type ServiceDependencies = {
@@ -27,24 +27,24 @@ export type ServiceDependencies = {
   metrics: Metrics;
   lifecycle: Lifecycle;
   jwtSecret: string;
-  /** Absent or null: traces are off. */
+  /** If absent or null, tracing is off. */
   tracing?: Tracing | null;
-  /** The message bus between instances; absent: the one that the settings call for. */
+  /** The message bus between instances. The default depends on the settings. */
   bus?: Bus;
-  /** Whether no other instance can use this database; default: whether it is embedded. */
+  /** Whether no other instance can use this database. The default is true if it is embedded. */
   isAlone?: boolean;
-  /** The cost of password hashes; default: one that suits real users' passwords. */
+  /** The cost of password hashes. Set only in tests. */
   passwords?: PasswordOptions;
 };
 
-/** The maximum time for load balancers to notice that this instance is no longer ready. */
+/** Maximum time given to load balancers to notice that this instance isn't ready any more. */
 const UNREADY_MS_MAX = 5_000;
 
-/** Creates what all modules build on, such as the event log, the bus, the jobs and the limits. */
+/** Creates the services that all modules need, such as the event log, the bus, the jobs and the limits. */
 export function createCore(deps: ServiceDependencies) {
   const { config, database, log, metrics, lifecycle } = deps;
   const parts = createShutdownParts();
-  // Keeps serving requests until load balancers have had time to notice that this instance is no longer ready.
+  // Serves requests until load balancers have noticed that this instance isn't ready any more.
   const unreadyMs = config.APP_ENV !== "development" ? Math.min(UNREADY_MS_MAX, config.SHUTDOWN_TIMEOUT_MS / 5) : 0;
   parts.add({ name: "readiness", stop: () => Bun.sleep(unreadyMs).then(lifecycle.markDraining) });
 
@@ -57,15 +57,14 @@ export function createCore(deps: ServiceDependencies) {
   const reads = createReads({ isOn: config.READ_CACHE === "on", isAlone, bus, metrics });
   const changes = createChanges(database);
   const events = createEventLog({ database, changes, bus });
-  // Created early, because some modules query answers in progress, while the generation service, which writes them, comes last.
+  // Created early, because some modules need it before the generation service exists.
   const liveAnswers = createLiveAnswers({ lifecycle, instanceId });
-  const deployment = nameDeployment(deps.jwtSecret);
+  const deployment = createDeploymentName(deps.jwtSecret);
   const countStored = (userId: string) => countUnfinished(database, userId);
   const limits = createLimits({ config, deployment, log, metrics, countStored });
   parts.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
 
   const openStreams = createOpenStreams();
-  // Finds the HTTP proxy for requests to other servers.
   const findProxy = createFindProxy(config);
   const fetch = createFetch(findProxy);
 

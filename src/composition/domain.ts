@@ -11,7 +11,7 @@ import {
   createActivity,
   createConversationService,
   createDepartures,
-  createErasures,
+  createErasureJobs,
 } from "../modules/conversations/service.ts";
 import { createDocumentService } from "../modules/documents/service.ts";
 import { createExportService } from "../modules/exports/service.ts";
@@ -27,8 +27,8 @@ import { createUserService } from "../modules/users/service.ts";
 import type { Core } from "./core.ts";
 import type { Models } from "./models.ts";
 
-/** Creates the services for users, for authentication, and for what belongs to a single user. */
-export function createPeople({
+/** Creates the services for users, authentication and data that belongs to a single user. */
+export function createUserServices({
   database,
   config,
   log,
@@ -52,7 +52,7 @@ export function createPeople({
   const passwords = createPasswords(options, () => metrics.rateLimited.inc({ limit: "hashes" }));
   const onRenamed = (userId: string) => bus.publish("users", () => [{ type: "user.renamed", user_id: userId }]);
   const users = createUserService({ database, passwords, audit, onRenamed });
-  const apiKeys = createApiKeyService({ database, audit, quotas, log, onKeysEnded: announceEnd });
+  const apiKeys = createApiKeyService({ database, audit, quotas, log, onKeysDeleted: announceEnd });
   const auth = createAuthService({
     database,
     config,
@@ -73,9 +73,9 @@ export function createPeople({
   return { audit, auditLog, analytics, quotas, idempotency, users, apiKeys, auth, prompts, deletions, accounts };
 }
 
-export type People = ReturnType<typeof createPeople>;
+export type UserServices = ReturnType<typeof createUserServices>;
 
-/** Creates the service for documents, which every user may read. */
+/** Creates the service for documents, which all users can read. */
 export function createDocuments({ database, config, log, parts, reads }: Core) {
   const onScanned = () => reads.forget(DOCUMENTS_TAG);
   const documents = createDocumentService({ database, config, log, onScanned });
@@ -88,7 +88,7 @@ export type Documents = ReturnType<typeof createDocuments>;
 /** Creates the services for conversations, their messages, and budgets for model replies. */
 export function createConversations(
   core: Core,
-  { users, prompts, quotas, audit, auth }: People,
+  { users, prompts, quotas, audit, auth }: UserServices,
   { chain, ...models }: Models,
 ) {
   const {
@@ -115,7 +115,7 @@ export function createConversations(
     prices: models.prices,
     models: models.names,
     defaultModel,
-    promptTokensMaxOf: (model) => models.budgetOf(model).inputTokens,
+    getPromptTokensMax: (model) => models.getBudget(model).inputTokens,
     metrics,
     log,
     instanceId,
@@ -159,9 +159,9 @@ export function createConversations(
     messages,
     imports,
     exports: createExportService({ auth, conversations, messages }),
-    history: createHistory({ messages, metrics, isOn: config.READ_CACHE === "on" }),
+    history: createHistory({ messages, metrics, isEnabled: config.READ_CACHE === "on" }),
     hooks: createHookService({ database, audit, messages, jwtSecret, log }),
-    erasures: createErasures({ database }),
+    erasures: createErasureJobs({ database }),
     activity: createActivity({ database }),
     search: createSearchService({ database, config }),
     searchIndexer: createSearchIndexer({ database, config }),

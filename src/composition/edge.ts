@@ -11,7 +11,7 @@ import { createHub } from "../realtime/hub.ts";
 import { createTyping } from "../realtime/typing.ts";
 import type { Answers } from "./ai.ts";
 import type { Core } from "./core.ts";
-import type { Conversations, People } from "./domain.ts";
+import type { Conversations, UserServices } from "./domain.ts";
 import type { Models } from "./models.ts";
 
 /** Creates the services for client connections (sockets and streams) and for operational endpoints. */
@@ -31,7 +31,7 @@ export function createEdge(
     openStreams,
     tracing,
   }: Core,
-  { auth, apiKeys }: People,
+  { auth, apiKeys }: UserServices,
   { chain }: Models,
   { conversations, messages, recovery }: Conversations,
   { generations }: Answers,
@@ -45,7 +45,7 @@ export function createEdge(
     findLastSeq: createFindLastSeq(database),
     listSnapshots: liveAnswers.listSnapshots,
     log,
-    onPushed,
+    onPushed: onPushed,
   });
   const { feeds } = limits;
   const streams = createStreams({ hub, events, recovery, feeds, openStreams });
@@ -79,7 +79,7 @@ export function createEdge(
     database,
     lifecycle,
     metrics,
-    listModels: chain.models,
+    listModels: chain.listModels,
     redis: limits.redis,
     bus,
     backups,

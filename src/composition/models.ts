@@ -2,7 +2,7 @@ import { createChain } from "../ai/chain/chain.ts";
 import { createCatalog, findCheapestModel } from "../ai/models.ts";
 import { createProviders } from "../ai/providers/create-providers.ts";
 import { createExplainFailure } from "../ai/providers/explain-failure.ts";
-import { createTimeoutsOf } from "../ai/timeouts.ts";
+import { createGetTimeouts } from "../ai/timeouts.ts";
 import type { DocumentService } from "../modules/documents/service.ts";
 import type { Core } from "./core.ts";
 import { createObserveAttempts } from "./observe-attempts.ts";
@@ -13,7 +13,7 @@ export function createModels(
   documents: Pick<DocumentService, "searchPassages">,
 ) {
   const catalog = createCatalog({ prices: config.AI_PRICES, inputTokens: config.AI_CONTEXT_TOKENS });
-  const { prices, budgetOf } = catalog;
+  const { prices, getBudget } = catalog;
   const observeRequests = {
     onRepeat(provider: string) {
       metrics.aiRepeatedRequests.inc({ provider });
@@ -26,7 +26,7 @@ export function createModels(
   const chain = createChain({
     ...providers,
     catalog,
-    timeoutsOf: createTimeoutsOf(config, (model) => catalog.can(model, "thinking")),
+    getTimeouts: createGetTimeouts(config, (model) => catalog.hasCapability(model, "thinking")),
     answerTimeoutMs: config.AI_ANSWER_TIMEOUT_MS,
     maxRetries: config.AI_MAX_RETRIES,
     showsReasoning: config.AI_REASONING !== "off",
@@ -40,7 +40,7 @@ export function createModels(
       onTokens: (model, kind, count) => metrics.aiTokens.inc({ model, kind }, count),
     },
   });
-  return { chain, budgetOf, prices, names: providers.models, cheapest: findCheapestModel(providers.models, prices) };
+  return { chain, getBudget, prices, names: providers.models, cheapest: findCheapestModel(providers.models, prices) };
 }
 
 export type Models = ReturnType<typeof createModels>;

@@ -31,12 +31,12 @@ export function createObserveAttempts({ metrics, tracing }: Dependencies): NonNu
         ...(about?.task && { "parley.task": about.task }),
       },
     });
-    const observeGap = genAi.createChunkTimer(labels);
+    const observeChunkInterval = genAi.createChunkObserver(labels);
 
     const observer: AttemptObserver = {
       onChunk() {
         const nowMs = performance.now();
-        if (lastChunkMs > 0) observeGap((nowMs - lastChunkMs) / 1_000);
+        if (lastChunkMs > 0) observeChunkInterval((nowMs - lastChunkMs) / 1_000);
         else {
           genAi.timeToFirstChunk.observe(labels, (nowMs - startedMs) / 1_000);
           span?.addEvent("gen_ai.first_chunk");

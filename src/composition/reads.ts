@@ -5,8 +5,8 @@ import type { Bus, ConversationsMessage, UsersMessage } from "../realtime/bus.ts
 type Dependencies = { isOn: boolean; isAlone: boolean; bus: Bus; metrics: Metrics };
 
 /**
- * Creates the response cache and its invalidation. The cache is used only while there is certainly no other instance, whose
- * changes would arrive only after they were acknowledged to clients.
+ * Creates the response cache and its invalidation. The cache is used only if there is certainly no other instance, because
+ * other instances' changes arrive here after clients have seen them.
  */
 export function createReads({ isOn, isAlone, bus, metrics }: Dependencies): ReadCache {
   const reads = createReadCache({ metrics, receivesChanges: () => isOn && (isAlone || bus.isAlone()) });
@@ -18,7 +18,7 @@ export function createReads({ isOn, isAlone, bus, metrics }: Dependencies): Read
 }
 
 function invalidateForConversation(reads: ReadCache, message: ConversationsMessage): void {
-  // If a member's read position moves, nothing changes for the others.
+  // A member's read position doesn't affect other members' responses.
   if (message.type !== "conversation.read") reads.forget(message.conversation_id);
   if ("user_ids" in message) for (const userId of message.user_ids) reads.forget(userId);
   else if (message.user_id !== undefined) reads.forget(message.user_id);
@@ -26,6 +26,6 @@ function invalidateForConversation(reads: ReadCache, message: ConversationsMessa
 
 function invalidateForUser(reads: ReadCache, message: UsersMessage): void {
   if (message.type === "prompts.changed") reads.forget(createPromptsTag(message.user_id));
-  // Names and prompts appear in responses about many conversations, and rarely change, so everything is invalidated.
+  // Names rarely change but appear in many responses, so everything is invalidated.
   else reads.forgetAll();
 }

@@ -1,17 +1,17 @@
 import { createAnswers } from "./ai.ts";
 import { createBackups } from "./backups.ts";
 import { createCore, type ServiceDependencies } from "./core.ts";
-import { createConversations, createDocuments, createPeople } from "./domain.ts";
+import { createConversations, createDocuments, createUserServices } from "./domain.ts";
 import { createEdge } from "./edge.ts";
 import { createModels } from "./models.ts";
 import { createWebhooks } from "./webhooks.ts";
 
 export type { ServiceDependencies } from "./core.ts";
 
-/** Creates all services, each from those above it. */
+/** Creates all services in the order of their dependencies. */
 export function createServices(deps: ServiceDependencies) {
   const core = createCore(deps);
-  const people = createPeople(core);
+  const people = createUserServices(core);
   const { webhooks, dispatcher } = createWebhooks(core, people);
   const { documents } = createDocuments(core);
   const models = createModels(core, documents);

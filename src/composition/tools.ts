@@ -1,4 +1,4 @@
-import { readMcpServers } from "../config/mcp.ts";
+import { listMcpServers } from "../config/mcp.ts";
 import { propagateTrace } from "../lib/tracing/propagate-trace.ts";
 import type { DocumentService } from "../modules/documents/service.ts";
 import { createMcpServers } from "../modules/tools/mcp/servers.ts";
@@ -7,14 +7,14 @@ import { createSearchDocuments } from "../modules/tools/search-documents.ts";
 import { createToolService, type ToolService } from "../modules/tools/service.ts";
 import type { Core } from "./core.ts";
 
-/** Creates the tools for models: the built-in one, and those of MCP servers. */
+/** Creates the service for the tools that models can call: the built-in one and those of MCP servers. */
 export function createTools(
   { database, config, fetch, log, parts, tracing }: Core,
   { searchPassages }: Pick<DocumentService, "searchPassages">,
 ): ToolService {
   const builtIn = [createSearchDocuments(searchPassages)];
   const mcpServers = createMcpServers({
-    settings: readMcpServers(config),
+    settings: listMcpServers(config),
     issuer: config.PUBLIC_URL?.replace(/\/+$/, "") ?? "parley",
     findUser: (userId) => findToolUser(database, userId),
     fetch: tracing ? propagateTrace(fetch, tracing) : fetch,

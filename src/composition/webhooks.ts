@@ -7,19 +7,19 @@ import { createWebhookDispatcher } from "../modules/webhooks/delivery/dispatcher
 import { createWebhookSecrets } from "../modules/webhooks/secrets.ts";
 import { createWebhookService } from "../modules/webhooks/service.ts";
 import type { Core } from "./core.ts";
-import type { People } from "./domain.ts";
+import type { UserServices } from "./domain.ts";
 
 /** Creates the services for webhooks, which deliver events to other servers. */
-export function createWebhooks(core: Core, { audit, quotas }: People) {
+export function createWebhooks(core: Core, { audit, quotas }: UserServices) {
   const { database, config, log, metrics, parts, jobs, events, instanceId, jwtSecret, findProxy, tracing } = core;
   const secrets = createWebhookSecrets(jwtSecret);
   const allowsPrivate = config.WEBHOOK_ALLOW_PRIVATE_NETWORKS === "true";
   const sendGuarded = createGuardedSender(undefined, findProxy);
-  const limitLines = createLineLimit();
+  const countLine = createLineLimit();
   /** Sends a request. Logs the proxy's errors for the administrator; the owner of the webhook doesn't see them. */
   const send = (request: GuardedRequest) =>
     sendGuarded(request).catch((error: Error) => {
-      const skipped = error.cause instanceof ProxyError ? limitLines("proxy") : null;
+      const skipped = error.cause instanceof ProxyError ? countLine("proxy") : null;
       if (skipped !== null)
         log.warn(addSkipped({ err: error.cause, host: request.url.host }, skipped), "the proxy refused webhooks");
       throw error;
@@ -32,13 +32,21 @@ export function createWebhooks(core: Core, { audit, quotas }: People) {
     instanceId,
     secrets,
     send,
-    isForUsers: (error): error is Error => error instanceof OutgoingError || error instanceof RefusedAddressError,
+    hasUserMessage: (error): error is Error => error instanceof OutgoingError || error instanceof RefusedAddressError,
     allowsPrivate,
     tracing,
   });
-  events.whenAppended(dispatcher.nudge);
+  events.onAppended(dispatcher.nudge);
   parts.add({ name: "webhooks", after: ["jobs"], stop: dispatcher.stop });
   const deliveries = createDeliveryControl(dispatcher);
-  const webhooks = createWebhookService({ database, audit, quotas, jobs, secrets, deliveries, allowsPrivate });
+  const webhooks = createWebhookService({
+    database,
+    audit,
+    quotas,
+    jobs,
+    secrets,
+    deliveries,
+    allowsPrivate: allowsPrivate,
+  });
   return { webhooks, dispatcher };
 }

@@ -6,10 +6,10 @@ import type { SettingOptions } from "./setting-options.ts";
 FormatRegistry.Set("cron", (value) => findScheduleProblem(value) === null);
 FormatRegistry.Set("time-zone", isTimeZone);
 
-const KEEP_MAX = 10_000;
+const BACKUPS_KEPT_MAX = 10_000;
 
-const keepCount = (options: SettingOptions & { default: number; minimum: number }) =>
-  Type.Integer({ ...options, maximum: KEEP_MAX });
+const backupCount = (options: SettingOptions & { default: number; minimum: number }) =>
+  Type.Integer({ ...options, maximum: BACKUPS_KEPT_MAX });
 
 /** Backup settings; see docs/backup.md. */
 export const backupSettings = {
@@ -20,7 +20,8 @@ export const backupSettings = {
       format: "cron",
       example: "15 2 * * *",
       description:
-        "Schedule for automatic backups, as a cron expression: minute, hour, day, month, weekday. Absent: none.",
+        "Schedule for automatic backups, as a cron expression: minute, hour, day, month, weekday. If unset, no automatic " +
+        "backups are made.",
     }),
   ),
   BACKUP_TIMEZONE: Type.String({
@@ -34,7 +35,8 @@ export const backupSettings = {
     Type.String({
       minLength: 1,
       example: "/backups",
-      description: "Folder for scheduled backups, best on another disk. Absent: `backups` in `DATA_DIR`.",
+      description:
+        "Folder for scheduled backups, preferably on another disk. If unset, `backups` in `DATA_DIR` is used.",
     }),
   ),
   BACKUP_S3_BUCKET: Type.Optional(
@@ -50,7 +52,8 @@ export const backupSettings = {
       pattern: "^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*/?$",
       maxLength: 500,
       example: "parley/production",
-      description: "Folder in that bucket: letters, digits and `._-`, with slashes between them. Absent: none.",
+      description:
+        "Folder in that bucket: letters, digits and `._-`, separated by slashes. If unset, backups are stored at the top level.",
     }),
   ),
   BACKUP_S3_REGION: Type.String({
@@ -62,34 +65,35 @@ export const backupSettings = {
     Type.String({
       format: "http-url",
       example: "https://s3.example.com",
-      description: "URL of the S3-compatible store. Absent: AWS.",
+      description: "URL of the S3-compatible store. If unset, AWS is used.",
     }),
   ),
   BACKUP_S3_ACCESS_KEY_ID: Type.Optional(
     Type.String({
       pattern: "^[\\x21-\\x7e]+$",
       secret: true,
-      description: "Access key with permission to list, read, write and delete there.",
+      description: "Id of an access key with permission to list, read, write and delete in that bucket.",
     }),
   ),
   BACKUP_S3_SECRET_ACCESS_KEY: Type.Optional(
     Type.String({ pattern: "^[\\x21-\\x7e]+$", secret: true, description: "Secret of that key." }),
   ),
-  BACKUP_KEEP: keepCount({
+  BACKUP_KEEP: backupCount({
     default: 7,
     minimum: 1,
-    description: "How many of the newest scheduled backups to keep. Older ones are deleted after a successful backup.",
+    description: "Number of scheduled backups to keep, newest first. Older ones are deleted after a successful backup.",
   }),
-  BACKUP_KEEP_DAILY: keepCount({
-    default: 0,
-    minimum: 0,
-    description: "In addition, keep the newest backup of each day (UTC), for this many days that have one.",
-  }),
-  BACKUP_KEEP_WEEKLY: keepCount({
+  BACKUP_KEEP_DAILY: backupCount({
     default: 0,
     minimum: 0,
     description:
-      "In addition, keep the newest backup of each week (from Monday, UTC), for this many weeks that have one.",
+      "Number of most recent days (UTC) whose newest backup is also kept. Days without a backup don't count.",
+  }),
+  BACKUP_KEEP_WEEKLY: backupCount({
+    default: 0,
+    minimum: 0,
+    description:
+      "Number of most recent weeks (from Monday, UTC) whose newest backup is also kept. Weeks without a backup don't count.",
   }),
   BACKUP_PASSPHRASE: Type.Optional(
     Type.String({
@@ -98,8 +102,8 @@ export const backupSettings = {
       secret: true,
       isGuard: true,
       description:
-        "Passphrase that encrypts backups; `parley verify` and `parley restore` need it too. Without it, no backup can be read. " +
-        "Absent: backups are not encrypted, unless you run `parley backup --encrypt`.",
+        "Passphrase that encrypts backups; `parley verify` and `parley restore` need it too. Encrypted backups can't be read " +
+        "without it. If unset, backups are not encrypted, unless you run `parley backup --encrypt`.",
     }),
   ),
 };
@@ -116,7 +120,7 @@ type BackupConfig = {
   DATABASE_URL?: string;
 };
 
-const s3Names = [
+const s3OnlySettings = [
   "BACKUP_S3_PREFIX",
   "BACKUP_S3_ENDPOINT",
   "BACKUP_S3_ACCESS_KEY_ID",
@@ -127,13 +131,13 @@ const s3Names = [
 export const findBackupDir = ({ BACKUP_DIR, DATA_DIR }: Pick<BackupConfig, "BACKUP_DIR" | "DATA_DIR">): string =>
   resolve(BACKUP_DIR ?? join(DATA_DIR, "backups"));
 
-/** @param findFolderProblem returns why a folder isn't writable; see src/lib/folder-check.ts. */
+/** Finds problems with the backup settings. @param findFolderProblem see src/lib/folder-check.ts. */
 export function findBackupProblems(config: BackupConfig, findFolderProblem: (path: string) => string | null): string[] {
   if (config.BACKUP_S3_BUCKET !== undefined) return findBucketProblems(config);
-  const ineffective = s3Names
+  const ineffectiveSettings = s3OnlySettings
     .filter((name) => config[name] !== undefined)
     .map((name) => `${name}: has no effect without BACKUP_S3_BUCKET; set both.`);
-  if (ineffective.length > 0 || config.BACKUP_SCHEDULE === undefined) return ineffective;
+  if (ineffectiveSettings.length > 0 || config.BACKUP_SCHEDULE === undefined) return ineffectiveSettings;
   const folder = findBackupDir(config);
   if (config.DATABASE_URL === undefined && isInside(folder, join(config.DATA_DIR, "postgres")))
     return [
@@ -146,12 +150,13 @@ export function findBackupProblems(config: BackupConfig, findFolderProblem: (pat
 function findBucketProblems(config: BackupConfig): string[] {
   const missing = (["BACKUP_S3_ACCESS_KEY_ID", "BACKUP_S3_SECRET_ACCESS_KEY"] as const)
     .filter((name) => config[name] === undefined)
-    .map((name) => `${name}: required with BACKUP_S3_BUCKET; set it to that of a key with write access to the bucket.`);
+    .map((name) => `${name}: required with BACKUP_S3_BUCKET; use a key with write access to the bucket.`);
   if (config.BACKUP_DIR !== undefined)
-    missing.push("BACKUP_DIR and BACKUP_S3_BUCKET: only one target is allowed; keep one of the two.");
+    missing.push("BACKUP_DIR and BACKUP_S3_BUCKET: only one of them is allowed; remove the other one.");
   return missing;
 }
 
+/** Finds backup settings that are probably mistakes. */
 export function findBackupWarnings(config: BackupConfig): string[] {
   const target = (["BACKUP_DIR", "BACKUP_S3_BUCKET"] as const).find((name) => config[name] !== undefined);
   if (config.BACKUP_SCHEDULE === undefined)

@@ -1,19 +1,19 @@
-import { canRead, type ReadFile } from "./contradictions.ts";
 import { parseDatabaseUrl } from "./database-url.ts";
+import { canRead, type ReadFile } from "./setting-problems.ts";
 
 type UrlCheckContext = {
-  /** May contain libpq's variables, which supply what a URL omits. */
+  /** May contain libpq's variables, which provide the parts that a URL omits. */
   environment: Record<string, string | undefined>;
   readFile: ReadFile;
 };
 
-/** Finds problems with DATABASE_URL without connecting. Returns sentences that contain no secrets. */
+/** Finds problems with DATABASE_URL without connecting. The messages contain no secrets. */
 export function findDatabaseUrlProblems(url: string, { environment, readFile }: UrlCheckContext): string[] {
   const parsed = parseDatabaseUrl(url);
   if ("problems" in parsed) return parsed.problems;
   const { address } = parsed;
   const problems: string[] = [];
-  // Parley would use a socket, but other libpq programs would use PGHOST.
+  // Parley would connect to a socket, but libpq would connect to PGHOST.
   if (address.host === undefined && address.socketDirectory === undefined && environment.PGHOST)
     problems.push("DATABASE_URL: it has no host, but PGHOST is set; add the host to DATABASE_URL.");
   if (address.host === undefined && address.port === undefined && environment.PGPORT)
@@ -21,6 +21,6 @@ export function findDatabaseUrlProblems(url: string, { environment, readFile }: 
   const { sslrootcert, sslcert, sslkey } = address;
   for (const [name, path] of Object.entries({ sslrootcert, sslcert, sslkey }))
     if (path !== undefined && path !== "system" && !canRead(path, readFile))
-      problems.push(`DATABASE_URL: the file of ${name} can't be read: ${path}.`);
+      problems.push(`DATABASE_URL: the ${name} file can't be read: ${path}.`);
   return problems;
 }

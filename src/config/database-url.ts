@@ -1,8 +1,8 @@
 /** The contents of DATABASE_URL, as libpq interprets it. */
 export type DatabaseAddress = {
-  /** A host name or IP address; absent: a Unix socket. */
+  /** A host name or IP address. If absent, a Unix socket is used. */
   host?: string;
-  /** Folder of the Unix socket; if `host` is absent too, the system's default. */
+  /** Folder of the Unix socket. If this and `host` are absent, the system's default is used. */
   socketDirectory?: string;
   port?: number;
   user?: string;
@@ -17,7 +17,7 @@ export type DatabaseAddress = {
   isTlsDirect: boolean;
   targetSessionAttrs?: string;
   connectTimeoutS?: number;
-  /** Whether to use prepared statements; absent: use them, unless a pooler shares connections between transactions. */
+  /** Whether to use prepared statements. If absent, they are used unless a pooler shares connections between transactions. */
   canPrepare?: boolean;
   /** The startup parameters that the URL sets. */
   session: Record<string, string>;
@@ -61,17 +61,17 @@ const publicParameters = new Set([
   "channel_binding",
 ]);
 
-/** Scheme, credentials, hosts, database, query. libpq's URLs have no fragment, and the host is optional. */
+/** Matches a libpq URL. Groups: credentials, hosts, database, query. The host is optional, and there is no fragment. */
 const URL_PATTERN = /^postgres(?:ql)?:\/\/(?:([^/?]*)@)?([^/?]*)(?:\/([^?]*))?(?:\?(.*))?$/s;
 
 /**
  * Parses a connection string. Query parameters take precedence over the rest of the URL, as in libpq.
- * @returns the parsed URL, or its problems as sentences that contain no secrets.
+ * @returns the parsed URL, or error messages, which contain no secrets.
  */
 export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { problems: string[] } {
-  const parts = URL_PATTERN.exec(url);
-  if (!parts) return { problems: [MALFORMED] };
-  const [, credentials = "", authority = "", path = "", query = ""] = parts;
+  const match = URL_PATTERN.exec(url);
+  if (!match) return { problems: [MALFORMED] };
+  const [, credentials = "", authority = "", path = "", query = ""] = match;
   if (authority.includes(",")) return { problems: [SEVERAL_HOSTS] };
   const server = /^(\[[^\]]*\]|[^:]*)(?::(\d*))?$/.exec(authority);
   // A password with an unescaped slash looks like a path with an `@`.
@@ -92,7 +92,7 @@ export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { 
     for (const part of query.split("&").filter(Boolean)) {
       const equals = part.indexOf("=");
       const name = decodeURIComponent(equals < 0 ? part : part.slice(0, equals));
-      // A malformed name is never subject, because it may be the end of a password.
+      // The error doesn't quote the malformed name, because it may be the end of a password.
       if (!/^\w+$/.test(name)) return { problems: [MALFORMED] };
       const value = equals < 0 ? "" : decodeURIComponent(part.slice(equals + 1));
       const problem = findParameterProblem(name, value);
@@ -102,14 +102,14 @@ export function parseDatabaseUrl(url: string): { address: DatabaseAddress } | { 
   } catch {
     return { problems: [MALFORMED] };
   }
-  const address = mapValuesToAddress(values);
+  const address = mapParametersToAddress(values);
   if (problems.length === 0) problems.push(...findAddressProblems(address));
   return problems.length > 0 ? { problems } : { address };
 }
 
-const MALFORMED = "DATABASE_URL: the value is not a URL; percent-encode special characters of the password.";
+const MALFORMED = "DATABASE_URL: the value is not a URL; percent-encode special characters in the password.";
 const SEVERAL_HOSTS =
-  "DATABASE_URL: it has several hosts, but Parley can use only one; use the primary, or a proxy in front of them.";
+  "DATABASE_URL: it has several hosts, but Parley supports only one; use the primary, or a proxy in front of them.";
 
 function findParameterProblem(name: string, value: string): string | null {
   const pattern = Object.hasOwn(parameters, name) ? parameters[name] : undefined;
@@ -123,7 +123,7 @@ function findParameterProblem(name: string, value: string): string | null {
   return `DATABASE_URL: ${subject} is not supported; ${remedy}.`;
 }
 
-function mapValuesToAddress(values: Map<string, string>): DatabaseAddress {
+function mapParametersToAddress(values: Map<string, string>): DatabaseAddress {
   const get = (name: string) => values.get(name) || undefined;
   const host = get("host");
   const port = get("port");
@@ -158,11 +158,11 @@ function findAddressProblems({ host, port, sslmode, isTlsDirect, sslcert, sslkey
   const problems: string[] = [];
   if (port !== undefined && (port < 1 || port > 65_535))
     problems.push(`DATABASE_URL: ${port} is not a port; use a number from 1 to 65535.`);
-  const isCertain = !["disable", "allow", "prefer"].includes(sslmode);
-  if (isTlsDirect && host !== undefined && !isCertain)
+  const requiresTls = !["disable", "allow", "prefer"].includes(sslmode);
+  if (isTlsDirect && host !== undefined && !requiresTls)
     problems.push("DATABASE_URL: sslnegotiation=direct requires sslmode=require or stricter; add it.");
   if (Boolean(sslcert) !== Boolean(sslkey)) problems.push("DATABASE_URL: set both sslcert and sslkey, or neither.");
-  if (sslcert && host !== undefined && !isCertain)
+  if (sslcert && host !== undefined && !requiresTls)
     problems.push("DATABASE_URL: sslcert requires sslmode=require or stricter; add it.");
   return problems;
 }

@@ -2,10 +2,9 @@ import { BlockList } from "node:net";
 import { addNetwork } from "../lib/network.ts";
 import type { Settings } from "./settings.ts";
 
-// Settings that cause errors or warnings outside development. Staging is checked like production, because it is meant to
-// resemble it, and is often reachable from the internet.
+// Staging is checked like production, because it should resemble production and is often reachable from the internet.
 
-/** Matches placeholders for secrets, as in example files. */
+/** Matches placeholders for secrets in example files. */
 const PLACEHOLDER =
   /(?<![a-z])(?:change|replace)[-_ ]?(?:me|this)(?![a-z])|(?<![a-z])your[-_ ].*secret|^changeit$|^<.*>$/i;
 const secretNames = ["JWT_SECRET", "ADMIN_PASSWORD", "METRICS_TOKEN"] as const;
@@ -13,7 +12,7 @@ const secretNames = ["JWT_SECRET", "ADMIN_PASSWORD", "METRICS_TOKEN"] as const;
 /** Random 32-byte secrets have more than 12 distinct characters in every common encoding: hex, base64, UUIDs. */
 const DISTINCT_CHARS_MIN = 10;
 
-/** Finds settings that are certainly wrong outside development. Returns one sentence each. */
+/** Finds settings that are unsafe outside development. Returns an error message for each. */
 export function findUnsafeSettings(config: Settings): string[] {
   if (config.APP_ENV === "development") return [];
   return secretNames
@@ -21,7 +20,7 @@ export function findUnsafeSettings(config: Settings): string[] {
     .map((name) => `${name}: the value is a publicly known placeholder; set a random one (openssl rand -base64 32).`);
 }
 
-/** Finds settings that are probably wrong outside development. Returns one sentence each, for the log and `config check`. */
+/** Finds settings that are probably mistakes outside development. Returns a warning for each. */
 export function listEnvironmentWarnings(config: Settings): string[] {
   const { APP_ENV, JWT_SECRET, PUBLIC_URL, CORS_ORIGINS, TRUSTED_PROXIES } = config;
   if (APP_ENV === "development") return [];
@@ -41,10 +40,10 @@ export function listEnvironmentWarnings(config: Settings): string[] {
       `${OIDC_JWKS_URL ? "OIDC_JWKS_URL" : "OIDC_ISSUER"}: keys fetched over http can be tampered with, which lets anyone log in; use https in ${APP_ENV}.`,
     );
   for (const origin of CORS_ORIGINS.filter(isPlainHttp))
-    warnings.push(`CORS_ORIGINS: pages of ${origin} can be tampered with over http; use https in ${APP_ENV}.`);
+    warnings.push(`CORS_ORIGINS: pages from ${origin} can be tampered with over http; use https in ${APP_ENV}.`);
   for (const origin of CORS_ORIGINS.filter(isLoopback))
     warnings.push(`CORS_ORIGINS: ${origin} allows any program on the visitor's own machine; remove it in ${APP_ENV}.`);
-  for (const network of TRUSTED_PROXIES.filter(containsEveryone))
+  for (const network of TRUSTED_PROXIES.filter(coversInternet))
     warnings.push(
       `TRUSTED_PROXIES: with ${network}, every client can forge its address and evade rate limits; list only your proxies.`,
     );
@@ -55,8 +54,8 @@ const isLoopback = (url: string): boolean => /^https?:\/\/(localhost|127\.0\.0\.
 
 const isPlainHttp = (url: string): boolean => /^http:/i.test(url) && !isLoopback(url);
 
-/** Whether a network contains IP addresses from both ends of the public range, which means that it contains all of them. */
-function containsEveryone(network: string): boolean {
+/** Returns whether a network covers the internet: whether it contains both of two very different public IP addresses. */
+function coversInternet(network: string): boolean {
   const list = new BlockList();
   addNetwork(list, network);
   return (

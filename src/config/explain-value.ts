@@ -2,26 +2,26 @@ import type { TSchema } from "@sinclair/typebox";
 import { findHeaderFieldProblem } from "../lib/header-fields.ts";
 import { maskAddress } from "../lib/mask-address.ts";
 import { findPriceProblem } from "../lib/parse-prices.ts";
-import { explainItem, explainText } from "./explain-text.ts";
+import { explainItem, explainString } from "./explain-text.ts";
 import { suggestNumber } from "./quantities.ts";
 import type { SettingOptions } from "./setting-options.ts";
 import { findClosest } from "./spelling.ts";
 
 type Schema = TSchema & SettingOptions;
 
-/** The maximum number of UTF-16 units of an invalid value to show. */
-const SHOWN_LENGTH_MAX = 100;
+/** Maximum number of UTF-16 code units of an invalid value to show. */
+const SHOWN_CHARS_MAX = 100;
 
-/** Formats a value for errors: shortened, and without a password if it is a URL. Secrets are not shown at all. */
+/** Formats a value for error messages: truncated, and without passwords in URLs. Secrets are not shown. */
 function formatValue({ secret }: SettingOptions, value: unknown): string {
   if (secret) return "the value";
-  // Masked before it is shortened, because a truncated secret might not be recognized.
+  // Masks before truncating, because a truncated secret might not be recognized.
   const masked = maskAddress(String(value));
-  const shortened = masked.length > SHOWN_LENGTH_MAX ? `${masked.slice(0, SHOWN_LENGTH_MAX)}…` : masked;
+  const shortened = masked.length > SHOWN_CHARS_MAX ? `${masked.slice(0, SHOWN_CHARS_MAX)}…` : masked;
   return typeof value === "number" ? shortened : JSON.stringify(shortened);
 }
 
-/** Explains what is wrong with a value or an entry of a list, and how to fix it. The text follows the setting's name. */
+/** Explains why a value or list entry is invalid, and how to fix it. The message follows the setting's name. */
 export function explainValue(name: string, schema: Schema, value: unknown): string {
   const quotedValue = formatValue(schema, value);
   if (schema.format === "header-fields") return findHeaderFieldProblem(String(value)) ?? "";
@@ -30,7 +30,7 @@ export function explainValue(name: string, schema: Schema, value: unknown): stri
   if (schema.enum)
     return `${quotedValue} is not one of ${schema.enum.join(", ")}; ${suggestChoice(schema.enum, String(value))}.`;
   if (schema.type === "array") return explainItem(schema, String(value), quotedValue);
-  return explainText(name, schema, String(value), quotedValue);
+  return explainString(name, schema, String(value), quotedValue);
 }
 
 function explainPrices(value: string): string {
@@ -40,30 +40,31 @@ function explainPrices(value: string): string {
 
 function explainNumber(name: string, schema: Schema, value: unknown, quotedValue: string): string {
   const { minimum, maximum, type } = schema;
-  const what = type === "integer" ? "a whole number" : "a number";
-  const wrong = `${quotedValue} is not ${what} from ${minimum} to ${maximum}`;
+  const expected = type === "integer" ? "a whole number" : "a number";
+  const problem = `${quotedValue} is not ${expected} from ${minimum} to ${maximum}`;
   if (typeof value === "number")
-    return `${wrong}; set ${value > maximum ? `${maximum} or less` : `${minimum} or more`}.`;
-  const fits = (number: number | null): number is number => number !== null && number >= minimum && number <= maximum;
+    return `${problem}; set ${value > maximum ? `${maximum} or less` : `${minimum} or more`}.`;
+  const isInRange = (number: number | null): number is number =>
+    number !== null && number >= minimum && number <= maximum;
   const suggested = suggestNumber(name, String(value), type === "integer");
-  if (fits(suggested)) return `${wrong}; write ${suggested}${nameUnit(name)}.`;
+  if (isInRange(suggested)) return `${problem}; write ${suggested}${describeUnit(name)}.`;
   if (/^(off|none|no|unlimited|infinite|infinity|false|never|-1)$/i.test(String(value))) {
-    if (/\b0: no /.test(schema.description)) return `${wrong}; write 0 for no limit.`;
-    if (schema.default === undefined) return `${wrong}; leave ${name} unset for no limit.`;
+    if (/\b0 means no /.test(schema.description)) return `${problem}; write 0 for no limit.`;
+    if (schema.default === undefined) return `${problem}; leave ${name} unset for no limit.`;
   }
-  return `${wrong}; write digits only${type === "number" ? ", with a point before decimals" : ""}.`;
+  return `${problem}; write digits only${type === "number" ? ", with a point before decimals" : ""}.`;
 }
 
-function nameUnit(name: string): string {
+function describeUnit(name: string): string {
   if (name.endsWith("_MS")) return " (milliseconds, without a unit)";
   if (/_BYTES(_|$)/.test(name)) return " (bytes, without a unit)";
   if (name.endsWith("_DAYS")) return " (days, without a unit)";
-  return name.includes("_USD_") ? " (US dollars, without a sign)" : "";
+  return name.includes("_USD_") ? " (US dollars, without a currency sign)" : "";
 }
 
-const yes = ["true", "yes", "y", "1", "on", "enabled", "enable"];
-const no = ["false", "no", "n", "0", "off", "disabled", "disable", "none"];
-/** Names that other programs use for the same values. */
+const enableWords = ["true", "yes", "y", "1", "on", "enabled", "enable"];
+const disableWords = ["false", "no", "n", "0", "off", "disabled", "disable", "none"];
+/** Names that other programs use for Parley's values. */
 const synonyms: Record<string, string> = {
   prod: "production",
   live: "production",
@@ -85,11 +86,12 @@ const EDITS_MAX = 2;
 
 function suggestChoice(choices: readonly string[], value: string): string {
   const word = value.toLowerCase();
-  const find = (...words: (string | undefined)[]) => words.find((each) => each !== undefined && choices.includes(each));
-  const meant =
-    find(word, synonyms[word]) ??
-    (yes.includes(word) ? find("on", "true", "open") : undefined) ??
-    (no.includes(word) ? find("off", "false", "closed", "silent") : undefined) ??
+  const findChoice = (...words: (string | undefined)[]) =>
+    words.find((each) => each !== undefined && choices.includes(each));
+  const choice =
+    findChoice(word, synonyms[word]) ??
+    (enableWords.includes(word) ? findChoice("on", "true", "open") : undefined) ??
+    (disableWords.includes(word) ? findChoice("off", "false", "closed", "silent") : undefined) ??
     findClosest(word, choices, Math.min(EDITS_MAX, Math.floor(word.length / 2)));
-  return meant === undefined ? "write one of these" : `write ${meant}`;
+  return choice === undefined ? "write one of these" : `write ${choice}`;
 }

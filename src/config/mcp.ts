@@ -1,6 +1,6 @@
 import { type TSchema, Type } from "@sinclair/typebox";
 import { type HeaderFields, parseHeaderFields } from "../lib/header-fields.ts";
-import { readUserinfo } from "../lib/userinfo.ts";
+import { parseUserinfo } from "../lib/userinfo.ts";
 import type { SettingOptions } from "./setting-options.ts";
 
 const CALL_TIMEOUT_DEFAULT_MS = 20_000;
@@ -8,26 +8,26 @@ const CALL_TIMEOUT_MAX_MS = 600_000;
 /** The minimum for HS256 (RFC 7518, section 3.2). */
 const IDENTITY_SECRET_BYTES_MIN = 32;
 
-/** One server of MCP_SERVERS, with its own settings. */
+/** A server in MCP_SERVERS, with its settings. */
 export type McpServerSetting = {
   name: string;
   url: string;
-  /** Timeout of one call. */
+  /** Timeout of a tool call. */
   timeoutMs: number;
   headers: HeaderFields;
-  /** Signs the tokens that identify the user to the server; null: no user is sent. */
+  /** Signs the tokens that identify the user to the server. If null, no tokens are sent. */
   identitySecret: string | null;
 };
 
 type McpEntry = [name: string, schema: TSchema & SettingOptions];
 type McpConfig = { readonly MCP_SERVERS: readonly string[] };
 
-const nameOf = (server: string): string => server.slice(0, server.indexOf("="));
+const findServerName = (server: string): string => server.slice(0, server.indexOf("="));
 const isName = (name: string): boolean => /^[a-z][a-z0-9-]{0,23}$/.test(name);
-/** Converts a server's name to the form used in the names of its settings. */
+/** Converts a server's name for use in the names of its settings. */
 const toSettingName = (name: string): string => name.toUpperCase().replaceAll("-", "_");
 
-const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
+const listServerSettings = (NAME: string, server: string): McpEntry[] =>
   [
     [
       `MCP_${NAME}_TIMEOUT_MS`,
@@ -46,7 +46,7 @@ const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
           format: "header-fields",
           secret: true,
           example: '{"x-api-key":"0123456789abcdef"}',
-          description: `Header fields of every request to ${server}, as a JSON object.`,
+          description: `Headers of every request to ${server}, as a JSON object.`,
         }),
       ),
     ],
@@ -58,7 +58,7 @@ const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
           secret: true,
           isGuard: true,
           description:
-            `Signs a token that tells ${server} which user a request is for; 32 bytes or more. Absent: no token is sent. ` +
+            `Secret for signing the tokens that identify the user to ${server}; 32 bytes or more. If unset, no token is sent. ` +
             "See `docs/tools.md`.",
         }),
       ),
@@ -67,51 +67,51 @@ const listSettingsOf = (NAME: string, server: string): McpEntry[] =>
 
 /** Lists the settings of the servers in MCP_SERVERS. */
 export const listMcpSettings = (servers: readonly string[] = []): McpEntry[] =>
-  [...new Set(servers.map(nameOf))]
+  [...new Set(servers.map(findServerName))]
     .filter(isName)
-    .flatMap((name) => listSettingsOf(toSettingName(name), `\`${name}\``));
+    .flatMap((name) => listServerSettings(toSettingName(name), `\`${name}\``));
 
-/** The settings of one server in MCP_SERVERS as documented, with `<NAME>` for its name. */
-export const mcpSettingsInDocs: readonly McpEntry[] = listSettingsOf("<NAME>", "the server `<name>`").map(
+/** The documented settings of a server in MCP_SERVERS, with the placeholder `<NAME>`. */
+export const mcpSettingsInDocs: readonly McpEntry[] = listServerSettings("<NAME>", "the server `<name>`").map(
   ([name, schema], index) => {
-    const where = "For a server in `MCP_SERVERS`: `<NAME>` is its name in uppercase, with `_` for `-`. ";
-    return [name, { ...schema, description: (index === 0 ? where : "") + schema.description }];
+    const prefix = "For a server in `MCP_SERVERS`: `<NAME>` is its name in uppercase, with `_` instead of `-`. ";
+    return [name, { ...schema, description: (index === 0 ? prefix : "") + schema.description }];
   },
 );
 
 /** Returns the servers in MCP_SERVERS with their settings. The configuration must be valid. */
-export function readMcpServers(config: McpConfig): McpServerSetting[] {
+export function listMcpServers(config: McpConfig): McpServerSetting[] {
   return config.MCP_SERVERS.map((server) => {
-    const name = nameOf(server);
-    const read = (setting: string) => (config as Record<string, unknown>)[`MCP_${toSettingName(name)}_${setting}`];
+    const name = findServerName(server);
+    const findValue = (setting: string) => (config as Record<string, unknown>)[`MCP_${toSettingName(name)}_${setting}`];
     return {
       name,
       url: server.slice(name.length + 1),
-      timeoutMs: Number(read("TIMEOUT_MS") ?? CALL_TIMEOUT_DEFAULT_MS),
-      headers: parseHeaderFields(String(read("HEADERS") ?? "{}")) ?? {},
-      identitySecret: (read("IDENTITY_SECRET") as string | undefined) ?? null,
+      timeoutMs: Number(findValue("TIMEOUT_MS") ?? CALL_TIMEOUT_DEFAULT_MS),
+      headers: parseHeaderFields(String(findValue("HEADERS") ?? "{}")) ?? {},
+      identitySecret: (findValue("IDENTITY_SECRET") as string | undefined) ?? null,
     };
   });
 }
 
-/** Finds MCP settings that are valid on their own but contradict each other. Returns sentences that contain no secrets. */
+/** Finds MCP settings that are valid individually but contradict each other. The messages contain no secrets. */
 export function findMcpProblems(config: McpConfig): string[] {
   const problems: string[] = [];
-  const names = config.MCP_SERVERS.map(nameOf);
+  const names = config.MCP_SERVERS.map(findServerName);
   if (new Set(names).size < names.length)
     problems.push("MCP_SERVERS: two servers have the same name; rename one of them.");
-  for (const { name, url, headers, identitySecret } of readMcpServers(config)) {
+  for (const { name, url, headers, identitySecret } of listMcpServers(config)) {
     const setting = `MCP_${toSettingName(name)}`;
-    const hasUserinfo = readUserinfo(url) !== null;
+    const hasUserinfo = parseUserinfo(url) !== null;
     const hasAuthorization = "authorization" in headers;
     if (hasUserinfo && hasAuthorization)
       problems.push(
-        `${setting}_HEADERS: it has authorization, but the address of ${name} contains a user; remove one of them.`,
+        `${setting}_HEADERS: it contains authorization, but the URL of ${name} contains a user; remove one of them.`,
       );
     if (identitySecret === null) continue;
     if (Buffer.byteLength(identitySecret) < IDENTITY_SECRET_BYTES_MIN)
       problems.push(
-        `${setting}_IDENTITY_SECRET: the value is shorter than ${IDENTITY_SECRET_BYTES_MIN} bytes (openssl rand -base64 32).`,
+        `${setting}_IDENTITY_SECRET: the value is shorter than ${IDENTITY_SECRET_BYTES_MIN} bytes; generate one with \`openssl rand -base64 32\`.`,
       );
     if (hasUserinfo || hasAuthorization)
       problems.push(

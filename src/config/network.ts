@@ -6,52 +6,52 @@ import { isNoProxyEntry } from "../lib/outgoing/no-proxy.ts";
 FormatRegistry.Set("proxy-url", isProxyUrl);
 FormatRegistry.Set("no-proxy", isNoProxyEntry);
 
-const proxy = (example: string, description: string) =>
+const proxySetting = (example: string, description: string) =>
   Type.Optional(
     Type.String({
       format: "proxy-url",
       secret: true,
-      isAddress: true,
+      isUrl: true,
       isSystemWide: true,
       example,
       description,
     }),
   );
 
-/** How Parley connects to other servers; see docs/network.md. */
+/** Settings of outgoing connections; see docs/network.md. */
 export const networkSettings = {
-  HTTPS_PROXY: proxy(
+  HTTPS_PROXY: proxySetting(
     "http://user:password@proxy.example.com:3128",
-    "HTTP proxy for https URLs: models, webhooks, OIDC, MCP servers, S3, `parley upgrade`. Also `https_proxy`. Absent: " +
-      "direct connections.",
+    "HTTP proxy for https URLs: models, webhooks, OIDC, MCP servers, S3, `parley upgrade`. Also read from `https_proxy`. If " +
+      "unset, Parley connects directly.",
   ),
-  HTTP_PROXY: proxy("http://proxy.example.com:3128", "The same for http URLs. Also `http_proxy`."),
+  HTTP_PROXY: proxySetting("http://proxy.example.com:3128", "HTTP proxy for http URLs. Also read from `http_proxy`."),
   NO_PROXY: Type.Array(Type.String({ format: "no-proxy" }), {
     isSystemWide: true,
     default: [],
     example: "internal.example.com,10.0.0.0/8",
     description:
-      "Hosts to connect to without a proxy, comma-separated: names (including subdomains), IP addresses and networks; names and " +
-      "addresses may have a `:port`; `*` for everything. This machine is always included. Also `no_proxy`.",
+      "Hosts to connect to without a proxy, comma-separated: names (including subdomains), IP addresses and networks. Names and " +
+      "addresses may have a `:port`. `*` means all hosts. This machine is always included. Also read from `no_proxy`.",
   }),
   NODE_EXTRA_CA_CERTS: Type.Optional(
     Type.String({
       minLength: 1,
       example: "/etc/parley/company-ca.pem",
       description:
-        "File with certificates (PEM) of private CAs, trusted in addition to the public ones for every TLS connection of Parley. " +
-        "Read at startup; it can't be set in `.env`.",
+        "File with certificates (PEM) of private CAs, which Parley trusts in addition to the public ones for all its TLS " +
+        "connections. Read at startup; it can't be set in `.env`.",
     }),
   ),
 };
 
-/** Explains what is wrong with a file of CA certificates; null if nothing is. The text follows the setting's name. */
+/** Explains why a file of CA certificates is invalid; returns null if it is valid. The message follows the setting's name. */
 export function findCertificatesProblem(path: string, readFile: (path: string) => string): string | null {
   let text: string;
   try {
     text = readFile(path);
   } catch {
-    return `the file ${path} can't be read; use a file that exists and that this user may read.`;
+    return `the file ${path} can't be read; use an existing file that Parley's user can read.`;
   }
   const blocks =
     text.match(/-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----[\s\S]*?(?:-----END [A-Z0-9 ]+-----|$)/g) ?? [];
@@ -85,29 +85,29 @@ export function findProxyWarnings({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY }: Proxies
   return [];
 }
 
-/** Explains what is wrong with a proxy's URL. Never shows the URL, because it may contain a password. */
+/** Explains why a proxy's URL is invalid. Doesn't show the URL, because it may contain a password. */
 export function explainProxy(value: string): string {
-  const hint = "write it like http://proxy.example.com:3128";
+  const hint = "write it as http://proxy.example.com:3128";
   const [, scheme = ""] = /^([a-z][a-z0-9+.-]*):\/\//i.exec(value) ?? [];
   if (/^socks/i.test(scheme))
-    return `the value begins with ${scheme.toLowerCase()}://, but SOCKS proxies are not supported; use an HTTP proxy, like http://proxy.example.com:3128.`;
+    return `the value begins with ${scheme.toLowerCase()}://, but SOCKS proxies are not supported; use an HTTP proxy, for example http://proxy.example.com:3128.`;
   if (/^https$/i.test(scheme))
     return `the value begins with https://, but TLS to the proxy itself is not supported; ${hint} (traffic to https URLs is still encrypted).`;
   if (scheme !== "" && !/^http$/i.test(scheme)) return `the value does not begin with http://; ${hint}.`;
-  if (/\s/.test(value)) return `the value has a space; remove it, or write it as %20.`;
+  if (/\s/.test(value)) return `the value contains a space; remove it, or write it as %20.`;
   if (!URL.canParse(value))
-    return `the value is not a URL; ${hint}, and percent-encode special characters of the password.`;
-  return `the value has more than user, password, host and port; ${hint}.`;
+    return `the value is not a URL; ${hint}, and percent-encode special characters in the password.`;
+  return `the value contains more than a user, password, host and port; ${hint}.`;
 }
 
-/** Explains what is wrong with an entry of NO_PROXY. */
+/** Explains why an entry of NO_PROXY is invalid. */
 export function explainNoProxy(value: string, quotedValue: string): string {
-  const problem = `${quotedValue} is neither a name nor an address nor a network`;
+  const problem = `${quotedValue} is not a host name, an IP address or a network`;
   if (/:\/\//.test(value)) return `${problem}; write only the host.`;
   const [, start = ""] = /^((?:\d{1,3}\.){1,3})\*$/.exec(value) ?? [];
   if (start !== "") {
     const parts = start.split(".").slice(0, -1);
     return `${problem}; write ${[...parts, "0", "0", "0"].slice(0, 4).join(".")}/${parts.length * 8}.`;
   }
-  return `${problem}; write it like internal.example.com, .example.com, 10.1.2.3, 10.0.0.0/8 or *.`;
+  return `${problem}; write it as internal.example.com, .example.com, 10.1.2.3, 10.0.0.0/8 or *.`;
 }

@@ -1,18 +1,15 @@
 import { maskAddress } from "../lib/mask-address.ts";
-import { readUserinfo } from "../lib/userinfo.ts";
+import { parseUserinfo } from "../lib/userinfo.ts";
 import { listProviders, type ProviderConfig } from "./list-providers.ts";
 import { builtInProviders, isProviderName, PROVIDERS_MAX, splitProvider } from "./providers.ts";
 import type { Settings } from "./settings.ts";
 
-/** Finds provider and model settings that contradict each other. Returns one sentence each, without secrets. */
+/** Finds provider and model settings that contradict each other. The messages contain no secrets. */
 export function findProviderProblems(config: Settings): string[] {
   return [
     ...findNameProblems(config.AI_PROVIDERS),
     ...findModelProblems(config),
-    ...listProviders(config).flatMap((provider) => [
-      ...findCredentialProblems(provider),
-      ...findAddressProblems(provider),
-    ]),
+    ...listProviders(config).flatMap((provider) => [...findCredentialProblems(provider), ...findUrlProblems(provider)]),
   ];
 }
 
@@ -25,51 +22,51 @@ function findNameProblems(entries: readonly string[]): string[] {
   return problems;
 }
 
-const needs: Record<string, "OPENAI_API_KEY" | "ANTHROPIC_API_KEY" | "COMPATIBLE_BASE_URL"> = {
+const requiredSettings: Record<string, "OPENAI_API_KEY" | "ANTHROPIC_API_KEY" | "COMPATIBLE_BASE_URL"> = {
   openai: "OPENAI_API_KEY",
   anthropic: "ANTHROPIC_API_KEY",
   compatible: "COMPATIBLE_BASE_URL",
 };
 
 function findModelProblems(config: Settings): string[] {
-  // A provider with an invalid URL still counts as known, because the URL is reported instead.
-  const named = config.AI_PROVIDERS.map((entry) => splitProvider(entry).name).filter(isProviderName);
-  const known = [...builtInProviders, ...named];
-  const wrong = config.AI_MODELS.filter((model) => isWellFormed(model)).flatMap((model) => {
-    const problem = explainModel(model, known);
+  // Includes providers with an invalid URL, because the URL has already been reported.
+  const configuredNames = config.AI_PROVIDERS.map((entry) => splitProvider(entry).name).filter(isProviderName);
+  const knownProviders = [...builtInProviders, ...configuredNames];
+  const invalid = config.AI_MODELS.filter((model) => isWellFormed(model)).flatMap((model) => {
+    const problem = explainModel(model, knownProviders);
     return problem === null ? [] : [`AI_MODELS: ${problem}`];
   });
-  const missing = Object.entries(needs)
-    .filter(([provider, needed]) => isUsed(provider, config.AI_MODELS) && !config[needed])
+  const missing = Object.entries(requiredSettings)
+    .filter(([provider, setting]) => isUsed(provider, config.AI_MODELS) && !config[setting])
     .map(
       ([provider, needed]) =>
-        `AI_MODELS names a model of ${provider}, but ${needed} is not set; set it, or remove the model.`,
+        `AI_MODELS includes a model from ${provider}, but ${needed} is not set; set it, or remove the model.`,
     );
-  return [...new Set(wrong), ...missing];
+  return [...new Set(invalid), ...missing];
 }
 
 const isUsed = (provider: string, models: readonly string[]): boolean =>
   models.some((model) => model.startsWith(`${provider}/`));
 
-/** Whether a model's name is well-formed. Malformed ones have already been reported. */
+/** Returns whether a model's name is well-formed. Malformed ones have already been reported. */
 const isWellFormed = (model: string): boolean => /^(?!\[)[^\s;"']+$/.test(model);
 
 const SHOWN_LENGTH_MAX = 100;
 
-function explainModel(model: string, known: readonly string[]): string | null {
+function explainModel(model: string, knownProviders: readonly string[]): string | null {
   // The URL may contain a password.
   if (/^[a-z]+:\/\//i.test(model))
-    return `${JSON.stringify(maskAddress(model).slice(0, SHOWN_LENGTH_MAX))} is an address; add name=ITS_BASE_URL to AI_PROVIDERS, and name/ and a model here.`;
+    return `${JSON.stringify(maskAddress(model).slice(0, SHOWN_LENGTH_MAX))} is a URL; add name=ITS_BASE_URL to AI_PROVIDERS, and name/ and a model here.`;
   const [, first = model, separator, rest = ""] = /^([^/:]*)([/:])(.*)$/s.exec(model) ?? [];
-  const isKnown = known.includes(first.toLowerCase());
-  if (known.includes(first) && separator === "/" && rest !== "") return null;
+  const isKnown = knownProviders.includes(first.toLowerCase());
+  if (knownProviders.includes(first) && separator === "/" && rest !== "") return null;
   const quotedModel = JSON.stringify(model.slice(0, SHOWN_LENGTH_MAX));
   if (isKnown && rest === "")
     return `${quotedModel} has no model name; write ${first.toLowerCase()}/ followed by the model's name.`;
   if (isKnown) return `${quotedModel} is not a model; write ${first.toLowerCase()}/${rest}.`;
   if (separator !== "/") return `${quotedModel} has no provider; write ${guessProvider(model)}/${model}.`;
   return (
-    `${quotedModel} names the provider ${JSON.stringify(first)}, which is not one of ${known.join(", ")}; for another OpenAI-compatible ` +
+    `${quotedModel} names the provider ${JSON.stringify(first)}, which is not one of ${knownProviders.join(", ")}; for another OpenAI-compatible ` +
     `server add ${isProviderName(first) ? first : "name"}=ITS_BASE_URL to AI_PROVIDERS.`
   );
 }
@@ -79,25 +76,25 @@ function guessProvider(model: string): string {
   return /^claude/i.test(model) ? "anthropic" : "compatible";
 }
 
-/** Finds providers with more than one credential. A request can carry only one. */
+/** Finds providers with more than one credential. A request can have only one. */
 function findCredentialProblems({ baseUrl = "", apiKey, headers, settings }: ProviderConfig): string[] {
-  if (!readUserinfo(baseUrl)) return [];
-  const place = describeAddress(settings);
-  if (apiKey) return [`${place} has a user and password, but ${settings.apiKey} is set; remove one of them.`];
+  if (!parseUserinfo(baseUrl)) return [];
+  const url = describeUrl(settings);
+  if (apiKey) return [`${url} has a user and password, but ${settings.apiKey} is set; remove one of them.`];
   return headers.authorization === undefined
     ? []
-    : [`${place} has a user and password, but ${settings.headers} has authorization; remove one of them.`];
+    : [`${url} has a user and password, but ${settings.headers} has authorization; remove one of them.`];
 }
 
-/** Finds URLs that contain the path of an endpoint. The SDKs append that path, so requests would contain it twice. */
-function findAddressProblems({ baseUrl = "", settings }: ProviderConfig): string[] {
+/** Finds URLs that end with the path of an endpoint. Requests would contain the path twice, because the SDKs append it. */
+function findUrlProblems({ baseUrl = "", settings }: ProviderConfig): string[] {
   if (!URL.canParse(baseUrl)) return [];
   const { pathname, search } = new URL(baseUrl);
   const [, rest] = /(\/(?:chat\/completions|completions|responses|messages|models))\/?$/.exec(pathname) ?? [];
   // Azure serves other vendors' models under https://NAME.services.ai.azure.com/models?api-version=….
   if (rest === undefined || (rest === "/models" && search !== "")) return [];
-  return [`${describeAddress(settings)} ends with ${rest}, which Parley adds itself; remove that part.`];
+  return [`${describeUrl(settings)} ends with ${rest}, which Parley adds itself; remove that part.`];
 }
 
-const describeAddress = ({ baseUrl, address }: ProviderConfig["settings"]): string =>
-  address === baseUrl ? `${baseUrl}: it` : `${baseUrl}: ${address.replace(` in ${baseUrl}`, "")}`;
+const describeUrl = ({ baseUrl, urlDescription }: ProviderConfig["settings"]): string =>
+  urlDescription === baseUrl ? `${baseUrl}: it` : `${baseUrl}: ${urlDescription.replace(` in ${baseUrl}`, "")}`;

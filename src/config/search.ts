@@ -1,6 +1,6 @@
 import { OneOf } from "../lib/schema.ts";
 
-/** Languages with stemming in Postgres 15; `simple` has none. */
+/** Text search configurations of Postgres 15. All except `simple` use stemming. */
 const languages = [
   "simple",
   "arabic",
@@ -38,7 +38,7 @@ export const searchSettings = {
   SEARCH_LANGUAGE: OneOf(languages, {
     default: "english",
     description:
-      "Language for word forms in message search: `running` finds `runs`. `simple`: no word forms. Exact words are found in any " +
-      "language. After a change, the index is rebuilt in the background.",
+      "Language of word forms in message search: in `english`, `running` also finds `runs`. `simple` finds only exact words. Exact " +
+      "words are found in any language. After a change, the index is rebuilt in the background.",
   }),
 };

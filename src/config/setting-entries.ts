@@ -4,20 +4,20 @@ import { listProviderSettings, providerSettingsInDocs } from "./provider-setting
 import type { SettingOptions } from "./setting-options.ts";
 import { settingEntries } from "./settings.ts";
 
-/** A setting's name in the environment, with its schema. */
+/** The name of a setting's environment variable, and its schema. */
 export type SettingEntry = readonly [name: string, schema: TSchema & SettingOptions];
 
-/** Servers named in settings. Each has its own settings. */
+/** Settings that name servers. Each server has its own settings. */
 export type NamedServers = {
   readonly AI_PROVIDERS?: readonly string[] | undefined;
   readonly MCP_SERVERS?: readonly string[] | undefined;
 };
 
-/** Lists all settings. The settings of each named server follow the setting that names it. */
+/** Lists all settings. Each setting that names servers is followed by these servers' settings. */
 export const listSettingEntries = ({ AI_PROVIDERS, MCP_SERVERS }: NamedServers): SettingEntry[] =>
   withServerSettings(listProviderSettings(AI_PROVIDERS), listMcpSettings(MCP_SERVERS));
 
-/** Lists all settings as documented, with the settings of a server called `<NAME>`. */
+/** Lists all settings for the documentation, with the settings of a server called `<NAME>`. */
 export const listSettingsInDocs = (): SettingEntry[] => withServerSettings(providerSettingsInDocs, mcpSettingsInDocs);
 
 function withServerSettings(
@@ -31,5 +31,5 @@ function withServerSettings(
   return settingEntries.flatMap((entry) => [entry, ...(serverEntries.get(entry[0]) ?? [])]);
 }
 
-/** Returns the value of a setting, which may be one of a named server. */
-export const readSetting = (config: object, name: string): unknown => (config as Record<string, unknown>)[name];
+/** Returns the value of a setting by its name. */
+export const getSetting = (config: object, name: string): unknown => (config as Record<string, unknown>)[name];

@@ -1,14 +1,14 @@
-/** Properties of a setting apart from its type. */
+/** Properties of a setting other than its type. */
 export type SettingOptions = {
   description: string;
   /** Sample value for `.env.example`. */
   example?: string;
-  /** Whether the value is masked in all output, and may be given as a file in `NAME_FILE`. */
+  /** Whether the value is masked in all output and may be read from the file that `NAME_FILE` names. */
   secret?: boolean;
-  /** Whether access would be open without this secret. Then its file must not be empty. */
+  /** Whether this secret protects access or data. Its file must not be empty. */
   isGuard?: boolean;
-  /** Whether the secret is a URL: then host and path are still printed, because they are helpful and not secret. */
-  isAddress?: boolean;
-  /** Whether many programs read this name, also in lowercase. The uppercase name takes precedence. */
+  /** Whether the secret is a URL. Its host and path are still printed, because they are not secret. */
+  isUrl?: boolean;
+  /** Whether other programs also read this variable. Its lowercase name is accepted too, but the uppercase one wins. */
   isSystemWide?: boolean;
 };

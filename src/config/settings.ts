@@ -5,7 +5,7 @@ import { OneOf } from "../lib/schema.ts";
 import { backupSettings } from "./backup.ts";
 import { networkSettings } from "./network.ts";
 import { apiKey, builtInProviderSettings } from "./provider-settings.ts";
-import { describeDefaultModels, isProvider, PROVIDERS_MAX } from "./providers.ts";
+import { describeDefaultModels, isProviderEntry, PROVIDERS_MAX } from "./providers.ts";
 import { importSettings, quotaSettings } from "./quotas.ts";
 import { rateLimitSettings } from "./rate-limits.ts";
 import { searchSettings } from "./search.ts";
@@ -26,9 +26,9 @@ const limit = (options: SettingOptions & { minimum?: number; maximum?: number })
   Type.Optional(Type.Integer({ minimum: 1, maximum: 1e15, ...options }));
 const usdLimit = (options: SettingOptions) => Type.Optional(Type.Number({ minimum: 0, maximum: 1e9, ...options }));
 const listOf = (
-  form: { pattern?: string; format?: "origin" | "network" | "mcp-server" | "provider" },
+  itemOptions: { pattern?: string; format?: "origin" | "network" | "mcp-server" | "provider" },
   options: SettingOptions,
-) => Type.Array(Type.String(form), { ...options, default: [] });
+) => Type.Array(Type.String(itemOptions), { ...options, default: [] });
 
 // Guarantees that values can be passed to `new URL`.
 FormatRegistry.Set("http-url", (value) => /^https?:\/\/\S+$/.test(value) && URL.canParse(value));
@@ -39,28 +39,28 @@ FormatRegistry.Set(
   (value) =>
     /^[a-z][a-z0-9-]{0,23}=https?:\/\/\S+$/.test(value) &&
     URL.canParse(value.slice(value.indexOf("=") + 1)) &&
-    // Rejects two servers joined by a semicolon.
+    // Rejects two servers separated by a semicolon.
     !/;\s*[a-z][a-z0-9-]*=https?:/.test(value),
 );
-// A name or IP address without scheme or port. Whether it exists is checked when the server starts to listen.
+// A name or IP address without scheme or port. The server checks whether it exists when it starts to listen.
 FormatRegistry.Set("host", (value) => !value.includes("/") && !/^[^:]*:\d+$/.test(value));
 // Exactly one origin: no wildcard, user or path.
 FormatRegistry.Set("origin", (value) => /^https?:\/\/[^/\s*@?#\\;]+$/.test(value) && URL.canParse(value));
-FormatRegistry.Set("provider", isProvider);
+FormatRegistry.Set("provider", isProviderEntry);
 
-/** All settings. Their validation, types, `.env.example` and documentation come from this table. */
+/** All settings. Their validation, types, `.env.example` and documentation are derived from this object. */
 export const settings = Type.Object({
   APP_ENV: OneOf(["development", "staging", "production"], {
     default: "development",
     description:
-      "The environment of this instance. Outside production, `.env` is read and registration is open by default.",
+      "The environment of this instance. In development, `.env` is read. Outside production, registration is open by default.",
   }),
   HOST: textWithDefault({ format: "host", default: "0.0.0.0", description: "Address to listen on." }),
   PORT: integer({ default: 3000, minimum: 0, maximum: 65535, description: "Port to listen on; 0 picks a free one." }),
   PUBLIC_URL: text({
     format: "http-url",
     example: "https://chat.example.com",
-    description: "The URL under which clients reach Parley; used in links and documents.",
+    description: "The URL at which clients reach Parley. Used in links and in the API descriptions.",
   }),
   DATA_DIR: textWithDefault({
     default: "./data",
@@ -69,34 +69,36 @@ export const settings = Type.Object({
   DATABASE_URL: text({
     pattern: "^postgres(ql)?://\\S+$",
     secret: true,
-    isAddress: true,
+    isUrl: true,
     example: "postgres://parley:password@db.example.com:5432/parley",
-    description: "Postgres 15 or newer. Absent: the embedded Postgres in `DATA_DIR`.",
+    description: "Postgres server, version 15 or newer. If unset, the embedded Postgres in `DATA_DIR` is used.",
   }),
   DATABASE_POOL_SIZE: integer({
     default: 10,
     minimum: 2,
     maximum: 500,
-    description: "Database connections for reads; up to 24 more are opened when needed, see Connections.",
+    description: "Maximum database connections for reads. Up to 24 more are opened when needed, see Connections.",
   }),
   DATABASE_SLOW_QUERY_MS: integer({
     default: 1000,
     minimum: 0,
     maximum: 600_000,
-    description: "Statements that take at least this long are logged, without their parameters. 0: none.",
+    description: "Statements that take at least this long are logged, without their parameters. 0 logs none.",
   }),
   REDIS_URL: text({
     pattern: "^rediss?://\\S+$",
     secret: true,
-    isAddress: true,
+    isUrl: true,
     example: "redis://redis.example.com:6379",
     description:
-      "Redis, Valkey or a node of a cluster, needed for rate limits shared by several instances; also carries their messages. Absent or " +
-      "unreachable: instances exchange messages through Postgres, and each counts limits on its own.",
+      "Redis, Valkey or a node of a cluster. Several instances share rate limits and exchange messages through it. If it is unset " +
+      "or unreachable, instances exchange messages through Postgres, and each one counts limits separately.",
   }),
   JWT_SECRET: text({
     secret: true,
-    description: "Signs access tokens, 32 bytes or more. Generated and kept in `DATA_DIR` outside production.",
+    description:
+      "Secret for signing access tokens, 32 bytes or more. Required in production. Otherwise, if unset, one is generated and " +
+      "stored in `DATA_DIR`.",
   }),
   ADMIN_EMAIL: text({
     pattern: "^\\S+@\\S+$",
@@ -109,36 +111,37 @@ export const settings = Type.Object({
     description: "Password of that administrator: 8 to 128 characters, and not a common password.",
   }),
   OPENAI_API_KEY: apiKey("Key for the `openai` provider."),
-  OPENAI_BASE_URL: text({ format: "http-url", description: "Other base URL for the `openai` provider." }),
+  OPENAI_BASE_URL: text({ format: "http-url", description: "Overrides the base URL of the `openai` provider." }),
   ANTHROPIC_API_KEY: apiKey("Key for the `anthropic` provider."),
-  ANTHROPIC_BASE_URL: text({ format: "http-url", description: "Other base URL for the `anthropic` provider." }),
-  COMPATIBLE_API_KEY: apiKey("Key for the `compatible` provider, if its server wants one."),
+  ANTHROPIC_BASE_URL: text({ format: "http-url", description: "Overrides the base URL of the `anthropic` provider." }),
+  COMPATIBLE_API_KEY: apiKey("Key for the `compatible` provider, if its server requires one."),
   COMPATIBLE_BASE_URL: text({
     format: "http-url",
     example: "http://localhost:11434/v1",
     description:
-      "URL of any OpenAI-compatible server: Ollama, vLLM, llama.cpp. A `user:password@` in it is sent as basic authentication.",
+      "Base URL of the `compatible` provider: any OpenAI-compatible server, such as Ollama, vLLM or llama.cpp. A `user:password@` " +
+      "in it is sent as basic authentication.",
   }),
   AI_PROVIDERS: listOf(
     { format: "provider" },
     {
       // A URL may contain a key.
       secret: true,
-      isAddress: true,
+      isUrl: true,
       example: "ollama=http://localhost:11434/v1,groq=https://api.groq.com/openai/v1",
       description:
-        "Further OpenAI-compatible servers as `name=base_url`, comma-separated; their models are `name/model`. A name has 1 to " +
-        `32 of a-z, 0-9 and \`-\`; at most ${PROVIDERS_MAX}. See \`docs/providers.md\`.`,
+        `Additional OpenAI-compatible servers as \`name=base_url\`, comma-separated, at most ${PROVIDERS_MAX}. Their models are called ` +
+        "`name/model`. A name has 1 to 32 characters: a-z, 0-9 and `-`. See `docs/providers.md`.",
     },
   ),
   AI_MODELS: listOf(
-    // Whether the provider exists is checked when AI_PROVIDERS has been read too.
+    // src/config/provider-problems.ts checks whether the provider exists.
     { pattern: "^(?!\\[)[^\\s;\"']+$" },
     {
       example: "openai/gpt-5.2,anthropic/claude-sonnet-4-6",
       description:
-        `Models as \`provider/name\`, comma-separated, in fallback order. Absent: ${describeDefaultModels()}, both if both ` +
-        "are set; with neither, `offline/documents`.",
+        `Models as \`provider/name\`, comma-separated, in fallback order. If unset: ${describeDefaultModels()}, or both; ` +
+        "`offline/documents` if neither key is set.",
     },
   ),
   ...timeLimitSettings,
@@ -147,67 +150,71 @@ export const settings = Type.Object({
     default: 2,
     minimum: 0,
     maximum: 10,
-    description: "Retries of one model before the next one takes over.",
+    description: "Maximum retries of a model before the next one takes over.",
   }),
   AI_REASONING: OneOf(["store", "stream", "off"], {
     default: "store",
     description:
-      "What happens to the reasoning of models. `store`: sent to readers and stored with the response. `stream`: sent while the " +
-      "model thinks, but not stored. `off`: neither. It is always counted and charged.",
+      "Whether to show the reasoning of models. `store` sends it to readers and stores it with the answer. `stream` sends it, but " +
+      "doesn't store it. `off` does neither. Reasoning tokens always count toward usage and cost.",
   }),
   AI_CONTEXT_TOKENS: limit({
     minimum: 500,
     maximum: 10_000_000,
     description:
-      "Maximum tokens of a conversation to send to a model; older messages are summarized. Absent: 64000, and 12000 for models " +
-      "with an unknown context window. For your own model, set it to its window minus its longest answer.",
+      "Maximum tokens of a conversation to send to a model; older messages are summarized. If unset, it is 64000, or 12000 for models " +
+      "with an unknown context window. For your own model, set it to its context window minus its longest answer.",
   }),
   AI_PRICES: text({
     format: "prices",
     example: "compatible/llama3.2=0/0,openai/gpt-5.2=1.75/14/0.175",
     description:
       "Prices in USD per million tokens, as `model=input/output[/cached_input[/cache_write]]` or as JSON. They override the " +
-      "built-in ones. Missing cache prices default to the price of `input`.",
+      "built-in prices. Missing cache prices default to the price of `input`.",
   }),
-  BUDGET_USER_TOKENS_PER_DAY: limit({ description: "Tokens that one user may use in a day (UTC). Absent: no limit." }),
-  BUDGET_USER_TOKENS_PER_MONTH: limit({ description: "The same, per month." }),
+  BUDGET_USER_TOKENS_PER_DAY: limit({
+    description: "Maximum tokens that a user may use per day (UTC). If unset, there is no limit.",
+  }),
+  BUDGET_USER_TOKENS_PER_MONTH: limit({ description: "Same as above, per month." }),
   BUDGET_USER_USD_PER_DAY: usdLimit({
-    description: "US dollars that one user's answers may cost in a day (UTC). Absent: no limit.",
+    description: "Maximum cost in US dollars of a user's answers per day (UTC). If unset, there is no limit.",
   }),
-  BUDGET_USER_USD_PER_MONTH: usdLimit({ description: "The same, per month." }),
+  BUDGET_USER_USD_PER_MONTH: usdLimit({ description: "Same as above, per month." }),
   BUDGET_KEY_TOKENS_PER_DAY: limit({
-    description: "Tokens that one API key may use in a day (UTC), in addition to its user's budget. Absent: no limit.",
+    description:
+      "Maximum tokens that an API key may use per day (UTC). Its user's budget also applies. If unset, there is no limit.",
   }),
-  BUDGET_KEY_TOKENS_PER_MONTH: limit({ description: "The same, per month." }),
+  BUDGET_KEY_TOKENS_PER_MONTH: limit({ description: "Same as above, per month." }),
   BUDGET_KEY_USD_PER_DAY: usdLimit({
-    description: "US dollars that one API key's answers may cost in a day (UTC). Absent: no limit.",
+    description: "Maximum cost in US dollars of an API key's answers per day (UTC). If unset, there is no limit.",
   }),
-  BUDGET_KEY_USD_PER_MONTH: usdLimit({ description: "The same, per month." }),
+  BUDGET_KEY_USD_PER_MONTH: usdLimit({ description: "Same as above, per month." }),
   BUDGET_ANSWER_TOKENS: integer({
     default: 4_096,
     minimum: 1,
     maximum: 1_000_000,
-    description: "Maximum tokens of one answer if a budget is set; they are reserved until the answer ends.",
+    description: "Maximum tokens of an answer if a budget is set. They are reserved until the answer is complete.",
   }),
   MCP_SERVERS: listOf(
     { format: "mcp-server" },
     {
       // A URL may contain a key.
       secret: true,
-      isAddress: true,
+      isUrl: true,
       example: "wiki=https://mcp.example.com/mcp",
-      description:
-        "MCP servers (streamable HTTP) whose tools models may call, as `name=url`, comma-separated. Absent: none.",
+      description: "MCP servers (streamable HTTP) whose tools models may call, as `name=url`, comma-separated.",
     },
   ),
-  DOCUMENTS_DIR: text({ description: "Folder of markdown files behind `/documents`. Absent: Parley's own docs." }),
+  DOCUMENTS_DIR: text({
+    description: "Folder with the Markdown files that `/documents` serves. If unset, it serves Parley's documentation.",
+  }),
   CORS_ORIGINS: listOf(
     { format: "origin" },
     {
       example: "https://app.example.com",
       description:
-        "Browser origins that may call, exact, comma-separated. Parley's own origin is always allowed. Absent: no others; in " +
-        "development, those on this machine (`http://localhost:*`).",
+        "Origins of web pages that may send requests, comma-separated, without wildcards. Parley's own origin is always allowed. If " +
+        "unset, no other origins are allowed, except in development: there, all origins on this machine are (`http://localhost:*`).",
     },
   ),
   TRUSTED_PROXIES: listOf(
@@ -219,12 +226,12 @@ export const settings = Type.Object({
   ),
   TLS_CERT_FILE: text({
     description:
-      "Certificate chain (PEM, the server's own certificate first) to serve https and wss directly. Reloaded on SIGHUP.",
+      "Certificate chain (PEM, the server's own certificate first) for serving https and wss directly. Reloaded on SIGHUP.",
   }),
-  TLS_KEY_FILE: text({ description: "Private key (PEM, no passphrase) of that certificate." }),
+  TLS_KEY_FILE: text({ description: "Private key (PEM, without a passphrase) of that certificate." }),
   HTTP2: OneOf(["on", "off"], {
     default: "on",
-    description: "Whether to offer HTTP/2 in addition to HTTP/1.1 when Parley serves TLS itself.",
+    description: "Whether to offer HTTP/2 in addition to HTTP/1.1 if `TLS_CERT_FILE` is set.",
   }),
   ...networkSettings,
   ...rateLimitSettings,
@@ -236,22 +243,23 @@ export const settings = Type.Object({
     pattern: "^[\\w.~+/=-]+$",
     secret: true,
     isGuard: true,
-    description: "Bearer token required for `/metrics` (letters, digits and `._~+/=-`). Absent: open.",
+    description:
+      "Bearer token required for `/metrics` (letters, digits and `._~+/=-`). If unset, `/metrics` requires no authentication.",
   }),
   ...tracingSettings,
   LOG_LEVEL: OneOf(["trace", "debug", "info", "warn", "error", "fatal", "silent"], {
     default: "info",
-    description: "Lowest level that is logged.",
+    description: "Lowest level to log.",
   }),
   LOG_FORMAT: Type.Optional(
     OneOf(["json", "pretty"], {
       description:
-        "JSON lines, or human-readable lines. Absent: `pretty` on a terminal in development, otherwise `json`.",
+        "JSON lines, or human-readable lines. If unset, it is `pretty` on a terminal in development, otherwise `json`.",
     }),
   ),
   REGISTRATION: Type.Optional(
     OneOf(["open", "closed"], {
-      description: "Whether anyone may register. Absent: open; in production, closed.",
+      description: "Whether anyone may register. If unset, it is `closed` in production, otherwise `open`.",
     }),
   ),
   REGISTRATION_PRIVACY: OneOf(["on", "off"], {
@@ -262,50 +270,50 @@ export const settings = Type.Object({
   MEMBER_BY_EMAIL: Type.Optional(
     OneOf(["on", "off"], {
       description:
-        "Whether owners of a conversation may add users by e-mail address. Absent: on; with `REGISTRATION_PRIVACY=on`, off.",
+        "Whether owners of a conversation may add users by email address. If unset, it is `off` with `REGISTRATION_PRIVACY=on`, " +
+        "otherwise `on`.",
     }),
   ),
   OIDC_ISSUER: text({
     format: "http-url",
     example: "https://login.example.com/realms/main",
-    description:
-      "OpenID Connect issuer whose tokens users log in with, exactly as in `iss`. Absent: none. See `docs/oidc.md`.",
+    description: "OpenID Connect issuer whose tokens users can log in with, exactly as in `iss`. See `docs/oidc.md`.",
   }),
   OIDC_AUDIENCE: listOf(
     { pattern: "^[^;]+$" },
     {
       example: "parley",
-      description: "Required with `OIDC_ISSUER`: accepted values of `aud`, comma-separated; a token needs one of them.",
+      description: "Accepted values of `aud`, comma-separated; a token needs one of them. Required with `OIDC_ISSUER`.",
     },
   ),
   OIDC_JWKS_URL: text({
     format: "http-url",
-    description: "URL of the issuer's keys. Absent: taken from its `/.well-known/openid-configuration`.",
+    description: "URL of the issuer's keys. If unset, it is taken from its `/.well-known/openid-configuration`.",
   }),
   OIDC_PROVISION: OneOf(["on", "off"], {
     default: "on",
     description:
-      "Whether users of that issuer get an account at their first login, regardless of `REGISTRATION`. Off: only linked " +
+      "Whether users from that issuer get an account at their first login, regardless of `REGISTRATION`. If `off`, only linked " +
       "accounts can log in.",
   }),
   READ_CACHE: OneOf(["on", "off"], {
     default: "on",
     description:
-      "Whether to cache frequent reads (conversations, short histories, prompts, the list of documents). " +
-      "`off`: each one queries the database.",
+      "Whether to cache frequent reads: conversations, short histories, prompts and the list of documents. If `off`, each one " +
+      "queries the database.",
   }),
   AUDIT_RETENTION_DAYS: integer({
     default: 365,
     minimum: 1,
     maximum: 36_500,
-    description: "How long entries of the audit log are kept.",
+    description: "Number of days for which audit log entries are kept.",
   }),
   ...backupSettings,
   SHUTDOWN_TIMEOUT_MS: integer({
     default: 25_000,
     minimum: 0,
     maximum: 600_000,
-    description: "Maximum time from SIGTERM to exit.",
+    description: "Maximum duration of a graceful shutdown after SIGTERM.",
   }),
 });
 

@@ -1,15 +1,15 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 
-/** A certificate chain and its private key, both as PEM. */
+/** A certificate chain and its private key, both in PEM format. */
 export type Tls = { cert: string; key: string };
 
-/** What is logged about the served certificate. */
-export type CertificateFacts = { names: string; validFromMs: number; expiresAtMs: number };
+/** Properties of a certificate that are logged. */
+export type CertificateSummary = { names: string; validFromMs: number; expiresAtMs: number };
 
 const certificateBlock = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 const encryptedKey = /-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 4,ENCRYPTED/;
 
-/** Finds problems with a certificate chain and its key. Each is one sentence that says how to fix it. */
+/** Finds problems with a certificate chain and its key. Each message says how to fix the problem. */
 export function findTlsProblems({ cert, key }: Tls): string[] {
   const problems: string[] = [];
   const chain = parseChain(cert);
@@ -34,8 +34,8 @@ export function findTlsProblems({ cert, key }: Tls): string[] {
   return problems;
 }
 
-/** Describes the names and validity of the first certificate, the server's own. The chain must be valid. */
-export function describeCertificate(cert: string): CertificateFacts {
+/** Returns the names and validity of the first certificate, the server's own. The chain must be valid. */
+export function describeCertificate(cert: string): CertificateSummary {
   const [first] = parseChain(cert) ?? [];
   if (!first) throw new Error("The certificate chain is empty.");
   return {
@@ -45,7 +45,7 @@ export function describeCertificate(cert: string): CertificateFacts {
   };
 }
 
-/** Parses a certificate chain; null if one of the blocks isn't a certificate. */
+/** Parses a certificate chain. Returns null if one of the blocks isn't a certificate. */
 function parseChain(pem: string): X509Certificate[] | null {
   try {
     return (pem.match(certificateBlock) ?? []).map((block) => new X509Certificate(block));

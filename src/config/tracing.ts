@@ -4,32 +4,33 @@ import { OneOf } from "../lib/schema.ts";
 import type { SettingOptions } from "./setting-options.ts";
 
 FormatRegistry.Set("otel-pairs", (value) => parsePairs(value) !== null);
-FormatRegistry.Set("otel-headers", (value) => readHeaders(value) !== null);
+FormatRegistry.Set("otel-headers", (value) => parseTracingHeaders(value) !== null);
 
 const text = (options: SettingOptions & { format?: "http-url" | "otel-pairs" | "otel-headers" }) =>
   Type.Optional(Type.String({ minLength: 1, ...options }));
 const integer = (options: SettingOptions & { default: number; minimum: number; maximum: number }) =>
   Type.Integer(options);
 
-/** Settings for OpenTelemetry traces. The names are those of OpenTelemetry's SDKs; see docs/monitoring.md. */
+/** Settings for traces, with the names that OpenTelemetry's SDKs use; see docs/monitoring.md. */
 export const tracingSettings = {
   OTEL_EXPORTER_OTLP_ENDPOINT: text({
     format: "http-url",
     example: "http://otel-collector:4318",
     description:
-      "OpenTelemetry collector that receives traces by OTLP/HTTP (protobuf), at `/v1/traces` below this URL. Absent: no " +
-      "traces. See `docs/monitoring.md`.",
+      "URL of the OpenTelemetry collector, without `/v1/traces`. It receives traces over OTLP/HTTP (protobuf). If unset, no " +
+      "traces are sent. See `docs/monitoring.md`.",
   }),
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: text({
     format: "http-url",
     example: "http://otel-collector:4318/v1/traces",
-    description: "The same as a full URL, used as it is. Overrides `OTEL_EXPORTER_OTLP_ENDPOINT`.",
+    description: "Full URL that traces are sent to. Overrides `OTEL_EXPORTER_OTLP_ENDPOINT`.",
   }),
   OTEL_EXPORTER_OTLP_HEADERS: text({
     format: "otel-headers",
     secret: true,
     example: "authorization=Bearer%20token",
-    description: "Headers for the collector as `name=value`, comma-separated, values percent-encoded.",
+    description:
+      "Headers for requests to the collector, as `name=value`, comma-separated, with percent-encoded values.",
   }),
   OTEL_EXPORTER_OTLP_PROTOCOL: OneOf(["http/protobuf"], {
     default: "http/protobuf",
@@ -43,12 +44,13 @@ export const tracingSettings = {
   }),
   OTEL_SERVICE_NAME: text({
     example: "parley",
-    description: "`service.name` of the traces. Absent: the one in `OTEL_RESOURCE_ATTRIBUTES`, or `parley`.",
+    description: "`service.name` of the traces. If unset, the one in `OTEL_RESOURCE_ATTRIBUTES` is used, or `parley`.",
   }),
   OTEL_RESOURCE_ATTRIBUTES: text({
     format: "otel-pairs",
     example: "deployment.environment.name=production,service.namespace=chat",
-    description: "Further attributes of this instance as `name=value`, comma-separated, values percent-encoded.",
+    description:
+      "Additional attributes of this instance, as `name=value`, comma-separated, with percent-encoded values.",
   }),
   OTEL_TRACES_SAMPLER: OneOf(
     [
@@ -61,33 +63,35 @@ export const tracingSettings = {
     ],
     {
       default: "parentbased_always_on",
-      description: "Which traces are recorded. `parentbased_…`: as the caller decided, if `TRACE_CONTEXT=continue`.",
+      description:
+        "Which traces are recorded. With `TRACE_CONTEXT=continue`, `parentbased_…` uses the caller's sampling decision.",
     },
   ),
   OTEL_TRACES_SAMPLER_ARG: Type.Number({
     default: 1,
     minimum: 0,
     maximum: 1,
-    description: "Share of traces that the `traceidratio` samplers record, 0 to 1.",
+    description: "Fraction of traces that the `traceidratio` samplers record, from 0 to 1.",
   }),
   OTEL_BSP_MAX_QUEUE_SIZE: integer({
     default: 2_048,
     minimum: 1,
     maximum: 1_000_000,
-    description: "Spans that wait for the collector; more are dropped and counted in `parley_trace_spans_total`.",
+    description:
+      "Maximum number of spans queued for the collector. Further spans are dropped, and counted in `parley_trace_spans_total`.",
   }),
   OTEL_BSP_SCHEDULE_DELAY: integer({
     default: 5_000,
     minimum: 10,
     maximum: 60_000,
-    description: "How long spans are collected before they are sent, in milliseconds.",
+    description: "Interval between two batches of spans, in milliseconds.",
   }),
   OTEL_SDK_DISABLED: OneOf(["true", "false"], { default: "false", description: "`true` turns traces off." }),
   TRACE_CONTEXT: OneOf(["link", "continue"], {
     default: "link",
     description:
-      "What to do with a caller's `traceparent` header. `link`: start a new trace that links to the caller's. `continue`: " +
-      "continue the caller's trace, including its sampling decision; only if all callers are trusted.",
+      "How to use a caller's `traceparent` header. `link` starts a new trace that links to the caller's. `continue` continues " +
+      "the caller's trace, including its sampling decision; use it only if all callers are trusted.",
   }),
 };
 
@@ -109,8 +113,8 @@ export function findTracesUrl(config: TracingSettings): string | null {
   return url.href;
 }
 
-/** Parses the headers for the collector, with names in lowercase; null if they are malformed, or one of them isn't allowed. */
-export function readHeaders(text: string | undefined): HeaderFields | null {
+/** Parses the headers for the collector, with names in lowercase. Returns null if they are malformed or one isn't allowed. */
+export function parseTracingHeaders(text: string | undefined): HeaderFields | null {
   const pairs = parsePairs(text ?? "");
   return pairs && parseHeaderFields(JSON.stringify(pairs));
 }
@@ -118,14 +122,14 @@ export function readHeaders(text: string | undefined): HeaderFields | null {
 /** Returns the resource attributes that describe this instance in traces. */
 export function listResourceAttributes(
   config: TracingSettings,
-  known: Readonly<Record<string, string>>,
+  defaults: Readonly<Record<string, string>>,
 ): Record<string, string> {
-  const given = parsePairs(config.OTEL_RESOURCE_ATTRIBUTES ?? "") ?? {};
-  const name = config.OTEL_SERVICE_NAME ?? given["service.name"] ?? "parley";
-  return { ...known, ...given, "service.name": name };
+  const configured = parsePairs(config.OTEL_RESOURCE_ATTRIBUTES ?? "") ?? {};
+  const name = config.OTEL_SERVICE_NAME ?? configured["service.name"] ?? "parley";
+  return { ...defaults, ...configured, "service.name": name };
 }
 
-/** Parses OpenTelemetry's format for settings, `name=value,name=value` with percent-encoded values; null if malformed. */
+/** Parses `name=value,name=value` with percent-encoded values. Returns null if it is malformed. */
 function parsePairs(text: string): Record<string, string> | null {
   const pairs: Record<string, string> = {};
   for (const part of text.split(",")) {

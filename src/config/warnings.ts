@@ -1,20 +1,23 @@
 import { findBackupWarnings } from "./backup.ts";
 import { listEnvironmentWarnings } from "./environments.ts";
 import { findProxyWarnings } from "./network.ts";
-import { readProviderNames } from "./providers.ts";
+import { listProviderNames } from "./providers.ts";
 import type { Settings } from "./settings.ts";
 import { findUnknownNames } from "./unknown-names.ts";
 
 type Environment = Record<string, string | undefined>;
 
 type WarningContext = {
-  /** The environment from which the configuration was read. */
+  /** The environment that the configuration was loaded from. */
   environment: Environment;
   /** Whether a name comes from `.env`. */
   isFromFile?: (name: string) => boolean;
 };
 
-/** Finds settings that are probably mistakes but don't stop Parley from starting. Each is a sentence that says how to fix it and contains no secrets. */
+/**
+ * Finds settings that are probably mistakes, but don't prevent Parley from starting. Each warning says how to fix the mistake,
+ * and contains no secrets.
+ */
 export function findWarnings(config: Settings, { environment, isFromFile }: WarningContext): string[] {
   return [
     ...findUnknownNames(environment, isFromFile, config),
@@ -26,7 +29,7 @@ export function findWarnings(config: Settings, { environment, isFromFile }: Warn
   ];
 }
 
-/** Finds a model server that is never used. Parley can't guess which of the server's models the operator wants to use. */
+/** Finds a `compatible` server that is never used, because AI_MODELS names none of its models. */
 function findUnusedServer({ COMPATIBLE_BASE_URL, COMPATIBLE_API_KEY, AI_MODELS }: Settings): string[] {
   if (COMPATIBLE_BASE_URL === undefined)
     return COMPATIBLE_API_KEY === undefined
@@ -41,7 +44,7 @@ function findUnusedServer({ COMPATIBLE_BASE_URL, COMPATIBLE_API_KEY, AI_MODELS }
 
 /** Finds servers in AI_PROVIDERS that are never used. */
 const findUnusedProviders = ({ AI_PROVIDERS, AI_MODELS }: Settings): string[] =>
-  readProviderNames(AI_PROVIDERS)
+  listProviderNames(AI_PROVIDERS)
     .filter((name) => !AI_MODELS.some((model) => model.startsWith(`${name}/`)))
     .map(
       (name) =>

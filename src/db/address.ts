@@ -6,24 +6,24 @@ import { type DatabaseAddress, parseDatabaseUrl } from "../config/database-url.t
 import { ConfigError } from "../config.ts";
 
 const PORT = 5432;
-/** The usual socket directories: the one of Debian and other distributions, then Postgres's own default. */
+/** The usual socket directories: first that of Debian and other distributions, then Postgres's own default. */
 const socketDirectories = ["/var/run/postgresql", "/tmp"];
 
 /**
  * Parses DATABASE_URL.
  * @throws ConfigError, whose message doesn't contain the password.
  */
-export function readDatabaseAddress(url: string): DatabaseAddress {
+export function parseDatabaseAddress(url: string): DatabaseAddress {
   const parsed = parseDatabaseUrl(url);
   if ("problems" in parsed) throw new ConfigError(parsed.problems);
   return parsed.address;
 }
 
-/** Maps an address to options for the driver. The driver never gets the URL, because it parses some parts differently from libpq. */
+/** Maps an address to driver options. The driver never gets the URL, because it parses some parts of URLs differently from libpq. */
 export function mapAddressToOptions(address: DatabaseAddress) {
   const { user, password, database, connectTimeoutS, targetSessionAttrs } = address;
   return {
-    ...mapToServer(address),
+    ...mapServerOptions(address),
     ...(user && { user }),
     ...(password && { password }),
     ...(database && { database }),
@@ -32,7 +32,7 @@ export function mapAddressToOptions(address: DatabaseAddress) {
   };
 }
 
-function mapToServer(address: DatabaseAddress) {
+function mapServerOptions(address: DatabaseAddress) {
   const { host, port } = address;
   if (host === undefined) {
     const name = `.s.PGSQL.${port ?? PORT}`;
@@ -41,15 +41,15 @@ function mapToServer(address: DatabaseAddress) {
     // As in libpq, TLS is only used over TCP.
     return { path: join(directory ?? "", name), ssl: false };
   }
-  const tls = { ssl: mapToTls(address, host), ...(address.isTlsDirect && { sslnegotiation: "direct" as const }) };
-  // The host is given as a list, because the driver would mistake the colons of an IPv6 address for a port.
+  const tls = { ssl: mapTlsOptions(address, host), ...(address.isTlsDirect && { sslnegotiation: "direct" as const }) };
+  // The host is in an array, because the driver would otherwise mistake part of an IPv6 address for a port.
   if (isIP(host) === 6) return { host: [host], port: [port ?? PORT], ...tls };
   return { host, ...(port && { port }), ...tls };
 }
 
-function mapToTls({ sslmode, sslrootcert, sslcert, sslkey }: DatabaseAddress, host: string) {
+function mapTlsOptions({ sslmode, sslrootcert, sslcert, sslkey }: DatabaseAddress, host: string) {
   if (sslmode === "disable") return false;
-  // Both modes also accept an unencrypted connection.
+  // Both modes also accept unencrypted connections.
   if (sslmode === "allow" || sslmode === "prefer") return "prefer";
   const client = sslcert && sslkey ? { cert: readFileSync(sslcert), key: readFileSync(sslkey) } : {};
   if (sslmode === "require" && sslrootcert === undefined) return { ...client, rejectUnauthorized: false };

@@ -1,8 +1,8 @@
 import { type Database, type Sql, withTransaction } from "./client.ts";
 
-/** Runs transactions that change a conversation. Those of one conversation are queued without holding a connection. */
+/** Runs transactions that change a conversation. Transactions for the same conversation wait in a queue, without using a connection. */
 export interface Changes {
-  /** Runs `work` in a transaction. @throws what `withTransaction` throws. */
+  /** Runs `work` in a transaction. @throws the errors of `withTransaction`. */
   run<T>(conversationId: string, work: (sql: Sql) => Promise<T>): Promise<T>;
 }
 

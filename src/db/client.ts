@@ -23,12 +23,12 @@ export type {
   StatementListener,
 } from "./pool.ts";
 
-/** The idle timeout of connections in a side pool. */
+/** The idle timeout of connections in side pools. */
 const SIDE_IDLE_TIMEOUT_S = 30;
 
 /** The size of the pool reserved for authentication, leases and health checks. */
 const RESERVED_POOL_SIZE = 3;
-/** The maximum number of connections besides those of the main pool and group commits (group-commit.ts). */
+/** The maximum number of connections in addition to the main pool and group commits (group-commit.ts). */
 export const SIDE_CONNECTIONS_MAX = TRANSACTIONS_MAX + RESERVED_POOL_SIZE;
 
 /** A database's options, and its pools other than the main one. */
@@ -43,7 +43,7 @@ type SidePool = {
   readonly poolSize: number;
   open(): Database;
   close(): Promise<void>;
-  /** Returns the pool; undefined until it is first used. */
+  /** Returns the pool, or undefined if it hasn't been used yet. */
   find(): Database | undefined;
 };
 const attachedPools = new WeakMap<Database, AttachedPools>();
@@ -73,7 +73,7 @@ export function openDatabase(requestedOptions: DatabaseOptions): Database {
   return database;
 }
 
-/** @param getOptions called when the pool is first used, because only then is it known whether there is a pooler. */
+/** @param getOptions called when the pool is first used. By then, it is known whether there is a pooler. */
 function createPool(getOptions: () => DatabaseOptions, poolSize: number): SidePool {
   let pool: Database | undefined;
   return {
@@ -90,8 +90,8 @@ function createPool(getOptions: () => DatabaseOptions, poolSize: number): SidePo
 }
 
 /**
- * Creates a small separate pool on the same database, so that work that may wait for locks doesn't exhaust the main pool. The
- * pool is opened when first used, and closes idle connections. `close` waits at most a second for running work.
+ * Creates a small separate pool for the same database, so that work that may wait for locks doesn't exhaust the main pool. The pool
+ * is opened when first used, and closes idle connections. By default, `close` waits at most a second for running statements.
  */
 export function createSidePool(
   database: Database,
@@ -103,8 +103,8 @@ export function createSidePool(
 ): SidePool {
   const attached = attachedPools.get(database);
   if (!attached) throw new Error("The pool was not opened by openDatabase.");
-  const change = { idleTimeoutS: SIDE_IDLE_TIMEOUT_S, ...options };
-  const pool = createPool(() => ({ ...attached.options, ...change }), poolSize);
+  const optionChanges = { idleTimeoutS: SIDE_IDLE_TIMEOUT_S, ...options };
+  const pool = createPool(() => ({ ...attached.options, ...optionChanges }), poolSize);
   const sidePool = {
     ...pool,
     async close() {
@@ -116,7 +116,7 @@ export function createSidePool(
   return sidePool;
 }
 
-/** Returns the target with which the database was opened; undefined if openDatabase didn't open it. */
+/** Returns the target with which the database was opened, or undefined if `openDatabase` didn't open it. */
 export const findDatabaseTarget = (database: Database): DatabaseOptions["target"] | undefined =>
   attachedPools.get(database)?.options.target;
 
@@ -129,15 +129,15 @@ export function changeSession(database: Database, change: SessionParameters): vo
 }
 
 /**
- * Adapts all pools of this database to the pooler in front of it.
- * @param isKnown whether the pooler was detected; false if it is only assumed for now.
+ * Adapts all of this database's pools to the pooler in front of it.
+ * @param isKnown whether the pooler was detected. False if it is only assumed for now.
  */
 export function changePooling(database: Database, pooling: Pooling, isKnown: boolean): void {
-  const sides = attachedPools.get(database);
-  if (!sides) return;
-  const { options } = sides;
+  const attached = attachedPools.get(database);
+  if (!attached) return;
+  const { options } = attached;
   options.pooling = pooling;
-  sides.isPoolingKnown = isKnown;
+  attached.isPoolingKnown = isKnown;
   // The driver reads this option for each statement.
   for (const pool of listPools(database)) pool.options.prepare = canPrepare(options.target, pooling);
 }
@@ -145,15 +145,15 @@ export function changePooling(database: Database, pooling: Pooling, isKnown: boo
 /** Returns the kind of pooler in front of this database, once detected (pooler-check.ts). */
 export const getPooling = (database: Database): Pooling => attachedPools.get(database)?.options.pooling ?? "none";
 
-/** Whether each transaction may get a different connection to Postgres. */
+/** Returns whether the pooler may use a different connection for each transaction. */
 export const isPooledByTransaction = (database: Database): boolean =>
   attachedPools.get(database)?.isPoolingKnown === true && getPooling(database) === "transaction";
 
-/** Opens a pool of one connection with the same target and settings. The caller must close it. */
-export function openProbe(database: Database): Database {
-  const sides = attachedPools.get(database);
-  if (!sides) throw new Error("The pool was not opened by openDatabase.");
-  return openPool({ ...sides.options, poolSize: 1 });
+/** Opens a pool with one connection and otherwise the same options. The caller must close it. */
+export function openProbePool(database: Database): Database {
+  const attached = attachedPools.get(database);
+  if (!attached) throw new Error("The pool was not opened by openDatabase.");
+  return openPool({ ...attached.options, poolSize: 1 });
 }
 
 /** Returns the open pools of this database. */
@@ -162,12 +162,12 @@ const listPools = (database: Database): Database[] => [
   ...[...(attachedPools.get(database)?.pools ?? [])].flatMap((pool) => pool.find() ?? []),
 ];
 
-/** Counts the connections in all pools of this database, and statements that wait for one. Also returns the maximum. */
+/** Counts the connections in all of this database's pools, and the statements that wait for one. Also returns the maximum. */
 export function countConnections(database: Database): ConnectionCounts & { max: number } {
-  const sides = attachedPools.get(database);
-  let max = sides?.options.poolSize ?? 0;
-  for (const { poolSize } of sides?.pools ?? []) max += poolSize;
-  const sum = { idle: 0, active: 0, waiting: sides?.transactions.waiting() ?? 0, max };
+  const attached = attachedPools.get(database);
+  let max = attached?.options.poolSize ?? 0;
+  for (const { poolSize } of attached?.pools ?? []) max += poolSize;
+  const sum = { idle: 0, active: 0, waiting: attached?.transactions.countWaiting() ?? 0, max };
   for (const pool of listPools(database)) {
     const counts = pool.countConnections?.();
     sum.idle += counts?.idle ?? 0;
@@ -185,28 +185,28 @@ export const getReservedPool = (database: Database): Database =>
   attachedPools.get(database)?.reserved.open() ?? database;
 
 /**
- * Runs `work` in a transaction, which is committed if the promise fulfills and rolled back if it rejects. Use it for everything
- * that may wait for a row lock, even single statements, because transactions have their own connections outside the main pool.
- * If a row was locked, `work` is retried.
- * @param key identifies the contended row: for example `user:<id>`, or a conversation's id. Transactions with the same key are
- * queued without a connection. If the row stays locked, queued ones wait only briefly for it.
- * @throws Problem `overloaded` if too many transactions are waiting; the database's lock timeout; whatever `work` throws.
+ * Runs `work` in a transaction, which is committed if the promise resolves and rolled back if it rejects. Use it for all work that may wait
+ * for a row lock, even single statements, because transactions have their own connections outside the main pool. If a row was locked,
+ * `work` is retried.
+ * @param key identifies the contended row, such as `user:<id>` or a conversation's id. Transactions with the same key are queued without a
+ * connection. While the row stays locked, each transaction waits only briefly for the lock.
+ * @throws Problem `overloaded` if too many transactions are waiting. Also throws the database's lock timeout, and errors of `work`.
  */
 export async function withTransaction<T>(database: Database, work: (sql: Sql) => Promise<T>, key?: string): Promise<T> {
-  const sides = attachedPools.get(database);
-  if (!sides) return (await database.begin(work)) as T;
-  return traceDatabase(sides.options, "transaction", () => sides.transactions.run(work, key));
+  const attached = attachedPools.get(database);
+  if (!attached) return (await database.begin(work)) as T;
+  return traceDatabase(attached.options, "transaction", () => attached.transactions.run(work, key));
 }
 
 /**
  * Like `withTransaction`, but for a single statement in an implicit transaction, which saves the round trips of `begin` and
  * `commit`.
- * @param statement must set the `lock_timeout` that it receives, which functions in the database can do.
+ * @param statement must set the `lock_timeout` that it receives. A database function can do that.
  */
 export async function withStatement<T>(database: Database, statement: Statement<T>, key?: string): Promise<T> {
-  const sides = attachedPools.get(database);
-  if (!sides) return statement(database, LOCK_TIMEOUT_MS);
-  return traceDatabase(sides.options, "statement", () => sides.transactions.runStatement(statement, key));
+  const attached = attachedPools.get(database);
+  if (!attached) return statement(database, LOCK_TIMEOUT_MS);
+  return traceDatabase(attached.options, "statement", () => attached.transactions.runStatement(statement, key));
 }
 
 /** Records a span for database work, including waits for connections and locks, and retries. */
@@ -216,8 +216,8 @@ function traceDatabase<T>({ tracing }: DatabaseOptions, name: string, work: () =
   return tracing.run(name, { kind: SpanKind.CLIENT, attributes }, work);
 }
 
-/** Returns the row, or throws `not_found`. Lookups check access, so rows that the caller can't access count as missing. */
-export function requireRow<T>(row: T | undefined, what: string): T {
-  if (row === undefined) throw createNotFound(what);
+/** Returns the row. @throws `not_found` if it is undefined, because it doesn't exist or the caller has no access to it. */
+export function requireRow<T>(row: T | undefined, resource: string): T {
+  if (row === undefined) throw createNotFound(resource);
   return row;
 }

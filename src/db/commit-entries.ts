@@ -4,19 +4,21 @@ import { Problem } from "../lib/problem.ts";
 export const BATCH_ITEMS_MAX = 500;
 /** The maximum number of bytes per commit. A larger item is committed alone. */
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
-/** The maximum number and bytes of items that wait for their commit. If they are reached, the database is too slow for the load. */
+/** The maximum number of items that wait for their commit. If it is reached, the database is too slow for the load. */
 export const WAITING_ITEMS_MAX = 20_000;
+/** The maximum total size of all waiting items. */
 export const WAITING_BYTES_MAX = 64 * 1024 * 1024;
-/** The same limits for one lane. */
+/** The maximum number of items that wait in one lane. */
 export const LANE_ITEMS_MAX = 1_000;
+/** The maximum total size of the items in one lane. */
 export const LANE_BYTES_MAX = 8 * 1024 * 1024;
-/** The minimum retry delay. Jitter is added to spread the retries. */
+/** The minimum retry delay, to which jitter is added. */
 const OVERLOAD_RETRY_MIN_MS = 1_000;
 const OVERLOAD_RETRY_SPREAD_MS = 3_000;
 
-/** The result of an item that wasn't written because another transaction has locked its conversation. */
+/** The outcome of an item that wasn't written because another transaction has locked its conversation. */
 export const LOCKED = Symbol("locked");
-/** The result of an item that wasn't written because of another lock, which other items of its conversation don't need. */
+/** The outcome of an item that wasn't written because of another lock, which the conversation's other items may not need. */
 export const ITEM_LOCKED = Symbol("item locked");
 export type CommitOutcome<Result> = Result | typeof LOCKED | typeof ITEM_LOCKED;
 
@@ -26,15 +28,15 @@ export type Entry<Item, Result> = {
   key: string;
   sender: string;
   bytes: number;
-  sinceMs: number;
-  /** The lane that has put this item into the queue for the next batch; null if none has. */
+  submittedAtMs: number;
+  /** The lane that has put this item into the queue, or null. */
   lane: Lane<Item, Result> | null;
   resolve(result: Result): void;
   reject(error: unknown): void;
 };
 
 /**
- * Items that wait for a lock: all items of a conversation, or those of one sender in it.
+ * A list of items that wait for a lock: either all items of a conversation, or one sender's items in it.
  * - `paused`: the next attempt starts when the timer fires or a lane connection is free.
  * - `attempting`: the first items are in the queue, or in the batch that is being written.
  * - `waiting`: the first items wait in the database.
@@ -46,23 +48,23 @@ export type Lane<Item, Result> = {
   bytes: number;
   /** The number of items in the queue or in a batch. */
   inFlight: number;
-  /** Whether any of these items was found locked. */
+  /** Whether any of the items in flight was locked. */
   isLocked: boolean;
   openedAtMs: number;
   pauseMs: number;
   timer: ReturnType<typeof setTimeout> | undefined;
-  /** Whether the lane may wait in the database: it holds a whole conversation, whose lock seems to be held only briefly. */
-  mayWait: boolean;
+  /** Whether the lane can wait in the database. Lanes of single senders can't, nor can lanes whose lock is held for a long time. */
+  canWaitInDatabase: boolean;
   hasWaited: boolean;
-  isQueued: boolean;
-  /** Whether the first item waits for another lock during its commit, so that it must not be batched with others. */
+  isAwaitingConnection: boolean;
+  /** Whether the first item must not be batched with others, because it waits for another lock during its commit. */
   isUnbatched: boolean;
 };
 
-/** Returns the id of a sender's lane in a conversation. The id of a whole conversation's lane is the key alone. */
-export const laneIdOf = (key: string, sender: string): string => `${key} ${sender}`;
+/** Returns the id of a sender's lane in a conversation. The id of a conversation's own lane is just the key. */
+export const createLaneId = (key: string, sender: string): string => `${key} ${sender}`;
 
-/** Removes and returns the first entries of a list that fit in a batch, at least one. */
+/** Removes and returns as many entries as fit in a batch, but at least one. */
 export function takeBatch<E extends { bytes: number }>(entries: E[], itemsMax = BATCH_ITEMS_MAX): E[] {
   let bytes = 0;
   let count = 0;
@@ -74,9 +76,10 @@ export function takeBatch<E extends { bytes: number }>(entries: E[], itemsMax = 
   return entries.splice(0, count);
 }
 
-export const createOverloaded = (detail: string): Problem =>
+export const createOverloadedProblem = (detail: string): Problem =>
   new Problem("overloaded", detail, {
     retryAfterMs: Math.round(OVERLOAD_RETRY_MIN_MS + Math.random() * OVERLOAD_RETRY_SPREAD_MS),
   });
 
-export const createLaneFull = (): Problem => createOverloaded("Too many messages are waiting for this conversation.");
+export const createLaneFullProblem = (): Problem =>
+  createOverloadedProblem("Too many messages are waiting for this conversation.");

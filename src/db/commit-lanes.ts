@@ -1,61 +1,58 @@
 import {
-  createLaneFull,
+  createLaneFullProblem,
+  createLaneId,
   type Entry,
   LANE_BYTES_MAX,
   LANE_ITEMS_MAX,
   type Lane,
-  laneIdOf,
   takeBatch,
 } from "./commit-entries.ts";
 import type { CommitQueue } from "./commit-queue.ts";
 
-/** The pause before a lane's next attempt. It doubles each time the lane is still locked. */
+/** The delay before a lane's next attempt. It doubles each time the lane is still locked. */
 export const PAUSE_MIN_MS = 3;
 
 /** The lanes and the items waiting in them. commit-attempts.ts schedules their attempts. */
 export interface CommitLanes<Item, Result> {
   readonly size: number;
-  /** Lanes that have items in the queue or in a batch, or whose lock was just met by one. */
+  /** Lanes that have items in the queue or in a batch, and lanes that were just opened. */
   readonly attempting: Set<Lane<Item, Result>>;
-  /** Returns the lane that an item has to join; undefined if none. */
+  /** Finds the lane that a new item must join. Returns undefined if there is none. */
   find(key: string, sender: string): Lane<Item, Result> | undefined;
   findById(id: string): Lane<Item, Result> | undefined;
   list(): Iterable<Lane<Item, Result>>;
-  /** Finds the lane of a conversation, or opens one and marks it as locked. */
+  /** Finds a conversation's lane, or opens one and marks it as locked. */
   findOrOpen(entry: Entry<Item, Result>): Lane<Item, Result>;
-  /**
-   * Finds or opens the lane of a sender in a conversation. A new lane takes over the sender's items from the conversation's lane.
-   */
+  /** Finds or opens a sender's lane in a conversation. The sender's items move from the conversation's lane to a new lane. */
   findOrOpenForSender(entry: Entry<Item, Result>): Lane<Item, Result>;
   addTo(lane: Lane<Item, Result>, entries: Entry<Item, Result>[]): void;
   takeFrom(lane: Lane<Item, Result>, itemsMax: number): Entry<Item, Result>[];
   extract(lane: Lane<Item, Result>, isExtracted: (entry: Entry<Item, Result>) => boolean): Entry<Item, Result>[];
-  /** Puts entries back at the front of their lanes, followed by entries of these lanes that are still in the queue. */
+  /** Puts entries back at the front of their lanes, followed by the same lanes' entries that are still in the queue. */
   putBack(locked: Map<Lane<Item, Result>, Entry<Item, Result>[]>): void;
-  /** Removes an item from its lane's attempt. */
-  leaveAttempt(entry: Entry<Item, Result>): void;
+  /** Records that an item is no longer in the queue or in a batch. */
+  removeFromAttempt(entry: Entry<Item, Result>): void;
   /** Removes a lane. The caller must handle its remaining items. */
   remove(lane: Lane<Item, Result>): void;
 }
 
-/** @param refuse called for items that don't fit in a full lane. */
+/** Creates the lanes. @param refuse called for items that don't fit in a lane. */
 export function createCommitLanes<Item, Result>(
   queue: CommitQueue<Entry<Item, Result>>,
   refuse: (entry: Entry<Item, Result>, error: unknown) => void,
 ): CommitLanes<Item, Result> {
   type AnyEntry = Entry<Item, Result>;
   type AnyLane = Lane<Item, Result>;
-  /** The lanes by id: of whole conversations, and of single senders. */
   const lanes = new Map<string, AnyLane>();
   const attempting = new Set<AnyLane>();
 
   const find = (key: string, sender: string): AnyLane | undefined =>
-    lanes.size === 0 ? undefined : (lanes.get(laneIdOf(key, sender)) ?? lanes.get(key));
+    lanes.size === 0 ? undefined : (lanes.get(createLaneId(key, sender)) ?? lanes.get(key));
 
-  function open(id: string, mayWait: boolean): AnyLane {
+  function open(id: string, canWaitInDatabase: boolean): AnyLane {
     const lane: AnyLane = {
       id,
-      // A new lane is handled like one whose attempt has just met a lock.
+      // A new lane is in the same state as a lane whose attempt has just failed because of a lock.
       state: "attempting",
       entries: [],
       bytes: 0,
@@ -64,9 +61,9 @@ export function createCommitLanes<Item, Result>(
       openedAtMs: performance.now(),
       pauseMs: PAUSE_MIN_MS,
       timer: undefined,
-      mayWait,
+      canWaitInDatabase,
       hasWaited: false,
-      isQueued: false,
+      isAwaitingConnection: false,
       isUnbatched: false,
     };
     lanes.set(id, lane);
@@ -90,7 +87,7 @@ export function createCommitLanes<Item, Result>(
     return extracted;
   }
 
-  function leaveAttempt(entry: AnyEntry): void {
+  function removeFromAttempt(entry: AnyEntry): void {
     if (entry.lane) entry.lane.inFlight -= 1;
     entry.lane = null;
   }
@@ -106,15 +103,15 @@ export function createCommitLanes<Item, Result>(
     findOrOpen: ({ key, sender }) => find(key, sender) ?? open(key, true),
 
     findOrOpenForSender({ key, sender }) {
-      const id = laneIdOf(key, sender);
-      const known = lanes.get(id);
-      if (known) return known;
+      const id = createLaneId(key, sender);
+      const existing = lanes.get(id);
+      if (existing) return existing;
       const lane = open(id, false);
-      const ofConversation = lanes.get(key);
-      if (ofConversation)
+      const conversationLane = lanes.get(key);
+      if (conversationLane)
         addTo(
           lane,
-          extract(ofConversation, (entry) => entry.sender === sender),
+          extract(conversationLane, (entry) => entry.sender === sender),
         );
       return lane;
     },
@@ -129,28 +126,29 @@ export function createCommitLanes<Item, Result>(
     },
 
     putBack(locked) {
-      const followersOf = (entry: AnyEntry): AnyEntry[] | undefined => {
+      const findLockedEntries = (entry: AnyEntry): AnyEntry[] | undefined => {
         const lane = find(entry.key, entry.sender);
         return lane && locked.get(lane);
       };
-      for (const entry of queue.extract((queued) => followersOf(queued) !== undefined)) followersOf(entry)?.push(entry);
+      for (const entry of queue.extract((queued) => findLockedEntries(queued) !== undefined))
+        findLockedEntries(entry)?.push(entry);
       for (const [lane, entries] of locked) {
-        for (const entry of entries) leaveAttempt(entry);
+        for (const entry of entries) removeFromAttempt(entry);
         lane.isLocked = true;
-        const later = lane.entries;
+        const laterEntries = lane.entries;
         lane.entries = [];
         lane.bytes = 0;
         addTo(lane, entries);
-        addTo(lane, later);
+        addTo(lane, laterEntries);
         while (lane.entries.length > LANE_ITEMS_MAX || lane.bytes > LANE_BYTES_MAX) {
           const entry = lane.entries.pop() as AnyEntry;
           lane.bytes -= entry.bytes;
-          refuse(entry, createLaneFull());
+          refuse(entry, createLaneFullProblem());
         }
       }
     },
 
-    leaveAttempt,
+    removeFromAttempt,
     remove: (lane) => void lanes.delete(lane.id),
   };
 }

@@ -4,19 +4,19 @@ import { takeBatch } from "./commit-entries.ts";
 export interface CommitQueue<E> {
   readonly length: number;
   push(...entries: E[]): void;
-  /** Adds entries before all others. */
+  /** Adds entries at the front. */
   unshift(...entries: E[]): void;
-  /** Removes and returns the matching entries. The others keep their order. */
+  /** Removes and returns the matching entries. The remaining entries keep their order. */
   extract(isExtracted: (entry: E) => boolean): E[];
   /** Returns all entries, read-only. */
   list(): readonly E[];
-  /** Starts writing batches until the queue is empty, unless this is already happening. */
+  /** Writes batches until the queue is empty, unless that is already in progress. */
   start(): void;
 }
 
 /**
- * @param write writes one batch, and never rejects. Batches are written one at a time, so entries that arrive during a write
- * form the next batch.
+ * Creates a queue that is written in batches, one at a time. Entries that arrive during a write form the next batch.
+ * @param write writes one batch, and never rejects.
  */
 export function createCommitQueue<E extends { bytes: number }>(write: (batch: E[]) => Promise<void>): CommitQueue<E> {
   let queue: E[] = [];
@@ -45,8 +45,8 @@ export function createCommitQueue<E extends { bytes: number }>(write: (batch: E[
     start() {
       if (isRunning || queue.length === 0) return;
       isRunning = true;
-      // Runs at the end of the current turn of the event loop, so that all frames that arrived in it are batched. A microtask
-      // would run after the first of them.
+      // Runs at the end of the event loop turn, so that all frames that arrived in it form one batch. A microtask would run after
+      // the first frame.
       setImmediate(run);
     },
   };

@@ -16,7 +16,7 @@ export { DataDirectoryInUseError, EmbeddedPostgresError } from "./embedded/error
 
 export type EmbeddedPostgresOptions = {
   dataDir: string;
-  /** The maximum number of connections of all Parley's pools; default: 80. The server allows a few more. */
+  /** The maximum number of connections in all of Parley's pools. The server allows a few more. Default: 80. */
   poolSize?: number;
   log: Log;
 };
@@ -26,11 +26,11 @@ export type EmbeddedPostgres = SocketAddress & {
   stop(): Promise<void>;
 };
 
-/** Where to connect, and the role to use, which owns the database `parley` and is not a superuser. */
+/** The socket directory, and the role to connect as. The role owns the database `parley`, but is not a superuser. */
 type SocketAddress = { socketDirectory: string; user: string };
 
 const POOL_SIZE = 80;
-/** Where PostgreSQL is unpacked if Parley runs as root. The server runs as another user, who must be able to read its programs. */
+/** The folder into which PostgreSQL is unpacked if Parley runs as root. The server runs as another user, who must have access. */
 export const SHARED_PROGRAMS_DIR = "/var/cache/parley";
 /** The maximum length of a path in a Unix socket address. */
 const SOCKET_PATH_BYTES_MAX = process.platform === "linux" ? 107 : 103;
@@ -40,19 +40,19 @@ const SOCKET_PATH_BYTES_MAX = process.platform === "linux" ? 107 : 103;
  * `DATA_DIR/postgres.log`. It is reachable only over a Unix socket, and contains the database `parley`. If the server exits
  * unexpectedly, it is restarted.
  * @throws DataDirectoryInUseError if a running Parley uses this `DATA_DIR`.
- * @throws EmbeddedPostgresError if the server can't start; the message says why.
+ * @throws EmbeddedPostgresError if the server can't start.
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): Promise<EmbeddedPostgres> {
   if (!hasPayload)
     throw new EmbeddedPostgresError(
       "This build of Parley has no embedded PostgreSQL (builds for musl and Windows don't): set DATABASE_URL to the address of a PostgreSQL server.",
     );
-  const undo: (() => Promise<void> | void)[] = [];
+  const undoSteps: (() => Promise<void> | void)[] = [];
   const undoAll = async () => {
-    for (const step of undo.splice(0).reverse()) await step();
+    for (const step of undoSteps.splice(0).reverse()) await step();
   };
   try {
-    const address = await start(options, undo);
+    const address = await start(options, undoSteps);
     let stopping: Promise<void> | undefined;
     const stop = () => {
       stopping ??= undoAll();
@@ -61,11 +61,11 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
     return { ...address, stop };
   } catch (error) {
     await undoAll();
-    throw explain(error, options.dataDir);
+    throw explainError(error, options.dataDir);
   }
 }
 
-/** Runs the startup steps, and adds to `undo` what reverts each of them. */
+/** Runs the startup steps. For each step, adds a function to `undo` that reverts it. */
 async function start(options: EmbeddedPostgresOptions, undo: (() => Promise<void> | void)[]): Promise<SocketAddress> {
   const { poolSize = POOL_SIZE, log } = options;
   const startedAtMs = performance.now();
@@ -102,7 +102,7 @@ function chooseProgramsDir(dataDir: string, owner: ProcessOwner): string {
   throw createUnreachableError(dataDir, owner);
 }
 
-/** Whether the shared folder exists or can be created, and only root can write to it: root must not run others' programs. */
+/** Returns whether the shared folder exists or can be created, and only root can write to it. Root must not run other users' programs. */
 function isSharedDirSafe(): boolean {
   try {
     if (mkdirSync(SHARED_PROGRAMS_DIR, { recursive: true })) chmodSync(SHARED_PROGRAMS_DIR, 0o755);
@@ -115,8 +115,8 @@ function isSharedDirSafe(): boolean {
 }
 
 /**
- * Returns the directory of the server's socket, which is its data folder; only its owner may enter it. If the path is too long
- * for a socket address, the folder is reached through an open file descriptor, on systems that provide such paths (Linux).
+ * Returns the server's socket directory, which is its data folder. Only its owner can enter it. If the path is too long for a socket
+ * address, returns a path through an open file descriptor, which works only on Linux.
  */
 function openSocketDirectory(clusterDir: string): { address: SocketAddress; release(): void } {
   if (Buffer.byteLength(join(clusterDir, ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES_MAX)
@@ -128,7 +128,7 @@ function openSocketDirectory(clusterDir: string): { address: SocketAddress; rele
   return { address: { socketDirectory, user: APPLICATION_ROLE }, release: () => closeSync(descriptor) };
 }
 
-/** Finds the server that a running Parley has started on `dataDir`, for short commands; null if there is none. */
+/** Finds the server that a running Parley has started on `dataDir`. Returns null if there is none. */
 export function findRunningPostgres(dataDir: string): EmbeddedPostgres | null {
   const clusterDir = join(realpathSync(dataDir), "postgres");
   if (!readPostmasterFile(clusterDir)?.isReady) return null;
@@ -136,24 +136,25 @@ export function findRunningPostgres(dataDir: string): EmbeddedPostgres | null {
   return { ...address, stop: async () => release() };
 }
 
-function explain(error: unknown, dataDir: string): unknown {
+function explainError(error: unknown, dataDir: string): unknown {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   const hasNoAccess = code === "EACCES" || code === "EPERM";
   const problem = hasNoAccess ? findDataDirProblem(dataDir) : null;
   if (problem !== null) return new EmbeddedPostgresError(problem, { cause: error });
-  const message = messages[code];
+  const message = errorMessages[code];
   return message
     ? new EmbeddedPostgresError(message.replace("DATA_DIR", `DATA_DIR ${dataDir}`), { cause: error })
     : error;
 }
 
-const noAccess = "This user has no access to DATA_DIR; start Parley as the user that created it, or set another one.";
-const noFolder = "DATA_DIR is a file, not a folder; set another one.";
-const messages: Record<string, string> = {
-  EACCES: noAccess,
-  EPERM: noAccess,
-  EEXIST: noFolder,
-  ENOTDIR: noFolder,
+const noAccessMessage =
+  "This user has no access to DATA_DIR; start Parley as the user that created it, or set another one.";
+const noFolderMessage = "DATA_DIR is a file, not a folder; set another one.";
+const errorMessages: Record<string, string> = {
+  EACCES: noAccessMessage,
+  EPERM: noAccessMessage,
+  EEXIST: noFolderMessage,
+  ENOTDIR: noFolderMessage,
   ENOSPC: "The disk of DATA_DIR is full; free some space and start again.",
   EROFS: "DATA_DIR is read-only; mount it writable, or set another one.",
 };

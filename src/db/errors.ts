@@ -5,9 +5,11 @@ import { Problem } from "../lib/problem.ts";
 const DATABASE_RETRY_AFTER_MS = 2_000;
 
 /**
- * SQLSTATEs that mean "unavailable": the server is stopping, starting, restarting or full (57P01 to 57P03, 57P05, 53300), the
- * connection failed (class 08; PgBouncer sends 08P01 if its server is unavailable), the server became a replica in a failover
- * (25006), or the transaction was idle for too long (25P03).
+ * SQLSTATEs that mean that the database is unavailable:
+ * - The server is starting, stopping, restarting or has no free connection (57P01 to 57P03, 57P05, 53300).
+ * - The connection failed (class 08). PgBouncer sends 08P01 if its server is unavailable.
+ * - The server became a replica in a failover (25006).
+ * - The transaction was idle for too long (25P03).
  */
 const unavailableStates = new Set([
   "08000",
@@ -28,7 +30,7 @@ const unavailableStates = new Set([
 /** The driver's own codes for a closed connection. */
 const driverCodes = new Set(["CONNECTION_CLOSED", "CONNECTION_ENDED", "CONNECTION_DESTROYED", "CONNECT_TIMEOUT"]);
 
-/** Codes of socket errors. Files and providers' sockets have them too, so they count only in errors of the database. */
+/** Socket error codes. Files and providers' connections have the same codes, so they count only in database errors. */
 const socketCodes = new Set([
   "EAGAIN",
   "EAI_AGAIN",
@@ -43,18 +45,19 @@ const socketCodes = new Set([
   "ETIMEDOUT",
 ]);
 
-const marked = new WeakSet<object>();
+const markedErrors = new WeakSet<object>();
 
-/** Marks an error of the database that doesn't belong to a query, because a connection was being reserved (pool.ts). */
+/** Marks a database error that has no query, because it happened while reserving a connection (pool.ts). */
 export function markAsDatabaseError(error: unknown): void {
-  if (error instanceof Error) marked.add(error);
+  if (error instanceof Error) markedErrors.add(error);
 }
 
-/** Whether an error comes from the database. The driver attaches the query and its parameters to every error of a query. */
-const isDatabaseError = (error: Error): boolean => marked.has(error) || ("query" in error && "parameters" in error);
+/** Returns whether an error comes from the database. The driver adds the query and its parameters to the error. */
+const isDatabaseError = (error: Error): boolean =>
+  markedErrors.has(error) || ("query" in error && "parameters" in error);
 
 /**
- * Whether an error means that the database is unavailable, so the same request may succeed later. Errors of files and other
+ * Returns whether an error means that the database is unavailable, so that a retry may succeed later. Errors from files and other
  * connections don't count, even if they have the same codes.
  */
 export function isDatabaseUnavailable(error: unknown): boolean {
@@ -65,46 +68,44 @@ export function isDatabaseUnavailable(error: unknown): boolean {
 
 let outOfSpaceAtMs = Number.NEGATIVE_INFINITY;
 
-/** Returns when the server was last out of space, as `performance.now()`, for the health check. */
+/** Returns when the server was last out of space, as `performance.now()`. The health check uses it. */
 export const findLastOutOfSpaceMs = (): number => outOfSpaceAtMs;
 
-/** Whether the server is out of disk space (53100) or memory (53200). Records the time. */
+/** Returns whether the server is out of disk space (53100) or memory (53200). Records the time. */
 function isOutOfSpace(error: unknown): boolean {
   if (!(error instanceof postgres.PostgresError) || (error.code !== "53100" && error.code !== "53200")) return false;
   outOfSpaceAtMs = performance.now();
   return true;
 }
 
-/** Whether the server itself has failed, so that other statements would fail too. */
+/** Returns whether the server has failed, so that other statements would fail too. */
 export const isServerFailure = (error: unknown): boolean => isDatabaseUnavailable(error) || isOutOfSpace(error);
 
-/** Whether Postgres refused a row because of this unique index or constraint. */
+/** Returns whether Postgres refused a row because of this unique index or constraint. */
 export function isUniqueViolation(error: unknown, constraint: string): boolean {
   return error instanceof postgres.PostgresError && error.code === "23505" && error.constraint_name === constraint;
 }
 
-/**
- * Whether Postgres rolled back a transaction because of another one: a deadlock (40P01) or a serialization failure (40001).
- */
+/** Returns whether a transaction was rolled back because of another one: a deadlock (40P01) or a serialization failure (40001). */
 export function isCollision(error: unknown): boolean {
   return error instanceof postgres.PostgresError && (error.code === "40P01" || error.code === "40001");
 }
 
-/** Whether a lock timed out (55P03) or a transaction collided with another one, so that a retry may succeed. */
+/** Returns whether a lock timed out (55P03) or a transaction collided with another one. A retry may succeed. */
 export function isLockConflict(error: unknown): boolean {
   return (error instanceof postgres.PostgresError && error.code === "55P03") || isCollision(error);
 }
 
-/** Whether Postgres cancelled a statement that ran too long (57014). */
+/** Returns whether Postgres cancelled a statement that ran too long (57014). */
 export function isStatementTimeout(error: unknown): boolean {
   return error instanceof postgres.PostgresError && error.code === "57014";
 }
 
-/** Whether a pool refused a statement because too many are waiting for a connection (patches/postgres/waits-bounded.patch). */
+/** Returns whether a pool refused a statement because too many are waiting for a connection (patches/postgres/waits-bounded.patch). */
 const isPoolFull = (error: unknown): boolean =>
   error instanceof Error && "code" in error && error.code === "TOO_MANY_WAITING";
 
-/** Returns the problem for a database error if the same request may succeed later; otherwise undefined. */
+/** Returns the problem for a database error if a retry may succeed later, or undefined. */
 export function findTemporaryProblem(error: unknown): Problem | undefined {
   const retryAfterMs = DATABASE_RETRY_AFTER_MS;
   if (isLockConflict(error))

@@ -1,21 +1,21 @@
 import { isDatabaseUnavailable } from "./errors.ts";
 
-/** Explains a database error and how to fix it, in one sentence; null for other errors. */
+/** Explains in one sentence what a database error means and how to fix it. Returns null for other errors. */
 export function explainDatabaseError(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
   const code = "code" in error ? String(error.code) : "";
   const text = error.message;
-  // SQLSTATE codes are listed in PostgreSQL's appendix A. too_many_connections: of the server, a role or a database. PgBouncer
-  // has no code for it.
+  // SQLSTATE codes are listed in appendix A of PostgreSQL's documentation. too_many_connections (53300) can mean the server's,
+  // the role's or the database's limit. PgBouncer has no code for it.
   if (code === "53300")
-    return `The server of DATABASE_URL accepts no more connections (${text}); raise its max_connections or the named connection limit, or lower DATABASE_POOL_SIZE.`;
+    return `The server in DATABASE_URL accepts no more connections (${text}); raise its max_connections or the named connection limit, or lower DATABASE_POOL_SIZE.`;
   if (code === "08P01" && /no more connections allowed/.test(text))
-    return `The pooler of DATABASE_URL accepts no more connections (${text}); raise max_client_conn of PgBouncer, or lower DATABASE_POOL_SIZE.`;
+    return `The pooler in DATABASE_URL accepts no more connections (${text}); raise PgBouncer's max_client_conn, or lower DATABASE_POOL_SIZE.`;
   const [, parameter] = /unsupported startup parameter: (\w+)/.exec(text) ?? [];
   if (parameter)
-    return `The pooler of DATABASE_URL does not accept \`${parameter}\`; remove it from DATABASE_URL, and set it for the role instead, or add it to ignore_startup_parameters of PgBouncer.`;
+    return `The pooler in DATABASE_URL does not accept \`${parameter}\`; remove it from DATABASE_URL, and set it for the role instead, or add it to PgBouncer's ignore_startup_parameters.`;
   // disk_full
-  if (code === "53100") return `The disk of the database is full (${text}); free some space and try again.`;
+  if (code === "53100") return `The database's disk is full (${text}); free some space and try again.`;
   // read_only_sql_transaction
   if (code === "25006")
     return `The database is read-only (${text}); set DATABASE_URL to the primary, and check default_transaction_read_only.`;
@@ -33,7 +33,7 @@ export function explainDatabaseError(error: unknown): string | null {
   if (code === "55000")
     return `The database accepts no connections (${text}); see \`alter database … allow_connections\`.`;
   if (/CERT|SELF_SIGNED|ALTNAME|UNABLE_TO_VERIFY/.test(code))
-    return `The certificate of the database's server is not trusted (${addCode(text, code)}); correct sslrootcert and sslmode in DATABASE_URL.`;
+    return `The database server's certificate is not trusted (${addCode(text, code)}); correct sslrootcert and sslmode in DATABASE_URL.`;
   return null;
 }
 

@@ -1,15 +1,15 @@
 import { createCommitAttempts } from "./commit-attempts.ts";
 import {
   type CommitOutcome,
-  createLaneFull,
-  createOverloaded,
+  createLaneFullProblem,
+  createLaneId,
+  createOverloadedProblem,
   type Entry,
   ITEM_LOCKED,
   LANE_BYTES_MAX,
   LANE_ITEMS_MAX,
   type Lane,
   LOCKED,
-  laneIdOf,
   WAITING_BYTES_MAX,
   WAITING_ITEMS_MAX,
 } from "./commit-entries.ts";
@@ -22,55 +22,60 @@ export { LANES_WAITING_MAX } from "./commit-attempts.ts";
 export * from "./commit-entries.ts";
 export { createCommitPools } from "./commit-pools.ts";
 
-/** How long an item may wait for its commit. */
+/** The maximum time that an item waits for its commit. */
 export const LANE_TIMEOUT_MS = 12_000;
 const EXPIRY_CHECK_MS = 250;
 
 /**
- * Group commit: items that arrive during a commit are written together by the next one. A single item is written
- * immediately. Under load, hundreds of items share the cost of a transaction.
- *
- * A locked item never delays the others. It is moved from the batch to a lane (commit-lanes.ts), a waiting list for its
- * conversation or its sender. Later items of that conversation or sender join the lane, which keeps each sender's items in
- * order. A lane is soon retried with one of the next batches (commit-attempts.ts). If its conversation stays locked, it waits
- * for the lock on a lane connection, once and for a limited time, so that two instances take turns in a busy conversation.
+ * Writes items in batches: items that arrive during a commit are written together by the next commit. A single item is written immediately.
+ * Under load, hundreds of items share the cost of a transaction. A locked item never delays other items. It moves from the batch to a lane
+ * (commit-lanes.ts), which is a waiting list for its conversation or its sender. Later items of that conversation or sender join the lane,
+ * which keeps each sender's items in order. A lane is soon retried in one of the next batches (commit-attempts.ts). If its conversation
+ * stays locked, the lane waits for the lock on a lane connection, once and for a limited time. That way, two instances can alternate in a
+ * busy conversation.
  */
 export interface GroupCommit<Item, Result> {
   /**
-   * Commits an item; fulfills once that is done. Items of one conversation are numbered in the order of these calls.
-   * @throws Problem `overloaded` if too many items are waiting, or this one timed out; whatever a commit throws.
+   * Adds an item, and resolves when it is committed. A conversation's items are committed in the order of these calls.
+   * @throws Problem `overloaded` if too many items are waiting or this one timed out. Also throws the commit's errors.
    */
   submit(item: Item): Promise<Result>;
   /** Returns the number of items that wait for a commit. */
-  waiting(): number;
+  countWaiting(): number;
 }
 
 export type GroupCommitOptions<Item, Result> = {
-  /** Returns the conversation of an item. */
+  /** Returns an item's conversation. */
   keyOf(item: Item): string;
-  /** Returns the sender of an item. A sender's items keep their order within a conversation. */
+  /** Returns an item's sender. A sender's items keep their order within a conversation. */
   senderOf(item: Item): string;
   bytesOf(item: Item): number;
   /**
-   * Writes a batch in one transaction, and returns a result for each item, in order. Never waits for locks: the result of an
-   * item whose lock is taken is `LOCKED` or `ITEM_LOCKED`, as are those of its sender's later items in the same conversation.
+   * Writes a batch in one transaction, and returns the outcome of each item, in order. Never waits for locks: the outcome of a
+   * locked item, and of its sender's later items in the same conversation, is `LOCKED` or `ITEM_LOCKED`.
    */
   commit(items: Item[]): Promise<CommitOutcome<Result>[]>;
   /**
-   * Writes items of one conversation on a lane connection. Unlike `commit`, it waits for the conversation's lock, for a limited
-   * time. It doesn't wait for any other lock.
+   * Writes one conversation's items on a lane connection. Unlike `commit`, it waits for the conversation's lock for a limited time.
+   * It doesn't wait for other locks.
    */
-  commitWaiting(items: Item[]): Promise<CommitOutcome<Result>[]>;
+  waitAndCommit(items: Item[]): Promise<CommitOutcome<Result>[]>;
   laneTimeoutMs?: number;
 };
 
 export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item, Result>): GroupCommit<Item, Result> {
-  const { keyOf, senderOf, bytesOf, commit, commitWaiting, laneTimeoutMs = LANE_TIMEOUT_MS } = options;
+  const { keyOf, senderOf, bytesOf, commit, waitAndCommit, laneTimeoutMs = LANE_TIMEOUT_MS } = options;
   type AnyEntry = Entry<Item, Result>;
   const queue = createCommitQueue<AnyEntry>(write);
-  const lanes = createCommitLanes<Item, Result>(queue, refuse);
-  const attempts = createCommitAttempts<Item, Result>({ queue, lanes, commitWaiting, settleBatch: settleBatch, fail });
-  /** The items that have no result yet. */
+  const lanes = createCommitLanes<Item, Result>(queue, reject);
+  const attempts = createCommitAttempts<Item, Result>({
+    queue,
+    lanes,
+    waitAndCommit,
+    settleBatch,
+    fail,
+  });
+  /** The number of items that have no result yet. */
   let waitingCount = 0;
   let waitingBytes = 0;
   let expiry: ReturnType<typeof setInterval> | undefined;
@@ -82,20 +87,20 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
     } catch (error) {
       const [first] = batch;
       if (batch.length > 1 && !isServerFailure(error)) {
-        // A single item may be the cause, so the halves are written separately. The second one goes back to the front of the queue.
+        // A single item may be the cause, so the halves are written separately. The second half returns to the front of the queue.
         queue.unshift(...batch.splice(batch.length >> 1));
         await write(batch);
       } else if (first && isLockConflict(error)) {
-        // The item waited for a lock that couldn't be known beforehand, such as that of the user that a message refers to.
+        // The item waited for an unexpected lock, such as the lock on a user that a message refers to.
         const lane = lanes.findOrOpenForSender(first);
         lane.isUnbatched = true;
         lanes.putBack(new Map([[lane, [first]]]));
       } else fail(batch, error);
     }
-    attempts.end();
+    attempts.finishAttempts();
   }
 
-  /** Settles the items of a batch with their results, and moves locked ones to their lanes. */
+  /** Settles a batch's items with their results, and moves locked items to their lanes. */
   function settleBatch(batch: AnyEntry[], results: CommitOutcome<Result>[]): void {
     const locked = new Map<Lane<Item, Result>, AnyEntry[]>();
     for (const [index, entry] of batch.entries()) {
@@ -106,8 +111,8 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
         continue;
       }
       const lane = result === LOCKED ? lanes.findOrOpen(entry) : lanes.findOrOpenForSender(entry);
-      const ofLane = locked.get(lane);
-      if (ofLane) ofLane.push(entry);
+      const laneEntries = locked.get(lane);
+      if (laneEntries) laneEntries.push(entry);
       else locked.set(lane, [entry]);
     }
     if (locked.size > 0) lanes.putBack(locked);
@@ -115,38 +120,37 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
 
   /** Fails items. After a temporary failure, their senders' later items fail too, so that a retry keeps the order. */
   function fail(entries: AnyEntry[], error: unknown): void {
-    for (const entry of entries) refuse(entry, error);
+    for (const entry of entries) reject(entry, error);
     if (isServerFailure(error) || isStatementTimeout(error) || isLockConflict(error))
-      refuseLater(new Set(entries.map(({ key, sender }) => laneIdOf(key, sender))), error);
+      refuseLaterItems(new Set(entries.map(({ key, sender }) => createLaneId(key, sender))), error);
   }
 
-  function refuseLater(senders: Set<string>, error: unknown): void {
-    const isLater = ({ key, sender }: AnyEntry) => senders.has(laneIdOf(key, sender));
-    const later = queue.extract(isLater);
-    for (const lane of lanes.list()) later.push(...lanes.extract(lane, isLater));
-    for (const entry of later) refuse(entry, error);
+  function refuseLaterItems(senders: Set<string>, error: unknown): void {
+    const isLater = ({ key, sender }: AnyEntry) => senders.has(createLaneId(key, sender));
+    const laterEntries = queue.extract(isLater);
+    for (const lane of lanes.list()) laterEntries.push(...lanes.extract(lane, isLater));
+    for (const entry of laterEntries) reject(entry, error);
   }
 
   /** Fails items that timed out, and their senders' later items. */
-  function expire(): void {
+  function failExpired(): void {
     const oldestMs = performance.now() - laneTimeoutMs;
     const expiredSenders = new Set<string>();
     for (const entries of [queue.list(), ...[...lanes.list()].map((lane) => lane.entries)])
-      for (const { sinceMs, key, sender } of entries)
-        if (sinceMs <= oldestMs) expiredSenders.add(laneIdOf(key, sender));
+      for (const { submittedAtMs, key, sender } of entries)
+        if (submittedAtMs <= oldestMs) expiredSenders.add(createLaneId(key, sender));
     if (expiredSenders.size === 0) return;
-    refuseLater(expiredSenders, createOverloaded("The database did not store it in time. Try again."));
-    attempts.end();
+    refuseLaterItems(expiredSenders, createOverloadedProblem("The database did not store it in time. Try again."));
+    attempts.finishAttempts();
   }
 
-  function refuse(entry: AnyEntry, error: unknown): void {
+  function reject(entry: AnyEntry, error: unknown): void {
     settle(entry);
     entry.reject(error);
   }
 
-  /** Settles an item. */
   function settle(entry: AnyEntry): void {
-    lanes.leaveAttempt(entry);
+    lanes.removeFromAttempt(entry);
     waitingCount -= 1;
     waitingBytes -= entry.bytes;
     if (waitingCount > 0) return;
@@ -159,20 +163,29 @@ export function createGroupCommit<Item, Result>(options: GroupCommitOptions<Item
       return new Promise((resolve, reject) => {
         const [key, sender, bytes] = [keyOf(item), senderOf(item), bytesOf(item)];
         if (waitingCount >= WAITING_ITEMS_MAX || waitingBytes >= WAITING_BYTES_MAX)
-          return reject(createOverloaded("Too many messages are waiting to be stored."));
+          return reject(createOverloadedProblem("Too many messages are waiting to be stored."));
         const lane = lanes.find(key, sender);
         if (lane && (lane.entries.length >= LANE_ITEMS_MAX || lane.bytes >= LANE_BYTES_MAX))
-          return reject(createLaneFull());
-        const entry: AnyEntry = { item, key, sender, bytes, sinceMs: performance.now(), lane: null, resolve, reject };
+          return reject(createLaneFullProblem());
+        const entry: AnyEntry = {
+          item,
+          key,
+          sender,
+          bytes,
+          submittedAtMs: performance.now(),
+          lane: null,
+          resolve,
+          reject,
+        };
         waitingCount += 1;
         waitingBytes += bytes;
-        expiry ??= setInterval(expire, Math.min(EXPIRY_CHECK_MS, laneTimeoutMs / 10));
+        expiry ??= setInterval(failExpired, Math.min(EXPIRY_CHECK_MS, laneTimeoutMs / 10));
         if (lane) return lanes.addTo(lane, [entry]);
         queue.push(entry);
         queue.start();
       });
     },
 
-    waiting: () => waitingCount,
+    countWaiting: () => waitingCount,
   };
 }

@@ -1,27 +1,27 @@
 import { build } from "../lib/build.ts";
 import type { Log } from "../lib/log.ts";
 import { type Database, isLockConflict, type Sql } from "./client.ts";
-import { MigrationError, runOutsideTransaction } from "./migrate-outside.ts";
+import { MigrationError, runOutsideTransaction } from "./migrate-without-transaction.ts";
 import { withMigrationLock } from "./migration-lock.ts";
 import { readFunctionsRevision, readSqlFiles } from "./sql-files.ts" with { type: "macro" };
 import type { SqlFile } from "./sql-files.ts";
-import { checkBookkeeping, checkServer, checkTablesCanBeCreated } from "./suitability.ts";
+import { checkMigrationTables, checkServer, checkTablesCanBeCreated } from "./suitability.ts";
 
-/** A file with its checksum. */
-export type KnownFile = SqlFile & { checksum: string };
+/** An SQL file with its checksum. */
+export type ChecksummedFile = SqlFile & { checksum: string };
 export type MigrationStatus = {
   name: string;
   applied_at: Date | null;
   state: "applied" | "pending" | "changed" | "unknown";
 };
 
-/** The SQL of a build. */
+/** The SQL files of a build. */
 export type SqlSources = {
   /** The files in sql/migrations. Each is applied once. */
-  migrations: KnownFile[];
+  migrations: ChecksummedFile[];
   /** The files in sql/functions. They are applied again whenever they change. */
-  functions: KnownFile[];
-  /** Increases with each change of a function. A build doesn't replace functions that have a higher revision. */
+  functions: ChecksummedFile[];
+  /** Increases whenever a function changes. A build doesn't replace functions with a higher revision. */
   functionsRevision: number;
 };
 
@@ -32,7 +32,7 @@ const CREATED_TABLE = /^create table (\w+)/gm;
 const migrationFiles: SqlFile[] = readSqlFiles("migrations");
 const functionFiles: SqlFile[] = readSqlFiles("functions");
 
-export const addChecksum = ({ name, text }: SqlFile): KnownFile => ({
+export const addChecksum = ({ name, text }: SqlFile): ChecksummedFile => ({
   name,
   text,
   checksum: new Bun.CryptoHasher("sha256").update(text).digest("hex"),
@@ -47,11 +47,15 @@ export const bundledSql: SqlSources = {
 
 export { MigrationError };
 
-/** A row of `migrations`. `version` is the version of Parley that applied it, if known. */
+/** A row of `migrations`. `version` is the Parley version that applied it, if known. */
 export type AppliedMigration = { name: string; checksum: string; applied_at: Date; version: string | null };
-type Applied = { migrations: Map<string, AppliedMigration>; functions: Map<string, string>; functionsRevision: number };
+type AppliedState = {
+  migrations: Map<string, AppliedMigration>;
+  functions: Map<string, string>;
+  functionsRevision: number;
+};
 
-/** The maximum number of attempts per step if other sessions' locks block it, or it deadlocks with them. */
+/** The maximum number of attempts per step, if it is blocked by other sessions' locks or deadlocks with them. */
 const ATTEMPTS_MAX = 30;
 const RETRY_MS = 500;
 
@@ -62,11 +66,11 @@ export type MigrateOptions = {
 };
 
 /**
- * Migrates the database: applies pending migrations (never backward), then changed functions. Several instances may start at
- * once, and older ones may be running. After an error, the steps that were already applied stay.
+ * Migrates the database: applies pending migrations, and then changed functions. Several instances may do this at the same time,
+ * and older ones may be running. After an error, the steps that were already applied remain.
  * @returns the names of the migrations that were applied.
- * @throws MigrationError if the database has a migration that this build doesn't know or that differs from the build's own.
- * @throws UnsuitableDatabaseError if the database is unsuitable, before anything is changed; the signal's reason.
+ * @throws MigrationError if the database has a migration that this build doesn't know, or that differs from this build's.
+ * @throws UnsuitableDatabaseError if the database is unsuitable, before anything is changed. Also throws the signal's reason.
  */
 export async function migrate(
   database: Database,
@@ -74,14 +78,14 @@ export async function migrate(
   { sources = bundledSql, signal }: MigrateOptions = {},
 ): Promise<string[]> {
   await checkServer(database);
-  await checkBookkeeping(database);
-  const names: string[] = [];
+  await checkMigrationTables(database);
+  const appliedNames: string[] = [];
   let attempts = 0;
   // Checks without the lock first, so that an instance doesn't wait if the database is up to date.
   while (!isUpToDate(sources, await readApplied(database))) {
     try {
       const name = await withMigrationLock(database, (sql) => applyNext(database, sql, log, sources), signal);
-      if (name) names.push(name);
+      if (name) appliedNames.push(name);
       attempts = 0;
     } catch (error) {
       attempts += 1;
@@ -90,27 +94,27 @@ export async function migrate(
       await Bun.sleep(RETRY_MS * (1 + Math.random()));
     }
   }
-  return names;
+  return appliedNames;
 }
 
 /**
- * Checks that `migrate` can work on this database. Read-only.
- * @throws MigrationError and UnsuitableDatabaseError as `migrate` does.
+ * Checks whether `migrate` would succeed on this database. Read-only.
+ * @throws MigrationError and UnsuitableDatabaseError like `migrate`.
  */
 export async function checkMigratable(sql: Sql, sources: SqlSources = bundledSql): Promise<void> {
   await checkServer(sql);
-  await checkBookkeeping(sql);
+  await checkMigrationTables(sql);
   const { migrations } = await readApplied(sql);
-  requireKnown([...migrations.values()], sources.migrations);
+  requireKnownMigrations([...migrations.values()], sources.migrations);
   await checkTablesCanBeCreated(sql, migrations.size === 0 ? listTables(sources) : []);
 }
 
-/** Applies one migration, or all functions, while holding the lock. @returns the migration's name; null if there was none. */
+/** Applies the next migration, or all functions if there is none. @returns the migration's name, or null. */
 async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSources): Promise<string | null> {
   const applied = await readApplied(sql);
   await checkTablesCanBeCreated(sql, applied.migrations.size === 0 ? listTables(sources) : []);
-  await createBookkeeping(sql);
-  // Another instance may have applied it meanwhile, possibly one of a newer version.
+  await createMigrationTables(sql);
+  // Another instance may have migrated the database in the meantime, possibly to a newer version.
   if (isUpToDate(sources, applied)) return null;
   const next = sources.migrations.find(({ name }) => !applied.migrations.has(name));
   if (!next) {
@@ -118,13 +122,13 @@ async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSou
     return null;
   }
   if (NO_TRANSACTION.test(next.text)) {
-    // The last query's portal keeps its snapshot while the transaction is idle, and the index build would wait for that
-    // snapshot. A query that uses the simple protocol closes the portal.
+    // The last query's portal keeps its snapshot while the transaction is idle, and the index build would wait for that snapshot.
+    // A query in the simple protocol closes the portal.
     await sql`select 1`.simple();
     await runOutsideTransaction(database, next);
   } else await sql.unsafe(next.text);
   await sql`insert into migrations (name, checksum, version) values (${next.name}, ${next.checksum}, ${describeBuild()})`;
-  // Makes all functions be applied again after the last migration, which may have dropped what they use or create.
+  // Functions must be applied again, because the migration may have dropped them or the objects they use.
   await sql`delete from sql_functions`;
   if (next === sources.migrations.at(-1)) await applyFunctions(sql, log, sources, new Map());
   log.debug({ migration: next.name }, "migration applied");
@@ -134,9 +138,9 @@ async function applyNext(database: Database, sql: Sql, log: Log, sources: SqlSou
 const listTables = ({ migrations }: SqlSources): string[] =>
   migrations.flatMap(({ text }) => [...text.matchAll(CREATED_TABLE)].map(([, name = ""]) => name));
 
-/** Whether nothing is pending. @throws MigrationError as `migrate` does. */
-function isUpToDate({ migrations, functions, functionsRevision }: SqlSources, applied: Applied): boolean {
-  requireKnown([...applied.migrations.values()], migrations);
+/** Returns whether nothing is pending. @throws MigrationError like `migrate`. */
+function isUpToDate({ migrations, functions, functionsRevision }: SqlSources, applied: AppliedState): boolean {
+  requireKnownMigrations([...applied.migrations.values()], migrations);
   if (migrations.some(({ name }) => !applied.migrations.has(name))) return false;
   if (applied.functionsRevision > functionsRevision) return true;
   return functions.every(({ name, checksum }) => applied.functions.get(name) === checksum);
@@ -144,24 +148,24 @@ function isUpToDate({ migrations, functions, functionsRevision }: SqlSources, ap
 
 /**
  * Checks that this build knows all applied migrations.
- * @throws MigrationError if it doesn't know one, or one differs from its own.
+ * @throws MigrationError if one of them is unknown, or differs from this build's.
  */
-export function requireKnown(
+export function requireKnownMigrations(
   applied: readonly Omit<AppliedMigration, "applied_at">[],
-  migrations: readonly KnownFile[] = bundledSql.migrations,
+  migrations: readonly ChecksummedFile[] = bundledSql.migrations,
   what = "database",
 ): void {
   const known = new Map(migrations.map(({ name, checksum }) => [name, checksum]));
   for (const { name, checksum, version } of applied) {
-    const by = version === null ? "" : ` (applied by Parley ${version})`;
-    const cure = version === null ? "the version that applied it" : `Parley ${version}`;
+    const appliedBy = version === null ? "" : ` (applied by Parley ${version})`;
+    const remedy = version === null ? "the version that applied it" : `Parley ${version}`;
     if (!known.has(name))
       throw new MigrationError(
-        `The ${what} has a migration that Parley ${build.version} does not know: ${name}${by}. Use ${cure}, or a newer version.`,
+        `The ${what} has a migration that Parley ${build.version} does not know: ${name}${appliedBy}. Use ${remedy}, or a newer version.`,
       );
     if (known.get(name) !== checksum)
       throw new MigrationError(
-        `${name} differs from the migration that this ${what} already has${by}. Use ${cure}, or another ${what}.`,
+        `${name} differs from the migration that this ${what} already has${appliedBy}. Use ${remedy}, or another ${what}.`,
       );
   }
 }
@@ -187,7 +191,7 @@ async function applyFunctions(
 const describeBuild = (): string =>
   build.commit === "source" ? build.version : `${build.version}, commit ${build.commit}`;
 
-export async function createBookkeeping(sql: Sql): Promise<void> {
+export async function createMigrationTables(sql: Sql): Promise<void> {
   await sql`
     create table if not exists migrations (
       name text primary key, checksum text not null, applied_at timestamptz not null default now(), version text)`;
@@ -197,20 +201,20 @@ export async function createBookkeeping(sql: Sql): Promise<void> {
       applied_at timestamptz not null default now())`;
 }
 
-/** Returns the rows of `migrations`, ordered by name; none if the table is missing. */
+/** Reads the rows of `migrations`, ordered by name. Returns an empty list if the table is missing. */
 export const readAppliedMigrations = async (sql: Sql): Promise<AppliedMigration[]> => [
   ...(await readApplied(sql)).migrations.values(),
 ];
 
-async function readApplied(sql: Sql): Promise<Applied> {
-  const [has] = await sql<{ migrations: boolean; functions: boolean }[]>`
+async function readApplied(sql: Sql): Promise<AppliedState> {
+  const [state] = await sql<{ migrations: boolean; functions: boolean }[]>`
     select to_regclass('migrations') is not null as migrations, to_regclass('sql_functions') is not null as functions`;
   // Reads the version through JSON, because tables created by early builds lack this column.
-  const migrations = has?.migrations
+  const migrations = state?.migrations
     ? await sql<AppliedMigration[]>`
         select name, checksum, applied_at, to_jsonb(m) ->> 'version' as version from migrations m order by name collate "C"`
     : [];
-  const functions = has?.functions
+  const functions = state?.functions
     ? await sql<{ name: string; checksum: string; revision: number }[]>`
         select name, checksum, revision from sql_functions`
     : [];
@@ -221,7 +225,7 @@ async function readApplied(sql: Sql): Promise<Applied> {
   };
 }
 
-/** Lists every migration known to this build or to the database, with its state. Changes nothing. */
+/** Lists every migration that this build or the database knows, with its state. Changes nothing. */
 export async function listMigrations(sql: Sql, { migrations }: SqlSources = bundledSql): Promise<MigrationStatus[]> {
   const applied = (await readApplied(sql)).migrations;
   const known = migrations.map(({ name, checksum }): MigrationStatus => {

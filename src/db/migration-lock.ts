@@ -1,19 +1,19 @@
 import type { Database, Sql } from "./client.ts";
 import { ISOLATION } from "./pool.ts";
 
-/** The id of the advisory lock for migrations. Arbitrary, but the same on every instance. */
+/** The id of the advisory lock for migrations. It is arbitrary, but the same on every instance. */
 export const MIGRATION_LOCK = 7_275_539;
 const POLL_MS = 100;
 /**
- * A schema change that waits for a table blocks everything that needs the table after it. So it waits at most this long, which
- * is half the time after which the others would time out (pool.ts).
+ * The maximum time that a schema change waits for a table lock. All later queries on that table wait behind it, so this is half of
+ * their lock timeout (pool.ts).
  */
 const TABLE_LOCK_TIMEOUT_MS = 1_000;
 
 /**
  * Runs `work` in a transaction that holds the migration lock. The lock belongs to the transaction, so it works behind PgBouncer.
- * The isolation is `read committed`, so that `work` sees the changes of the previous holder. The lock is polled, because a
- * session that waits for a lock holds a snapshot, for which `create index concurrently` on another instance would wait.
+ * The isolation level is `read committed`, so that `work` sees the previous holder's changes. The lock is polled, because a session
+ * that waits for a lock holds a snapshot, and `create index concurrently` on another instance would wait for that snapshot.
  * @throws the signal's reason if it is aborted while another instance holds the lock.
  */
 export async function withMigrationLock<T>(

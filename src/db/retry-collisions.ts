@@ -1,14 +1,14 @@
 import { isCollision } from "./errors.ts";
 
 const ATTEMPTS_MAX = 5;
-/** The longest pause before the first retry. It doubles with each retry. */
-const PAUSE_MS = 10;
+/** The maximum delay before the first retry. It doubles with each retry. */
+const RETRY_DELAY_MS = 10;
 
 /**
- * Runs `work`, and retries it while Postgres rolls it back because of another transaction: after a deadlock, or a serialization
- * failure if the isolation is stricter than `read committed`. Retries up to four times, with exponential backoff and jitter.
- * @param work a transaction. Its effects outside the database must be repeatable.
- * @throws the last of these errors; whatever else `work` throws.
+ * Runs `work`, and retries it if Postgres rolls it back because of another transaction (a deadlock, or a serialization failure if
+ * the isolation level is stricter than `read committed`). Retries up to four times, with exponential backoff and jitter.
+ * @param work a transaction. It must be safe to repeat its effects outside the database.
+ * @throws the error of the last attempt, and all other errors of `work`.
  */
 export async function retryCollisions<T>(work: () => Promise<T>): Promise<T> {
   for (let attempts = 1; ; attempts += 1) {
@@ -17,6 +17,6 @@ export async function retryCollisions<T>(work: () => Promise<T>): Promise<T> {
     } catch (error) {
       if (attempts >= ATTEMPTS_MAX || !isCollision(error)) throw error;
     }
-    await Bun.sleep(Math.random() * PAUSE_MS * 2 ** (attempts - 1));
+    await Bun.sleep(Math.random() * RETRY_DELAY_MS * 2 ** (attempts - 1));
   }
 }

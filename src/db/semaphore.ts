@@ -2,7 +2,7 @@ import { Problem } from "../lib/problem.ts";
 
 /** The longest time that work may wait for a slot. */
 const WAIT_MS_MAX = 10_000;
-/** The minimum retry delay. Jitter adds up to the same again. */
+/** The minimum retry delay. Jitter may double it. */
 const RETRY_AFTER_MS = 1_000;
 
 const createOverloaded = (): Problem =>
@@ -10,17 +10,17 @@ const createOverloaded = (): Problem =>
     retryAfterMs: Math.round(RETRY_AFTER_MS * (1 + Math.random())),
   });
 
-type Waiting = { begin(): void; fail(error: unknown): void };
+type QueuedWork = { begin(): void; fail(error: unknown): void };
 
 /** A semaphore with a first-in, first-out queue. */
 export interface Semaphore {
   /**
    * Runs `work` once a slot is free.
-   * @throws Problem `overloaded` if the queue is full or `work` has waited too long; whatever `work` throws.
+   * @throws Problem `overloaded` if the queue is full or `work` has waited too long, and the errors of `work`.
    */
   run<T>(work: () => Promise<T>): Promise<T>;
   isIdle(): boolean;
-  waiting(): number;
+  countWaiting(): number;
 }
 
 type SemaphoreOptions = {
@@ -33,29 +33,29 @@ export function createSemaphore(
   count: number,
   { waitingMax = Number.POSITIVE_INFINITY, onWait }: SemaphoreOptions = {},
 ): Semaphore {
-  let free = count;
-  const waiting = new Set<Waiting>();
+  let freeSlots = count;
+  const waiting = new Set<QueuedWork>();
 
-  function take(): Promise<void> {
-    if (free > 0) {
-      free -= 1;
+  function acquire(): Promise<void> {
+    if (freeSlots > 0) {
+      freeSlots -= 1;
       return Promise.resolve();
     }
     if (waiting.size >= waitingMax) throw createOverloaded();
     return new Promise((resolve, reject) => {
-      const leave = () => {
+      const dequeue = () => {
         clearTimeout(timer);
         waiting.delete(entry);
       };
-      const sinceMs = performance.now();
-      const entry: Waiting = {
+      const queuedAtMs = performance.now();
+      const entry: QueuedWork = {
         begin() {
-          leave();
-          onWait?.(performance.now() - sinceMs);
+          dequeue();
+          onWait?.(performance.now() - queuedAtMs);
           resolve();
         },
         fail(error) {
-          leave();
+          dequeue();
           reject(error);
         },
       };
@@ -67,12 +67,12 @@ export function createSemaphore(
   function release(): void {
     const [next] = waiting;
     if (next) next.begin();
-    else free += 1;
+    else freeSlots += 1;
   }
 
   return {
     async run(work) {
-      await take();
+      await acquire();
       try {
         return await work();
       } finally {
@@ -80,8 +80,8 @@ export function createSemaphore(
       }
     },
 
-    isIdle: () => free === count,
-    waiting: () => waiting.size,
+    isIdle: () => freeSlots === count,
+    countWaiting: () => waiting.size,
   };
 }
 
@@ -91,10 +91,10 @@ type Entry = { semaphore: Semaphore; wasLocked: boolean };
 export interface KeyedQueue {
   /**
    * Runs `work` after all earlier work with the same key.
-   * @param work is told whether the previous work failed on a row lock. That lock may have been on a different row, so `work`
-   * must still try, but with a short timeout.
-   * @param isLockError tells whether an error was caused by a lock.
-   * @throws Problem `overloaded`; whatever `work` throws.
+   * @param work receives whether the previous work failed because of a row lock. `work` may not need the same row, so it must still
+   * try, but with a short timeout.
+   * @param isLockError returns whether an error was caused by a lock.
+   * @throws Problem `overloaded`, and the errors of `work`.
    */
   run<T>(key: string, work: (wasLocked: boolean) => Promise<T>, isLockError: (error: unknown) => boolean): Promise<T>;
 }

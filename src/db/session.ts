@@ -1,9 +1,9 @@
-/** Session parameters by name. Those that are undefined aren't sent. */
+/** Session parameters by name. Undefined ones aren't sent. */
 export type SessionParameters = Record<string, string | undefined>;
 
 /**
  * Session settings that determine how values are formatted and parsed. They override `alter database … set` and `alter role …
- * set`. PgBouncer also accepts these as startup parameters.
+ * set`. PgBouncer accepts them as startup parameters too.
  */
 export const PORTABLE_PARAMETERS = {
   client_encoding: "UTF8",
@@ -13,8 +13,8 @@ export const PORTABLE_PARAMETERS = {
 } as const;
 
 /**
- * Further settings of this kind, which are sent unless a pooler refuses them (session-check.ts). With any value of
- * `extra_float_digits` above 0, numbers are formatted exactly.
+ * More settings that determine how values are formatted and parsed. They are sent unless a pooler refuses them (session-check.ts). With any
+ * value of `extra_float_digits` above 0, numbers are formatted exactly.
  */
 export const DIRECT_PARAMETERS = {
   IntervalStyle: "postgres",
@@ -26,15 +26,15 @@ export const DIRECT_PARAMETERS = {
 } as const;
 
 /**
- * Optional settings, sent with the others for better performance. They prevent queries from using several cores, and short ones
- * from being compiled. (A plan that avoids scans has a very high cost estimate, but compiling it takes longer than running it.)
+ * Optional settings for better performance. They turn off parallel queries and JIT compilation. (If sequential scans are disabled,
+ * cost estimates are so high that Postgres would compile short queries, which takes longer than running them.)
  */
 export const SPEED_PARAMETERS = { jit: "off", max_parallel_workers_per_gather: "0" } as const;
 
 /** Timeouts, whose values depend on the pool (pool.ts). Behind a pooler, transactions set them again (transactions.ts). */
 export const TIMEOUT_PARAMETERS = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"] as const;
 
-/** Settings that detect dead and frozen clients. Not needed behind a pooler, which does that itself. */
+/** Settings that detect dead and frozen clients. They aren't needed behind a pooler, which detects them itself. */
 export const TCP_PARAMETERS = [
   "tcp_keepalives_idle",
   "tcp_keepalives_interval",
@@ -42,7 +42,7 @@ export const TCP_PARAMETERS = [
   "tcp_user_timeout",
 ] as const;
 
-/** The startup parameters of a new pool, besides its timeouts. */
+/** The startup parameters of a new pool, except its timeouts. */
 export const SESSION_PARAMETERS: SessionParameters = {
   ...PORTABLE_PARAMETERS,
   ...DIRECT_PARAMETERS,

@@ -2,7 +2,7 @@ import type { Log } from "../lib/log.ts";
 
 /** The maximum number of characters of a statement to log. */
 const TEXT_CHARS_MAX = 1_000;
-/** The maximum number of lines per time window. Otherwise a slow database would flood the log. */
+/** The maximum number of lines per time window, so that a slow database doesn't flood the log. */
 const LINES_MAX = 10;
 const WINDOW_MS = 10_000;
 
@@ -12,14 +12,14 @@ export type SlowStatements = {
 };
 
 /**
- * Logs slow statements, without their parameters. After 10 lines in 10 seconds, further statements are only counted; the next
- * line includes the count.
- * @param slowMs the threshold; 0 logs none.
+ * Creates a log of slow statements, without their parameters. After 10 lines in 10 seconds, statements are only counted, and the
+ * next line includes the count.
+ * @param slowMs the threshold. If 0, nothing is logged.
  */
 export function createSlowStatements(log: Log, slowMs: number, now = () => performance.now()): SlowStatements {
   let windowEndsAtMs = Number.NEGATIVE_INFINITY;
   let lines = 0;
-  let omitted = 0;
+  let omittedCount = 0;
 
   return {
     add(text, durationMs) {
@@ -30,18 +30,23 @@ export function createSlowStatements(log: Log, slowMs: number, now = () => perfo
       }
       lines += 1;
       if (lines > LINES_MAX) {
-        omitted += 1;
+        omittedCount += 1;
         return;
       }
-      const fields = { sql: shorten(text), duration_ms: Math.round(durationMs), ...(omitted > 0 && { omitted }) };
+      const fields = {
+        sql: shorten(text),
+        duration_ms: Math.round(durationMs),
+        ...(omittedCount > 0 && { omitted: omittedCount }),
+      };
       log.warn(fields, "slow query");
-      omitted = 0;
+      omittedCount = 0;
     },
   };
 }
 
 function shorten(text: string): string {
-  // Truncates long statements before the expensive part, to twice the length, because removing indentation shortens them.
+  // Truncates long statements first, because collapsing whitespace is expensive. Collapsing shortens them, so twice the maximum length is
+  // kept here.
   const flat = text
     .slice(0, 2 * TEXT_CHARS_MAX)
     .replace(/\s+/g, " ")

@@ -2,19 +2,19 @@ import type { Sql } from "./client.ts";
 
 const SERVER_VERSION_MIN = 150_000;
 
-/** The database is unsuitable, and waiting doesn't help. The message is one sentence that says how to fix it. */
+/** Thrown if the database is unsuitable and waiting doesn't help. The message says in one sentence how to fix it. */
 export class UnsuitableDatabaseError extends Error {}
 
-/** The database isn't ready yet. The message is one sentence that says why. */
+/** Thrown if the database isn't ready yet. The message says why in one sentence. */
 export class DatabaseNotReadyError extends Error {}
 
 /** Checks the server. @throws UnsuitableDatabaseError if it is too old, or the encoding isn't UTF8. */
 export async function checkServer(sql: Sql): Promise<void> {
-  const [server] = await sql<{ version: number; shown: string; encoding: string; name: string }[]>`
-    select current_setting('server_version_num')::int as version, current_setting('server_version') as shown,
+  const [server] = await sql<{ version: number; version_text: string; encoding: string; name: string }[]>`
+    select current_setting('server_version_num')::int as version, current_setting('server_version') as version_text,
       current_setting('server_encoding') as encoding, current_database() as name`;
   if (!server || server.version < SERVER_VERSION_MIN)
-    throw new UnsuitableDatabaseError(`The database is PostgreSQL ${server?.shown}; Parley needs 15 or newer.`);
+    throw new UnsuitableDatabaseError(`The database is PostgreSQL ${server?.version_text}; Parley needs 15 or newer.`);
   if (server.encoding !== "UTF8")
     throw new UnsuitableDatabaseError(
       `The database "${server.name}" has the encoding ${server.encoding}, and Parley needs UTF8; ` +
@@ -41,30 +41,30 @@ export async function checkWritable(sql: Sql): Promise<void> {
 /**
  * Checks that Parley's tables can be created in this database. Changes nothing.
  * @param tables the tables to create if none of Parley's exist yet.
- * @throws UnsuitableDatabaseError if there is no schema or no permission to create tables in it, or another application has
+ * @throws UnsuitableDatabaseError if there is no schema, no permission to create tables in it, or if another application has
  * tables with these names.
  */
 export async function checkTablesCanBeCreated(sql: Sql, tables: string[]): Promise<void> {
-  const [place] = await sql<{ schema: string | null; can_create: boolean | null; path: string; role: string }[]>`
+  const [schemaState] = await sql<{ schema: string | null; can_create: boolean | null; path: string; role: string }[]>`
     select current_schema() as schema, has_schema_privilege(current_schema(), 'create') as can_create,
       current_setting('search_path') as path, current_user as role`;
-  if (!place || place.schema === null)
+  if (!schemaState || schemaState.schema === null)
     throw new UnsuitableDatabaseError(
-      `search_path is ${JSON.stringify(place?.path)}, and no schema in it exists; create the schema, or reset search_path.`,
+      `search_path is ${JSON.stringify(schemaState?.path)}, and no schema in it exists; create the schema, or reset search_path.`,
     );
-  if (!place.can_create)
+  if (!schemaState.can_create)
     throw new UnsuitableDatabaseError(
-      `The role "${place.role}" has no permission to create tables in the schema "${place.schema}"; ` +
-        `run \`grant create on schema ${place.schema} to ${place.role}\`, or make it the owner of the database.`,
+      `The role "${schemaState.role}" has no permission to create tables in the schema "${schemaState.schema}"; ` +
+        `run \`grant create on schema ${schemaState.schema} to ${schemaState.role}\`, or make it the owner of the database.`,
     );
-  const foreign = await sql<{ name: string }[]>`
+  const foreignTables = await sql<{ name: string }[]>`
     select relname as name from pg_class
     where relnamespace = current_schema()::regnamespace and relname = any(${tables}::text[]) order by relname`;
-  if (foreign.length > 0) throw createForeignError(foreign[0]?.name ?? "", place.schema);
+  if (foreignTables.length > 0) throw createForeignError(foreignTables[0]?.name ?? "", schemaState.schema);
 }
 
-/** Checks the table of migrations. @throws UnsuitableDatabaseError if another program created it. */
-export async function checkBookkeeping(sql: Sql): Promise<void> {
+/** Checks the tables that record migrations. @throws UnsuitableDatabaseError if another application created them. */
+export async function checkMigrationTables(sql: Sql): Promise<void> {
   const foreign = await sql<{ name: string; schema: string }[]>`
     select c.relname as name, c.relnamespace::regnamespace::text as schema from pg_class c
     where c.relnamespace = current_schema()::regnamespace and c.relname in ('migrations', 'sql_functions')

@@ -1,24 +1,24 @@
 import { isLockConflict } from "./errors.ts";
 import {
+  CLIENT_TIMEOUTS,
   type Database,
   ISOLATION,
   LOCK_TIMEOUT_MS,
   type Pooling,
-  SILENCE,
   type Sql,
   STATEMENT_TIMEOUT_MS,
 } from "./pool.ts";
 import { retryCollisions } from "./retry-collisions.ts";
 import { createKeyedQueue, createSemaphore } from "./semaphore.ts";
 
-/** The lock timeout of a first attempt. Healthy transactions release their locks sooner than this. */
+/** The lock timeout of a first attempt. Most transactions release their locks sooner. */
 const FIRST_LOCK_TIMEOUT_MS = 50;
 /** Limits on concurrent transactions: first attempts, and later attempts, which wait for locked rows. */
 const FIRST_ATTEMPTS_MAX = 4;
 const LOCKED_ATTEMPTS_MAX = 3;
 /** The maximum number of queued transactions per key. */
 const KEY_WAITING_MAX = 1_000;
-/** The maximum number of transactions that wait for a connection. More are refused. */
+/** The maximum number of transactions that wait for a connection. Further transactions are refused. */
 const TRANSACTIONS_WAITING_MAX = 2_000;
 /** The number of connections that transactions need. */
 export const TRANSACTIONS_MAX = FIRST_ATTEMPTS_MAX + LOCKED_ATTEMPTS_MAX;
@@ -29,7 +29,7 @@ export interface Transactions {
   /** See `withStatement` (client.ts). */
   runStatement<T>(statement: Statement<T>, key: string | undefined): Promise<T>;
   /** Returns the number of transactions that wait for a connection. */
-  waiting(): number;
+  countWaiting(): number;
 }
 
 /** A statement that sets its own lock timeout. */
@@ -42,9 +42,8 @@ type Options = {
 };
 
 /**
- * Creates the queue of transactions. A first attempt waits only briefly for locks, so that it doesn't delay other work. If a
- * row is locked, the next attempt waits for it on one of a few connections reserved for that. So even many locked rows don't
- * affect other transactions.
+ * Creates the queue of transactions. A first attempt waits only briefly for locks. If a row stays locked, the next attempt waits
+ * for it on one of a few connections reserved for that, so that locked rows don't delay other transactions.
  */
 export function createTransactions(pool: { open(): Database }, { getPooling, onWait }: Options): Transactions {
   const queueOptions = { waitingMax: TRANSACTIONS_WAITING_MAX, onWait };
@@ -54,9 +53,9 @@ export function createTransactions(pool: { open(): Database }, { getPooling, onW
 
   async function begin<T>(work: (sql: Sql) => Promise<T>, lockTimeoutMs: number): Promise<T> {
     const result = await pool.open().begin(ISOLATION, async (sql) => {
-      // Pipelined with the first statement of `work`.
-      const limited = limit(sql, lockTimeoutMs, getPooling()).execute();
-      const [result] = await Promise.all([work(sql), limited]);
+      // Not awaited first, so that it is pipelined with the first statement of `work`.
+      const timeoutsSet = setTimeouts(sql, lockTimeoutMs, getPooling()).execute();
+      const [result] = await Promise.all([work(sql), timeoutsSet]);
       return result;
     });
     return result as T;
@@ -79,15 +78,15 @@ export function createTransactions(pool: { open(): Database }, { getPooling, onW
   return {
     run: (work, key) => runInOrder((lockTimeoutMs) => begin(work, lockTimeoutMs), key),
     runStatement: (statement, key) => runInOrder((lockTimeoutMs) => statement(pool.open(), lockTimeoutMs), key),
-    waiting: () => firstAttempts.waiting() + lockedAttempts.waiting(),
+    countWaiting: () => firstAttempts.countWaiting() + lockedAttempts.countWaiting(),
   };
 }
 
-/** Sets the timeouts of a transaction. Behind a pooler, all of them, because it doesn't pass on those of Parley's sessions. */
-const limit = (sql: Sql, lockTimeoutMs: number, pooling: Pooling) =>
+/** Sets a transaction's lock timeout. Behind a pooler, sets the other timeouts too, because the pooler doesn't pass on Parley's. */
+const setTimeouts = (sql: Sql, lockTimeoutMs: number, pooling: Pooling) =>
   pooling === "none"
     ? sql`select set_config('lock_timeout', ${`${lockTimeoutMs}ms`}, true)`
     : sql`
         select set_config('lock_timeout', ${`${lockTimeoutMs}ms`}, true),
           set_config('statement_timeout', ${`${STATEMENT_TIMEOUT_MS}ms`}, true),
-          set_config('idle_in_transaction_session_timeout', ${`${SILENCE.inTransactionMs}ms`}, true)`;
+          set_config('idle_in_transaction_session_timeout', ${`${CLIENT_TIMEOUTS.idleInTransactionMs}ms`}, true)`;

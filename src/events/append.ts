@@ -2,9 +2,8 @@ import { requireRow, type Sql } from "../db/client.ts";
 import { type DurableEvent, type EventPosition, isMessageEvent } from "../protocol/events.ts";
 
 /**
- * Allocates the next sequence number of a conversation, in the transaction that stores the event. Locks the conversation until
- * the transaction ends, so that sequence numbers become visible in order.
- * @param isMessage whether the event is a message.
+ * Allocates a conversation's next sequence number. Must be called in the transaction that stores the event. Locks the
+ * conversation until the transaction ends, so that sequence numbers become visible in order.
  * @returns the sequence number and the time of the event.
  * @throws Problem `not_found` if the conversation no longer exists.
  */
@@ -16,8 +15,8 @@ export async function allocateSeq(sql: Sql, conversationId: string, isMessage: b
 }
 
 /**
- * Stores an event with a sequence number from `allocateSeq`, in the same transaction. An event about a message refers to the
- * message. An event about a conversation's settings contains the settings at the time it is read.
+ * Stores an event in the transaction that called `allocateSeq`. The data of messages and of conversation settings isn't stored:
+ * it is read from their tables when the event is loaded.
  */
 export async function appendEvent(sql: Sql, event: DurableEvent): Promise<void> {
   const messageId = isMessageEvent(event) ? event.data.id : null;

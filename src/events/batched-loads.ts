@@ -1,37 +1,37 @@
 import type { Sql } from "../db/client.ts";
 import type { DurableEvent } from "../protocol/events.ts";
-import { type EventRange, loadEvents, loadEventsOf } from "./read.ts";
+import { type EventRange, loadEventRanges, loadEvents } from "./read.ts";
 
-/** The maximum number of events per statement. Larger gaps are filled in steps. */
+/** Maximum number of events per statement. A larger range is cut off, and the caller loads the rest. */
 const EVENTS_MAX = 1_000;
-/** The maximum number of ranges per statement. */
+/** Maximum number of ranges per statement. */
 const RANGES_MAX = 50;
-/** The maximum number of events of a range that is read together with others. Larger ranges are read separately. */
+/** Maximum number of events in a range that is loaded together with others. Larger ranges are loaded separately. */
 const BATCH_EVENTS_MAX = 20;
 
-type Waiting = EventRange & { resolve(events: DurableEvent[]): void; reject(error: unknown): void };
+type PendingLoad = EventRange & { resolve(events: DurableEvent[]): void; reject(error: unknown): void };
 
 /**
- * Creates a function that reads events known to be stored. Concurrent reads of several conversations share a statement. They
- * happen in every burst if instances announce events only by sequence number.
+ * Creates a function that loads a range of stored events. Concurrent loads from several conversations share a statement, because
+ * they are frequent if other instances announce events only by sequence number.
  */
 export function createLoadEvents(sql: Sql) {
-  let waiting: Waiting[] = [];
+  let pendingLoads: PendingLoad[] = [];
 
-  function readAll(): void {
-    const batch = waiting;
-    waiting = [];
-    for (let from = 0; from < batch.length; from += RANGES_MAX) void read(batch.slice(from, from + RANGES_MAX));
+  function loadAll(): void {
+    const batch = pendingLoads;
+    pendingLoads = [];
+    for (let from = 0; from < batch.length; from += RANGES_MAX) void loadBatch(batch.slice(from, from + RANGES_MAX));
   }
 
-  async function read(batch: Waiting[]): Promise<void> {
+  async function loadBatch(batch: PendingLoad[]): Promise<void> {
     try {
-      const [only] = batch;
-      const found =
-        batch.length === 1 && only
-          ? [await loadEvents(sql, only.conversationId, only.afterSeq, only.untilSeq, EVENTS_MAX)]
-          : await loadEventsOf(sql, batch, BATCH_EVENTS_MAX);
-      for (const [index, { resolve }] of batch.entries()) resolve(found[index] ?? []);
+      const [onlyLoad] = batch;
+      const results =
+        batch.length === 1 && onlyLoad
+          ? [await loadEvents(sql, onlyLoad.conversationId, onlyLoad.afterSeq, onlyLoad.untilSeq, EVENTS_MAX)]
+          : await loadEventRanges(sql, batch, BATCH_EVENTS_MAX);
+      for (const [index, { resolve }] of batch.entries()) resolve(results[index] ?? []);
     } catch (error) {
       for (const { reject } of batch) reject(error);
     }
@@ -40,8 +40,8 @@ export function createLoadEvents(sql: Sql) {
   return (conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]> => {
     if (untilSeq - afterSeq > BATCH_EVENTS_MAX) return loadEvents(sql, conversationId, afterSeq, untilSeq, EVENTS_MAX);
     const { promise, resolve, reject } = Promise.withResolvers<DurableEvent[]>();
-    if (waiting.length === 0) setImmediate(readAll);
-    waiting.push({ conversationId, afterSeq, untilSeq, resolve, reject });
+    if (pendingLoads.length === 0) setImmediate(loadAll);
+    pendingLoads.push({ conversationId, afterSeq, untilSeq, resolve, reject });
     return promise;
   };
 }

@@ -19,17 +19,17 @@ export const conversationColumns = (sql: Sql) =>
   sql`c.id, c.title, c.kind, c.model, c.prompt_id, c.reply_mode, uses_documents(c.documents, c.metadata) as documents,
     chosen_tools(c.tools, c.metadata) as tools, c.reasoning_effort, c.metadata, c.last_seq, c.created_at, c.updated_at`;
 
-/** The maximum unread count. Users don't care about exact counts above a thousand. */
+/** Maximum unread count. Users don't need exact counts above a thousand. */
 export const UNREAD_SHOWN_MAX = 1_000;
 /**
- * The maximum number of rows after the read position that are counted one by one, including deleted messages. If more than two
- * thousand of these are deleted, the unread count may be a thousand although there are fewer.
+ * Maximum number of messages after the read position that are checked for deletion. If there are more, the unread count is
+ * `UNREAD_SHOWN_MAX`, even if most of them are deleted.
  */
 export const COUNTED_MAX = 3_000;
 
 /**
- * Selects the number of unread messages in a conversation `c` for its member `m`: the difference of two counters, minus deleted
- * messages. A member's own messages never count, because sending one moves the read position.
+ * Selects a member's (`m`) number of unread messages in a conversation (`c`): the difference of two counters minus the deleted
+ * messages. A member's own messages don't count, because sending a message moves the read position.
  */
 export const unreadColumn = (sql: Sql) => sql`
   case

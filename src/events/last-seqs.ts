@@ -3,27 +3,27 @@ import type { Sql } from "../db/client.ts";
 const listLastSeqs = (sql: Sql, ids: string[]) => sql<{ id: string; last_seq: number }[]>`
   select c.id, c.last_seq from conversations c where c.id = any (${ids}::uuid[])`;
 
-/** The maximum number of conversations per statement. */
+/** Maximum number of conversations per statement. */
 const IDS_MAX = 2_000;
 
-type Waiting = { resolve(seq: number): void; reject(error: unknown): void };
+type PendingLookup = { resolve(seq: number): void; reject(error: unknown): void };
 
 /**
- * Creates a function that finds the sequence number of a conversation's newest event; 0 if the conversation no longer exists.
- * Concurrent lookups share a statement, because after a gap all conversations of an instance are looked up.
+ * Creates a function that returns the sequence number of a conversation's newest event, or 0 if the conversation no longer
+ * exists. Concurrent lookups share a statement, because all of an instance's conversations are looked up after a gap.
  */
 export function createFindLastSeq(sql: Sql): (conversationId: string) => Promise<number> {
-  const waiting = new Map<string, Waiting[]>();
+  const pendingLookups = new Map<string, PendingLookup[]>();
   let isScheduled = false;
 
-  async function readAll(): Promise<void> {
+  async function lookUpAll(): Promise<void> {
     isScheduled = false;
-    const batch = [...waiting];
-    waiting.clear();
-    for (let from = 0; from < batch.length; from += IDS_MAX) await readBatch(batch.slice(from, from + IDS_MAX));
+    const batch = [...pendingLookups];
+    pendingLookups.clear();
+    for (let from = 0; from < batch.length; from += IDS_MAX) await lookUpBatch(batch.slice(from, from + IDS_MAX));
   }
 
-  async function readBatch(batch: [string, Waiting[]][]): Promise<void> {
+  async function lookUpBatch(batch: [string, PendingLookup[]][]): Promise<void> {
     try {
       const ids = batch.map(([id]) => id);
       const rows = await listLastSeqs(sql, ids);
@@ -36,8 +36,8 @@ export function createFindLastSeq(sql: Sql): (conversationId: string) => Promise
 
   return (conversationId) => {
     const { promise, resolve, reject } = Promise.withResolvers<number>();
-    waiting.set(conversationId, [...(waiting.get(conversationId) ?? []), { resolve, reject }]);
-    if (!isScheduled) setTimeout(readAll, 0);
+    pendingLookups.set(conversationId, [...(pendingLookups.get(conversationId) ?? []), { resolve, reject }]);
+    if (!isScheduled) setTimeout(lookUpAll, 0);
     isScheduled = true;
     return promise;
   };

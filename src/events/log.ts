@@ -11,24 +11,24 @@ import type { Message } from "../protocol/message.ts";
 import type { Bus } from "../realtime/bus.ts";
 import { allocateSeq, appendEvent } from "./append.ts";
 import { mapEventToChange } from "./map-event-to-change.ts";
-import { findCompletion, listEvents, loadEvents } from "./read.ts";
+import { findCompletion, loadEventSlice, loadEvents } from "./read.ts";
 import type { Slice } from "./slice.ts";
 
 /** A transaction that appends events. */
 export type EventTransaction = {
   readonly sql: Sql;
   /**
-   * Appends an event with the conversation's next sequence number, and publishes it after the commit.
-   * @param change receives the sequence number and the time, writes the change, and returns the event's data.
-   * @throws Problem `not_found` if the conversation no longer exists; whatever `change` throws.
+   * Appends an event, which is published after the commit.
+   * @param change receives the event's sequence number and time, writes the change, and returns the event's data.
+   * @throws Problem `not_found` if the conversation no longer exists, or the errors of `change`.
    */
   append<T extends DurableEventType>(
     type: T,
     conversationId: string,
     change: (position: EventPosition) => Promise<EventData<T>> | EventData<T>,
   ): Promise<EventData<T>>;
-  /** Publishes an event of an earlier attempt, which may be unpublished because its commit got no response. */
-  publishAgain<T extends DurableEventType>(
+  /** Publishes an event that was appended by an earlier attempt, which may have lost its connection after the commit. */
+  republish<T extends DurableEventType>(
     type: T,
     conversationId: string,
     position: EventPosition,
@@ -37,13 +37,12 @@ export type EventTransaction = {
 };
 
 /**
- * Creates the event log, which contains all durable events of each conversation, numbered without gaps. Every change of a
- * conversation appends an event here; no other code allocates sequence numbers or publishes events. Events are published only
- * after their commit.
+ * Creates the event log, which contains the durable events of all conversations. A conversation's sequence numbers have no gaps.
+ * No other code allocates sequence numbers or publishes events. Events are published after their commit.
  */
 export function createEventLog({ database, changes, bus }: { database: Database; changes: Changes; bus: Bus }) {
   let onAppended = () => {};
-  /** Publishes events. Invalidates caches first, so that a read after a push returns the new state. */
+  /** Publishes events. The first message invalidates caches, so that a read after a push returns the new state. */
   const publishTo = (conversationId: string, create: () => Iterable<DurableEvent>): void => {
     let events: DurableEvent[] | undefined;
     const createOnce = () => {
@@ -61,22 +60,22 @@ export function createEventLog({ database, changes, bus }: { database: Database;
   return {
     /** Lists at most `limit` events after `afterSeq` up to `untilSeq`, in order. The caller must have checked access. */
     list: (conversationId: string, afterSeq: number, untilSeq: number, limit: number): Promise<Slice<DurableEvent>> =>
-      listEvents(database, conversationId, afterSeq, untilSeq, limit),
+      loadEventSlice(database, conversationId, afterSeq, untilSeq, limit),
 
-    /** Like `list`, but returns fewer events if they would exceed the size limit of one read. */
+    /** Loads events like `list`, but only those that are within the size limit of one read. */
     load: (conversationId: string, afterSeq: number, untilSeq: number, limit: number): Promise<DurableEvent[]> =>
       loadEvents(database, conversationId, afterSeq, untilSeq, limit),
 
-    /** Finds the event that completed an answer; null while it is being written. The caller must have checked access. */
+    /** Finds the event that completed an answer. Returns null while it is being written. The caller must have checked access. */
     async findCompletion(answer: Message): Promise<DurableEvent | null> {
       const position = await findCompletion(database, answer);
       return position ? createEvent("message.completed", answer.conversation_id, position, answer) : null;
     },
 
     /**
-     * Runs `work` in a transaction, and publishes the events that it appended after the commit. Changes of the same conversation
-     * are queued without a connection.
-     * @throws Problem `overloaded` if too many changes are waiting; whatever `work` throws.
+     * Runs `work` in a transaction, and then publishes the events that it appended. Changes to the same conversation wait in a
+     * queue, without using a connection.
+     * @throws Problem `overloaded` if too many changes are waiting, or the errors of `work`.
      */
     async write<T>(conversationId: string, work: (transaction: EventTransaction) => Promise<T>): Promise<T> {
       let appended: DurableEvent[] = [];
@@ -93,7 +92,7 @@ export function createEventLog({ database, changes, bus }: { database: Database;
             appended.push(event);
             return data;
           },
-          publishAgain(type, conversationId, position, data) {
+          republish(type, conversationId, position, data) {
             appended.push(createEvent(type, conversationId, position, data) as DurableEvent);
           },
         });
@@ -102,17 +101,17 @@ export function createEventLog({ database, changes, bus }: { database: Database;
       return result;
     },
 
-    /** Publishes events that a database function has appended (sql/functions). Call it after their commit. */
+    /** Publishes events that were appended by a database function (sql/functions). Must be called after their commit. */
     publish,
 
-    /** Like `publish`, but for the hot path: `create` is called only if the conversation may have subscribers. */
+    /** Like `publish`, but cheaper for frequent calls: creates the events only if the conversation may have subscribers. */
     publishIfSubscribed(conversationId: string, create: () => Iterable<DurableEvent>): void {
       publishTo(conversationId, create);
       onAppended();
     },
 
-    /** Sets the function to call whenever this instance has committed events. It must be fast and never throw. */
-    whenAppended(listener: () => void): void {
+    /** Sets a function that is called after this instance has committed events. It must be fast and not throw. */
+    onAppended(listener: () => void): void {
       onAppended = listener;
     },
   };

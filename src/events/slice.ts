@@ -2,19 +2,19 @@ import type { PendingQuery, Row } from "postgres";
 import type { Sql } from "../db/client.ts";
 
 /**
- * The maximum number of bytes of text per read, so that a page of long texts can't exhaust the memory. Up to two messages more
- * may be read. As JSON, the text is at most six times as large.
+ * Maximum size of the texts per read, so that a page of long texts can't exhaust the memory. A read may exceed it by up to two
+ * messages. As JSON, the texts can be six times as large.
  */
 export const READ_BYTES_MAX = 2 * 1024 * 1024;
 
-/** Rows in order. The first `fitting` rows are within `READ_BYTES_MAX`. Any further row means that there are more. */
-export type Slice<T> = { rows: T[]; fitting: number };
+/** Rows in order. Only the first `fittingCount` rows are within `READ_BYTES_MAX`. */
+export type Slice<T> = { rows: T[]; fittingCount: number };
 
-/** A row with the total size of the texts before it. */
-export type Measured = { bytes_before: number };
+/** A row with the total size of the texts in the rows before it. */
+export type MeasuredRow = { bytes_before: number };
 
-/** Selects, for messages `x` in reading order, the total size of the texts before a row and before its predecessor. */
-export const measure = (sql: Sql, order: PendingQuery<Row[]>) => {
+/** Selects the total size of the texts in the rows before a row, and in the rows before its predecessor. */
+export const selectTextSizes = (sql: Sql, order: PendingQuery<Row[]>) => {
   const bytes = sql`
     octet_length(x.content) + coalesce(octet_length(x.reasoning), 0) + coalesce(octet_length(x.output::text), 0)`;
   return sql`
@@ -23,7 +23,7 @@ export const measure = (sql: Sql, order: PendingQuery<Row[]>) => {
       as bytes_before_last`;
 };
 
-export const createSlice = <T extends Measured>(rows: T[]): Slice<T> => ({
+export const createSlice = <T extends MeasuredRow>(rows: T[]): Slice<T> => ({
   rows,
-  fitting: rows.filter(({ bytes_before }) => bytes_before <= READ_BYTES_MAX).length,
+  fittingCount: rows.filter(({ bytes_before }) => bytes_before <= READ_BYTES_MAX).length,
 });

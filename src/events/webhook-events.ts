@@ -1,17 +1,17 @@
 import type { Sql } from "../db/client.ts";
 
-/** A webhook event that isn't in the log of a conversation. */
+/** A webhook event that isn't in a conversation's event log. */
 export type SystemEvent = {
   type: "user.created" | "user.deleted" | "webhook.disabled";
-  /** The user that the event is about, whose webhooks receive it, as those of administrators do. */
+  /** The user that the event is about. The webhooks of this user and of administrators receive it. */
   userId: string;
-  /** The event's data; null: the user's state at the time of delivery. Must not contain people's names or e-mail addresses. */
+  /** The event's data, without names and email addresses. If null, the user's state at the time of delivery is sent. */
   data: Record<string, string | number | boolean | null> | null;
 };
 
 /**
- * Emits a webhook event, in the transaction of the change. Don't call this for events of conversations, which the log emits
- * (sql/functions/on_events_appended.sql). Database functions also emit events for failed answers and used-up budgets.
+ * Emits a webhook event. Must be called in the transaction of the change. Conversation events are emitted by the event log
+ * (sql/functions/on_events_appended.sql), and database functions emit events about failed answers and used-up budgets.
  */
 export async function emitWebhookEvent(sql: Sql, { type, userId, data }: SystemEvent): Promise<void> {
   await sql`select add_webhook_event(${type}, ${userId}, null, ${data === null ? null : sql.json(data)}::jsonb)`;

@@ -8,24 +8,25 @@ import { readRequestId } from "./request-id.ts";
 import { readUrl } from "./request-url.ts";
 import { readStatus } from "./response-status.ts";
 
-/** The method is a metric label, so methods invented by callers are counted as `other`. */
+/** The method is a metric label, so unknown methods are counted as `other`. */
 const knownMethods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
-/** Polled every few seconds by monitoring: neither logged nor measured. */
-const quietRoutes = new Set(["/livez", "/readyz", "/healthz", "/metrics"]);
+/** Routes that monitoring polls every few seconds. They are neither logged nor measured. */
+const unloggedRoutes = new Set(["/livez", "/readyz", "/healthz", "/metrics"]);
 const apiRoute = /^\/(?:api\/|v1\/|realtime$)/;
 
-/** Parts of an unknown path that are logged, and UTF-16 units of each. Longer parts may be tokens. */
+/** Maximum number of logged parts of an unknown path, and their maximum length. Longer parts may be tokens. */
 const PATH_PARTS_MAX = 12;
 const PATH_PART_LENGTH_MAX = 24;
 
 type Dependencies = { log: Log; metrics: Metrics; readClientAddress: ReadClientAddress };
 
 /**
- * Logs each response and observes its duration under its route's template. API requests and errors are logged at `info`, pages
- * and preflights at `debug`. The query is never logged: it may hold a ticket. Requests without a route share the label `unmatched`.
+ * Creates the plugin that logs each request and measures its duration. API requests and errors are logged at `info`, pages and
+ * preflights at `debug`. The query is never logged, because it may contain a ticket. The metric's `route` label is the route's
+ * template, or `unmatched` for requests without a route.
  */
 export function createAccessLog({ log, metrics, readClientAddress }: Dependencies) {
-  /** The peer's address is no longer available after the response is sent. */
+  /** Start times and client addresses. The address is recorded early, because it isn't available after the response. */
   const started = new WeakMap<Request, { atMs: number; address: string | null }>();
   return new Elysia({ name: "access-log" })
     .onRequest(({ request, server }) => {
@@ -33,7 +34,7 @@ export function createAccessLog({ log, metrics, readClientAddress }: Dependencie
     })
     .onAfterResponse({ as: "global" }, ({ request, route, set, response }) => {
       const template = route || "unmatched";
-      if (quietRoutes.has(template)) return;
+      if (unloggedRoutes.has(template)) return;
       const { userId = null } = readFacts(request);
       const status = readStatus(request, response, set.status);
       const { atMs, address } = started.get(request) ?? { atMs: performance.now(), address: null };
@@ -44,7 +45,7 @@ export function createAccessLog({ log, metrics, readClientAddress }: Dependencie
         request_id: readRequestId(set),
         method,
         route: template,
-        ...(template === "unmatched" && { path: showPath(readUrl(request).pathname) }),
+        ...(template === "unmatched" && { path: maskPath(readUrl(request).pathname) }),
         status,
         ms: Math.round(durationMs * 10) / 10,
         address,
@@ -57,9 +58,9 @@ export function createAccessLog({ log, metrics, readClientAddress }: Dependencie
     });
 }
 
-/** An unknown path without parts that may be secret: a mistyped hook address may contain its token. */
-function showPath(path: string): string {
-  const isShown = (part: string) => part.length <= PATH_PART_LENGTH_MAX || isUuid(part);
-  const shown = path.split("/", PATH_PARTS_MAX).map((part) => (isShown(part) ? part : "…"));
+/** Masks the parts of an unknown path that may be secret, such as the token in a mistyped hook URL. */
+function maskPath(path: string): string {
+  const isSafe = (part: string) => part.length <= PATH_PART_LENGTH_MAX || isUuid(part);
+  const shown = path.split("/", PATH_PARTS_MAX).map((part) => (isSafe(part) ? part : "…"));
   return shown.join("/");
 }

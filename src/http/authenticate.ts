@@ -6,8 +6,8 @@ import { addFacts } from "./request-facts.ts";
 import { readRequestId } from "./request-id.ts";
 
 /**
- * The credential of a request: `Authorization: Bearer …` or `X-API-Key`; null if there is none.
- * @throws Problem `unauthorized` if the header has another form.
+ * Returns the credential in `Authorization: Bearer …` or `X-API-Key`, or null if there is none.
+ * @throws Problem `unauthorized` if `Authorization` has another format.
  */
 export function readCredential(headers: Headers): string | null {
   const authorization = headers.get("authorization");
@@ -17,15 +17,15 @@ export function readCredential(headers: Headers): string | null {
   return match[1];
 }
 
-/** Adds the request id to the caller, for log lines about background work it starts, and the user id to the request's own line. */
-export function nameRequest(caller: Caller, { request, headers }: Pick<RequestState, "request" | "headers">): Caller {
+/** Adds the request id to the caller, for log lines of background work. Adds the user id to the request's log line. */
+export function addRequestId(caller: Caller, { request, headers }: Pick<RequestState, "request" | "headers">): Caller {
   addFacts(request, { userId: caller.user.id });
   return { ...caller, requestId: readRequestId({ headers }) };
 }
 
 type Dependencies = { identify: Identify; readClientAddress: ReadClientAddress };
 
-/** Authenticates the caller on every route that isn't public, before anything else of the request is read. */
+/** Creates the plugin that authenticates the caller on each route that isn't public, before the body is read. */
 export function createAuthenticate({ identify, readClientAddress }: Dependencies): RoutePlugin {
   async function onEnter(state: RequestState): Promise<void> {
     const { request, server } = state;
@@ -34,7 +34,7 @@ export function createAuthenticate({ identify, readClientAddress }: Dependencies
       throw new Problem("unauthorized", "Authentication required: send `Authorization: Bearer <token>`.");
     const ipAddress = readClientAddress(request, server);
     const caller = await identify(token, { ipAddress, onBehalfOf: request.headers.get("x-on-behalf-of") });
-    state.caller = nameRequest(caller, state);
+    state.caller = addRequestId(caller, state);
   }
   return (route) => (route.public ? undefined : { onEnter });
 }

@@ -2,7 +2,7 @@ import { requireAdmin } from "../access/caller.ts";
 import { requireScope } from "../access/scopes.ts";
 import type { RoutePlugin } from "./mount.ts";
 
-/** Checks the caller's rights: an API key needs the route's scope, and some routes require an administrator. */
+/** Checks that an API key has the route's scope, and that the caller is an administrator if the route requires it. */
 export const checkAccess: RoutePlugin = ({ scope, isForAdmins }) =>
   scope === undefined
     ? undefined

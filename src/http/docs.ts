@@ -11,7 +11,7 @@ import {
   respondWithText,
 } from "./compressed-text.ts";
 import { createOpenApiDocument } from "./openapi-document.ts";
-import { createTwinHeaders, markdownHeaders, prefersMarkdown } from "./pages/markdown-twin.ts";
+import { createHtmlHeaders, markdownHeaders, prefersMarkdown } from "./pages/markdown-version.ts";
 import { renderOpenApiMarkdown } from "./pages/openapi-markdown.ts";
 import { type Route, route } from "./route.ts";
 import { createPagePolicy } from "./security-headers.ts";
@@ -21,7 +21,7 @@ const MARKDOWN_PATH = "/swagger.md";
 const DOCUMENT_PATH = "/swagger/json";
 const SCRIPT_PATH = `/swagger/scalar-${scalarPackage.version}.js` as const;
 
-/** Everything that would contact another server is off. */
+/** Turns off all features that would contact another server. */
 const scalarSettings = {
   url: DOCUMENT_PATH,
   hideModels: true,
@@ -36,7 +36,7 @@ const scalarSettings = {
   authentication: { preferredSecurityScheme: "bearer" },
 } as const;
 
-/** Scalar needs inline styles but no `eval`; it may connect only to this server. */
+/** The page's policy. Scalar needs inline styles. The page can only connect to this server. */
 const pagePolicy = createPagePolicy({
   "script-src": "'self'",
   "style-src": "'self' 'unsafe-inline'",
@@ -45,7 +45,7 @@ const pagePolicy = createPagePolicy({
   "connect-src": "'self'",
 });
 
-const pageHeaders = createTwinHeaders(MARKDOWN_PATH, pagePolicy);
+const pageHeaders = createHtmlHeaders(MARKDOWN_PATH, pagePolicy);
 
 const page = `<!doctype html>
 <html lang="en">
@@ -63,18 +63,18 @@ const page = `<!doctype html>
 `;
 
 /**
- * `/swagger` (a page that works without internet access), `/swagger.md` (the same as markdown) and `/swagger/json`
- * (OpenAPI 3.0.3) of these routes.
+ * Creates the routes of the OpenAPI 3.0.3 document (`/swagger/json`), its page (`/swagger`), which needs no internet access,
+ * and its Markdown version (`/swagger.md`).
  */
-export function createDocs(documented: readonly Route[]): Route[] {
+export function createDocs(documentedRoutes: readonly Route[]): Route[] {
   let document: Promise<CompressedText> | undefined;
   const readScript = createCompressed(scalarPath);
-  const open = { method: "GET", tag: "operations", public: true, isHidden: true } as const;
+  const shared = { method: "GET", tag: "operations", public: true, isHidden: true } as const;
 
   let markdown: Promise<CompressedText> | undefined;
 
   const createDocument = async () =>
-    createCompressedText(JSON.stringify(await createOpenApiDocument(documented, build.version)));
+    createCompressedText(JSON.stringify(await createOpenApiDocument(documentedRoutes, build.version)));
 
   async function respondWithMarkdown(request: Request) {
     document ??= createDocument();
@@ -85,7 +85,7 @@ export function createDocs(documented: readonly Route[]): Route[] {
 
   return [
     route({
-      ...open,
+      ...shared,
       path: DOCUMENT_PATH,
       operationId: "getOpenApi",
       summary: "The OpenAPI document",
@@ -97,7 +97,7 @@ export function createDocs(documented: readonly Route[]): Route[] {
       },
     }),
     route({
-      ...open,
+      ...shared,
       path: PAGE_PATH,
       operationId: "showOpenApi",
       summary: "The OpenAPI document as a page",
@@ -106,7 +106,7 @@ export function createDocs(documented: readonly Route[]): Route[] {
         prefersMarkdown(request) ? respondWithMarkdown(request) : new Response(page, { headers: pageHeaders }),
     }),
     route({
-      ...open,
+      ...shared,
       path: MARKDOWN_PATH,
       operationId: "getOpenApiMarkdown",
       summary: "The OpenAPI document as markdown",
@@ -115,7 +115,7 @@ export function createDocs(documented: readonly Route[]): Route[] {
       handle: ({ request }) => respondWithMarkdown(request),
     }),
     route({
-      ...open,
+      ...shared,
       path: SCRIPT_PATH,
       operationId: "getOpenApiScript",
       summary: "The page's script",
@@ -133,7 +133,7 @@ export function createDocs(documented: readonly Route[]): Route[] {
   ];
 }
 
-/** The gzip form of a file, compressed on first use and then kept. */
+/** Creates a function that returns a file's gzip-compressed bytes. The file is compressed on the first call. */
 function createCompressed(path: string): () => Promise<Uint8Array<ArrayBuffer>> {
   let compressed: Promise<Uint8Array<ArrayBuffer>> | undefined;
   return () => {

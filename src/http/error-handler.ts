@@ -15,23 +15,23 @@ type ErrorContext = {
   set: { headers: Record<string, string | number | undefined>; status?: number | string };
 };
 
-/** The methods of all routes with this path; empty if there are none. */
+/** Returns the methods of all routes with this path. */
 export type FindMethods = (path: string) => string[];
 
 /**
- * The only `onError`, for the composition root: turns everything thrown into a problem and logs internal errors with their
- * cause. A known path with another method gets 405 with `Allow`. Below `/v1`, errors have OpenAI's shape.
+ * Creates the app's only `onError` handler. It maps all errors to problems and logs internal ones. If only the method is
+ * wrong, it responds with 405 and `Allow`. Errors below `/v1` have OpenAI's format.
  */
 export function createErrorHandler({ log, findMethods }: { log: Log; findMethods: FindMethods }) {
   const countLine = createLineLimit();
   return ({ error: thrown, code, request, route, set }: ErrorContext): Response => {
     const error = unwrapError(thrown);
-    const { problem, isFault } = mapErrorToProblem(error, code);
+    const { problem, isInternalError } = mapErrorToProblem(error, code);
     const requestId = readRequestId(set);
-    if (isFault) {
+    if (isInternalError) {
       const line = { request_id: requestId, method: request.method, route, code: problem.code };
       if (problem.code === "unavailable" || problem.code === "overloaded") {
-        // When the database is down, every request fails the same way. The database logs its own line as well.
+        // If the database is down, all requests fail, so these lines are rate-limited.
         const skipped = countLine(problem.code);
         const fields = { ...line, reason: describeReason(error) };
         if (skipped === null) log.debug(fields, "request failed");
@@ -40,25 +40,25 @@ export function createErrorHandler({ log, findMethods }: { log: Log; findMethods
     }
     const { pathname } = readUrl(request);
     const methods = code === "NOT_FOUND" ? findMethods(pathname) : [];
-    const shown =
-      methods.length > 0 ? new Problem("method_not_allowed", `This address supports ${methods.join(", ")}.`) : problem;
+    const sentProblem =
+      methods.length > 0 ? new Problem("method_not_allowed", `This path supports ${methods.join(", ")}.`) : problem;
     if (methods.length > 0) set.headers.allow = methods.join(", ");
-    if (shown.headers) Object.assign(set.headers, shown.headers);
-    const challenge = findChallenge(shown, request);
+    if (sentProblem.headers) Object.assign(set.headers, sentProblem.headers);
+    const challenge = findChallenge(sentProblem, request);
     if (challenge) set.headers["www-authenticate"] = challenge;
     if (isOpenAiPath(pathname)) {
-      const openAiError = mapProblemToOpenAiError(shown);
+      const openAiError = mapProblemToOpenAiError(sentProblem);
       set.status = openAiError.status;
       return createOpenAiErrorResponse(openAiError);
     }
-    set.status = problemCodes[shown.code].status;
-    return createProblemResponse(shown, requestId);
+    set.status = problemCodes[sentProblem.code].status;
+    return createProblemResponse(sentProblem, requestId);
   };
 }
 
 const describeReason = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
-/** Builds the lookup from the declared routes. It is linear, because it runs only for requests without a route. */
+/** Creates a function that finds the methods of a path. The function is slow, but only called for requests without a route. */
 export function createFindMethods(routes: readonly { method: string; path: string }[]): FindMethods {
   const patterns = routes.map((route) => ({ method: route.method, pattern: compilePath(route.path) }));
   return (path) => {

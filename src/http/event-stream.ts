@@ -2,34 +2,33 @@ import type { Server } from "bun";
 import type { Problem } from "../lib/problem.ts";
 import { STREAM_HEARTBEAT_MS } from "../protocol/limits.ts";
 import { createErrorFrame } from "../protocol/pushes.ts";
-import { readAccept } from "./accept.ts";
+import { parseAccept } from "./accept.ts";
 
 const EVENT_STREAM = "text/event-stream";
 
-/** A reader that stays more than this behind for `STREAM_SLOW_MS` is too slow: its stream ends, and it must reconnect. */
+/** A stream is closed if its unsent data exceeds this size for `STREAM_SLOW_MS`. The client must then reconnect. */
 export const STREAM_SLOW_BYTES = 1024 * 1024;
 export const STREAM_SLOW_MS = 2_000;
-/** A reader more than this behind is disconnected immediately. */
+/** Maximum unsent data of a stream. If it is exceeded, the stream is closed immediately. */
 export const STREAM_BUFFER_BYTES_MAX = 16 * 1024 * 1024;
-/** After `end`, undelivered data is dropped if the reader takes nothing for this long. */
+/** Timeout for sending the remaining data after a stream has ended. Restarts whenever the client receives data. */
 const STREAM_END_TIMEOUT_S = 10;
-/** Bytes that Bun may buffer ahead of the connection. */
+/** Maximum amount of data that Bun buffers before sending. */
 const READ_AHEAD_BYTES = 64 * 1024;
 
 /**
- * Whether the caller requested an event stream: `Accept` must name it (a range like `text/*` is not enough), with at least
- * the weight of JSON.
+ * Whether the client requests an event stream: `Accept` must contain its exact type, with at least the weight of JSON.
  */
 export function acceptsEventStream(request: Request): boolean {
   const accept = request.headers.get("accept");
   if (!accept?.toLowerCase().includes(EVENT_STREAM)) return false;
-  const ranges = readAccept(accept);
-  const wanted = ranges.find(({ type }) => type === EVENT_STREAM)?.quality ?? 0;
+  const ranges = parseAccept(accept);
+  const eventStream = ranges.find(({ type }) => type === EVENT_STREAM)?.quality ?? 0;
   const json = ranges.find(({ type }) => type === "application/json")?.quality ?? 0;
-  return wanted > 0 && wanted >= json;
+  return eventStream > 0 && eventStream >= json;
 }
 
-/** Formats an envelope as a server-sent event. Durable events, the only ones with a time, have their `seq` as id. */
+/** Formats an event as a server-sent event. The id is the `seq` of a durable event. Only durable events have a time (`at`). */
 export function formatServerSentEvent(
   event: { type: string; seq?: number; at?: string },
   text = JSON.stringify(event),
@@ -40,44 +39,44 @@ export function formatServerSentEvent(
 
 export type EventStream = {
   response: Response;
-  /** Writes a formatted event; does nothing after the stream has ended. */
+  /** Writes a formatted event. Does nothing after the stream has ended. */
   write(text: string): void;
   end(): void;
-  /** Ends the stream with an `error` event that states the reason. */
+  /** Ends the stream with an `error` event. */
   fail(problem: Problem): void;
-  /** Also true if the reader disconnected. */
+  /** Whether the stream has ended or the client has disconnected. */
   hasEnded(): boolean;
 };
 
 /**
- * An SSE response that the caller writes to (WHATWG HTML, server-sent events).
- * @param onEnd called once: the reader disconnected, was too slow, or `end` was called.
- * @param comments how often a comment is sent; `onlyInSilence`: only if no event was sent in that time.
+ * Creates a response with server-sent events (WHATWG HTML).
+ * @param onEnd called once, when the stream has ended or the client has disconnected.
+ * @param heartbeat the interval between comments. With `onlyWhenIdle`, a comment is sent only if no event was sent for that long.
  */
 export function createEventStream(
   request: Request,
   server: Server<unknown> | null,
   onEnd: () => void,
-  { everyMs, onlyInSilence } = { everyMs: STREAM_HEARTBEAT_MS, onlyInSilence: false },
+  { intervalMs, onlyWhenIdle } = { intervalMs: STREAM_HEARTBEAT_MS, onlyWhenIdle: false },
 ): EventStream {
-  // Lifts Bun's idle timeout, which would end a quiet stream.
+  // Turns off Bun's idle timeout, which would close an idle stream.
   server?.timeout(request, 0);
   const encoder = new TextEncoder();
   let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
   let hasEnded = false;
   let slowSinceMs: number | null = null;
-  let lastMs = performance.now();
-  let heartbeat = setTimeout(comment, everyMs);
+  let lastWriteMs = performance.now();
+  let heartbeat = setTimeout(sendKeepAlive, intervalMs);
 
-  /** Reschedules itself when it fires early, so that writing an event doesn't reset a timer. */
-  function comment(): void {
+  /** Checks the time when it runs, so that writing an event doesn't need to reset the timer. */
+  function sendKeepAlive(): void {
     const nowMs = performance.now();
-    const restMs = lastMs + everyMs - nowMs;
-    if (restMs <= 0) {
+    const remainingMs = lastWriteMs + intervalMs - nowMs;
+    if (remainingMs <= 0) {
       write(": keep-alive\n\n");
-      lastMs = nowMs;
+      lastWriteMs = nowMs;
     }
-    if (!hasEnded) heartbeat = setTimeout(comment, restMs <= 0 ? everyMs : restMs);
+    if (!hasEnded) heartbeat = setTimeout(sendKeepAlive, remainingMs <= 0 ? intervalMs : remainingMs);
   }
 
   function end(): void {
@@ -88,7 +87,7 @@ export function createEventStream(
       controller?.close();
       server?.timeout(request, STREAM_END_TIMEOUT_S);
     } catch {
-      // The reader disconnected first; nothing is left to close.
+      // The client has already disconnected.
     }
     onEnd();
   }
@@ -99,18 +98,18 @@ export function createEventStream(
     end();
   }
 
-  function isTooSlow(waitingBytes: number): boolean {
-    if (waitingBytes <= STREAM_SLOW_BYTES) {
+  function isTooSlow(unsentBytes: number): boolean {
+    if (unsentBytes <= STREAM_SLOW_BYTES) {
       slowSinceMs = null;
       return false;
     }
     slowSinceMs ??= performance.now();
-    return waitingBytes > STREAM_BUFFER_BYTES_MAX || performance.now() - slowSinceMs > STREAM_SLOW_MS;
+    return unsentBytes > STREAM_BUFFER_BYTES_MAX || performance.now() - slowSinceMs > STREAM_SLOW_MS;
   }
 
   function write(text: string): void {
     if (hasEnded || !controller) return;
-    if (onlyInSilence) lastMs = performance.now();
+    if (onlyWhenIdle) lastWriteMs = performance.now();
     if (isTooSlow(READ_AHEAD_BYTES - (controller.desiredSize ?? 0))) end();
     else controller.enqueue(encoder.encode(text));
   }
@@ -119,7 +118,7 @@ export function createEventStream(
     {
       start(created) {
         controller = created;
-        // Bun sends the headers with the first bytes; without them, the reader of a quiet stream would wait.
+        // Bun sends the headers with the first bytes. Without this comment, clients of an idle stream would wait for the headers.
         created.enqueue(encoder.encode(": connected\n\n"));
       },
       cancel: end,
@@ -127,7 +126,7 @@ export function createEventStream(
     new ByteLengthQueuingStrategy({ highWaterMark: READ_AHEAD_BYTES }),
   );
   request.signal.addEventListener("abort", end, { once: true });
-  // Already aborted. Deferred, so that the caller has the stream before `onEnd` runs.
+  // Deferred, so that the caller has the stream before `onEnd` runs.
   if (request.signal.aborted) queueMicrotask(end);
   const headers = {
     "content-type": "text/event-stream; charset=utf-8",

@@ -7,21 +7,21 @@ import type { ExpensiveRead } from "./route.ts";
 
 type Dependencies = { limits: { expensiveReads: Slots; exports: Slots }; openStreams: Pick<OpenStreams, "add"> };
 
-/** Routes below this path belong to one conversation: their downloads end when the caller's membership ends. */
+/** Downloads below this path are aborted when the caller is removed from the conversation. */
 const CONVERSATION = "/api/v1/conversations/:id/";
 
 /**
- * For routes that declare an expensive read: limits how many a user runs at the same time on this instance. A slot is taken
- * after validation and released with the response or, for a download, when its stream ends or its reader disconnects. A
- * download is an open stream of its caller: if the caller loses access, it is aborted, so that it can't be mistaken for complete.
+ * Creates the plugin that limits how many expensive reads a user may run concurrently on this instance. A slot is acquired
+ * after validation and released with the response. A download's slot is released when its stream ends or the client
+ * disconnects. If the caller loses access, the download fails with an error, so that clients notice that it is incomplete.
  */
 export function createExpensiveReads({ limits, openStreams }: Dependencies): RoutePlugin {
-  const taken = new WeakMap<Request, () => void>();
+  const releases = new WeakMap<Request, () => void>();
 
-  function takeBoth(userId: string): () => void {
-    const releaseExport = limits.exports.take(userId);
+  function acquireBoth(userId: string): () => void {
+    const releaseExport = limits.exports.acquire(userId);
     try {
-      const release = limits.expensiveReads.take(userId);
+      const release = limits.expensiveReads.acquire(userId);
       return () => {
         release();
         releaseExport();
@@ -32,41 +32,51 @@ export function createExpensiveReads({ limits, openStreams }: Dependencies): Rou
     }
   }
 
-  function take(request: Request, userId: string, isDownload: boolean): undefined {
-    taken.set(request, isDownload ? takeBoth(userId) : limits.expensiveReads.take(userId));
+  function acquire(request: Request, userId: string, isDownload: boolean): undefined {
+    releases.set(request, isDownload ? acquireBoth(userId) : limits.expensiveReads.acquire(userId));
   }
 
   function release(request: Request): void {
-    taken.get(request)?.();
-    taken.delete(request);
+    releases.get(request)?.();
+    releases.delete(request);
   }
 
-  /** @param conversationId null if the download depends on no conversation. */
-  function watch(request: Request, response: Response, caller: Caller, conversationId: string | null): Response {
+  /** Releases the slot when the download ends. @param conversationId null if the download doesn't belong to a conversation. */
+  function trackDownload(
+    request: Request,
+    response: Response,
+    caller: Caller,
+    conversationId: string | null,
+  ): Response {
     if (!response.body) return response;
-    const download = watchEnd(response, response.body, request, () => {
+    const download = wrapBody(response, response.body, request, () => {
       release(request);
       remove();
     });
-    const remove = openStreams.add({ caller, conversationId, end: download.breakOff });
+    const remove = openStreams.add({ caller, conversationId, end: download.abort });
     return download.response;
   }
 
   return ({ expensive, path }) => {
     if (!expensive) return undefined;
     const isDownload = expensive === "download";
-    const isOfConversation = path.startsWith(CONVERSATION);
+    const belongsToConversation = path.startsWith(CONVERSATION);
     // Elysia reads the source text of these two functions to see which context fields they use.
     return {
       beforeHandle: ({ request, caller }) => {
         if (!isExpensive(expensive, request)) return;
-        take(request, caller.user.id, isDownload);
+        acquire(request, caller.user.id, isDownload);
       },
       mapResponse: ({ request, caller, params, responseValue }) => {
-        if (!taken.has(request)) return;
+        if (!releases.has(request)) return;
         if (isDownload && responseValue instanceof Response && responseValue.body)
           return Promise.resolve(
-            watch(request, responseValue, caller, isOfConversation ? (params.id?.toLowerCase() ?? null) : null),
+            trackDownload(
+              request,
+              responseValue,
+              caller,
+              belongsToConversation ? (params.id?.toLowerCase() ?? null) : null,
+            ),
           );
         release(request);
         return;
@@ -75,23 +85,23 @@ export function createExpensiveReads({ limits, openStreams }: Dependencies): Rou
   };
 }
 
-/** Whether a request to a route with this declaration is expensive, no matter which of several `q` the handler uses. */
+/** Whether a request to a route with this declaration is expensive. A search is expensive if a `q` parameter is set. */
 export const isExpensive = (declared: ExpensiveRead | undefined, request: Request): boolean =>
   declared === "search"
     ? new URLSearchParams(readUrl(request).search).getAll("q").some((q) => q.trim() !== "")
     : declared !== undefined;
 
 /**
- * Wraps a response without changing it.
- * @param onEnd called when its body ended, failed, was aborted, or its reader disconnected.
+ * Wraps a response's body.
+ * @param onEnd called when the body has ended, failed or been aborted, or the client has disconnected.
  */
-function watchEnd(response: Response, body: ReadableStream<Uint8Array>, request: Request, onEnd: () => void) {
+function wrapBody(response: Response, body: ReadableStream<Uint8Array>, request: Request, onEnd: () => void) {
   const reader = body.getReader();
   let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
   request.signal.addEventListener("abort", onEnd, { once: true });
-  // Already aborted. Deferred, so that the caller has the return value before `onEnd` runs.
+  // Deferred, so that the caller has the return value before `onEnd` runs.
   if (request.signal.aborted) queueMicrotask(onEnd);
-  const watched = new ReadableStream<Uint8Array>({
+  const trackedBody = new ReadableStream<Uint8Array>({
     start(created) {
       controller = created;
     },
@@ -103,7 +113,7 @@ function watchEnd(response: Response, body: ReadableStream<Uint8Array>, request:
         current.close();
       } catch {
         onEnd();
-        // Without the error: Bun would print it.
+        // Without an argument, because Bun would print the error.
         current.error();
       }
     },
@@ -113,10 +123,10 @@ function watchEnd(response: Response, body: ReadableStream<Uint8Array>, request:
     },
   });
   return {
-    response: new Response(watched, response),
-    breakOff(): void {
+    response: new Response(trackedBody, response),
+    abort(): void {
       onEnd();
-      // The last chunk is missing, so every client sees that the body is incomplete.
+      // Omits the last chunk, so that clients detect the incomplete body.
       controller?.error();
       reader.cancel().catch(() => {});
     },

@@ -1,19 +1,19 @@
 import { Problem } from "../lib/problem.ts";
 
-/** Characters of a key, without its quotes. */
+/** Maximum length of a key without its quotes. */
 export const IDEMPOTENCY_KEY_CHARS_MAX = 255;
 
-const bare = /^[!#-~]+$/;
+const unquoted = /^[!#-~]+$/;
 const quoted = /^"((?:[!#-[\]-~]|\\["\\])+)"$/;
 
 /**
- * Reads `Idempotency-Key`: a quoted string (RFC 9651, as draft-ietf-httpapi-idempotency-key-header requires) or, as most
- * clients send it, without quotes. Both forms name the same key. Visible ASCII only, to avoid ambiguity.
+ * Parses `Idempotency-Key`. The draft (draft-ietf-httpapi-idempotency-key-header) requires a quoted string (RFC 9651), but most
+ * clients send the key without quotes. Quotes aren't part of the key, which consists of visible ASCII characters.
  * @throws Problem `malformed`.
  */
-export function readIdempotencyKey(header: string): string {
-  const inQuotes = quoted.exec(header)?.[1]?.replaceAll(/\\(.)/g, "$1");
-  const key = inQuotes ?? (bare.test(header) ? header : "");
+export function parseIdempotencyKey(header: string): string {
+  const quotedKey = quoted.exec(header)?.[1]?.replaceAll(/\\(.)/g, "$1");
+  const key = quotedKey ?? (unquoted.test(header) ? header : "");
   if (key.length < 1 || key.length > IDEMPOTENCY_KEY_CHARS_MAX)
     throw new Problem(
       "malformed",

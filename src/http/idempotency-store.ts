@@ -1,48 +1,48 @@
 import { createHmac } from "node:crypto";
 import { type Database, getReservedPool, type Sql, withTransaction } from "../db/client.ts";
-import { isFree, isHeld, type LeasedTable, leaseEnd, renewLeases, takeLease } from "../db/leases.ts";
+import { claimLease, isFree, isHeld, type LeasedTable, leaseExpiry, renewLeases } from "../db/leases.ts";
 import { repeatUntilDone } from "../lib/batches.ts";
 import { formatCanonicalJson } from "../lib/canonical-json.ts";
 import { createSeal, deriveKey } from "../lib/seal.ts";
-import { decodeAnswer, encodeAnswer, type StoredAnswer } from "./stored-response.ts";
+import { decodeResponse, encodeResponse, type StoredResponse } from "./stored-response.ts";
 
-/** How long a key is kept, from its first use. */
+/** Time for which a key is stored after its first use. */
 export const IDEMPOTENCY_RETENTION_S = 24 * 60 * 60;
-/** An attempt whose lease was not renewed for this long is abandoned: its instance has died. */
+/** Duration of an attempt's lease. If the lease expires, the attempt counts as abandoned: its instance has probably failed. */
 export const IDEMPOTENCY_LEASE_MS = 30_000;
-/** Larger responses are not stored; only the fact that the request completed is. */
-export const STORED_ANSWER_BYTES_MAX = 256 * 1024;
-/** After this long, an attempt's lease is no longer renewed. */
-const RUN_MS_MAX = 15 * 60_000;
-/** Rows that one statement of the sweep deletes. */
+/** Maximum size of a stored response. If a response is larger, only the request's completion is recorded. */
+export const STORED_RESPONSE_BYTES_MAX = 256 * 1024;
+/** Maximum duration of an attempt, after which its lease is no longer renewed. */
+const ATTEMPT_MS_MAX = 15 * 60_000;
+/** Maximum number of rows that one statement deletes. */
 export const IDEMPOTENCY_SWEEP_BATCH = 1_000;
 
-/** The fields of the caller that decide who owns a key. */
+/** The fields of a caller that determine the owner of a key. */
 export type IdempotencyCaller = { user: { id: string }; credentialId: string; scopes: ReadonlySet<string> | null };
 
-/** A request with a key, reduced to what identifies it. */
-export type Call = {
+/** The identity of a request with a key. */
+export type IdempotentRequest = {
   userId: string;
   name: Buffer;
   fingerprint: Buffer;
-  /** Identifies the operation permanently: the same for the same key and payload, different for any other. */
+  /** Derived from the key and the payload, so that repeated requests have the same operation id. */
   operationId: string;
 };
 
-/** The right to execute a request, fenced by its lease. */
+/** The right to execute a request, protected by a lease and a fence. */
 export type Claim = { name: Buffer; fence: number; startedAtMs: number };
 
-export type Found =
-  /** This caller executes the request. */
+export type ClaimResult =
+  /** This attempt must execute the request. */
   | { state: "claimed"; claim: Claim }
-  /** Another attempt is executing it. */
+  /** Another attempt is executing the request. */
   | { state: "running" }
   /** The key was used with another payload. */
   | { state: "reused" }
-  /** It completed; `answer` is null if the response was not stored. */
-  | { state: "ended"; answer: StoredAnswer | null };
+  /** The request has completed. `answer` is null if the response wasn't stored. */
+  | { state: "ended"; answer: StoredResponse | null };
 
-/** Requests with an idempotency key, stored in Postgres: all instances see them, and they survive restarts. */
+/** Creates the store of idempotency keys, which is in Postgres and shared by all instances. */
 export function createIdempotencyStore({
   database,
   jwtSecret,
@@ -54,25 +54,25 @@ export function createIdempotencyStore({
 }) {
   const macKey = deriveKey(jwtSecret, "idempotency names");
   const seal = createSeal(deriveKey(jwtSecret, "idempotency answers"));
-  /** Attempts that this instance is executing. */
+  /** The attempts of this instance. */
   const running = new Set<Claim>();
 
   const mac = (...parts: (string | Uint8Array)[]): Buffer => {
     const hmac = createHmac("sha256", macKey);
-    // The length before each part prevents different lists of parts from having the same bytes.
+    // The lengths ensure that different lists of parts never result in the same bytes.
     for (const part of parts) hmac.update(`${Buffer.byteLength(part)}:`).update(part);
     return hmac.digest();
   };
 
-  function openAnswer(sealed: Uint8Array | null, name: Buffer): StoredAnswer | null {
-    const plain = sealed && seal.open(sealed, name);
-    return plain ? decodeAnswer(plain) : null;
+  function decryptResponse(sealed: Uint8Array | null, name: Buffer): StoredResponse | null {
+    const decrypted = sealed && seal.open(sealed, name);
+    return decrypted ? decodeResponse(decrypted) : null;
   }
 
   return {
     /**
-     * A key belongs to its user. A key sent with an API key belongs to that API key only, because it may act for others.
-     * @param address path and query, as sent.
+     * Returns the identity of a request. A key belongs to its user, or to the API key that it was sent with, because an API
+     * key may act for several users.
      */
     describe(
       caller: IdempotencyCaller,
@@ -80,7 +80,7 @@ export function createIdempotencyStore({
       address: { path: string; query: string },
       key: string,
       body: unknown,
-    ): Call {
+    ): IdempotentRequest {
       const credential = caller.scopes === null ? "" : caller.credentialId;
       const name = mac("name", caller.user.id, credential, method, address.path, key);
       const fingerprint = mac("payload", name, address.query, formatCanonicalJson(body));
@@ -88,50 +88,50 @@ export function createIdempotencyStore({
       return { userId: caller.user.id, name, fingerprint, operationId };
     },
 
-    /** A single statement arbitrates between concurrent requests on all instances. */
-    async claim(call: Call): Promise<Found> {
-      const claimIt = (sql: Sql) => claimKey(sql, call, instanceId);
-      // The row references the user, whose row may be locked.
-      const [row] = await withTransaction(database, claimIt, `idempotency:${call.userId}`);
-      // No row is visible yet: another request claimed the key at the same moment.
+    /** Tries to claim a key. A single statement decides between concurrent requests on all instances. */
+    async claim(call: IdempotentRequest): Promise<ClaimResult> {
+      const insertClaim = (sql: Sql) => claimKey(sql, call, instanceId);
+      // The statement may have to wait for a lock on the user's row, which the key's row references.
+      const [row] = await withTransaction(database, insertClaim, `idempotency:${call.userId}`);
+      // No row is visible if another request is claiming the key at the same time.
       if (row === undefined || row.state === "running") return { state: "running" };
       if (row.state === "reused") return { state: "reused" };
-      if (row.state === "ended") return { state: "ended", answer: openAnswer(row.answer, call.name) };
+      if (row.state === "ended") return { state: "ended", answer: decryptResponse(row.answer, call.name) };
       const claim = { name: call.name, fence: row.fence, startedAtMs: performance.now() };
       running.add(claim);
       return { state: "claimed", claim };
     },
 
-    /** Stores the response of an attempt; does nothing if another instance took it over. @param answer null if it can't be stored. */
-    async keep(claim: Claim, answer: StoredAnswer | null): Promise<void> {
-      const isKept = answer !== null && answer.body.length <= STORED_ANSWER_BYTES_MAX;
-      const sealed = isKept ? seal.seal(encodeAnswer(answer), claim.name) : null;
+    /** Stores an attempt's response, unless another instance has taken over. @param answer null if it can't be stored. */
+    async keep(claim: Claim, answer: StoredResponse | null): Promise<void> {
+      const shouldStore = answer !== null && answer.body.length <= STORED_RESPONSE_BYTES_MAX;
+      const sealed = shouldStore ? seal.seal(encodeResponse(answer), claim.name) : null;
       await database`
         update idempotency_keys x set ended_at = now(), answer = ${sealed}
-        from ${leased.listHeld(database, [claim])} where ${isHeld(database, leased, instanceId)}`;
+        from ${leased.selectHeld(database, [claim])} where ${isHeld(database, leased, instanceId)}`;
     },
 
-    /** Deletes an attempt without a result, so that the next request executes again. */
+    /** Deletes a failed attempt, so that the next request is executed. */
     async release(claim: Claim): Promise<void> {
       await database`
-        delete from idempotency_keys x using ${leased.listHeld(database, [claim])}
+        delete from idempotency_keys x using ${leased.selectHeld(database, [claim])}
         where ${isHeld(database, leased, instanceId)}`;
     },
 
-    /** Stops tracking an attempt on this instance, whatever its result. */
+    /** Stops renewing an attempt's lease. */
     forget(claim: Claim): void {
       running.delete(claim);
     },
 
-    /** Renews the leases of this instance's attempts; call it several times per lease. */
+    /** Renews the leases of this instance's attempts. Must be called several times per lease duration. */
     async renew(): Promise<void> {
-      const oldestMs = performance.now() - RUN_MS_MAX;
+      const oldestMs = performance.now() - ATTEMPT_MS_MAX;
       for (const claim of running) if (claim.startedAtMs < oldestMs) running.delete(claim);
-      const times = { leaseMs: IDEMPOTENCY_LEASE_MS, enoughMs: IDEMPOTENCY_LEASE_MS };
+      const times = { leaseMs: IDEMPOTENCY_LEASE_MS, renewBelowMs: IDEMPOTENCY_LEASE_MS };
       if (running.size > 0) await renewLeases(getReservedPool(database), leased, instanceId, [...running], times);
     },
 
-    /** Deletes expired keys in bounded statements, until none are left or it is aborted. */
+    /** Deletes expired keys in batches, until none are left or the signal aborts. */
     sweep: (signal: AbortSignal): Promise<number> => repeatUntilDone(() => deleteOldKeys(database), signal),
   };
 }
@@ -143,22 +143,22 @@ const inSeconds = (sql: Sql, seconds: number) => sql`make_interval(secs => ${sec
 const leased: LeasedTable<Claim> = {
   name: "idempotency_keys",
   key: ["name"],
-  listHeld: (sql, held) => sql`(
+  selectHeld: (sql, held) => sql`(
     select decode(name, 'hex') as name, fence
     from unnest(${held.map(({ name }) => name.toString("hex"))}::text[], ${held.map(({ fence }) => fence)}::int[])
       as named (name, fence)) h`,
-  isOpen: (sql) => sql`x.ended_at is null`,
+  isInProgress: (sql) => sql`x.ended_at is null`,
 };
 
 type KeyRow = { state: "claimed" | "running" | "reused" | "ended"; fence: number; answer: Uint8Array | null };
 
-async function claimKey(sql: Sql, { name, userId, fingerprint }: Call, owner: string): Promise<KeyRow[]> {
-  // An expired row that is not yet deleted counts as absent; an abandoned attempt is taken over only by the same payload.
+async function claimKey(sql: Sql, { name, userId, fingerprint }: IdempotentRequest, owner: string): Promise<KeyRow[]> {
+  // An expired row counts as absent. An abandoned attempt can be taken over only with the same payload.
   return await sql<KeyRow[]>`
     with claimed as (
       insert into idempotency_keys as x (name, user_id, fingerprint, owner, fence, lease_until)
-      values (${name}, ${userId}, ${fingerprint}, ${owner}, default, ${leaseEnd(sql, IDEMPOTENCY_LEASE_MS)})
-      on conflict (name) do update set fingerprint = excluded.fingerprint, ${takeLease(sql, owner, IDEMPOTENCY_LEASE_MS)},
+      values (${name}, ${userId}, ${fingerprint}, ${owner}, default, ${leaseExpiry(sql, IDEMPOTENCY_LEASE_MS)})
+      on conflict (name) do update set fingerprint = excluded.fingerprint, ${claimLease(sql, owner, IDEMPOTENCY_LEASE_MS)},
         ended_at = null, answer = null, created_at = now()
       where x.created_at < now() - ${inSeconds(sql, IDEMPOTENCY_RETENTION_S)}
         or (x.ended_at is null and ${isFree(sql)} and x.fingerprint = excluded.fingerprint)
@@ -172,7 +172,7 @@ async function claimKey(sql: Sql, { name, userId, fingerprint }: Call, owner: st
 }
 
 async function deleteOldKeys(sql: Sql): Promise<number> {
-  // Skips locked rows: another instance is deleting them.
+  // Skips the rows that another instance is deleting.
   const { count } = await sql`
     delete from idempotency_keys where ctid = any (array(
       select ctid from idempotency_keys where created_at < now() - ${inSeconds(sql, IDEMPOTENCY_RETENTION_S)}

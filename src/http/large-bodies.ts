@@ -4,17 +4,17 @@ import { Ring } from "../lib/ring.ts";
 import { SMALL_BODY_BYTES_MAX } from "./body.ts";
 import type { RoutePlugin } from "./mount.ts";
 
-/** Large bodies that are parsed at the same time, each of another user. */
+/** Maximum number of large bodies that are parsed concurrently. Each belongs to a different user. */
 const PARSING_MAX = 4;
-/** Bytes of large bodies held in memory, from arrival until the response: for one user, and in total. */
+/** Maximum memory for large bodies, from their arrival to the response: per user and in total. */
 const USER_BYTES_MAX = 16 * 1024 * 1024;
 const BYTES_MAX = 128 * 1024 * 1024;
 const RETRY_AFTER_MS = 1_000;
-/** Delays refusals: a client that retries immediately would flood the network and this process with bodies. */
-const REFUSAL_DELAY_MS = 1_000;
+/** Delay before a rejection, so that clients that retry immediately don't send too many bodies. */
+const REJECTION_DELAY_MS = 1_000;
 
-async function createRefusal(code: "rate_limited" | "overloaded", detail: string): Promise<never> {
-  await Bun.sleep(REFUSAL_DELAY_MS);
+async function createRejection(code: "rate_limited" | "overloaded", detail: string): Promise<never> {
+  await Bun.sleep(REJECTION_DELAY_MS);
   throw new Problem(code, detail, { retryAfterMs: RETRY_AFTER_MS });
 }
 
@@ -22,85 +22,85 @@ type User = { id: string; bytes: number; isActive: boolean; waiting: (() => void
 type Body = { user: User; bytes: number; hasSlot: boolean; isParsed: boolean };
 
 /**
- * Schedules large bodies. Parsing a megabyte of JSON blocks the event loop for up to 20 ms and takes several times its size in
- * memory. So few are parsed at the same time, and users take turns. A parsing slot is released when the handler begins: a
- * handler that waits for a lock doesn't block others. A user's turn lasts until the response: bodies that one user sends
- * concurrently are not all in memory as objects.
+ * Creates the plugin that schedules large bodies. Parsing a megabyte of JSON blocks the event loop for up to 20 ms and needs
+ * several times its size in memory. Therefore, only a few bodies are parsed concurrently, and only one per user.
  *
- * A body is queued only after all of it arrived, so a slow sender holds no slot. Its bytes count from arrival. A user may hold
- * as many bytes as are still free, as in `FairQueue`: the bound holds for all users together, and one user alone fills less
- * than half of it.
+ * A complete body waits for a parsing slot, which is released when the handler starts. The user's next body has to wait until
+ * the response, so that the user's parsed bodies aren't all in memory at the same time.
+ *
+ * A body counts towards the memory limits as soon as it starts to arrive. A user may use at most as much memory as remains free
+ * (see `FairQueue`), so a single user can use at most half of it.
  */
 export function createLargeBodies(): RoutePlugin {
   const users = new Map<string, User>();
   const bodies = new WeakMap<Request, Body>();
-  /** Users without a turn who have queued bodies, in the order of their turns. */
-  const ready = new Ring<string, User>();
-  let parsing = 0;
+  /** Users with waiting bodies but no active one, in queue order. */
+  const readyUsers = new Ring<string, User>();
+  let parsingCount = 0;
   let reservedBytes = 0;
 
-  /** @returns a refusal: `rate_limited` if this user holds too many bytes, `overloaded` if all users together do. */
+  /** Reserves memory. Returns a rejection if this user (`rate_limited`) or all users (`overloaded`) use too much. */
   function reserve(request: Request, userId: string, bytes: number): Promise<never> | undefined {
-    const known = bodies.get(request);
-    const user = known?.user ?? users.get(userId) ?? { id: userId, bytes: 0, isActive: false, waiting: [] };
-    const added = bytes - (known?.bytes ?? 0);
-    if (user.bytes + added > USER_BYTES_MAX)
-      return createRefusal("rate_limited", "Too many of your large requests are in progress. Send fewer at a time.");
-    if (user.bytes + added > BYTES_MAX - reservedBytes)
-      return createRefusal("overloaded", "Too many large requests are in progress. Try again.");
+    const existing = bodies.get(request);
+    const user = existing?.user ?? users.get(userId) ?? { id: userId, bytes: 0, isActive: false, waiting: [] };
+    const addedBytes = bytes - (existing?.bytes ?? 0);
+    if (user.bytes + addedBytes > USER_BYTES_MAX)
+      return createRejection("rate_limited", "Too many of your large requests are in progress. Send fewer at a time.");
+    if (user.bytes + addedBytes > BYTES_MAX - reservedBytes)
+      return createRejection("overloaded", "Too many large requests are in progress. Try again.");
     users.set(user.id, user);
-    user.bytes += added;
-    reservedBytes += added;
-    if (known) known.bytes = bytes;
+    user.bytes += addedBytes;
+    reservedBytes += addedBytes;
+    if (existing) existing.bytes = bytes;
     else bodies.set(request, { user, bytes, hasSlot: false, isParsed: false });
     return undefined;
   }
 
-  function wait(body: Body): Promise<void> {
+  function waitForSlot(body: Body): Promise<void> {
     const { user } = body;
     return new Promise((resolve) => {
       user.waiting.push(() => {
         body.hasSlot = true;
         resolve();
       });
-      if (!user.isActive && user.waiting.length === 1) ready.add(user.id, user);
-      beginNext();
+      if (!user.isActive && user.waiting.length === 1) readyUsers.add(user.id, user);
+      startNext();
     });
   }
 
-  function beginNext(): void {
-    while (parsing < PARSING_MAX) {
-      const user = ready.shift();
+  function startNext(): void {
+    while (parsingCount < PARSING_MAX) {
+      const user = readyUsers.shift();
       if (!user) return;
       user.isActive = true;
-      parsing += 1;
+      parsingCount += 1;
       user.waiting.shift()?.();
     }
   }
 
-  function endParsing(body: Body | undefined): void {
+  function releaseSlot(body: Body | undefined): void {
     if (!body?.hasSlot || body.isParsed) return;
     body.isParsed = true;
-    parsing -= 1;
-    // In a later tick: requests that arrived in the meantime go first.
-    setImmediate(beginNext);
+    parsingCount -= 1;
+    // Deferred, so that pending requests are processed first.
+    setImmediate(startNext);
   }
 
-  function end(request: Request): void {
+  function finish(request: Request): void {
     const body = bodies.get(request);
     if (!body) return;
     bodies.delete(request);
-    endParsing(body);
+    releaseSlot(body);
     const { user, bytes, hasSlot } = body;
     user.bytes -= bytes;
     reservedBytes -= bytes;
     if (user.bytes === 0) users.delete(user.id);
     if (hasSlot) {
       user.isActive = false;
-      if (user.waiting.length > 0) ready.add(user.id, user);
-      setImmediate(beginNext);
+      if (user.waiting.length > 0) readyUsers.add(user.id, user);
+      setImmediate(startNext);
     }
-    // This body's copies are in the young generation. Collecting that takes about 1 ms; a full collection, 100 ms.
+    // Frees this body's copies. Collecting only the young generation takes about 1 ms; a full collection takes 100 ms.
     setImmediate(edenGC);
   }
 
@@ -108,21 +108,21 @@ export function createLargeBodies(): RoutePlugin {
     if (!takesLargeBody) return undefined;
     return {
       onBytes(request, caller, bytes) {
-        // Public routes have no large bodies: without a user there is no turn.
+        // Public routes, which have no caller, don't accept large bodies.
         return bytes > SMALL_BODY_BYTES_MAX && caller ? reserve(request, caller.user.id, bytes) : undefined;
       },
       onBody(request) {
         const body = bodies.get(request);
-        return body && wait(body);
+        return body && waitForSlot(body);
       },
       beforeHandle: ({ request }) => {
-        if (waitsForModel) end(request);
-        else endParsing(bodies.get(request));
+        if (waitsForModel) finish(request);
+        else releaseSlot(bodies.get(request));
         return undefined;
       },
-      // Also called for error responses.
+      // Runs for error responses too.
       mapResponse: ({ request }) => {
-        end(request);
+        finish(request);
         return undefined;
       },
     };

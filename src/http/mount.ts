@@ -1,16 +1,16 @@
 import type { Server } from "bun";
 import { type Context, Elysia } from "elysia";
 import type { Caller } from "../access/caller.ts";
-import { BODY_BYTES_MAX, dropUnread, keepRawBody, parseBody, receiveBody, SMALL_BODY_BYTES_MAX } from "./body.ts";
-import { type Route, statusOf } from "./route.ts";
+import { BODY_BYTES_MAX, discardUnread, parseBody, receiveBody, SMALL_BODY_BYTES_MAX, storeRawBody } from "./body.ts";
+import { getSuccessStatus, type Route } from "./route.ts";
 
-/** A request on its way to its handler. */
+/** The state of a request before its handler runs. */
 export type RequestState = {
   request: Request;
   server: Server<unknown> | null;
-  /** Headers of the response. */
+  /** The response's headers. */
   headers: Context["set"]["headers"];
-  /** Set by the authentication plugin; undefined on a public route. */
+  /** Set by the authentication plugin. Undefined on public routes. */
   caller: Caller | undefined;
 };
 
@@ -22,41 +22,41 @@ type HandleContext = {
   set: Context["set"];
 };
 
-/** What a plugin does with the requests of one route; anything thrown becomes the response. */
+/** A plugin's hooks for one route. An error thrown by a hook becomes the response. */
 type RouteHooks = {
   /** Runs before the body is read. */
-  onEnter?(visit: RequestState): Promise<void> | void;
-  /** Receives the body's known size, and again whenever more bytes arrive. A returned promise refuses the body (body.ts). */
+  onEnter?(state: RequestState): Promise<void> | void;
+  /** Called whenever the body's known size increases. Returning a promise rejects the body (body.ts). */
   onBytes?(request: Request, caller: Caller | undefined, bytes: number): Promise<never> | undefined;
   /** Runs when the whole body has arrived, before it is parsed. */
   onBody?(request: Request): Promise<void> | undefined;
-  /** Runs after `onBody` if receiving and queueing took longer than `afterMs`. */
+  /** Runs after `onBody` if the body took longer than `afterMs` to arrive and wait in the queue. */
   onSlowBody?: { afterMs: number; check(caller: Caller): Promise<void> };
   /** Runs after validation. A returned response replaces the handler's. */
   beforeHandle?: (context: HandleContext) => Promise<Response | undefined> | undefined;
-  /** Runs with the response of the handler or of an error. */
+  /** Runs with the response from the handler or for an error. */
   mapResponse?: (context: HandleContext & { responseValue: unknown }) => Promise<Response> | undefined;
 };
 
-/** Called once for each route, when the routes are mounted; returns undefined where the plugin has nothing to do. */
+/** Returns the hooks for a route, or undefined if the plugin doesn't apply to it. Called once per route. */
 export type RoutePlugin = (route: Route) => RouteHooks | undefined;
 
-/** Mounts declared routes: each request runs through the plugins in this order, then through the handler. */
+/** Mounts routes. For each request, the plugins' hooks run in this order before the handler. */
 export function mount(routes: readonly Route[], plugins: readonly RoutePlugin[]) {
   const app = new Elysia({ name: "routes" });
   for (const route of routes) {
-    // Otherwise Elysia can't tell which context fields the handler uses, and omits them or fills all of them.
+    // Elysia reads the source code to see which context fields the handler uses.
     if (!/^(?:async\s*)?\(\s*[{)]/.test(String(route.handle)))
       throw new Error(
         `The handler of ${route.method} ${route.path} must be an arrow function that destructures its context.`,
       );
-    // Types say nothing about paths that are known only at run time; `route()` has checked them.
+    // The types can't be inferred from a path that isn't a literal. `route()` has checked them.
     app.route(route.method, route.path, route.handle as never, createHooks(route, plugins) as never);
   }
   return app;
 }
 
-/** @throws Error unless every route of the app was declared: an undeclared route would be unprotected. */
+/** Checks that all routes are declared. @throws Error if the app has an undeclared route, which would be unprotected. */
 export function requireDeclared(
   app: { routes: readonly { method: string; path: string }[] },
   routes: readonly Route[],
@@ -67,7 +67,7 @@ export function requireDeclared(
     if (!declared.has(`${method} ${path}`)) throw new Error(`${method} ${path} was mounted without a declaration.`);
 }
 
-/** @throws Error unless every change to a path whose GET has an `ETag` takes `If-Match`. */
+/** Checks that resources with an `ETag` support `If-Match`. @throws Error if a route that changes one doesn't. */
 export function requirePreconditions(routes: readonly Route[]) {
   const tagged = new Set(routes.filter(({ method, isTagged }) => method === "GET" && isTagged).map(({ path }) => path));
   for (const { method, path, takesIfMatch } of routes)
@@ -77,72 +77,72 @@ export function requirePreconditions(routes: readonly Route[]) {
 
 function createHooks(route: Route, plugins: readonly RoutePlugin[]) {
   const hooks = plugins.flatMap((plugin) => plugin(route) ?? []);
-  const steps = hooks.flatMap(({ onEnter }) => onEnter ?? []);
+  const enterSteps = hooks.flatMap(({ onEnter }) => onEnter ?? []);
   const byteSteps = hooks.flatMap(({ onBytes }) => onBytes ?? []);
   const bodySteps = hooks.flatMap(({ onBody }) => onBody ?? []);
   const slowSteps = hooks.flatMap(({ onSlowBody }) => onSlowBody ?? []);
   const bodyBytesMax = route.takesLargeBody ? BODY_BYTES_MAX : SMALL_BODY_BYTES_MAX;
-  const status = statusOf(route);
+  const status = getSuccessStatus(route);
 
-  /** Runs the request up to the body. Destructured, because Elysia would fill the whole context if it were passed on. */
+  /** Runs the hooks that precede the body. Takes single fields, because passing the context makes Elysia fill all of it. */
   async function enter(request: Request, server: Server<unknown> | null, set: Context["set"]) {
     set.status = status;
-    const visit: RequestState = { request, server, headers: set.headers, caller: undefined };
-    for (const step of steps) {
-      const waiting = step(visit);
-      if (waiting) await waiting;
+    const state: RequestState = { request, server, headers: set.headers, caller: undefined };
+    for (const step of enterSteps) {
+      const pending = step(state);
+      if (pending) await pending;
     }
-    return visit.caller;
+    return state.caller;
   }
 
-  type Entered = Pick<Context, "request" | "server" | "set" | "path">;
-  const wayIn =
+  type EntryContext = Pick<Context, "request" | "server" | "set" | "path">;
+  const entryHooks =
     route.method === "GET"
       ? {
-          transform: async ({ request, server, set }: Entered) => ({ caller: await enter(request, server, set) }),
+          transform: async ({ request, server, set }: EntryContext) => ({ caller: await enter(request, server, set) }),
         }
       : {
-          // Runs for every request that may have a body, even if the route declares none.
-          parse: async ({ request, server, set, path }: Entered) => {
+          // Runs for all requests that can have a body, even if the route doesn't declare one.
+          parse: async ({ request, server, set, path }: EntryContext) => {
             const caller = await enter(request, server, set);
             if (route.streamsBody) return { caller, body: null };
             const enteredAtMs = performance.now();
             const received = await receiveBody(request, bodyBytesMax, (bytes) => {
               for (const step of byteSteps) {
-                const refusal = step(request, caller, bytes);
-                if (refusal) return refusal;
+                const rejection = step(request, caller, bytes);
+                if (rejection) return rejection;
               }
               return undefined;
             });
             for (const step of bodySteps) {
-              const waiting = step(request);
-              if (waiting) await waiting;
+              const pending = step(request);
+              if (pending) await pending;
             }
             if (caller)
               for (const { afterMs, check } of slowSteps)
                 if (performance.now() - enteredAtMs > afterMs) await check(caller);
             if (route.rawBody) {
-              keepRawBody(request, received);
+              storeRawBody(request, received);
               return { caller, body: null };
             }
             const body = parseBody(received, request.headers, path);
             route.prepareBody?.(body);
             return { caller, body };
           },
-          // Merges the parsed body into the context, where the schemas read it.
+          // Merges `caller` and `body` into the context, where the schemas validate the body.
           transform: ({ body }: { body: unknown }) => body,
         };
 
   return {
-    ...(steps.length > 0 || status !== 200 || route.method !== "GET" ? wayIn : {}),
+    ...(enterSteps.length > 0 || status !== 200 || route.method !== "GET" ? entryHooks : {}),
     ...(route.params && { params: route.params }),
     ...(route.query && { query: route.query }),
     ...(route.body && { body: route.body }),
     beforeHandle: hooks.flatMap(({ beforeHandle }) => beforeHandle ?? []),
     mapResponse: [
       ...hooks.flatMap(({ mapResponse }) => mapResponse ?? []),
-      // Also called for error responses, such as an invalid query, where the body is still unread.
-      ...(route.streamsBody ? [({ request }: HandleContext) => dropUnread(request)] : []),
+      // Runs for error responses too, where the body is still unread.
+      ...(route.streamsBody ? [({ request }: HandleContext) => discardUnread(request)] : []),
     ],
   };
 }

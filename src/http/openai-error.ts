@@ -1,5 +1,5 @@
 import type { ErrorCode } from "../lib/error-codes.ts";
-import { mapPointerToName } from "../lib/json.ts";
+import { formatPointer } from "../lib/json.ts";
 import { Problem, type ProblemCode, problemCodes } from "../lib/problem.ts";
 
 /** An error in OpenAI's format. */
@@ -8,16 +8,16 @@ export type OpenAiError = {
   message: string;
   type: string;
   code: string;
-  /** The invalid parameter, as `messages[0].content`. */
+  /** The invalid parameter, for example `messages[0].content`. */
   param: string | null;
-  /** When the same request may succeed; null if unknown. */
+  /** Delay after which the request may succeed, or null if unknown. */
   retryAfterMs: number | null;
 };
 
 /** Whether a path belongs to the OpenAI-compatible API. */
 export const isOpenAiPath = (pathname: string): boolean => pathname === "/v1" || pathname.startsWith("/v1/");
 
-/** Where OpenAI's code or status differs from ours. */
+/** OpenAI's codes and statuses, where they differ from Parley's. */
 const codes: Partial<Record<ProblemCode, ErrorCode>> = {
   unauthorized: "invalid_api_key",
   unknown_model: "model_not_found",
@@ -26,7 +26,7 @@ const codes: Partial<Record<ProblemCode, ErrorCode>> = {
 };
 const statuses: Partial<Record<ProblemCode, number>> = { invalid: 400, unknown_model: 404 };
 
-/** An error with OpenAI's `type` for its status. */
+/** Creates an error with OpenAI's `type` for its status. */
 export function createOpenAiError(
   status: number,
   code: string,
@@ -42,10 +42,10 @@ function findType(status: number): string {
   return status === 403 ? "permission_error" : "invalid_request_error";
 }
 
-/** A problem in OpenAI's shape: validation errors (our 422) are 400 there, and an unknown model is 404. */
+/** Maps a problem to OpenAI's format, in which validation errors have the status 400, and an unknown model has 404. */
 export function mapProblemToOpenAiError({ code, openAiCode, message, errors, retryAfterMs }: Problem): OpenAiError {
   const pointer = errors?.[0]?.pointer;
-  const param = code === "unknown_model" ? "model" : pointer === undefined ? null : mapPointerToName(pointer);
+  const param = code === "unknown_model" ? "model" : pointer === undefined ? null : formatPointer(pointer);
   const status = statuses[code] ?? problemCodes[code].status;
   return createOpenAiError(status, openAiCode ?? codes[code] ?? code, message, {
     param,
@@ -53,11 +53,11 @@ export function mapProblemToOpenAiError({ code, openAiCode, message, errors, ret
   });
 }
 
-/** The body of an error response, and of the last event of a failed stream. */
+/** Formats an error for the body of a response or for the last event of a failed stream. */
 export const formatOpenAiError = ({ message, type, param, code }: OpenAiError): string =>
   JSON.stringify({ error: { message, type, param, code } });
 
-/** The error response below `/v1`, with `Retry-After` (whole seconds, rounded up) if the time is known. */
+/** Creates the response for an error, with `Retry-After` if the delay is known. */
 export function createOpenAiErrorResponse(error: OpenAiError): Response {
   const headers = new Headers({ "content-type": "application/json", "cache-control": "no-store" });
   const seconds = Math.ceil((error.retryAfterMs ?? Number.NaN) / 1000);
@@ -65,7 +65,7 @@ export function createOpenAiErrorResponse(error: OpenAiError): Response {
   return new Response(formatOpenAiError(error), { status: error.status, headers });
 }
 
-/** Maps an error thrown mid-stream, when the status is already sent: only our own errors keep their text. */
+/** Maps an error that was thrown after the status was sent. Only the message of a `Problem` is safe for clients. */
 export function mapThrownToOpenAiError(error: unknown): OpenAiError {
   const problem = error instanceof Problem ? error : new Problem("internal", "The request could not be completed.");
   return mapProblemToOpenAiError(problem);

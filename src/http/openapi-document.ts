@@ -1,7 +1,7 @@
 import { swagger } from "@elysiajs/swagger";
 import { Elysia } from "elysia";
 import type { JsonObject } from "../lib/json.ts";
-import { answerHeaders, OpenAiErrorBody, ProblemDetails, problemStatuses, requestHeaders, tags } from "./openapi.ts";
+import { OpenAiErrorBody, ProblemDetails, problemStatuses, requestHeaders, responseHeaders, tags } from "./openapi.ts";
 import { describeOperation } from "./openapi-operation.ts";
 import { Components } from "./openapi-schema.ts";
 import type { Route } from "./route.ts";
@@ -17,14 +17,14 @@ Every response has an \`X-Request-Id\`. \`x-scope\` is what an API key needs for
 if API keys can't call it. \`x-limit\` is the rate limit that the operation counts towards.`;
 
 /**
- * The OpenAPI 3.0.3 document of these routes. It contains nothing specific to an installation, such as the port. Named
- * schemas are listed once, below `components`.
+ * Creates the OpenAPI 3.0.3 document of these routes. It doesn't depend on the installation. Named schemas are listed once,
+ * below `components`.
  */
 export async function createOpenApiDocument(routes: readonly Route[], version: string): Promise<JsonObject> {
   const components = new Components();
-  const shown = routes.filter(({ isHidden }) => !isHidden);
+  const documentedRoutes = routes.filter(({ isHidden }) => !isHidden);
   const app = new Elysia();
-  for (const route of shown)
+  for (const route of documentedRoutes)
     app.route(route.method, mapToTemplate(route.path), () => null, {
       detail: describeOperation(route, components) as never,
     });
@@ -33,7 +33,7 @@ export async function createOpenApiDocument(routes: readonly Route[], version: s
       documentation: {
         info: { title: "Parley", version, description: DESCRIPTION, license: { name: "MIT" } },
         servers: [{ url: "/" }],
-        tags: listTags(shown),
+        tags: listTags(documentedRoutes),
         components: createComponents(components) as never,
       },
     }),
@@ -42,7 +42,7 @@ export async function createOpenApiDocument(routes: readonly Route[], version: s
   return (await response.json()) as JsonObject;
 }
 
-/** Elysia omits a wildcard (`*`), so it is shown as a parameter. */
+/** Replaces a wildcard, which Elysia would omit, with a parameter. */
 const mapToTemplate = (path: string): string => path.replace(/\*$/, ":path");
 
 function listTags(routes: readonly Route[]) {
@@ -50,7 +50,7 @@ function listTags(routes: readonly Route[]) {
   return Object.entries(tags).flatMap(([name, description]) => (used.has(name) ? [{ name, description }] : []));
 }
 
-/** The components that operations refer to. @param components complete: every operation has been described. */
+/** Creates the components that operations refer to. All operations must already be described. */
 function createComponents(components: Components): object {
   const map = (schema: object) => components.map(JSON.parse(JSON.stringify(schema)), "out");
   const content = (type: string, schema: object) => ({ [type]: { schema: map(schema) } });
@@ -66,7 +66,7 @@ function createComponents(components: Components): object {
     ] as const;
   });
   const openAiError = {
-    description: "An error in OpenAI's shape.",
+    description: "An error in OpenAI's format.",
     headers: { "X-Request-Id": refToHeader("X-Request-Id") },
     content: content("application/json", OpenAiErrorBody),
   };
@@ -75,11 +75,11 @@ function createComponents(components: Components): object {
       bearer: { type: "http", scheme: "bearer", description: "The access token of a session, or an API key." },
       apiKey: { type: "apiKey", in: "header", name: "X-API-Key", description: apiKeyDescription },
     },
-    headers: answerHeaders,
+    headers: responseHeaders,
     parameters: requestHeaders,
     responses: { ...Object.fromEntries(problems), OpenAiError: openAiError },
     schemas: components.list(),
   };
 }
 
-const refToHeader = (name: keyof typeof answerHeaders) => ({ $ref: `#/components/headers/${name}` });
+const refToHeader = (name: keyof typeof responseHeaders) => ({ $ref: `#/components/headers/${name}` });

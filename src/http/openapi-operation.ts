@@ -1,18 +1,18 @@
 import type { TSchema } from "@sinclair/typebox";
 import type { JsonObject } from "../lib/json.ts";
-import { modeOf } from "./idempotency.ts";
+import { getIdempotencyMode } from "./idempotency.ts";
 import { isOpenAiPath } from "./openai-error.ts";
-import type { answerHeaders, ProblemStatus, requestHeaders } from "./openapi.ts";
+import type { ProblemStatus, requestHeaders, responseHeaders } from "./openapi.ts";
 import type { Components } from "./openapi-schema.ts";
-import { isLimitedPath, limitOf } from "./rate-limit.ts";
-import { type Route, statusOf } from "./route.ts";
+import { getLimitClass, isLimitedPath } from "./rate-limit.ts";
+import { getSuccessStatus, type Route } from "./route.ts";
 
 const refTo = (kind: string, name: string) => ({ $ref: `#/components/${kind}/${name}` });
 
-/** TypeBox schemas as plain JSON: without symbols and functions. */
+/** Converts a TypeBox schema to plain JSON, without symbols and functions. */
 const toJson = (schema: TSchema): JsonObject => JSON.parse(JSON.stringify(schema)) as JsonObject;
 
-/** The OpenAPI operation of a route, derived entirely from its declaration. */
+/** Returns a route's OpenAPI operation, which is derived entirely from its declaration. */
 export function describeOperation(route: Route, components: Components): JsonObject {
   const { operationId, summary, description, tag, scope } = route;
   const parameters = listParameters(route, components);
@@ -24,17 +24,17 @@ export function describeOperation(route: Route, components: Components): JsonObj
     tags: [tag],
     security: route.public ? [] : scope === "session" ? [{ bearer: [] }] : [{ bearer: [] }, { apiKey: [] }],
     ...(scope && { "x-scope": scope }),
-    ...(isLimitedPath(route.path) && { "x-limit": limitOf(route) }),
+    ...(isLimitedPath(route.path) && { "x-limit": getLimitClass(route) }),
     ...(route.expensive && { "x-expensive": route.expensive }),
     ...(streams.length > 0 && { "x-streams": streams }),
     ...(parameters.length > 0 && { parameters }),
     ...(route.body && { requestBody: describeBody(route.body, components) }),
     ...(route.rawBody && { requestBody: describeRawBody(route.rawBody, components) }),
-    responses: { ...describeAnswers(route, components), ...describeErrors(route), ...route.responses } as JsonObject,
+    responses: { ...describeResponses(route, components), ...describeErrors(route), ...route.responses } as JsonObject,
   };
 }
 
-/** The kinds of streams that the route may keep open. Each ends when its caller loses access. */
+/** Returns the kinds of streams that the route may keep open. They are closed if the caller loses access. */
 function listStreams({ stream, expensive, streamsBody, waitsForModel }: Route): string[] {
   return [
     ...(stream ? ["events"] : []),
@@ -50,7 +50,7 @@ function listParameters(route: Route, components: Components): JsonObject[] {
     ? [{ in: "path", name: "path", required: true, schema: { type: "string" } }]
     : describeProperties("path", route.params, components);
   const headers: (keyof typeof requestHeaders)[] = [
-    ...(modeOf(route) ? (["IdempotencyKey"] as const) : []),
+    ...(getIdempotencyMode(route) ? (["IdempotencyKey"] as const) : []),
     ...(takesIfMatch ? (["IfMatch"] as const) : []),
     ...(isTagged ? (["IfNoneMatch"] as const) : []),
     ...(stream && method === "GET" ? (["LastEventId"] as const) : []),
@@ -63,13 +63,19 @@ function listParameters(route: Route, components: Components): JsonObject[] {
   ];
 }
 
-function describeProperties(place: "path" | "query", schema: TSchema | undefined, components: Components) {
+function describeProperties(location: "path" | "query", schema: TSchema | undefined, components: Components) {
   if (!schema) return [];
   const { properties, required } = toJson(schema) as { properties: Record<string, JsonObject>; required?: string[] };
   return Object.entries(properties).map(([name, property]) => {
     const { description, ...rest } = components.map(property, "in") as JsonObject;
-    const isRequired = place === "path" || (required?.includes(name) ?? false);
-    return { in: place, name, required: isRequired, ...(description !== undefined && { description }), schema: rest };
+    const isRequired = location === "path" || (required?.includes(name) ?? false);
+    return {
+      in: location,
+      name,
+      required: isRequired,
+      ...(description !== undefined && { description }),
+      schema: rest,
+    };
   });
 }
 
@@ -91,29 +97,29 @@ function describeRawBody(
   return { required: true, content: { ...content, ...asForm } };
 }
 
-function describeAnswers(route: Route, components: Components): JsonObject {
+function describeResponses(route: Route, components: Components): JsonObject {
   const { ok, stream, streamEvent, isTagged, summary } = route;
-  const status = statusOf(route);
+  const status = getSuccessStatus(route);
   const headers = describeHeaders(route);
   const events = {
     "text/event-stream": {
       schema: { type: "string", description: stream ?? "" },
-      // OpenAPI 3.0 can't describe what a stream consists of.
+      // OpenAPI 3.0 can't describe the events of a stream.
       ...(streamEvent && { "x-event": components.map(toJson(streamEvent), "out") }),
     },
   };
-  const good = {
+  const success = {
     description: (ok?.description as string | undefined) ?? summary,
     headers,
     ...(ok && { content: describeContent(ok, route.mediaTypes ?? ["application/json"], components) }),
   };
-  const streamed = { description: "The same, as server-sent events.", headers, content: events };
+  const streamed = { description: "The same data as server-sent events.", headers, content: events };
   return {
     ...(stream && status !== 200 && { 200: streamed }),
-    [status]: stream && status === 200 ? { ...good, content: { ...good.content, ...events } } : good,
+    [status]: stream && status === 200 ? { ...success, content: { ...success.content, ...events } } : success,
     ...(isTagged && {
       304: {
-        description: "Not modified: the caller already has this state.",
+        description: "Not modified: the client already has this version.",
         headers: { ETag: refTo("headers", "ETag") },
       },
     }),
@@ -135,18 +141,18 @@ function describeContent(
 
 function describeHeaders(route: Route): JsonObject {
   const { isTagged, takesIfMatch, ok } = route;
-  const names: (keyof typeof answerHeaders)[] = [
+  const names: (keyof typeof responseHeaders)[] = [
     "X-Request-Id",
     ...(isLimitedPath(route.path) ? (["RateLimit-Policy", "RateLimit"] as const) : []),
     ...(isTagged || (takesIfMatch && ok) ? (["ETag"] as const) : []),
     ...(route.query?.properties?.cursor ? (["Link"] as const) : []),
-    ...(modeOf(route) ? (["Idempotent-Replayed"] as const) : []),
-    ...(route.answerHeaders ?? []),
+    ...(getIdempotencyMode(route) ? (["Idempotent-Replayed"] as const) : []),
+    ...(route.responseHeaders ?? []),
   ];
   return Object.fromEntries(names.map((name) => [name, refTo("headers", name)]));
 }
 
-/** Every error refers to a shared response; below `/v1` it has OpenAI's shape, and validation errors are 400. */
+/** Describes errors by references to shared responses. Below `/v1`, there are no 422 responses. */
 function describeErrors(route: Route): JsonObject {
   const isOpenAi = isOpenAiPath(route.path);
   const statuses = [...listErrorStatuses(route)].sort((a, b) => a - b);
@@ -160,17 +166,17 @@ function describeErrors(route: Route): JsonObject {
 function listErrorStatuses(route: Route): Set<ProblemStatus> {
   const hasPathParameter = route.params !== undefined || route.path.includes("*");
   return new Set<ProblemStatus>([
-    // 409: the first request with an identity provider's token creates the account, and its address may be taken.
+    // 409: the first request with an identity provider's token creates an account, whose email address may be in use.
     ...(route.public ? [] : ([401, 403, 409] as const)),
     ...(isLimitedPath(route.path) ? ([429] as const) : []),
-    // A body is parsed even if none is declared.
+    // A body is parsed even if the route doesn't declare one.
     ...(route.method === "GET" ? [] : ([400, 413, 415] as const)),
     ...(route.body || route.rawBody ? ([422] as const) : []),
-    // A cursor, or the id of the last event, may be invalid.
+    // A cursor or `Last-Event-ID` may be invalid.
     ...(route.query?.properties?.cursor || (route.stream && route.method === "GET") ? ([400] as const) : []),
     ...(hasPathParameter ? ([404, 422] as const) : []),
     ...(route.query ? ([422] as const) : []),
-    ...(modeOf(route) ? ([409, 422] as const) : []),
+    ...(getIdempotencyMode(route) ? ([409, 422] as const) : []),
     ...(route.takesIfMatch ? ([412] as const) : []),
     ...(route.problems ?? []),
     500,

@@ -1,13 +1,13 @@
 import { Type } from "@sinclair/typebox";
 import { Named } from "../lib/schema.ts";
 
-/** The groups of the OpenAPI document, in order. */
+/** The tags of the OpenAPI document in order. */
 export const tags = {
   auth: "Registration, login and tokens.",
   me: "The caller's own account.",
   users: "All accounts, for administrators.",
   audit: "The audit log of accounts, keys and rights, for administrators.",
-  analytics: "Usage, for administrators: messages, tokens, cost, errors, latency.",
+  analytics: "Usage statistics for administrators: messages, tokens, cost, errors and latency.",
   "api-keys": "API keys for programs. A key acts for its owner.",
   conversations: "Conversations and their members.",
   messages: "Messages, model replies and feedback.",
@@ -23,13 +23,13 @@ export const tags = {
 
 export type Tag = keyof typeof tags;
 
-/** RFC 9457, the body of every error response. */
+/** The body of error responses (RFC 9457). */
 export const ProblemDetails = Named(
   "Problem",
   Type.Object(
     {
       type: Type.String({ description: "`/problems/<code>`, a page that explains the code." }),
-      title: Type.String({ description: "The same for every occurrence." }),
+      title: Type.String({ description: "A short title, the same for all errors with this code." }),
       status: Type.Integer(),
       detail: Type.String({ description: "What happened in this request." }),
       instance: Type.String({ description: "`urn:request:<request_id>`" }),
@@ -48,7 +48,7 @@ export const ProblemDetails = Named(
   ),
 );
 
-/** An error below `/v1`, in OpenAI's shape. */
+/** The body of error responses below `/v1`, in OpenAI's format. */
 export const OpenAiErrorBody = Named(
   "OpenAiError",
   Type.Object({
@@ -61,9 +61,9 @@ export const OpenAiErrorBody = Named(
   }),
 );
 
-/** Every error status that an operation may document, with its description. */
+/** The error statuses of operations, with their descriptions. */
 export const problemStatuses = {
-  400: "The request could not be read.",
+  400: "The request is malformed.",
   401: "The credential is missing, invalid or expired.",
   403: "Not allowed.",
   404: "Not found, or the caller has no access.",
@@ -82,27 +82,27 @@ export type ProblemStatus = keyof typeof problemStatuses;
 
 const text = { type: "string" } as const;
 
-/** Response headers, by the name under which operations refer to them. */
-export const answerHeaders = {
-  "X-Request-Id": { description: "The id of the request; the caller's own, if it sent one.", schema: text },
+/** Response headers by the name of their component. */
+export const responseHeaders = {
+  "X-Request-Id": { description: "The id of the request: the one that the client sent, or a new one.", schema: text },
   "RateLimit-Policy": {
     description: "The rate limits that the request counted towards (IETF draft, ratelimit-headers).",
     schema: text,
   },
-  RateLimit: { description: "What is left of these limits.", schema: text },
-  ETag: { description: "The tag of this state; send it as `If-None-Match` or `If-Match`.", schema: text },
-  Link: { description: 'The next page, as `rel="next"`; absent on the last one.', schema: text },
+  RateLimit: { description: "The remaining requests under these limits.", schema: text },
+  ETag: { description: "The tag of this version. Send it as `If-None-Match` or `If-Match`.", schema: text },
+  Link: { description: 'The URL of the next page (`rel="next"`). Absent on the last page.', schema: text },
   Location: { description: "The URL of the created resource.", schema: text },
-  "Content-Disposition": { description: "The file name for saving it.", schema: text },
+  "Content-Disposition": { description: "The file name of the download.", schema: text },
   "Idempotent-Replayed": {
-    description: "`true`: the stored response to an earlier request with this `Idempotency-Key`.",
+    description: "`true` if this is the stored response to an earlier request with the same `Idempotency-Key`.",
     schema: { type: "string", enum: ["true"] },
   },
   "Retry-After": { description: "Seconds to wait before retrying.", schema: { type: "integer" } },
-  "WWW-Authenticate": { description: "Why the credential was refused (RFC 6750).", schema: text },
+  "WWW-Authenticate": { description: "Why the credential was rejected (RFC 6750).", schema: text },
 } as const;
 
-/** Request headers, by the name of their component. */
+/** Request headers by the name of their component. */
 export const requestHeaders = {
   IdempotencyKey: {
     in: "header",
@@ -117,21 +117,21 @@ export const requestHeaders = {
     in: "header",
     name: "If-Match",
     required: false,
-    description: "The `ETag` of the state to change; if the resource has changed since, the response is 412.",
+    description: "The `ETag` of the version to change. If the resource has changed since, the response is 412.",
     schema: text,
   },
   IfNoneMatch: {
     in: "header",
     name: "If-None-Match",
     required: false,
-    description: "The `ETag` of the state that the caller has; if it is still current, the response is 304.",
+    description: "The `ETag` of the version that the client has. If it is still current, the response is 304.",
     schema: text,
   },
   LastEventId: {
     in: "header",
     name: "Last-Event-ID",
     required: false,
-    description: "The `id` of the last event received; the event stream resumes after it.",
+    description: "The `id` of the last received event. The event stream resumes after it.",
     schema: { type: "integer", minimum: 0 },
   },
   OnBehalfOf: {

@@ -7,7 +7,7 @@ const PAGE_LIMIT_DEFAULT = 50;
 const PAGE_LIMIT_MAX = 200;
 const CURSOR_CHARS_MAX = 512;
 
-/** The query of every list. A limit above the maximum is lowered to it, not refused. */
+/** The query parameters of lists. */
 export const PageQuery = {
   limit: Type.Optional(
     QueryInteger({
@@ -21,20 +21,23 @@ export const PageQuery = {
   ),
 };
 
-/** The body of every list, named after its items. */
+/** Creates the schema of a page of a list. Its name is derived from the item's. */
 export const Page = <T extends TSchema>(item: T) =>
   Named(
     `${item.title}Page`,
     Type.Object({
       data: Type.Array(item),
-      next_cursor: Nullable(Type.String(), { description: "Send it as `cursor` for the next page; null on the last." }),
+      next_cursor: Nullable(Type.String(), {
+        description: "Send it as `cursor` to get the next page. Null on the last page.",
+      }),
     }),
   );
 
 export type PageRequest = { limit: number; after: string[] | null };
 
 /**
- * Reads `limit` and `cursor`; `after` holds the sort key of the previous page's last row, with `columns` values.
+ * Parses `limit` and `cursor`. `after` is the sort key of the previous page's last row.
+ * @param columns the number of values in the sort key.
  * @throws Problem `bad_cursor`.
  */
 export function readPage(query: { limit?: number; cursor?: string }, columns: number): PageRequest {
@@ -48,7 +51,7 @@ export function readPage(query: { limit?: number; cursor?: string }, columns: nu
 export const createBadCursor = (): Problem =>
   new Problem("bad_cursor", "The cursor is invalid. Use `next_cursor` of this list, unchanged.");
 
-/** The id after which a list sorted by id continues; null for the first page. @throws Problem `bad_cursor`. */
+/** Returns the id after which a list sorted by id continues, or null for the first page. @throws Problem `bad_cursor`. */
 export function readIdCursor(after: string[] | null): string | null {
   const [id = null] = after ?? [];
   if (id !== null && !isUuid(id)) throw createBadCursor();
@@ -56,25 +59,25 @@ export function readIdCursor(after: string[] | null): string | null {
 }
 
 /**
- * Makes a page from `limit + 1` rows and links to the next one.
- * @param keyOf the row's values that the list is sorted by.
+ * Creates a page from up to `limit + 1` rows. If there are more rows than `limit`, the page links to the next one.
+ * @param getSortKey returns the row's values by which the list is sorted.
  */
 export function createPage<Row, Item>(
   rows: readonly Row[],
   limit: number,
-  keyOf: (row: Row) => string[],
+  getSortKey: (row: Row) => string[],
   mapRow: (row: Row) => Item,
   { request, headers }: { request: Request; headers: Record<string, string | number | undefined> },
 ): { data: Item[]; next_cursor: string | null } {
-  const shown = rows.slice(0, limit);
-  const last = shown.at(-1);
-  const next_cursor = rows.length > limit && last !== undefined ? encodeCursor(keyOf(last)) : null;
+  const pageRows = rows.slice(0, limit);
+  const last = pageRows.at(-1);
+  const next_cursor = rows.length > limit && last !== undefined ? encodeCursor(getSortKey(last)) : null;
   if (next_cursor !== null) {
     const next = readUrl(request);
     next.searchParams.set("cursor", next_cursor);
     headers.link = `<${next.pathname}${next.search}>; rel="next"`;
   }
-  return { data: shown.map(mapRow), next_cursor };
+  return { data: pageRows.map(mapRow), next_cursor };
 }
 
 function encodeCursor(key: string[]): string {

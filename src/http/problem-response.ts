@@ -4,7 +4,7 @@ import { findTemporaryProblem } from "../db/client.ts";
 import { type InvalidField, Problem, problemCodes } from "../lib/problem.ts";
 import { type InputSource, listSchemaErrors } from "../lib/schema-errors.ts";
 
-/** RFC 9457, with our `code`, `request_id` and, for invalid input, `errors`. */
+/** The body of an error response (RFC 9457). */
 export type ProblemBody = {
   type: string;
   title: string;
@@ -17,7 +17,7 @@ export type ProblemBody = {
   violated_policies?: readonly string[];
 };
 
-/** The response for a problem: `application/problem+json`, with `Retry-After` if retrying makes sense. */
+/** Creates the response for a problem, with `Retry-After` if the problem has a delay. */
 export function createProblemResponse(problem: Problem, requestId: string): Response {
   const { status, title } = problemCodes[problem.code];
   const body: ProblemBody = {
@@ -36,37 +36,37 @@ export function createProblemResponse(problem: Problem, requestId: string): Resp
   return new Response(JSON.stringify(body), { status, headers });
 }
 
-/** Elysia wraps errors thrown before or while the body is read. */
+/** Returns the original error, which Elysia wraps if it was thrown before or while the body was read. */
 export const unwrapError = (error: unknown): unknown =>
   error instanceof ParseError && error.cause instanceof Error ? error.cause : error;
 
 /**
- * Maps anything thrown to a problem. Only our own errors keep their text; the `status` or `code` of a foreign error (a
- * provider's 401, a driver's 23505) never decides.
- * @returns the problem, and whether it is an internal error to be logged.
+ * Maps a thrown value to a problem. The message, `status` and `code` of library errors are ignored, because they may come from
+ * elsewhere, for example a provider's 401 or the database driver's 23505.
+ * @returns the problem, and whether it is an internal error that must be logged.
  */
-export function mapErrorToProblem(error: unknown, elysiaCode: unknown): { problem: Problem; isFault: boolean } {
-  if (error instanceof Problem) return { problem: error, isFault: error.code === "internal" };
+export function mapErrorToProblem(error: unknown, elysiaCode: unknown): { problem: Problem; isInternalError: boolean } {
+  if (error instanceof Problem) return { problem: error, isInternalError: error.code === "internal" };
   if (error instanceof ValidationError) return mapValidationError(error);
   const temporary = findTemporaryProblem(error);
-  if (temporary) return { problem: temporary, isFault: true };
+  if (temporary) return { problem: temporary, isInternalError: true };
   if (elysiaCode === "NOT_FOUND")
-    return { problem: new Problem("not_found", "No route matches this path."), isFault: false };
+    return { problem: new Problem("not_found", "No route matches this path."), isInternalError: false };
   if (elysiaCode === "PARSE")
-    return { problem: new Problem("malformed", "The body could not be read."), isFault: false };
-  return { problem: new Problem("internal", "The request could not be completed."), isFault: true };
+    return { problem: new Problem("malformed", "The body could not be read."), isInternalError: false };
+  return { problem: new Problem("internal", "The request could not be completed."), isInternalError: true };
 }
 
-function mapValidationError(error: ValidationError): { problem: Problem; isFault: boolean } {
-  // A response that doesn't match its own schema is our bug; its content must not be shown.
+function mapValidationError(error: ValidationError): { problem: Problem; isInternalError: boolean } {
+  // A response that doesn't match its schema is a bug, and its content must not be sent.
   if (error.type === "response")
-    return { problem: new Problem("internal", "The request could not be completed."), isFault: true };
-  // Not `error.all`: it formats the values into its texts, calling their `toString`.
+    return { problem: new Problem("internal", "The request could not be completed."), isInternalError: true };
+  // `error.all` would include the values in its messages.
   const { validator, value } = error as unknown as {
     validator: { Errors(value: unknown): Iterable<ValueError> };
     value: unknown;
   };
   const errors = listSchemaErrors(validator.Errors(value), error.type as InputSource);
   const detail = errors[0]?.detail ?? "The request is invalid.";
-  return { problem: new Problem("invalid", detail, { errors }), isFault: false };
+  return { problem: new Problem("invalid", detail, { errors }), isInternalError: false };
 }

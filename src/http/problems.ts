@@ -3,16 +3,18 @@ import { type ErrorCode, type ErrorExplanation, errorCodes, errorGroups } from "
 import { escapeHtml } from "../lib/html.ts";
 import { Problem } from "../lib/problem.ts";
 import { Closed, Named, Nullable } from "../lib/schema.ts";
-import { readAccept } from "./accept.ts";
+import { parseAccept } from "./accept.ts";
 import { createLayoutPolicy, renderSitePage } from "./pages/layout.ts";
-import { createTwinHeaders, markdownHeaders, prefersMarkdown } from "./pages/markdown-twin.ts";
+import { createHtmlHeaders, markdownHeaders, prefersMarkdown } from "./pages/markdown-version.ts";
 import { type Route, route } from "./route.ts";
 
 const ProblemExplanation = Named(
   "ProblemExplanation",
   Type.Object({
     code: Type.String(),
-    status: Nullable(Type.Integer({ description: "The HTTP status; null if the code is not used in HTTP responses." })),
+    status: Nullable(
+      Type.Integer({ description: "The HTTP status, or null if the code isn't used in HTTP responses." }),
+    ),
     title: Type.String(),
     temporary: Type.Boolean({ description: "Whether the same request may succeed later." }),
     meaning: Type.String(),
@@ -20,7 +22,7 @@ const ProblemExplanation = Named(
   }),
 );
 
-/** `/problems` and `/problems/{code}`, the target of a problem's `type`: HTML pages, or JSON for `Accept: application/json`, or markdown. */
+/** The pages about error codes, which a problem's `type` links to. They are available as HTML, JSON and Markdown. */
 export const problemPages: Route[] = [
   route({
     method: "GET",
@@ -49,7 +51,7 @@ export const problemPages: Route[] = [
     path: "/problems/:code",
     operationId: "explainProblem",
     summary: "Explain an error code and how to fix it",
-    description: "With `.md` after the code, or `Accept: text/markdown`: as markdown.",
+    description: "Append `.md` to the code, or send `Accept: text/markdown`, to get Markdown.",
     tag: "operations",
     public: true,
     params: Type.Object({ code: Type.String() }),
@@ -66,7 +68,7 @@ export const problemPages: Route[] = [
 
 const explanations = Object.entries(errorCodes).map(([code, explanation]) => ({ code, ...explanation }));
 
-/** A page in all its forms. */
+/** A page in all its formats. */
 type ProblemPage = { path: string; json: unknown; renderHtml(): string; renderMarkdown(): string };
 
 const indexPage: ProblemPage = {
@@ -89,7 +91,7 @@ const policy = createLayoutPolicy();
 function respond(request: Request, page: ProblemPage): Response {
   if (prefersMarkdown(request)) return respondWithMarkdown(page);
   if (prefersJson(request.headers.get("accept"))) return Response.json(page.json, { headers: cacheHeaders });
-  const headers = { ...createTwinHeaders(`${page.path}.md`, policy), ...cacheHeaders };
+  const headers = { ...createHtmlHeaders(`${page.path}.md`, policy), ...cacheHeaders };
   return new Response(page.renderHtml(), { headers });
 }
 
@@ -100,9 +102,9 @@ function isErrorCode(code: string): code is ErrorCode {
   return Object.hasOwn(errorCodes, code);
 }
 
-/** Browsers name HTML. A client that names JSON with at least the same weight is a program. */
+/** Whether `Accept` contains JSON with at least the weight of HTML. Browsers never do that. */
 function prefersJson(accept: string | null): boolean {
-  const ranges = readAccept(accept);
+  const ranges = parseAccept(accept);
   const json = Math.max(0, ...ranges.filter(({ type }) => isJson.test(type)).map(({ quality }) => quality));
   return json > 0 && json >= (ranges.find(({ type }) => type === "text/html")?.quality ?? 0);
 }
@@ -158,7 +160,7 @@ function renderMarkdownIndex(): string {
   return `${["# Error codes", ...groups].join("\n\n")}\n`;
 }
 
-/** Escapes, and shows text in backticks as code. */
+/** Renders text with code in backticks as HTML. */
 function renderText(text: string): string {
   return escapeHtml(text).replaceAll(/`([^`]+)`/g, "<code>$1</code>");
 }

@@ -4,7 +4,7 @@ import type { ReadClientAddress } from "./client-address.ts";
 import type { RequestState, RoutePlugin } from "./mount.ts";
 import type { Route } from "./route.ts";
 
-/** Paths that are rate-limited. Health, metrics and pages never are: monitoring must work during a flood. */
+/** Matches URLs that are rate-limited. Monitoring must work during a flood, so health and metrics aren't limited. */
 const limitedUrl = /^(?:[a-z]+:\/\/[^/]*)?\/(?:api|v1|realtime)(?:[/?]|$)/;
 
 export const isLimitedPath = (path: string): boolean => limitedUrl.test(path);
@@ -14,52 +14,52 @@ type Dependencies = {
   readClientAddress: ReadClientAddress;
 };
 
-/** All rate limits of HTTP requests, in the order in which they apply; WebSocket frames have their own. */
+/** Creates the rate limits for HTTP requests. */
 export function createRateLimit({ limits, readClientAddress }: Dependencies) {
   const countAddress = (limit: AddressClass, { request, server, headers }: RequestState) =>
-    showOutcome(limits.countAddress(limit, readClientAddress(request, server)), headers);
+    addLimitHeaders(limits.countAddress(limit, readClientAddress(request, server)), headers);
 
-  /** For routes with a limit by client address: login, and others used before authentication. */
-  const ofRoute: RoutePlugin = (route) => {
-    const limit = limitOf(route);
+  /** Limits requests by client address, on routes used before authentication, such as login. */
+  const byRoute: RoutePlugin = (route) => {
+    const limit = getLimitClass(route);
     return isAddressClass(limit) ? { onEnter: (visit) => countAddress(limit, visit) } : undefined;
   };
 
-  /** Per caller. Applied before the rights are checked, so that refused requests count as well. */
-  const ofCaller: RoutePlugin = (route) => {
-    const limit = limitOf(route);
+  /** Limits requests by caller. Runs before access is checked, so that rejected requests count too. */
+  const byCaller: RoutePlugin = (route) => {
+    const limit = getLimitClass(route);
     if (route.public || isAddressClass(limit)) return undefined;
-    return { onEnter: ({ caller, headers }) => caller && showOutcome(limits.countCaller(limit, caller), headers) };
+    return { onEnter: ({ caller, headers }) => caller && addLimitHeaders(limits.countCaller(limit, caller), headers) };
   };
 
   return {
-    /** Every request of a client address, before anything else runs. */
-    ofAddress: limits.isLocal
+    /** Limits all requests by client address, before anything else runs. */
+    byAddress: limits.isLocal
       ? new Elysia({ name: "rate-limit" }).onRequest(({ request, server }) => {
-          // Counted locally, it throws synchronously and returns no promise.
+          // A local counter throws synchronously, so there is no promise to await.
           if (limitedUrl.test(request.url)) void limits.countAddress("address", readClientAddress(request, server));
         })
       : new Elysia({ name: "rate-limit" }).onRequest(async ({ request, server }) => {
           if (limitedUrl.test(request.url)) await limits.countAddress("address", readClientAddress(request, server));
         }),
-    ofRoute,
-    ofCaller,
+    byRoute,
+    byCaller,
   };
 }
 
-/** The limit that a request to a route counts towards. */
-export const limitOf = ({ method, limit }: Pick<Route, "method" | "limit">): RouteClass =>
+/** Returns the limit that a route's requests count towards. */
+export const getLimitClass = ({ method, limit }: Pick<Route, "method" | "limit">): RouteClass =>
   limit ?? (method === "GET" ? "read" : "write");
 
 const isAddressClass = (limit: AddressClass | CallerClass): limit is "auth" | "renew" | "hooks_address" =>
   limit === "auth" || limit === "renew" || limit === "hooks_address";
 
 /** Adds the rate-limit headers. */
-export function showOutcome(
+export function addLimitHeaders(
   outcome: LimitOutcome | Promise<LimitOutcome>,
   headers: RequestState["headers"],
 ): Promise<void> | void {
-  if (outcome instanceof Promise) return outcome.then((later) => showOutcome(later, headers));
+  if (outcome instanceof Promise) return outcome.then((later) => addLimitHeaders(later, headers));
   if (!outcome) return;
   headers["ratelimit-policy"] = outcome.policy;
   headers.ratelimit = outcome.state;

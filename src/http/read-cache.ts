@@ -3,18 +3,18 @@ import type { Metrics } from "../lib/metrics.ts";
 import { hashTag, respondWithTag } from "./etag.ts";
 import { readSearch } from "./request-url.ts";
 
-/** Expiry of an entry: bounds how long a change without an invalidation message goes unnoticed. */
+/** Maximum age of an entry. If an invalidation message is lost, the entry is outdated for at most this time. */
 const TTL_MS = 1_000;
-/** Memory of all entries. */
+/** Maximum memory for all entries. */
 const BYTES_MAX = 8 * 1024 * 1024;
-/** Longer responses are not cached. */
+/** Maximum size of a cached response. */
 export const CACHED_BODY_BYTES_MAX = 64 * 1024;
-/** Longer queries are not cached: clients rarely repeat them. */
+/** Maximum length of a query whose response is cached. Clients rarely repeat longer queries. */
 export const SEARCH_CHARS_MAX = 256;
-/** Upper bound for a UTF-16 unit in memory. */
+/** Memory used by a UTF-16 code unit. */
 const BYTES_PER_CHAR = 2;
 
-/** Kinds of cached responses; the name is a label of the metrics. */
+/** The kind of a cached response, which is also a metric label. */
 type CacheName =
   | "conversations"
   | "conversation"
@@ -25,7 +25,7 @@ type CacheName =
   | "prompt"
   | "documents";
 
-/** A response body: its JSON, the tag of this state, and the link to the next page. */
+/** A JSON response body with its entity tag. `link` is the `Link` header with the next page. */
 export type TaggedBody = { text: string; tag: string; link: string | undefined };
 
 export function createTaggedBody(value: unknown, link?: string): TaggedBody {
@@ -33,13 +33,13 @@ export function createTaggedBody(value: unknown, link?: string): TaggedBody {
   return { text, tag: hashTag(text), link };
 }
 
-/** The cache tag of a user's prompts. */
+/** Returns the cache tag of a user's prompts. */
 export const createPromptsTag = (userId: string): string => `prompts ${userId}`;
 export const DOCUMENTS_TAG = "documents";
 
-export const bytesOfBody = ({ text, link = "" }: TaggedBody): number => BYTES_PER_CHAR * (text.length + link.length);
+export const measureBody = ({ text, link = "" }: TaggedBody): number => BYTES_PER_CHAR * (text.length + link.length);
 
-/** Responds with the body, or with 304 if the client has it. */
+/** Responds with the body, or with 304 if the client already has it. */
 export function respondWithBody(request: Request, { text, tag, link }: TaggedBody): Response {
   return respondWithTag(request, tag, text, {
     "content-type": "application/json",
@@ -49,24 +49,24 @@ export function respondWithBody(request: Request, { text, tag, link }: TaggedBod
 
 type CachedRead = {
   cache: CacheName;
-  /** Identifies the response. Must include the user id if the response depends on the caller. */
-  of: string;
+  /** Identifies the resource. Must include the user id if the response depends on the caller. */
+  subject: string;
   tags: readonly string[];
-  /** Whether `load` may add tags. */
+  /** Whether `load` may return additional tags. */
   mayAddTags?: boolean;
-  load(isKept: boolean): Promise<Loaded<TaggedBody>>;
+  load(willBeCached: boolean): Promise<Loaded<TaggedBody>>;
 };
 
-/** Cached responses to frequent reads. Access is part of the key: only callers with access find the response. */
+/** A cache of responses to frequent reads. */
 export interface ReadCache {
-  /** The response to a read, cached by subject and query. @throws whatever `load` throws. */
+  /** Responds from the cache, or with the loaded body. @throws the errors of `load`. */
   respond(request: Request, read: CachedRead): Promise<Response>;
-  /** Invalidates everything with this tag. */
+  /** Removes all entries with this tag. */
   forget(tag: string): void;
   forgetAll(): void;
 }
 
-/** @param receivesChanges whether this instance currently receives every invalidation message. */
+/** Creates the cache. @param receivesChanges whether this instance currently receives all invalidation messages. */
 export function createReadCache({
   metrics,
   receivesChanges,
@@ -78,20 +78,20 @@ export function createReadCache({
     bytesMax: BYTES_MAX,
     entryBytesMax: CACHED_BODY_BYTES_MAX,
     ttlMs: TTL_MS,
-    bytesOf: bytesOfBody,
+    bytesOf: measureBody,
     receivesChanges,
   });
 
   return {
-    async respond(request, { cache, of, load, ...read }) {
+    async respond(request, { cache, subject, load, ...read }) {
       const search = readSearch(request);
       if (search.length > SEARCH_CHARS_MAX) return respondWithBody(request, (await load(false)).value);
-      const { isHit, value } = await bodies.find({ ...read, key: `${cache} ${of} ${search}`, load });
+      const { isHit, value } = await bodies.find({ ...read, key: `${cache} ${subject} ${search}`, load });
       metrics.cacheRequests.inc({ cache, result: isHit ? "hit" : "miss" });
       if (!isHit) metrics.cacheBytes.set({ cache: "responses" }, bodies.size.bytes);
       return respondWithBody(request, value);
     },
-    forget: (tag) => bodies.forget(tag),
-    forgetAll: () => bodies.forgetAll(),
+    forget: (tag) => bodies.invalidate(tag),
+    forgetAll: () => bodies.invalidateAll(),
   };
 }

@@ -4,7 +4,7 @@ import { isExpensive } from "./expensive-reads.ts";
 import type { RoutePlugin } from "./mount.ts";
 
 /**
- * Reads of one user take turns, after validation; a turn ends with the response. Expensive reads have their own slots
+ * Creates the plugin that queues a user's concurrent reads after validation. Expensive reads have their own slots
  * (expensive-reads.ts), so they don't block the user's other reads.
  */
 export function createReadQueue({ limits }: { limits: { reads: ReadQueue } }): RoutePlugin {

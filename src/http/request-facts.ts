@@ -1,14 +1,14 @@
 import type { Span } from "../lib/tracing/tracing.ts";
 
-/** Facts learned while handling a request, for its access log line and its span. */
+/** Facts about a request, which are recorded in its access log line and its span. */
 type Facts = { userId?: string; isUpgraded?: boolean; span?: Span };
 
 const facts = new WeakMap<Request, Facts>();
 
-export function addFacts(request: Request, known: Facts): void {
-  const before = facts.get(request);
-  if (before) Object.assign(before, known);
-  else facts.set(request, known);
+export function addFacts(request: Request, newFacts: Facts): void {
+  const existing = facts.get(request);
+  if (existing) Object.assign(existing, newFacts);
+  else facts.set(request, newFacts);
 }
 
 export const readFacts = (request: Request): Readonly<Facts> => facts.get(request) ?? {};

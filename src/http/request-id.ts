@@ -1,16 +1,16 @@
 import { Elysia } from "elysia";
 import { createId } from "../lib/id.ts";
 
-/** The caller's id is used if it is safe in log lines and headers. */
-const acceptable = /^[\w.-]{1,128}$/;
+/** Matches ids that are safe in log lines and headers. */
+const safeId = /^[\w.-]{1,128}$/;
 
-/** Sets `X-Request-Id`: the caller's own id, or a new one. It is on every response and in every log line. */
+/** Sets the response's `X-Request-Id` to the client's own id, if it is safe, or to a new one. */
 export const requestId = new Elysia({ name: "request-id" }).onRequest(({ request, set }) => {
   const received = request.headers.get("x-request-id");
-  set.headers["x-request-id"] = received !== null && acceptable.test(received) ? received : createId();
+  set.headers["x-request-id"] = received !== null && safeId.test(received) ? received : createId();
 });
 
-/** The id that `requestId` gave this request. */
+/** Returns the request's id, which `requestId` has set. */
 export function readRequestId(set: { headers: Record<string, string | number | undefined> }): string {
   return String(set.headers["x-request-id"] ?? "");
 }

@@ -1,6 +1,6 @@
 /**
- * The URL of a request. Bun builds `request.url` from the `Host` header without checking it; if the host is missing or
- * invalid, only the path is used.
+ * Returns a request's URL. Bun creates `request.url` from the `Host` header without validating it. If the host is missing or
+ * invalid, it is replaced by `localhost`.
  */
 export function readUrl({ url }: { url: string }): URL {
   if (URL.canParse(url)) return new URL(url);
@@ -8,8 +8,8 @@ export function readUrl({ url }: { url: string }): URL {
   return URL.canParse(path, "http://localhost") ? new URL(path, "http://localhost") : new URL("http://localhost/");
 }
 
-/** The query of a request, as sent. */
+/** Returns a request's query as sent, without the `?`. */
 export function readSearch({ url }: { url: string }): string {
-  const at = url.indexOf("?");
-  return at < 0 ? "" : url.slice(at + 1);
+  const index = url.indexOf("?");
+  return index < 0 ? "" : url.slice(index + 1);
 }

@@ -1,7 +1,7 @@
 import { StatusMap } from "elysia";
 import { readFacts } from "./request-facts.ts";
 
-/** The status that a request was answered with. Elysia also accepts a status by its name. */
+/** Returns the response's status. In Elysia, a status can also be set by its name. */
 export function readStatus(request: Request, response: unknown, status: number | string | undefined): number {
   if (readFacts(request).isUpgraded) return 101;
   if (response instanceof Response) return response.status;

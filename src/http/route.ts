@@ -7,113 +7,112 @@ import type { RouteClass } from "../limits/limits.ts";
 import type { ProblemStatus, Tag } from "./openapi.ts";
 
 /**
- * What an `Idempotency-Key` does on a route. `stored`: the response is stored and replayed. `exact`: in addition, the operation
- * itself is idempotent by operation id, so it may run again if its response was not stored.
+ * The effect of an `Idempotency-Key`. With `stored`, the response is stored and replayed. With `exact`, the operation itself
+ * is also idempotent (by its operation id), so it can run again if its response wasn't stored.
  */
 export type IdempotencyMode = "stored" | "exact";
 
 /**
- * Which requests of a route are expensive: all, or those that search with `q`. A download counts until its stream ends, and
- * each user may run one at a time.
+ * Which requests to a route are expensive: all of them (`always`), or only those with a `q` parameter (`search`). A `download` is
+ * expensive until its stream ends, and each user may run only one at a time.
  */
 export type ExpensiveRead = "always" | "search" | "download";
 
-/** Headers of a successful response, in addition to those of every response. */
-type AnswerHeader = "Location" | "Content-Disposition" | "Idempotent-Replayed";
+/** Additional headers of a successful response. */
+type ResponseHeader = "Location" | "Content-Disposition" | "Idempotent-Replayed";
 
 type Optional<S> = S extends TSchema ? StaticDecode<S> : undefined;
 
-/** A handler's context: its inputs, validated and decoded by the route's schemas. */
+/** A handler's context, with the inputs validated and decoded by the route's schemas. */
 export type RouteContext<P, Q, B> = {
   request: Request;
   server: Server<unknown> | null;
-  /** Status and headers of the response. The declared status is already set. */
+  /** The response's status and headers. The declared status is already set. */
   set: Context["set"];
   params: Optional<P>;
   query: Optional<Q>;
   body: Optional<B>;
 };
 
-/** What a handler may return: what its route declares, or a complete response. */
+/** The return value of a handler: the declared body or a complete response. */
 // biome-ignore lint/suspicious/noConfusingVoidType: the handler of a response without a body returns nothing.
-type Answer<Ok> = Response | (Ok extends TSchema ? Static<Ok> : void);
+type HandlerResult<Ok> = Response | (Ok extends TSchema ? Static<Ok> : void);
 
 type Documentation = {
   method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
-  /** The full path, with `:name` for a parameter and `*` for the rest. */
+  /** The path, with `:name` for a parameter and `*` for the rest. */
   path: `/${string}`;
   operationId: string;
-  /** One line. */
+  /** A single line. */
   summary: string;
   tag: Tag;
   description?: string;
-  /** Status of a successful response; default 200, or 204 without `ok`. */
+  /** Status of a successful response. The default is 200, or 204 without `ok`. */
   status?: 200 | 201 | 202 | 204;
-  /** Media types of `ok`; default JSON. `ok` describes the JSON; the others are text. */
+  /** Media types of a successful response. The default is JSON. `ok` describes the JSON response; other types are text. */
   mediaTypes?: readonly string[];
-  /** What is streamed with `Accept: text/event-stream` (or, below `/v1`, with `stream`). */
+  /** Describes the event stream for `Accept: text/event-stream` (below `/v1`: for the field `stream`). */
   stream?: string;
-  /** The JSON of one event of the stream, if the AsyncAPI document doesn't describe it. */
+  /** Schema of a stream's events, if they aren't in the AsyncAPI document. */
   streamEvent?: TSchema;
-  /** Whether the response has an `ETag`, and is 304 if the client already has this state. */
+  /** Whether the response has an `ETag`, and is 304 if the client already has this version. */
   isTagged?: true;
   /**
-   * Whether an `If-Match` that names another state returns 412. Required on every change of a resource with an `ETag`
-   * (mount.ts checks it). The service checks the tag under its lock (etag.ts).
+   * Whether `If-Match` is supported. Required on routes that change a resource with an `ETag`. The service checks the tag
+   * while the resource is locked (etag.ts).
    */
   takesIfMatch?: true;
-  answerHeaders?: readonly AnswerHeader[];
+  responseHeaders?: readonly ResponseHeader[];
   /**
-   * Error statuses in addition to those implied by the rest (401, 403 and 409 with a credential, 400/413/415 if a body is read,
-   * 422 with a body or a query, 404 and 422 with a path parameter, 400 with a cursor, 429 if rate-limited, 500 and 503 always).
+   * Error statuses in addition to those that the other properties imply (`listErrorStatuses` in openapi-operation.ts).
    */
   problems?: readonly ProblemStatus[];
-  /** Responses by status that nothing above describes. */
+  /** Other responses by status. */
   responses?: Record<number, { description: string; content?: Record<string, { schema: object }> } | { $ref: string }>;
-  /** Not in the document: pages, and routes described by another document. */
+  /** Whether the route is omitted from the OpenAPI document. */
   isHidden?: true;
 };
 
 type Rules = {
-  /** The rate limit the route counts towards; default `read` for GET, `write` otherwise. */
+  /** The rate limit that requests count towards. The default is `read` for GET, otherwise `write`. */
   limit?: RouteClass;
-  /** An expensive read; each user may run only a few at the same time (expensive-reads.ts). */
+  /** The requests that count as expensive. Each user may run only a few concurrently (expensive-reads.ts). */
   expensive?: ExpensiveRead;
   /**
-   * What an `Idempotency-Key` does, if not the default (the response of every authenticated POST is stored): `exact`: the
-   * operation itself is idempotent by id; `ignored`: it creates nothing, and the key has no effect.
+   * The effect of an `Idempotency-Key`. By default, the responses to authenticated POST requests are stored. With `ignored`, the
+   * key has no effect, because the route creates nothing.
    */
   idempotencyKey?: "exact" | "ignored";
-  /** The body may have up to 1 MiB instead of 64 KiB; large ones are queued (large-bodies.ts). */
+  /** Whether the body may be as large as 1 MiB instead of 64 KiB. Large bodies are queued (large-bodies.ts). */
   takesLargeBody?: true;
-  /** The handler streams the body itself (`request.body`), without a size limit. For the document see `rawBody`. */
+  /** Whether the handler reads `request.body` itself, without a size limit. */
   streamsBody?: true;
-  /** The response may take minutes: a large body counts only until the handler begins. */
+  /** Whether the response may take minutes. A large body then counts only until the handler starts. */
   waitsForModel?: true;
 };
 
 type Schemas<P, Q, B, Ok> = {
-  /** Every `:name` parameter of the path. */
+  /** The path parameters. */
   params?: P;
   query?: Q;
-  /** The JSON body. `Nullable` if it is optional. */
+  /** The JSON body. An optional body is `Nullable`. */
   body?: B;
-  /** Instead of `body`: the handler reads and checks it (`getRawBody`). This only describes it in the document. */
+  /** Describes a body that the handler parses and validates itself (`getRawBody`). */
   rawBody?: {
     schema: TSchema;
     mediaTypes: readonly string[];
-    /** Schema of the same data as a form. */
+    /** Schema of the same data in `multipart/form-data`. */
     form?: TSchema;
   };
   /** Changes the body before validation. */
   prepareBody?(body: unknown): void;
-  /** Body of a successful response; absent if it has none. */
+  /** The body of a successful response. Absent if the response has no body. */
   ok?: Ok;
 };
 
-/** No authentication needed. */
+/** Access without authentication. */
 type OpenAccess = { public: true; scope?: undefined; isForAdmins?: undefined };
-/** For callers with a credential. */
+/** Access for authenticated callers. */
 type CallerAccess = {
   /** The scope that an API key needs. */
   scope: NeededScope;
@@ -122,13 +121,12 @@ type CallerAccess = {
   public?: undefined;
 };
 
-/** Everything declared about a route except its handler. */
 type RouteRules = Documentation & Rules & (OpenAccess | CallerAccess);
 
-/** A declared route. Only declared routes can be mounted (mount.ts). */
+/** A declared route. Other routes can't be mounted (mount.ts). */
 export type Route = RouteRules &
   Schemas<TSchema | undefined, TSchema | undefined, TSchema | undefined, TSchema | undefined> & {
-    /** Never called from here: Elysia compiles it, and reads its source text to see what it uses. */
+    /** Called only by Elysia, which reads its source code to see which context fields it uses. */
     handle: (context: never) => unknown;
   };
 
@@ -136,9 +134,8 @@ type None = undefined;
 type Schema = TSchema | None;
 
 /**
- * Declares a route in one place: who may call it, its rate limit, its idempotency, its schemas, its documentation and its
- * handler. The handler is an arrow function that destructures its context in its parameter and doesn't pass it on whole,
- * because Elysia reads its source text.
+ * Declares a route with its access, limits, schemas, documentation and handler. The handler must be an arrow function that
+ * destructures its context, because Elysia reads its source code.
  */
 export function route<
   P extends Schema = None,
@@ -150,7 +147,7 @@ export function route<
     Rules &
     CallerAccess &
     Schemas<P, Q, B, Ok> & {
-      handle: (context: RouteContext<P, Q, B> & { caller: Caller }) => Answer<Ok> | Promise<Answer<Ok>>;
+      handle: (context: RouteContext<P, Q, B> & { caller: Caller }) => HandlerResult<Ok> | Promise<HandlerResult<Ok>>;
     },
 ): Route;
 export function route<
@@ -163,12 +160,12 @@ export function route<
     Rules &
     OpenAccess &
     Schemas<P, Q, B, Ok> & {
-      handle: (context: RouteContext<P, Q, B>) => Answer<Ok> | Promise<Answer<Ok>>;
+      handle: (context: RouteContext<P, Q, B>) => HandlerResult<Ok> | Promise<HandlerResult<Ok>>;
     },
 ): Route;
 export function route(declaration: Route): Route {
   return declaration;
 }
 
-/** Status of a successful response. */
-export const statusOf = ({ status, ok }: Pick<Route, "status" | "ok">): number => status ?? (ok ? 200 : 204);
+/** Returns the status of a route's successful response. */
+export const getSuccessStatus = ({ status, ok }: Pick<Route, "status" | "ok">): number => status ?? (ok ? 200 : 204);

@@ -1,28 +1,28 @@
 import { Elysia } from "elysia";
 import type { Config } from "../config.ts";
 
-/** For responses that are data. A page sets its own policy, which takes precedence. */
+/** Policy of API responses. Pages have their own policies. */
 const API_CONTENT_SECURITY_POLICY = "default-src 'none'; frame-ancestors 'none'";
-/** How long a browser insists on HTTPS after its first visit. */
+/** Time for which browsers use only HTTPS after a visit. */
 const HSTS_MAX_AGE_S = 365 * 24 * 60 * 60;
 
-/** Recommended by OWASP's secure headers project, as far as applicable. */
+/** The applicable headers from OWASP's Secure Headers Project. */
 const headers = {
   "x-content-type-options": "nosniff",
   "referrer-policy": "no-referrer",
   "x-frame-options": "DENY",
   "content-security-policy": API_CONTENT_SECURITY_POLICY,
   "cross-origin-opener-policy": "same-origin",
-  // Keeps other sites from embedding a response; CORS decides separately who may call.
+  // Prevents other sites from embedding a response. CORS is independent of it.
   "cross-origin-resource-policy": "same-origin",
   "permissions-policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
-  // Cacheable responses override this with an ETag or a max-age.
+  // Cacheable responses override this.
   "cache-control": "no-store",
 } as const;
 
 type Settings = Partial<Pick<Config, "PUBLIC_URL" | "TLS_CERT_FILE">>;
 
-/** Headers of every response. With TLS, here or at the proxy (`PUBLIC_URL`), they include HSTS (RFC 6797). */
+/** Creates the plugin that adds the security headers to all responses, including HSTS (RFC 6797) if clients use TLS. */
 export function createSecurityHeaders(settings: Settings) {
   const hasTls = settings.TLS_CERT_FILE !== undefined || (settings.PUBLIC_URL?.startsWith("https:") ?? false);
   const all = { ...headers, ...(hasTls && { "strict-transport-security": `max-age=${HSTS_MAX_AGE_S}` }) };
@@ -31,7 +31,7 @@ export function createSecurityHeaders(settings: Settings) {
   });
 }
 
-/** The policy of a page that loads only resources of this server. `extra` adds directives. */
+/** Creates the policy of a page that loads resources only from this server. `extra` adds or replaces directives. */
 export function createPagePolicy(extra: Record<string, string> = {}): string {
   const directives = {
     "default-src": "'self'",

@@ -2,14 +2,14 @@ import type { Caller } from "../access/caller.ts";
 import { Problem } from "../lib/problem.ts";
 import type { RoutePlugin } from "./mount.ts";
 
-/** If receiving a body takes longer than this, the credential is checked again. */
+/** If a body takes longer than this to arrive, the credential is checked again. */
 const SLOW_MS = 100;
 
 type Dependencies = { hasAccess(caller: Caller): Promise<boolean> };
 
 /**
- * The caller is authenticated before the body is read. If a body arrives slowly or waits in the queue, the credential may be
- * revoked in the meantime, so it is checked again.
+ * Creates the plugin that checks the credential again after a slow body. The caller is authenticated before the body is
+ * received, so the credential may have been revoked while the body arrived or waited in a queue.
  */
 export const createSlowBodies =
   ({ hasAccess }: Dependencies): RoutePlugin =>
@@ -19,13 +19,13 @@ export const createSlowBodies =
       onSlowBody: {
         afterMs: SLOW_MS,
         async check(caller) {
-          if (!(await hasAccess(caller))) throw createRefusal();
+          if (!(await hasAccess(caller))) throw createRevokedProblem();
         },
       },
     };
   };
 
-const createRefusal = () =>
+const createRevokedProblem = () =>
   new Problem(
     "unauthorized",
     "The session or API key was revoked or expired while the request was being sent. Log in again, or use another key.",

@@ -1,12 +1,12 @@
-/** A response as stored for replay. */
-export type StoredAnswer = { status: number; headers: Record<string, string>; body: Uint8Array };
+/** A response that is stored to be replayed. */
+export type StoredResponse = { status: number; headers: Record<string, string>; body: Uint8Array };
 
-/** Headers that belong to the content; the others (request id, limits, security) are set for each request. */
+/** The headers that describe the content. All others are set for each request. */
 const storedHeaders = ["content-type", "location", "etag", "cache-control", "link"];
 
 type ResponseSettings = { headers: Record<string, string | number | undefined>; status?: number | string | undefined };
 
-/** Turns a handler's return value into a response, as Elysia would. */
+/** Converts a handler's return value to a response, as Elysia does. */
 export function createResponse(value: unknown, set: ResponseSettings): Response {
   if (value instanceof Response) return value;
   const status = Number(set.status ?? 200);
@@ -14,8 +14,8 @@ export function createResponse(value: unknown, set: ResponseSettings): Response 
   return typeof value === "string" ? new Response(value, { status }) : Response.json(value, { status });
 }
 
-/** Reads a response completely. */
-export async function readAnswer(response: Response, set: ResponseSettings): Promise<StoredAnswer> {
+/** Reads a complete response. */
+export async function readResponse(response: Response, set: ResponseSettings): Promise<StoredResponse> {
   const headers = storedHeaders.flatMap((name) => {
     const value = response.headers.get(name) ?? set.headers[name];
     return value === undefined ? [] : [[name, String(value)]];
@@ -24,19 +24,22 @@ export async function readAnswer(response: Response, set: ResponseSettings): Pro
   return { status: response.status, headers: Object.fromEntries(headers), body };
 }
 
-export function restoreAnswer({ status, headers, body }: StoredAnswer, further: Record<string, string> = {}): Response {
-  return new Response(body.length === 0 ? null : body, { status, headers: { ...headers, ...further } });
+export function restoreResponse(
+  { status, headers, body }: StoredResponse,
+  extraHeaders: Record<string, string> = {},
+): Response {
+  return new Response(body.length === 0 ? null : body, { status, headers: { ...headers, ...extraHeaders } });
 }
 
 const NEWLINE = 10;
 
-/** One line of JSON with status and headers, then the raw body. */
-export function encodeAnswer({ status, headers, body }: StoredAnswer): Buffer {
+/** Encodes a response as one line of JSON with the status and headers, followed by the body. */
+export function encodeResponse({ status, headers, body }: StoredResponse): Buffer {
   return Buffer.concat([Buffer.from(`${JSON.stringify({ status, headers })}\n`), body]);
 }
 
-export function decodeAnswer(bytes: Buffer): StoredAnswer {
+export function decodeResponse(bytes: Buffer): StoredResponse {
   const end = bytes.indexOf(NEWLINE);
-  const head = JSON.parse(bytes.toString("utf8", 0, end)) as Omit<StoredAnswer, "body">;
+  const head = JSON.parse(bytes.toString("utf8", 0, end)) as Omit<StoredResponse, "body">;
   return { ...head, body: bytes.subarray(end + 1) };
 }

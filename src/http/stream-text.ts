@@ -1,31 +1,32 @@
 /**
- * A body that pulls pieces as the reader consumes them, and stops when the reader disconnects.
- * @param onFault called if a piece fails; the status is already sent, so the connection is aborted.
+ * Creates a body from generated chunks. A chunk is generated only when the client has received the previous one. None is
+ * generated after the client has disconnected.
+ * @param onError called if the generator throws. The connection is then aborted, because the status has already been sent.
  */
 export function streamText(
-  pieces: AsyncGenerator<string>,
-  onFault: (error: unknown) => void,
+  chunks: AsyncGenerator<string>,
+  onError: (error: unknown) => void,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
-  let isReaderGone = false;
+  let isCancelled = false;
   return new ReadableStream({
     async pull(controller) {
       try {
-        const { value, done } = await pieces.next();
-        // The reader disconnected while the piece was produced.
-        if (isReaderGone) return;
+        const { value, done } = await chunks.next();
+        // The client has disconnected while the chunk was being generated.
+        if (isCancelled) return;
         if (done) controller.close();
         else controller.enqueue(encoder.encode(value));
       } catch (error) {
-        if (isReaderGone) return;
-        onFault(error);
-        // Without the error: Bun would print it.
+        if (isCancelled) return;
+        onError(error);
+        // Without an argument, because Bun would print the error.
         controller.error();
       }
     },
     async cancel() {
-      isReaderGone = true;
-      await pieces.return(undefined);
+      isCancelled = true;
+      await chunks.return(undefined);
     },
   });
 }

@@ -5,19 +5,20 @@ import { addFacts, readFacts } from "./request-facts.ts";
 import { readRequestId } from "./request-id.ts";
 import { readStatus } from "./response-status.ts";
 
-/** Polled every few seconds by monitoring: not traced. */
-const quietPath = /^[^/]*\/\/[^/]+\/(?:livez|readyz|healthz|metrics)(?:\?|$)/;
+/** Matches URLs that monitoring polls every few seconds. They aren't traced. */
+const untracedUrl = /^[^/]*\/\/[^/]+\/(?:livez|readyz|healthz|metrics)(?:\?|$)/;
 const knownMethods = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 
 type Options = {
   tracing: Tracing | null;
-  /** Whether a caller's trace is continued; otherwise the new trace links to it. */
+  /** Whether a client's trace is continued. Otherwise, the new trace links to it. */
   continuesTraces: boolean;
 };
 
 /**
- * One span for each request, named after its route's template. The request is handled inside it, so that all other spans
- * are below it. No path, query, header, address or body is recorded. Off without `tracing`: then no hook is added.
+ * Creates the plugin that records a span for each request, named after the method and the route's template. All other spans of
+ * the request are its descendants. Paths, queries, headers, addresses and bodies are not recorded. Adds no hooks if `tracing` is
+ * null.
  */
 export function createTraceRequests({ tracing, continuesTraces }: Options) {
   const plugin = new Elysia({ name: "trace-requests" });
@@ -37,10 +38,10 @@ export function createTraceRequests({ tracing, continuesTraces }: Options) {
 
   return plugin
     .wrap((handle, request) => {
-      if (quietPath.test(request.url)) return handle;
+      if (untracedUrl.test(request.url)) return handle;
       const span = start(request, tracing);
       addFacts(request, { span });
-      return ((...given: Parameters<typeof handle>) => tracing.within(span, () => handle(...given))) as typeof handle;
+      return ((...args: Parameters<typeof handle>) => tracing.within(span, () => handle(...args))) as typeof handle;
     })
     .onAfterResponse({ as: "global" }, ({ request, route, set, response }) => {
       const { span } = readFacts(request);
@@ -51,7 +52,7 @@ export function createTraceRequests({ tracing, continuesTraces }: Options) {
         span.setAttribute("http.route", route);
       }
       span.setAttributes({ "http.response.status_code": status, "parley.request_id": readRequestId(set) });
-      // A 4xx is the caller's error, not the server's (OpenTelemetry's conventions for HTTP servers).
+      // By OpenTelemetry's conventions for HTTP servers, only 5xx responses are errors.
       if (status >= 500) failSpan(span, String(status));
       span.end();
     });

@@ -1,42 +1,41 @@
 import type { Sql } from "../db/client.ts";
 import {
+  claimLease,
   isFree,
   isHeld,
   type LeasedTable,
-  leaseEnd,
+  leaseExpiry,
   releaseLeases,
   renewLeases as renew,
-  takeLease,
 } from "../db/leases.ts";
 
 /** A job of a queue, leased by an instance. */
 export type QueuedJob = {
   queue: string;
   key: string;
-  /** How often the job was claimed, including this time. */
+  /** Number of times that the job was claimed, including this time. */
   attempts: number;
   fence: number;
 };
 
-/** The queue of recurring jobs, each of which one instance runs at a time. Their attempts aren't counted. */
+/** The queue of recurring jobs. Each is run by one instance at a time. */
 const INTERVALS = "intervals";
-/** The maximum length of a stored error. */
+/** Maximum length of a stored error. */
 const ERROR_CHARS_MAX = 1_000;
 
 const leased: LeasedTable<QueuedJob> = {
   name: "jobs",
   key: ["queue", "key"],
-  listHeld: (sql, held) => sql`
+  selectHeld: (sql, held) => sql`
     unnest(${held.map(({ queue }) => queue)}::text[], ${held.map(({ key }) => key)}::text[],
       ${held.map(({ fence }) => fence)}::int[]) as h (queue, key, fence)`,
-  isOpen: (sql) => sql`true`,
+  isInProgress: (sql) => sql`true`,
 };
 
 /**
- * Enqueues jobs, in the transaction that makes them necessary. Any instance may run them, at least once. Existing jobs aren't
- * changed.
- * @param keys one key per job, which says what to work on. Work that may become necessary again while it is running needs a
- * new key each time.
+ * Enqueues jobs. They are run at least once, by any instance. If a job already exists, nothing changes. Call this in the
+ * transaction that makes the jobs necessary.
+ * @param keys one key per job. If a job may become necessary again while it is running, it needs a new key each time.
  */
 export async function enqueue(sql: Sql, queue: string, keys: readonly string[]): Promise<void> {
   await sql`
@@ -56,7 +55,7 @@ export async function claimDue(
       select x.queue, x.key from jobs x where x.queue = ${queue} and ${isFree(sql)}
       order by x.lease_until limit ${rows} for no key update skip locked
     )
-    update jobs x set ${takeLease(sql, owner, leaseMs)}, attempts = x.attempts + 1
+    update jobs x set ${claimLease(sql, owner, leaseMs)}, attempts = x.attempts + 1
     from due where x.queue = due.queue and x.key = due.key
     returning x.queue, x.key, x.attempts, x.fence`;
 }
@@ -70,46 +69,46 @@ export async function claimInterval(
 ): Promise<QueuedJob | undefined> {
   const [job] = await sql<QueuedJob[]>`
     insert into jobs as x (queue, key, owner, lease_until)
-    values (${INTERVALS}, ${name}, ${owner}, ${leaseEnd(sql, leaseMs)})
-    on conflict (queue, key) do update set ${takeLease(sql, owner, leaseMs)} where ${isFree(sql)}
+    values (${INTERVALS}, ${name}, ${owner}, ${leaseExpiry(sql, leaseMs)})
+    on conflict (queue, key) do update set ${claimLease(sql, owner, leaseMs)} where ${isFree(sql)}
     returning queue, key, attempts, fence`;
   return job;
 }
 
 export const renewJobLeases = async (sql: Sql, owner: string, held: QueuedJob[], leaseMs: number): Promise<void> => {
-  await renew(sql, leased, owner, held, { leaseMs, enoughMs: leaseMs });
+  await renew(sql, leased, owner, held, { leaseMs, renewBelowMs: leaseMs });
 };
 
-/** Returns the jobs that this instance no longer holds, because their lease expired and another instance claimed them. */
+/** Returns the jobs whose leases this instance has lost, because they expired and another instance claimed the jobs. */
 export async function findLostLeases(sql: Sql, owner: string, held: QueuedJob[]): Promise<QueuedJob[]> {
   const kept = await sql<{ queue: string; key: string }[]>`
-    select x.queue, x.key from ${leased.listHeld(sql, held)} join jobs x on ${isHeld(sql, leased, owner)}`;
-  const names = new Set(kept.map(nameOf));
-  return held.filter((job) => !names.has(nameOf(job)));
+    select x.queue, x.key from ${leased.selectHeld(sql, held)} join jobs x on ${isHeld(sql, leased, owner)}`;
+  const names = new Set(kept.map(formatName));
+  return held.filter((job) => !names.has(formatName(job)));
 }
 
-/** Marks a job as done. */
+/** Deletes a completed job. */
 export async function complete(sql: Sql, owner: string, job: QueuedJob): Promise<void> {
   await sql`
-    delete from jobs x using ${leased.listHeld(sql, [job])} where ${isHeld(sql, leased, owner)}`;
+    delete from jobs x using ${leased.selectHeld(sql, [job])} where ${isHeld(sql, leased, owner)}`;
 }
 
-/** Reschedules a job to run in `inMs` milliseconds. @param error why the attempt failed; null if it didn't. */
+/** Reschedules a job to run in `delayMs`. @param error the error of a failed attempt, otherwise null. */
 export async function postpone(
   sql: Sql,
   owner: string,
   job: QueuedJob,
-  inMs: number,
+  delayMs: number,
   error: string | null,
 ): Promise<void> {
   await sql`
-    update jobs x set lease_until = ${leaseEnd(sql, inMs)}, error = ${error?.slice(0, ERROR_CHARS_MAX) ?? null}
-    from ${leased.listHeld(sql, [job])} where ${isHeld(sql, leased, owner)}`;
+    update jobs x set lease_until = ${leaseExpiry(sql, delayMs)}, error = ${error?.slice(0, ERROR_CHARS_MAX) ?? null}
+    from ${leased.selectHeld(sql, [job])} where ${isHeld(sql, leased, owner)}`;
 }
 
-/** Releases unfinished jobs that didn't fail, so that another instance continues immediately. */
+/** Releases interrupted jobs, so that another instance can claim them immediately. */
 export async function release(sql: Sql, owner: string, held: QueuedJob[]): Promise<void> {
   await releaseLeases(sql, leased, owner, held);
 }
 
-export const nameOf = ({ queue, key }: { queue: string; key: string }): string => `${queue} ${key}`;
+export const formatName = ({ queue, key }: { queue: string; key: string }): string => `${queue} ${key}`;

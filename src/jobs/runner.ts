@@ -6,20 +6,20 @@ import * as queries from "./queue.ts";
 
 export type Job = (signal: AbortSignal) => Promise<void>;
 
-/** The lease of a job. If it isn't renewed, another instance may claim the job after this time. */
+/** Duration of a job's lease. If it isn't renewed, another instance may claim the job. */
 const LEASE_MS = 15_000;
 const RENEWAL_MS = 3_000;
-/** How often a queue is polled. The instance that enqueues a job can poll sooner (`nudge`). */
+/** Interval between polls of a queue. `nudge` polls it immediately. */
 const POLL_MS = 1_000;
 const RETRY_MS_MAX = 5 * 60_000;
 
 /** Returns the delay after a failed attempt: 1 s, 2 s, 4 s, … up to 5 minutes. */
-const findRetryMs = (attempts: number): number => Math.min(RETRY_MS_MAX, 1_000 * 2 ** (attempts - 1));
+const calculateRetryMs = (attempts: number): number => Math.min(RETRY_MS_MAX, 1_000 * 2 ** (attempts - 1));
 
-const nameQueue = (name: string): string => `queue ${name}`;
+const formatQueueJob = (name: string): string => `queue ${name}`;
 
 type QueueOptions = {
-  /** The maximum number of jobs of this queue that one instance runs concurrently. */
+  /** Maximum number of this queue's jobs that one instance runs concurrently. */
   concurrency: number;
 };
 type Queue = QueueOptions & {
@@ -31,20 +31,20 @@ type Queue = QueueOptions & {
 };
 
 /**
- * Does the work of one job. It may run more than once, so it must be idempotent.
- * @throws if the work isn't done, including when `signal` stops it; it is then retried.
+ * Runs one job. It may be called more than once for the same job, so it must be idempotent.
+ * @throws if the job isn't complete, including after `signal` aborted it. The job is then retried.
  */
 export type QueueWork = (key: string, signal: AbortSignal) => Promise<void>;
 
 type Dependencies = { database: Database; log: Log; instanceId: string };
 
 /**
- * Creates the runner of an instance's background work: queues, and recurring jobs that run on every instance or on one at a
- * time. Nothing runs before `start`. Runs of a job never overlap, because the interval is counted from the end of a run. A
- * failed run is logged, and the next one happens on schedule.
+ * Creates the runner of an instance's background jobs: queues, and recurring jobs that run on each instance or on one instance
+ * at a time. Nothing runs before `start`. The interval of a recurring job starts when a run ends, so runs never overlap. Errors
+ * are logged.
  */
 export function createJobs({ database, log, instanceId }: Dependencies) {
-  /** Leases use separate connections, so that they don't expire because of others' slow reads. */
+  /** Leases use reserved connections, so that slow queries don't let them expire. */
   const leases = () => getReservedPool(database);
   const stopping = new AbortController();
   const starters = new Map<string, () => void>();
@@ -52,7 +52,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
   const running = new Map<string, Promise<void>>();
   const failing = new Set<string>();
   const queues = new Map<string, Queue>();
-  /** The jobs held by this instance, with a controller that aborts the work if the lease is lost. */
+  /** The jobs leased by this instance, with a controller that aborts the work if the lease is lost. */
   const held = new Map<string, { job: QueuedJob; leaseLost: AbortController }>();
   let hasStarted = false;
 
@@ -62,7 +62,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
       failing.delete(name);
     } catch (error) {
       if (stopping.signal.aborted) return;
-      // If the database is unavailable, every run fails. Only the first failure is logged, until a run succeeds again.
+      // Only the first failure is logged until a run succeeds again.
       log[failing.has(name) ? "debug" : "error"]({ job: name, err: error }, "job failed");
       failing.add(name);
     }
@@ -91,10 +91,10 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
 
   /**
    * Runs `work` while renewing the lease. The signal is aborted when this instance stops or loses the lease. Never throws.
-   * @returns the job as last claimed, and the error of `work`, if any.
+   * @returns the job as it was last claimed, and the error of `work`, if any.
    */
   async function runWithLease(job: QueuedJob, work: Job): Promise<{ job: QueuedJob; error?: unknown }> {
-    const name = queries.nameOf(job);
+    const name = queries.formatName(job);
     const claim = { job, leaseLost: new AbortController() };
     held.set(name, claim);
     try {
@@ -107,11 +107,11 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     }
   }
 
-  /** Continues running work under a new claim, if the lease expired but this instance claimed the job again. */
+  /** Assigns a new claim to running work, if its lease has expired and this instance claimed the job again. */
   function adopt(job: QueuedJob): boolean {
-    const holding = held.get(queries.nameOf(job));
-    if (holding) holding.job = job;
-    return holding !== undefined;
+    const heldJob = held.get(queries.formatName(job));
+    if (heldJob) heldJob.job = job;
+    return heldJob !== undefined;
   }
 
   async function renewLeases(): Promise<void> {
@@ -119,19 +119,24 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     if (jobs.length === 0) return;
     await queries.renewJobLeases(leases(), instanceId, jobs, LEASE_MS);
     for (const job of await queries.findLostLeases(leases(), instanceId, jobs)) {
-      const holding = held.get(queries.nameOf(job));
-      if (holding?.job === job) holding.leaseLost.abort();
+      const heldJob = held.get(queries.formatName(job));
+      if (heldJob?.job === job) heldJob.leaseLost.abort();
     }
   }
 
-  async function runOnOne(name: string, intervalMs: number, work: Job, isDue: () => Promise<boolean>): Promise<void> {
+  async function runOnOneInstance(
+    name: string,
+    intervalMs: number,
+    work: Job,
+    isDue: () => Promise<boolean>,
+  ): Promise<void> {
     if (!(await isDue())) return;
     const startedAtMs = performance.now();
-    // Behind a pooler, single statements use the role's isolation, so claiming may collide with another instance's.
+    // Behind a pooler, the role's isolation level applies, so claims of several instances may conflict.
     const claimed = await retryCollisions(() => queries.claimInterval(database, name, instanceId, LEASE_MS));
     if (!claimed) return;
     const { job, error } = await runWithLease(claimed, work);
-    // Slightly less than the interval, so that the job is due at the next poll although clocks and timers are inexact.
+    // Less than the interval, so that the job is due at the next poll even if clocks and timers are inexact.
     const nextMs = Math.max(0, intervalMs * 0.9 - (performance.now() - startedAtMs));
     await queries.postpone(leases(), instanceId, job, nextMs, error === undefined ? null : String(error));
     if (error !== undefined) throw error;
@@ -150,7 +155,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     const claim = () => queries.claimDue(database, queue.name, instanceId, { leaseMs: LEASE_MS, rows });
     for (const job of await retryCollisions(claim)) {
       if (adopt(job)) continue;
-      const name = queries.nameOf(job);
+      const name = queries.formatName(job);
       queue.running.add(job.key);
       const done = runQueued(queue, job).finally(() => {
         queue.running.delete(job.key);
@@ -162,19 +167,19 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     }
   }
 
-  /** Runs a queued job. Never throws: if the outcome can't be stored, the job is claimed again once the lease has expired. */
+  /** Runs a queued job. Never throws. If the outcome can't be stored, the job is claimed again after the lease has expired. */
   async function runQueued({ work }: Queue, claimed: QueuedJob): Promise<void> {
     const { job, error } = await runWithLease(claimed, (signal) => work(claimed.key, signal));
-    const about = { queue: job.queue, key: job.key, attempts: job.attempts };
+    const logFields = { queue: job.queue, key: job.key, attempts: job.attempts };
     try {
       if (error === undefined) await queries.complete(leases(), instanceId, job);
       else if (stopping.signal.aborted) await queries.release(leases(), instanceId, [job]);
       else {
-        log.error({ ...about, err: error }, "a queued job failed; it will be retried");
-        await queries.postpone(leases(), instanceId, job, findRetryMs(job.attempts), String(error));
+        log.error({ ...logFields, err: error }, "a queued job failed; it will be retried");
+        await queries.postpone(leases(), instanceId, job, calculateRetryMs(job.attempts), String(error));
       }
     } catch (err) {
-      log.warn({ ...about, err }, "the outcome of a queued job could not be stored");
+      log.warn({ ...logFields, err }, "the outcome of a queued job could not be stored");
     }
   }
 
@@ -182,30 +187,30 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
     const queue = queues.get(name);
     if (!queue) throw new Error(`The queue ${name} doesn't exist.`);
     queue.isNudged = true;
-    const job = nameQueue(name);
+    const job = formatQueueJob(name);
     if (timers.has(job)) schedule(job, POLL_MS, () => poll(queue), 0);
   }
 
   return {
-    /** Runs `job` every `intervalMs` on each instance, the first time after one interval. */
+    /** Runs `job` on each instance at this interval. The first run is after one interval. */
     everyOnEach: add,
 
     /**
-     * Runs `job` every `intervalMs` on one instance at a time, the one that claims it first.
-     * @param isDue a check to do before claiming the job, if it is cheaper than that, which takes two writes per interval.
+     * Runs `job` at this interval on the instance that claims it first.
+     * @param isDue returns whether to claim the job. Useful if it is cheaper than claiming, which needs two writes.
      */
     everyOnOne(name: string, intervalMs: number, job: Job, isDue: () => Promise<boolean> = async () => true): void {
-      add(name, intervalMs, () => runOnOne(name, intervalMs, job, isDue));
+      add(name, intervalMs, () => runOnOneInstance(name, intervalMs, job, isDue));
     },
 
-    /** Registers the work for jobs that `enqueue` (queue.ts) adds to the queue `name`. */
+    /** Registers the function that runs the jobs of a queue. */
     queue(name: string, work: QueueWork, options: QueueOptions): void {
       const queue: Queue = { ...options, name, work, running: new Set(), isNudged: false };
       queues.set(name, queue);
-      add(nameQueue(name), POLL_MS, () => poll(queue));
+      add(formatQueueJob(name), POLL_MS, () => poll(queue));
     },
 
-    /** Polls a queue immediately. Call this after enqueuing a job. */
+    /** Polls a queue immediately, for callers that have enqueued a job. */
     nudge,
 
     start(): void {
@@ -214,7 +219,7 @@ export function createJobs({ database, log, instanceId }: Dependencies) {
       schedule("leases of jobs", RENEWAL_MS, renewLeases);
     },
 
-    /** Starts no more jobs, and waits for running ones, at most until `deadlineMs` (milliseconds since 1970). */
+    /** Stops starting jobs and waits for running ones until `deadlineMs` (in milliseconds since 1970). */
     async stop(deadlineMs: number): Promise<void> {
       stopping.abort();
       for (const timer of timers.values()) clearTimeout(timer);

@@ -2,8 +2,8 @@ import { randomBytes } from "node:crypto";
 
 const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const BASE = ALPHABET.length;
-/** Random bytes from this value on are discarded, because they would make the first characters more likely than the others. */
-const FAIR_BYTES = 256 - (256 % BASE);
+/** Random bytes of at least this value are discarded, because they would make the first characters more likely than others. */
+const UNBIASED_BYTE_LIMIT = 256 - (256 % BASE);
 
 /** Encodes an integer of up to 2^53 in base62, padded on the left with `0`. */
 export function encodeBase62(value: number, digits: number): string {
@@ -17,7 +17,7 @@ export function createRandomBase62(length: number): string {
   let text = "";
   while (text.length < length)
     for (const byte of randomBytes(length)) {
-      if (byte < FAIR_BYTES && text.length < length) text += ALPHABET.charAt(byte % BASE);
+      if (byte < UNBIASED_BYTE_LIMIT && text.length < length) text += ALPHABET.charAt(byte % BASE);
     }
   return text;
 }

@@ -1,4 +1,4 @@
-/** Repeats a bounded batch of work until it returns 0 or the signal is aborted. @returns the sum of the batches' results. */
+/** Calls `doBatch` until it returns 0 or the signal aborts. Returns the sum of the results. */
 export async function repeatUntilDone(doBatch: () => Promise<number>, signal: AbortSignal): Promise<number> {
   let total = 0;
   while (!signal.aborted) {
@@ -13,9 +13,9 @@ const POLL_MS_MAX = 250;
 
 /** Polls until `exists` returns false, for at most `waitMs`. */
 export async function waitUntilDeleted(exists: () => Promise<boolean>, waitMs: number): Promise<void> {
-  const endsAtMs = performance.now() + waitMs;
-  for (let pauseMs = 5; performance.now() < endsAtMs; pauseMs = Math.min(2 * pauseMs, POLL_MS_MAX)) {
+  const deadlineMs = performance.now() + waitMs;
+  for (let delayMs = 5; performance.now() < deadlineMs; delayMs = Math.min(2 * delayMs, POLL_MS_MAX)) {
     if (!(await exists())) return;
-    await Bun.sleep(pauseMs);
+    await Bun.sleep(delayMs);
   }
 }

@@ -4,7 +4,7 @@ import { version } from "../../package.json";
 declare const PARLEY_COMMIT: string | undefined;
 declare const PARLEY_BUILT_AT: string | undefined;
 
-/** The version of this build, from package.json, with its commit and time. */
+/** The version from package.json, and the commit and time of the build. */
 export const build = {
   version,
   commit: typeof PARLEY_COMMIT === "string" ? PARLEY_COMMIT : "source",

@@ -1,4 +1,4 @@
-/** Formats JSON with sorted keys, so that equal content gives the same string whatever the client's key order. */
+/** Formats JSON with sorted keys, so that the order of keys doesn't matter. */
 export function formatCanonicalJson(value: unknown): string {
   return JSON.stringify(value ?? null, (_key, part: unknown) => (isPlainObject(part) ? sortKeys(part) : part));
 }

@@ -1,15 +1,15 @@
 import { existsSync } from "node:fs";
 
 /** Files that Docker and Podman create in containers. */
-const MARKS = ["/.dockerenv", "/run/.containerenv"];
+const MARKER_FILES = ["/.dockerenv", "/run/.containerenv"];
 
-const isInContainer = MARKS.some((path) => existsSync(path));
+const isInContainer = MARKER_FILES.some((path) => existsSync(path));
 
 const loopback = /^(?:localhost|[\w-]+\.localhost|127(?:\.\d{1,3}){3}|\[?::1\]?)$/;
 
 /**
- * Returns a hint, preceded by a space, if Parley runs in a container and the host is a loopback address; otherwise an empty
- * string.
+ * Returns a hint if Parley runs in a container and the host is a loopback address, otherwise an empty string. The hint begins
+ * with a space.
  */
 export function explainLoopback(host: string, isContained = isInContainer): string {
   if (!isContained || !loopback.test(host)) return "";

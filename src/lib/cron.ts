@@ -1,12 +1,12 @@
 import { Cron } from "croner";
 
 /**
- * Parses a cron expression of five fields, or of six with seconds first. The result only computes times and starts no timer.
+ * Parses a cron expression with five fields, or with six if it starts with seconds. The result doesn't start a timer.
  * @throws Error if the expression or the time zone is invalid.
  */
 export const parseSchedule = (pattern: string, timezone: string): Cron => new Cron(pattern, { timezone, paused: true });
 
-/** Explains what is wrong with a cron expression, as the end of a sentence; null if it is valid. */
+/** Explains what is wrong with a cron expression, as the end of a sentence. Returns null if it is valid. */
 export function findScheduleProblem(pattern: string): string | null {
   try {
     if (parseSchedule(pattern, "UTC").nextRun() !== null) return null;

@@ -2,27 +2,26 @@ import { accessSync, chmodSync, constants, mkdirSync, realpathSync, type Stats, 
 import { dirname, resolve } from "node:path";
 
 /**
- * Creates `DATA_DIR` if it is missing. No other code creates it. Other users have no access to it. If root creates it, others
- * may enter it and new parent folders (but not list them), because the embedded Postgres inside runs as another user. Existing
- * folders aren't changed.
+ * Creates `DATA_DIR` if it is missing, without access for other users. If root creates it, other users can enter it and new
+ * parent folders (but not list them), because the embedded Postgres runs as another user. Existing folders aren't changed.
  * @returns the path of the folder without symbolic links.
  */
 export function openDataDir(dataDir: string): string {
   const isRoot = process.getuid?.() === 0;
   const path = resolve(dataDir);
-  const first = mkdirSync(path, { recursive: true });
-  if (first !== undefined) {
+  const firstCreated = mkdirSync(path, { recursive: true });
+  if (firstCreated !== undefined) {
     chmodSync(path, isRoot ? 0o711 : 0o700);
     if (isRoot)
-      for (let folder = path; folder.startsWith(`${first}/`); folder = dirname(folder))
+      for (let folder = path; folder.startsWith(`${firstCreated}/`); folder = dirname(folder))
         chmodSync(dirname(folder), statSync(dirname(folder)).mode | 0o011);
   }
   return realpathSync(path);
 }
 
 /**
- * Explains why this user can't use `DATA_DIR` and how to fix it; null if the user can, or the folder doesn't exist. The usual
- * causes are a container volume owned by root, and a container whose user isn't the owner of its volume.
+ * Explains why the process's user can't use `DATA_DIR` and how to fix it. Returns null if the user can use it or it doesn't
+ * exist. The usual cause is a container volume that belongs to root or another user.
  */
 export function findDataDirProblem(dataDir: string): string | null {
   const path = resolve(dataDir);

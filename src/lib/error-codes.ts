@@ -2,7 +2,7 @@ import { problemCodes } from "./problem.ts";
 
 /** The explanation of a code on `/problems/<code>`. */
 export type ErrorExplanation = {
-  /** The HTTP status; null if the code is used only in stored messages or imports, or the status varies. */
+  /** The HTTP status. Null if the code isn't used in HTTP responses or the status varies. */
   status: number | null;
   title: string;
   /** Whether the same request may succeed later. */
@@ -12,7 +12,7 @@ export type ErrorExplanation = {
   remedy: string;
 };
 
-/** Failures of models: in `error.code` of a message, and in errors below `/v1`. */
+/** Errors of models, in `error.code` of a message and in errors below `/v1`. */
 export const providerCodes = {
   provider_unavailable: {
     status: 503,
@@ -32,7 +32,7 @@ export const providerCodes = {
     status: 504,
     title: "The model didn't respond in time",
     temporary: true,
-    meaning: "The model was silent for too long, or the whole response took longer than `AI_ANSWER_TIMEOUT_MS`.",
+    meaning: "The model sent nothing for too long, or the whole response took longer than `AI_ANSWER_TIMEOUT_MS`.",
     remedy:
       "Try again. An administrator can raise `AI_FIRST_TOKEN_TIMEOUT_MS`, `AI_IDLE_TIMEOUT_MS` or `AI_ANSWER_TIMEOUT_MS`.",
   },
@@ -53,7 +53,7 @@ export const providerCodes = {
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
-/** Responses of models in the wrong format: in `error.code` of a message, and in errors below `/v1`. */
+/** Errors of responses in the wrong format, in `error.code` of a message and in errors below `/v1`. */
 const answerCodes = {
   invalid_output: {
     status: 502,
@@ -65,7 +65,7 @@ const answerCodes = {
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
-/** Failures of imports, in `error.code` of an import; others are codes of responses. */
+/** Errors of imports, in `error.code` of an import. Imports also use the codes of HTTP responses. */
 const importCodes = {
   wrong_source: {
     status: null,
@@ -83,14 +83,14 @@ const importCodes = {
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
-/** Codes used only below `/v1`: OpenAI's own, for its clients. */
+/** OpenAI's own codes, used only below `/v1`. */
 const openAiCodes = {
   invalid_api_key: {
     status: 401,
     title: "The API key is invalid",
     temporary: false,
     meaning: "The access token or API key is missing or invalid, or has expired. Elsewhere this is `unauthorized`.",
-    remedy: "Send an API key of this server with the scope `chat:completions`, not one of OpenAI.",
+    remedy: "Send an API key of this server with the scope `chat:completions`, not an OpenAI key.",
   },
   rate_limit_exceeded: {
     status: 429,
@@ -112,7 +112,7 @@ const openAiCodes = {
     title: "The model doesn't exist",
     temporary: false,
     meaning: "This server has no such model (elsewhere `unknown_model`), or its provider doesn't offer it.",
-    remedy: "Choose a model of `GET /v1/models`.",
+    remedy: "Choose a model from `GET /v1/models`.",
   },
   context_length_exceeded: {
     status: 400,
@@ -132,8 +132,8 @@ const openAiCodes = {
     status: 400,
     title: "A text is too long for the provider",
     temporary: false,
-    meaning: "A text in the request is longer than the model's provider accepts.",
-    remedy: "Shorten the text that `param` names.",
+    meaning: "A string in the request is longer than the model's provider accepts.",
+    remedy: "Shorten the string that `param` names.",
   },
   array_above_max_length: {
     status: 400,
@@ -147,28 +147,28 @@ const openAiCodes = {
     title: "The provider refused the content",
     temporary: false,
     meaning: "The model's provider refused the content of the request under its content policy.",
-    remedy: "Change the content, or choose a model of another provider.",
+    remedy: "Change the content, or choose a model from another provider.",
   },
   content_filter: {
     status: 400,
     title: "The provider filtered the content",
     temporary: false,
     meaning: "The model's provider refused the content of the request under its content policy.",
-    remedy: "Change the content, or choose a model of another provider.",
+    remedy: "Change the content, or choose a model from another provider.",
   },
   invalid_function_parameters: {
     status: 400,
     title: "The schema of a tool wasn't accepted",
     temporary: false,
     meaning: "The model's provider rejected the JSON schema of a tool.",
-    remedy: "Correct the schema in `tools`; each provider supports a part of JSON Schema.",
+    remedy: "Correct the schema in `tools`; each provider supports only part of JSON Schema.",
   },
   invalid_json_schema: {
     status: 400,
     title: "A JSON schema wasn't accepted",
     temporary: false,
     meaning: "The model's provider rejected a JSON schema in the request.",
-    remedy: "Correct the schema that `param` names; each provider supports a part of JSON Schema.",
+    remedy: "Correct the schema that `param` names; each provider supports only part of JSON Schema.",
   },
   unsupported_parameter: {
     status: 400,
@@ -214,14 +214,14 @@ const openAiCodes = {
   },
 } as const satisfies Record<string, ErrorExplanation>;
 
-/** Every code that a response, a frame, a message or an import can carry; each has its page, and a row in docs/errors.md. */
+/** All error codes. Each has a page and a row in docs/errors.md. */
 export const errorCodes = { ...problemCodes, ...providerCodes, ...answerCodes, ...importCodes, ...openAiCodes };
 export type ErrorCode = keyof typeof errorCodes;
 
-/** Why a message or an import failed, as it is stored and shown. */
+/** The stored error of a message or an import. */
 export type StoredError = { code: ErrorCode; detail: string };
 
-/** The groups of the index page, in order. */
+/** The groups of the index page in order. */
 export const errorGroups: readonly { title: string; codes: Readonly<Record<string, ErrorExplanation>> }[] = [
   { title: "Responses and frames", codes: problemCodes },
   { title: "Responses of models", codes: { ...providerCodes, ...answerCodes } },

@@ -1,8 +1,8 @@
 const PROBE_INTERVAL_MS = 500;
 
 /**
- * Measures twice a second how late a timer fires.
- * @param observe called with the delay in seconds.
+ * Starts measuring how late a timer fires, twice a second.
+ * @param observe receives the delay in seconds.
  * @returns a function that stops measuring.
  */
 export function watchEventLoopLag(observe: (lagS: number) => void): () => void {

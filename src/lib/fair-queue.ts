@@ -5,8 +5,8 @@ export type JobKey = { source: string; owner: string };
 
 /** A queued job. */
 export interface WaitingJob {
-  /** Removes the job from the queue. @returns false if it had already been taken. */
-  leave(): boolean;
+  /** Removes the job from the queue. Returns false if it is no longer queued. */
+  remove(): boolean;
 }
 
 type Options = {
@@ -20,12 +20,13 @@ type Owner<T> = { key: string; jobs: Ring<symbol, T> };
 type Source<T> = { key: string; size: number; owners: Ring<string, Owner<T>> };
 
 /**
- * A fair queue of jobs. The sources take turns, and so do the owners within each source; jobs of one owner keep their order.
- * So a source waits for at most one job of every other source, however many jobs they have.
+ * A fair queue of jobs. Jobs are taken from the sources in rotation, so each source waits for at most one job of every other
+ * source. Within a source, jobs are taken from its owners in rotation. One owner's jobs stay in order.
  *
- * A source may queue only as many jobs as slots remain free: a single source can use half of the queue, two can use a third
- * each. So the queue is full only when it has as many sources as slots. The same applies to owners within a source.
- * Each operation takes constant time. Only sources and owners that have jobs use memory.
+ * A source may add a job only if it has fewer jobs than there are free slots: one source can use half of the queue, two sources
+ * a third each. Therefore, a few sources can't fill the queue. The same applies to the owners within a source.
+ *
+ * Each operation takes constant time. Only sources and owners with jobs use memory.
  */
 export class FairQueue<T> {
   readonly #options: Options;
@@ -40,17 +41,17 @@ export class FairQueue<T> {
     return this.#size;
   }
 
-  /** Returns what has no capacity for another job: the source (or the owner within it), or the queue. Null if the job fits. */
-  findRefusal({ source: sourceKey, owner: ownerKey }: JobKey): "source" | "queue" | null {
+  /** Returns what has no capacity for another job: the source (or its owner), or the queue. Null means that both have. */
+  findFullPart({ source: sourceKey, owner: ownerKey }: JobKey): "source" | "queue" | null {
     const { jobsMax, jobsPerSourceMax } = this.#options;
     const source = this.#sources.get(sourceKey);
-    const ofSource = source?.size ?? 0;
-    const ofOwner = source?.owners.get(ownerKey)?.jobs.size ?? 0;
-    if (ofOwner >= jobsPerSourceMax - ofSource) return "source";
-    return ofSource >= jobsMax - this.#size ? "queue" : null;
+    const sourceSize = source?.size ?? 0;
+    const ownerSize = source?.owners.get(ownerKey)?.jobs.size ?? 0;
+    if (ownerSize >= jobsPerSourceMax - sourceSize) return "source";
+    return sourceSize >= jobsMax - this.#size ? "queue" : null;
   }
 
-  /** Adds a job; call `findRefusal` first. */
+  /** Adds a job. Call `findFullPart` first. */
   add(key: JobKey, job: T): WaitingJob {
     const source = this.#getSource(key.source);
     const owner = getOwner(source, key.owner);
@@ -59,22 +60,22 @@ export class FairQueue<T> {
     source.size += 1;
     this.#size += 1;
     return {
-      leave: () => {
-        const isWaiting = owner.jobs.delete(id);
-        if (isWaiting) this.#forget(source, owner);
-        return isWaiting;
+      remove: () => {
+        const wasQueued = owner.jobs.delete(id);
+        if (wasQueued) this.#forget(source, owner);
+        return wasQueued;
       },
     };
   }
 
-  /** Takes the next job; undefined if the queue is empty. */
-  take(): T | undefined {
+  /** Removes and returns the next job, or undefined if the queue is empty. */
+  shift(): T | undefined {
     const source = this.#sources.first;
     const owner = source?.owners.first;
     if (!source || !owner) return undefined;
     const job = owner.jobs.shift();
-    this.#sources.turn();
-    source.owners.turn();
+    this.#sources.rotate();
+    source.owners.rotate();
     this.#forget(source, owner);
     return job;
   }

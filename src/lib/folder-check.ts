@@ -2,8 +2,8 @@ import { accessSync, constants, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 
 /**
- * Explains why files can't be written to a folder, and how to fix it; null if they can. A missing folder is fine if its closest
- * existing parent is writable.
+ * Explains why files can't be written to a folder and how to fix it. Returns null if they can, or if a missing folder can be
+ * created.
  */
 export function findFolderProblem(path: string): string | null {
   const folder = resolve(path);

@@ -1,6 +1,6 @@
 import { Histogram, type Registry } from "prom-client";
 
-/** Histogram buckets for the duration of model calls, from OpenTelemetry's GenAI conventions. */
+/** Histogram buckets for the duration of model requests, from OpenTelemetry's GenAI conventions. */
 export const modelBuckets = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 /** Histogram buckets for token counts, from OpenTelemetry's GenAI conventions. */
 const tokenBuckets = [
@@ -12,9 +12,8 @@ const requestLabels = ["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_
 export type RequestLabels = Record<(typeof requestLabels)[number], string>;
 
 /**
- * Creates the metrics of OpenTelemetry's GenAI conventions, with their standard names in Prometheus. Each request to a model
- * (attempt) is one observation, so an answer with a failover has several. The name of the model that responded is not a label,
- * because providers can choose it freely.
+ * Creates the metrics of OpenTelemetry's GenAI conventions, with their standard names in Prometheus. Each attempt is one
+ * observation. The model name in the response isn't a label, because providers can send any name.
  */
 export function createGenAiMetrics(registry: Registry) {
   const registers = [registry];
@@ -28,13 +27,13 @@ export function createGenAiMetrics(registry: Registry) {
   );
 
   return {
-    operationDuration: histogram("operation_duration_seconds", "Duration of requests to models.", modelBuckets, [
+    operationDuration: histogram("operation_duration_seconds", "Duration of model requests.", modelBuckets, [
       ...requestLabels,
       "error_type",
     ]),
     tokenUsage: histogram(
       "token_usage",
-      "Tokens of requests to models as reported by the provider: `gen_ai_token_type` is `input` or `output`.",
+      "Tokens used by model requests, as reported by the provider; `gen_ai_token_type` is `input` or `output`.",
       tokenBuckets,
       [...requestLabels, "gen_ai_token_type"],
     ),
@@ -44,8 +43,11 @@ export function createGenAiMetrics(registry: Registry) {
       modelBuckets,
       requestLabels,
     ),
-    /** Returns a function that observes the seconds between two chunks. It is called for each token of an answer. */
-    createChunkTimer(labels: RequestLabels): (seconds: number) => void {
+    /**
+     * Returns a function that observes the seconds between two chunks. The labels are bound once, because the function is called for
+     * every chunk.
+     */
+    createChunkObserver(labels: RequestLabels): (seconds: number) => void {
       return timePerOutputChunk.labels(labels).observe;
     },
   };

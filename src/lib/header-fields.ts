@@ -1,7 +1,7 @@
 /** Header fields for requests to another server, with lowercase names. */
 export type HeaderFields = Readonly<Record<string, string>>;
 
-/** Limits on the number of fields and on the length of a value. Servers usually accept about 16 KiB of headers. */
+/** Maximum number of fields and maximum length of a value. Servers usually accept about 16 KiB of headers. */
 const FIELDS_MAX = 50;
 const VALUE_LENGTH_MAX = 8_192;
 
@@ -9,7 +9,7 @@ const VALUE_LENGTH_MAX = 8_192;
 const namePattern = /^[!#$%&'*+.^_`|~\w-]{1,100}$/;
 const valuePattern = /^[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?$/;
 
-/** Fields that depend on the connection or the body. Other values would break the request, or allow request smuggling. */
+/** Fields that depend on the connection or the body. Setting them could break the request or allow request smuggling. */
 const reservedNames = new Set([
   "host",
   "content-length",
@@ -31,13 +31,13 @@ const reservedNames = new Set([
  * @returns null if the setting is malformed or contains a field that isn't allowed.
  */
 export function parseHeaderFields(text: string): HeaderFields | null {
-  return findHeaderFieldProblem(text) === null ? lowerNames(readObject(text) ?? {}) : null;
+  return findHeaderFieldProblem(text) === null ? lowercaseNames(parseObject(text) ?? {}) : null;
 }
 
-/** Explains what is wrong with header fields and how to fix it, without showing a value; null if nothing is. */
+/** Explains what is wrong with header fields and how to fix it, without showing a value. Returns null if they are valid. */
 export function findHeaderFieldProblem(text: string): string | null {
-  const fields = readObject(text);
-  if (fields === null) return 'the value is not a JSON object; write it like {"api-key": "…"}.';
+  const fields = parseObject(text);
+  if (fields === null) return 'the value is not a JSON object; write it as {"api-key": "…"}.';
   const names = Object.keys(fields);
   if (names.length > FIELDS_MAX) return `the value has more than ${FIELDS_MAX} header fields; remove some.`;
   const seen = new Set<string>();
@@ -71,17 +71,17 @@ const nonSecretNames = new Set([
   ...["anthropic-version", "anthropic-beta", "openai-beta", "openai-organization", "openai-project"],
 ]);
 
-/** In UTF-16 units. Shorter secrets aren't masked, because they appear in too many unrelated texts. */
+/** Minimum length of a masked secret, in UTF-16 code units. Shorter ones appear in too many unrelated texts. */
 const SECRET_CHARS_MIN = 4;
 
-/** Lists values to mask everywhere. Values with a scheme (`Bearer …`) are listed both with and without it. */
+/** Lists the secret values. A value with a scheme (`Bearer …`) is listed with and without it. */
 export function listHeaderSecrets(fields: HeaderFields): string[] {
   const values = Object.entries(fields).flatMap(([name, value]) => (nonSecretNames.has(name) ? [] : [value]));
   const all = values.flatMap((value) => [value, value.slice(value.lastIndexOf(" ") + 1)]);
   return [...new Set(all)].filter((secret) => secret.length >= SECRET_CHARS_MIN);
 }
 
-function readObject(text: string): Record<string, unknown> | null {
+function parseObject(text: string): Record<string, unknown> | null {
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === "object" && value !== null && !Array.isArray(value)
@@ -92,5 +92,5 @@ function readObject(text: string): Record<string, unknown> | null {
   }
 }
 
-const lowerNames = (fields: Record<string, unknown>): HeaderFields =>
+const lowercaseNames = (fields: Record<string, unknown>): HeaderFields =>
   Object.fromEntries(Object.entries(fields).map(([name, value]) => [name.toLowerCase(), String(value)]));

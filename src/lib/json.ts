@@ -7,18 +7,18 @@ export type JsonObject = { [key: string]: Json };
 export const isJsonObject = (value: Json | undefined): value is JsonObject =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-/** The maximum length of a field's name in an error message. */
+/** Maximum length of a field's name in an error message. */
 const NAME_CHARS_MAX = 100;
-/** The maximum nesting depth of JSON input. Deeper documents serve only to exhaust the stack. */
+/** Maximum nesting depth of JSON input. Deeper documents could overflow the stack. */
 export const JSON_DEPTH_MAX = 32;
 
-// Valid UTF-8 can contain forbidden characters only as escapes. So if this test passes and the text is in NFC, no recursive
-// check is needed, as for most texts.
+// Valid UTF-8 can contain forbidden characters only as escapes. Most texts contain none and are in NFC, so they need no
+// recursive check.
 const isSuspicious = (text: string) => text.includes("\\u") || text.includes("\0") || text.includes("__proto__");
 
 type Options = {
-  /** Whether to skip NFC normalization, for text that must not be changed, such as file names. */
-  keepsForm?: boolean;
+  /** Whether to skip NFC normalization, for text that must not be changed. */
+  skipsNormalization?: boolean;
 };
 
 /**
@@ -28,11 +28,11 @@ type Options = {
  * @throws Problem `malformed` (invalid JSON, or nested too deeply), or `invalid` with a pointer.
  */
 export function parseJson(text: string, options: Options = {}): unknown {
-  return cleanJson(readJson(text), text, options);
+  return cleanJson(parseUncheckedJson(text), text, options);
 }
 
-/** Parses JSON without checking its content; see `cleanJson`. @throws Problem `malformed` if it is invalid. */
-export function readJson(text: string): unknown {
+/** Parses JSON without checking its content. Call `cleanJson` afterwards. @throws Problem `malformed` if it is invalid. */
+export function parseUncheckedJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
@@ -40,24 +40,24 @@ export function readJson(text: string): unknown {
   }
 }
 
-/** Checks and normalizes, in place, a value parsed from `text`. @throws Problem `malformed` (nested too deeply), or `invalid`. */
+/** Checks a value parsed from `text` and normalizes it in place. @throws Problem `malformed` (nested too deeply) or `invalid`. */
 export function cleanJson(value: unknown, text: string, options: Options = {}): unknown {
-  if (!hasExactNumbers(value, 0)) throw createTooLarge(findTooLarge(value, "#") ?? "#");
-  if (!isSuspicious(text) && (options.keepsForm ? !hasMarkRun(text) : isNormalized(text))) return value;
-  return cleanValue(value, "#", options.keepsForm ? (kept) => kept : normalizeText);
+  if (!hasExactNumbers(value, 0)) throw createNumberTooLarge(findTooLargeNumber(value, "#") ?? "#");
+  if (!isSuspicious(text) && (options.skipsNormalization ? !hasMarkRun(text) : isNormalized(text))) return value;
+  return cleanValue(value, "#", options.skipsNormalization ? (text) => text : normalizeText);
 }
 
-const describe = (pointer: string): string => mapPointerToName(pointer) || "The body";
+const describe = (pointer: string): string => formatPointer(pointer) || "The body";
 
-const createTooLarge = (pointer: string): Problem =>
+const createNumberTooLarge = (pointer: string): Problem =>
   createInvalid(
     pointer,
     `${describe(pointer)} must be a number between -${Number.MAX_SAFE_INTEGER} and ${Number.MAX_SAFE_INTEGER}: larger numbers lose digits. Send it as a string.`,
   );
 
 /**
- * Whether all numbers are in the range where integers are exact (RFC 8259, section 6): 2^53+1 would silently become 2^53, and
- * 1e999 would be stored as null. Fractions are 64-bit floats, as in every JSON parser.
+ * Whether all numbers are in the range in which integers are exact (RFC 8259, section 6). Otherwise, 2^53+1 would become 2^53,
+ * and 1e999 would be stored as null.
  * @throws Problem `malformed` if the value is nested too deeply.
  */
 function hasExactNumbers(value: unknown, depth: number): boolean {
@@ -70,11 +70,11 @@ function hasExactNumbers(value: unknown, depth: number): boolean {
   return true;
 }
 
-function findTooLarge(value: unknown, pointer: string): string | null {
+function findTooLargeNumber(value: unknown, pointer: string): string | null {
   if (typeof value === "number") return Math.abs(value) > Number.MAX_SAFE_INTEGER ? pointer : null;
   if (typeof value !== "object" || value === null) return null;
   for (const [key, child] of Object.entries(value)) {
-    const found = findTooLarge(child, `${pointer}/${escapePointer(key)}`);
+    const found = findTooLargeNumber(child, `${pointer}/${escapePointer(key)}`);
     if (found !== null) return found;
   }
   return null;
@@ -90,10 +90,10 @@ function cleanValue(value: unknown, pointer: string, normalize: (text: string) =
   const record = value as Record<string, unknown>;
   for (const [key, child] of Object.entries(record)) {
     const name = cleanText(key, pointer, normalize);
-    const place = `${pointer}/${escapePointer(name)}`;
-    if (name === "__proto__") throw createInvalid(place, "A field must not be named __proto__.");
+    const childPointer = `${pointer}/${escapePointer(name)}`;
+    if (name === "__proto__") throw createInvalid(childPointer, "A field must not be named __proto__.");
     if (name !== key) delete record[key];
-    record[name] = cleanValue(child, place, normalize);
+    record[name] = cleanValue(child, childPointer, normalize);
   }
   return record;
 }
@@ -115,10 +115,10 @@ export function escapePointer(token: string): string {
 }
 
 /**
- * Formats a JSON pointer for humans: `#/messages/0/content` as `messages[0].content`. Characters that would garble a sentence,
- * such as line breaks, are escaped. Returns an empty string for the root.
+ * Formats a JSON pointer for people: `#/messages/0/content` becomes `messages[0].content`. Line breaks and similar characters
+ * are escaped. Returns an empty string for the root.
  */
-export function mapPointerToName(pointer: string): string {
+export function formatPointer(pointer: string): string {
   const tokens = pointer.replace(/^#/, "").split("/").slice(1);
   const name = tokens
     .map((token) => token.replaceAll("~1", "/").replaceAll("~0", "~"))

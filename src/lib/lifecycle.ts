@@ -1,10 +1,9 @@
 /**
- * The phase of an instance: `starting` until the database is migrated, then `ready`. After the first SIGTERM it is `leaving`:
- * not ready, but still serving until load balancers notice. Then it is `draining`, and accepts no new work.
+ * The phase of an instance: `starting` until the database is migrated, then `ready`. After SIGTERM it is `leaving`: it isn't
+ * ready, but serves requests until load balancers have noticed. Then it is `draining` and accepts no new work.
  */
 type Phase = "starting" | "ready" | "leaving" | "draining";
 
-/** The phase of this process. It only moves forward. */
 export interface Lifecycle {
   readonly phase: Phase;
   markReady(): void;

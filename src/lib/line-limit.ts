@@ -1,20 +1,20 @@
-/** The maximum number of lines of one kind per WINDOW_MS: enough to see what happens, however often it does. */
+/** Maximum number of lines of one kind per WINDOW_MS. */
 const LINES_MAX = 20;
 const WINDOW_MS = 10_000;
 
 type Window = { startedMs: number; lines: number; skipped: number };
 
 /**
- * Limits the rate of log lines that external failures could repeat endlessly.
- * @returns a function to call before logging a line of this kind (there must be few kinds, none chosen by clients). It returns
- *   how many lines were skipped before this one, or null if this one must be skipped too.
+ * Creates a limit for log lines that external failures could repeat endlessly.
+ * @returns a function to call before a line is logged. It returns the number of skipped lines of this kind, or null if this line
+ *   must be skipped too. Clients must not be able to choose the kind.
  */
 export function createLineLimit(now: () => number = () => performance.now()): (kind: string) => number | null {
   const windows = new Map<string, Window>();
   return (kind) => {
-    const before = windows.get(kind);
-    const isOpen = before !== undefined && now() - before.startedMs < WINDOW_MS;
-    const window = isOpen ? before : { startedMs: now(), lines: 0, skipped: before?.skipped ?? 0 };
+    const previous = windows.get(kind);
+    const isOpen = previous !== undefined && now() - previous.startedMs < WINDOW_MS;
+    const window = isOpen ? previous : { startedMs: now(), lines: 0, skipped: previous?.skipped ?? 0 };
     windows.set(kind, window);
     if (window.lines >= LINES_MAX) {
       window.skipped += 1;

@@ -3,26 +3,26 @@ import pretty from "pino-pretty";
 
 export type Log = Logger;
 
-/** Names of fields that are never written. */
+/** Names of fields whose values are never logged. */
 const secretPaths = ["password", "token", "access_token", "refresh_token", "authorization", "ticket", "key", "secret"];
 
 export type LogOptions = {
   /** Whether human-readable lines are colored. */
   isColored?: boolean;
-  /** Hides known secrets anywhere in a line. */
+  /** Masks known secrets in a line. */
   maskSecrets?: (text: string) => string;
-  /** Returns fields to add to every line. Absent: none. */
-  readFields?: (() => object) | undefined;
+  /** Returns fields to add to every line. */
+  getExtraFields?: (() => object) | undefined;
 };
 
 /**
- * Creates a log that writes JSON lines to stdout, or human-readable lines with `pretty`. Levels are written as names, times as
- * RFC 3339. Errors of libraries may contain their input, so secrets are masked in the final line.
+ * Creates a log that writes JSON lines or human-readable lines to stdout. Library errors may contain secrets, so secrets are
+ * masked in the final line.
  */
 export function createLog(
   level: string,
   format: "json" | "pretty",
-  { isColored = false, maskSecrets = (text) => text, readFields }: LogOptions = {},
+  { isColored = false, maskSecrets = (text) => text, getExtraFields }: LogOptions = {},
 ): Log {
   const options = {
     level,
@@ -31,7 +31,7 @@ export function createLog(
     formatters: { level: (label: string) => ({ level: label }) },
     redact: { paths: secretPaths.flatMap((name) => [name, `*.${name}`]), censor: "[redacted]" },
     hooks: { streamWrite: maskSecrets },
-    ...(readFields && { mixin: readFields }),
+    ...(getExtraFields && { mixin: getExtraFields }),
   };
   if (format === "json") return pino(options, pino.destination({ fd: 1, sync: true }));
   const stream = pretty({
@@ -44,10 +44,10 @@ export function createLog(
   return pino(options, stream);
 }
 
-/** Fields that a human-readable line contains elsewhere: before the message, or below it. */
+/** Fields that a human-readable line shows before or below the message. */
 const shownSeparately = new Set(["level", "time", "err"]);
 
-/** Formats the message of a human-readable line with its fields. Requests are frequent, so they have a short format. */
+/** Formats the message of a human-readable line with its fields. Requests have a short format, because they are frequent. */
 function formatMessage(line: Record<string, unknown>, messageKey: string): string {
   const message = String(line[messageKey] ?? "");
   if (message === "request" && typeof line.status === "number") return formatRequest(line);

@@ -1,4 +1,4 @@
-import { MASK, maskUserinfo, readUserinfo } from "./userinfo.ts";
+import { MASK, maskUserinfo, parseUserinfo } from "./userinfo.ts";
 
 /** URL parameters that never contain a secret. The values of all others are masked. */
 const nonSecretParameters = new Set([
@@ -17,16 +17,16 @@ const nonSecretParameters = new Set([
   ...["connect_timeout", "application_name", "target_session_attrs", "family", "db", "region"],
 ]);
 
-/** Matches path segments that are more likely a key than a name: long, with both digits and letters. */
+/** Matches path segments that are probably keys: long ones with digits and letters. */
 const keySegment = /^(?=[^/]*\d)(?=[^/]*[a-z])[\w.~%+=-]{20,}$/i;
 
-/** In UTF-16 units. Shorter secrets aren't masked, because they appear in too many unrelated texts. */
+/** Minimum length of a masked secret, in UTF-16 code units. Shorter ones appear in too many unrelated texts. */
 const SECRET_CHARS_MIN = 4;
 
 /**
- * Masks the secrets in a URL: user and password, parameter values, and path segments that look like a key. The rest stays, so
- * that mistakes can be found. Text that isn't a URL is returned unchanged.
- * @param text may begin with a name: `name=https://…`.
+ * Masks the secrets in a URL: user and password, parameter values, and path segments that look like a key. Text that isn't a URL
+ * is returned unchanged.
+ * @param text a URL, which may have a name before it: `name=https://…`.
  */
 export function maskAddress(text: string): string {
   const scheme = text.indexOf("://");
@@ -47,7 +47,7 @@ export function maskAddress(text: string): string {
   return start + segments.join("/") + (query && `?${parameters.join("&")}`) + (fragment && `#${MASK}`);
 }
 
-/** Masks a URL in a secret setting, even if an unencoded `/`, `?` or `#` in its password makes it invalid. */
+/** Masks a URL in a secret setting, even if it is invalid because of an unencoded `/`, `?` or `#` in its password. */
 export function maskSecretAddress(text: string): string {
   const scheme = text.indexOf("://");
   const at = text.lastIndexOf("@");
@@ -55,7 +55,7 @@ export function maskSecretAddress(text: string): string {
   return maskAddress(at < 0 ? text : `${text.slice(0, scheme)}://${MASK}${text.slice(at)}`);
 }
 
-/** Lists everything in a URL that `maskAddress` hides, in all encodings in which it may appear in an error. */
+/** Lists the secrets that `maskAddress` masks in a URL, in all encodings in which they may appear in an error. */
 export function listAddressSecrets(address: string): string[] {
   if (!URL.canParse(address)) return [];
   const { searchParams, search, pathname, hash } = new URL(address);
@@ -70,6 +70,6 @@ export function listAddressSecrets(address: string): string[] {
       return nonSecretParameters.has(name.toLowerCase()) ? [] : [value];
     });
   const segments = pathname.split("/").filter((segment) => keySegment.test(segment));
-  const all = [...(readUserinfo(address)?.secrets ?? []), ...named, ...written, ...segments, hash.slice(1)];
+  const all = [...(parseUserinfo(address)?.secrets ?? []), ...named, ...written, ...segments, hash.slice(1)];
   return [...new Set(all)].filter((secret) => secret.length >= SECRET_CHARS_MIN);
 }

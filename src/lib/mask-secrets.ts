@@ -1,6 +1,6 @@
 import { MASK } from "./userinfo.ts";
 
-/** In UTF-16 units. Shorter secrets and words aren't masked, because they appear in too many unrelated lines. */
+/** Minimum length of a masked secret and of a masked lowercase word, in UTF-16 code units. */
 const SECRET_CHARS_MIN = 6;
 const WORD_CHARS_MIN = 16;
 
@@ -9,8 +9,8 @@ export const isWorthMasking = (secret: string): boolean =>
   secret.length >= WORD_CHARS_MIN || (secret.length >= SECRET_CHARS_MIN && !/^[a-z]*$/.test(secret));
 
 /**
- * Creates a function that masks these secrets in any text, including their JSON- and URL-encoded forms. This is the last line
- * of defense, because errors of libraries may contain their input.
+ * Creates a function that masks these secrets in a text, even if they are JSON- or URL-encoded. It is the last line of defense,
+ * since library errors may contain secrets.
  */
 export function createMask(secrets: readonly string[]): (text: string) => string {
   const forms = secrets

@@ -53,7 +53,7 @@ export function createMetrics(build: { version: string; commit: string }) {
     ]),
     wsConnections: gauge("ws_connections", "Open WebSocket connections."),
     wsFrames,
-    /** Counts frames sent to listeners. Called for each delta of each reply, so the counts are added up until the next scrape. */
+    /** Counts frames sent to listeners. Called for each delta, so it only adds to a map, which is exported at the next scrape. */
     countPushes(type: string, listeners: number): void {
       pushed.set(type, (pushed.get(type) ?? 0) + listeners);
     },
@@ -73,7 +73,7 @@ export function createMetrics(build: { version: string; commit: string }) {
     generationDuration: histogram("generation_duration_seconds", "Duration of generations.", modelBuckets, ["model"]),
     aiTokens: counter(
       "ai_tokens_total",
-      "Tokens of requests to models, as stored and charged: `kind` is `input`, `output`, or `reasoning`, which is part of `output`.",
+      "Tokens used by model requests, as stored and charged; `kind` is `input`, `output`, or `reasoning`, which is part of `output`.",
       ["model", "kind"],
     ),
     genAi: createGenAiMetrics(registry),

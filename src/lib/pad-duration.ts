@@ -1,5 +1,5 @@
 /**
- * Runs `work`, and settles only after a multiple of `stepMs`, even if it throws. This hides how long it took.
+ * Runs `work`, but settles only after a multiple of `stepMs`, to hide how long `work` took until it returned or threw.
  */
 export async function padDuration<T>(stepMs: number, work: () => Promise<T>): Promise<T> {
   const startedAtMs = performance.now();

@@ -1,6 +1,6 @@
 import type { Price, PriceTable } from "./prices.ts";
 
-/** The highest plausible price, in US dollars per million tokens. */
+/** Maximum plausible price, in US dollars per million tokens. */
 const PRICE_MAX = 100_000;
 
 const columns = ["input", "output", "cached_input", "cache_write"] as const;
@@ -14,8 +14,8 @@ const isColumn = (name: string): name is Column => (columns as readonly string[]
 const number = String.raw`\d+(?:\.\d+)?`;
 const pair = new RegExp(String.raw`^([^\s=,]+/[^\s=,]+)=(${number}(?:/${number}){1,3})$`);
 
-/** An entry of the setting, with its price (null if invalid) and the text that the operator wrote. */
-type Entry = { model: string; price: Price | null; written: string };
+/** An entry of the setting. `price` is null if it is invalid, and `originalText` is the operator's text. */
+type Entry = { model: string; price: Price | null; originalText: string };
 
 /**
  * Parses configured prices: comma-separated `model=input/output[/cached_input[/cache_write]]`, or JSON
@@ -31,12 +31,12 @@ export function parsePrices(text: string): PriceTable | null {
   return prices;
 }
 
-/** Explains in a sentence what is wrong with the configured prices; null if nothing is. */
+/** Explains in a sentence what is wrong with configured prices. Returns null if they are valid. */
 export function findPriceProblem(text: string): string | null {
-  const wrong = listEntries(text).find(({ price }) => !price);
-  if (!wrong) return null;
+  const invalid = listEntries(text).find(({ price }) => !price);
+  if (!invalid) return null;
   return (
-    `${JSON.stringify(wrong.written)} is not a price; write model=input/output[/cached_input[/cache_write]] in USD per million ` +
+    `${JSON.stringify(invalid.originalText)} is not a price; write model=input/output[/cached_input[/cache_write]] in USD per million ` +
     `tokens, or JSON with these names, and numbers from 0 to ${PRICE_MAX}.`
   );
 }
@@ -44,13 +44,13 @@ export function findPriceProblem(text: string): string | null {
 const listEntries = (text: string): Entry[] => (text.trimStart().startsWith("{") ? listJson(text) : listPairs(text));
 
 function listPairs(text: string): Entry[] {
-  const parts = text.split(",").map((piece) => piece.trim());
+  const parts = text.split(",").map((part) => part.trim());
   return parts
     .filter((part) => part !== "")
-    .map((written) => {
-      const [, model = "", numbers = ""] = pair.exec(written) ?? [];
+    .map((originalText) => {
+      const [, model = "", numbers = ""] = pair.exec(originalText) ?? [];
       const named = numbers.split("/").map((value, index) => [columns[index], Number(value)]);
-      return { model, price: model === "" ? null : toPrice(Object.fromEntries(named)), written };
+      return { model, price: model === "" ? null : toPrice(Object.fromEntries(named)), originalText };
     });
 }
 
@@ -59,16 +59,16 @@ function listJson(text: string): Entry[] {
   try {
     parsed = JSON.parse(text) as Record<string, unknown>;
   } catch {
-    return [{ model: "", price: null, written: text }];
+    return [{ model: "", price: null, originalText: text }];
   }
   return Object.entries(parsed).map(([model, value]) => ({
     model,
     price: toPrice(value),
-    written: JSON.stringify({ [model]: value }),
+    originalText: JSON.stringify({ [model]: value }),
   }));
 }
 
-/** Converts a value to a price; null if it isn't one. Unknown columns are invalid, because a misspelled one would cost money. */
+/** Converts a value to a price, or null if it isn't one. Unknown columns are invalid, since they may be misspelled. */
 function toPrice(value: unknown): Price | null {
   if (typeof value !== "object" || value === null) return null;
   const numbers = Object.entries(value);

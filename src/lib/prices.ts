@@ -4,11 +4,11 @@ import { findByModel } from "./model-names.ts";
 export type Price = {
   /** The price of prompt tokens, except cached ones. */
   input: number;
-  /** The price of all tokens that the model writes, including reasoning. */
+  /** The price of all output tokens, including reasoning. */
   output: number;
-  /** The price of prompt tokens read from the provider's cache; absent: the same as `input`. */
+  /** The price of prompt tokens read from the provider's cache. The default is `input`. */
   cached_input?: number;
-  /** The price of prompt tokens written to the provider's cache; absent: the same as `input`. */
+  /** The price of prompt tokens written to the provider's cache. The default is `input`. */
   cache_write?: number;
   /** Factors for the price of the whole request if its prompt has more than `above_tokens` tokens. */
   long_prompt?: { above_tokens: number; input_factor: number; output_factor: number };
@@ -24,7 +24,7 @@ export type PricedTokens = {
   cache_write_tokens: number;
 };
 
-/** Finds the price of a model's tokens; undefined if unknown. */
+/** Finds a model's price. Returns undefined if it is unknown. */
 export const findPrice = (model: string, prices: PriceTable): Price | undefined => findByModel(model, prices);
 
 const normalFactors = { input_factor: 1, output_factor: 1 };
@@ -45,8 +45,8 @@ export function calculateRequestCostUsd(price: Price, tokens: PricedTokens): num
 }
 
 /**
- * Returns the highest possible prices for a request with a prompt of at most this many tokens, in US dollars per million. It
- * isn't known in advance which tokens a provider will read from its cache or write to it.
+ * Returns the highest possible prices for a request with a prompt of at most this many tokens. It isn't known in advance which
+ * tokens a provider will read from its cache or write to it.
  */
 export function findHighestPrices(price: Price, promptTokensMax: number): { input: number; output: number } {
   const { input, output, cached_input = input, cache_write = input } = price;

@@ -1,7 +1,6 @@
 /**
- * The only table of error codes. Clients branch on the code: over HTTP it is the problem's `type` and `code` (RFC 9457), on a
- * socket the error frame's `code`. `temporary` says whether the same request may succeed later; `meaning` and `remedy` (how to
- * fix it) are shown on the page `/problems/<code>`.
+ * The error codes, on which clients branch. In HTTP responses, they are the problem's `code` and part of its `type` (RFC 9457). On
+ * a socket, they are the error frame's `code`. `temporary` is true if the same request may succeed later.
  */
 export const problemCodes = {
   malformed: {
@@ -27,9 +26,9 @@ export const problemCodes = {
   },
   invalid_credentials: {
     status: 401,
-    title: "E-mail address or password is wrong",
+    title: "Email address or password is wrong",
     temporary: false,
-    meaning: "No account has this e-mail address with this password, or the account is disabled.",
+    meaning: "No account has this email address with this password, or the account is disabled.",
     remedy: "Check both, or ask an administrator.",
   },
   token_reused: {
@@ -84,7 +83,7 @@ export const problemCodes = {
     title: "Method not allowed",
     temporary: false,
     meaning: "The path exists, but doesn't support this method.",
-    remedy: "Use a method of the `Allow` header.",
+    remedy: "Use a method from the `Allow` header.",
   },
   not_acceptable: {
     status: 406,
@@ -155,7 +154,7 @@ export const problemCodes = {
     title: "The model is not configured",
     temporary: false,
     meaning: "The request names a model that isn't configured on this server.",
-    remedy: "Choose a model of `GET /api/v1/models`, or leave out the model.",
+    remedy: "Choose a model from `GET /api/v1/models`, or leave out the model.",
   },
   rate_limited: {
     status: 429,
@@ -206,17 +205,17 @@ export const problemCodes = {
 
 export type ProblemCode = keyof typeof problemCodes;
 
-/** An invalid input field: a JSON pointer as a URI fragment (`#/members/0/role`), and what is wrong with the field. */
+/** An invalid field. `pointer` is a JSON pointer as a URI fragment (`#/members/0/role`), and `detail` describes the error. */
 export type InvalidField = { pointer: string; detail: string };
 
 /**
- * The only error whose message is sent to clients. Any other error becomes `internal` (or `unavailable` if the database can't be
- * reached) with a fixed message.
+ * The only error whose message is sent to clients. Other errors are sent as `internal`, or as `unavailable` if the database can't
+ * be reached, with a fixed message.
  */
 export class Problem extends Error {
   readonly code: ProblemCode;
   readonly errors: InvalidField[] | undefined;
-  /** After how many milliseconds a retry makes sense. */
+  /** Delay before a retry. */
   readonly retryAfterMs: number | undefined;
   /** Additional headers of the HTTP response. */
   readonly headers: Readonly<Record<string, string>> | undefined;
@@ -249,7 +248,7 @@ type ProblemExtra = {
   openAiCode?: string;
 };
 
-/** Creates the problem for one invalid field. `detail` is a sentence that names the field. */
+/** Creates the problem for one invalid field. `detail` must be a sentence that names the field. */
 export function createInvalid(pointer: string, detail: string): Problem {
   return new Problem("invalid", detail, { errors: [{ pointer, detail }] });
 }
@@ -260,6 +259,6 @@ export function createUnknownModel(model: string): Problem {
   return new Problem("unknown_model", detail, { errors: [{ pointer: "#/model", detail }] });
 }
 
-/** Creates the problem for a resource that doesn't exist or that the caller can't access. @param what the kind of resource, such as `message`. */
-export const createNotFound = (what: string): Problem =>
-  new Problem("not_found", `${what.charAt(0).toUpperCase()}${what.slice(1)} not found.`);
+/** Creates the problem for a resource, such as `message`, that doesn't exist or that the caller can't access. */
+export const createNotFound = (resource: string): Problem =>
+  new Problem("not_found", `${resource.charAt(0).toUpperCase()}${resource.slice(1)} not found.`);

@@ -45,7 +45,7 @@ function readMaxFiles(): number {
   return Number(line?.[1]);
 }
 
-/** Returns the value; null on systems without /proc. */
+/** Returns the value, or null on systems without /proc. */
 function attempt(read: () => number): number | null {
   try {
     const value = read();

@@ -1,8 +1,8 @@
 type Entry<K, V> = { key: K; value: V; previous: Entry<K, V>; next: Entry<K, V> };
 
 /**
- * A round-robin queue of values by key, with constant-time operations. A `Map` is ordered as well, but has to skip all deleted
- * entries to find its first key.
+ * A round-robin queue of values by key, with constant-time operations. A `Map` would have to skip all deleted entries to find its
+ * first key.
  */
 export class Ring<K, V> {
   readonly #entries = new Map<K, Entry<K, V>>();
@@ -34,7 +34,7 @@ export class Ring<K, V> {
     this.#entries.set(key, entry);
   }
 
-  /** Deletes a value. @returns whether the key existed. */
+  /** Deletes a value. Returns whether the key existed. */
   delete(key: K): boolean {
     const entry = this.#entries.get(key);
     if (!entry) return false;
@@ -54,7 +54,7 @@ export class Ring<K, V> {
   }
 
   /** Moves the first value to the end. */
-  turn(): void {
+  rotate(): void {
     this.#first = this.#first?.next ?? null;
   }
 }

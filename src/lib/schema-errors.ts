@@ -1,6 +1,6 @@
 import { Kind, type TSchema } from "@sinclair/typebox";
 import { type ValueError, ValueErrorType } from "@sinclair/typebox/errors";
-import { escapePointer, mapPointerToName } from "./json.ts";
+import { escapePointer, formatPointer } from "./json.ts";
 import type { InvalidField } from "./problem.ts";
 import { formatRules } from "./schema.ts";
 
@@ -10,17 +10,17 @@ const ERRORS_SHOWN_MAX = 20;
 export type InputSource = "body" | "query" | "params";
 
 /**
- * Lists the invalid fields of an input. Sentences name the field ("content is required."), but never its value. Pointers are JSON
- * pointers as URI fragments; those into query and path begin with `#/query` and `#/params`.
- * @param found the errors of the schema check, at least one for each invalid field.
+ * Lists the invalid fields of an input. The sentences name the field ("content is required."), but never contain its value. The
+ * pointers of query and path parameters begin with `#/query` and `#/params`.
+ * @param schemaErrors the errors of the schema check, at least one for each invalid field.
  */
-export function listSchemaErrors(found: Iterable<ValueError>, place: InputSource): InvalidField[] {
-  const prefix = place === "body" ? "#" : `#/${escapePointer(place)}`;
+export function listSchemaErrors(schemaErrors: Iterable<ValueError>, source: InputSource): InvalidField[] {
+  const prefix = source === "body" ? "#" : `#/${escapePointer(source)}`;
   const byPointer = new Map<string, string>();
-  for (const error of found) {
+  for (const error of schemaErrors) {
     for (const { path, sentence } of describeError(error)) {
       const pointer = `${prefix}${path}`;
-      // Only the first error of a field is useful. For example, a missing field is reported again as having the wrong type.
+      // Only a field's first error is useful. For example, a missing field is also reported as having the wrong type.
       if (!byPointer.has(pointer)) byPointer.set(pointer, sentence);
     }
     if (byPointer.size >= ERRORS_SHOWN_MAX) break;
@@ -28,52 +28,55 @@ export function listSchemaErrors(found: Iterable<ValueError>, place: InputSource
   return [...byPointer].slice(0, ERRORS_SHOWN_MAX).map(([pointer, detail]) => ({ pointer, detail }));
 }
 
-type Described = { path: string; sentence: string };
+type FieldError = { path: string; sentence: string };
 
-function describeError(error: ValueError): Described[] {
-  const branch = error.type === ValueErrorType.Union ? findMeantBranch(error) : null;
-  if (branch) return branch.flatMap(describeError).map((described) => allowNull(described, error));
+function describeError(error: ValueError): FieldError[] {
+  const branch = error.type === ValueErrorType.Union ? findIntendedBranch(error) : null;
+  if (branch) return branch.flatMap(describeError).map((fieldError) => allowNull(fieldError, error));
   const { path } = error;
-  if (path !== "") return [{ path, sentence: `${mapPointerToName(path)} ${findRule(error)}.` }];
+  if (path !== "") return [{ path, sentence: `${formatPointer(path)} ${findRule(error)}.` }];
   const isMissing = error.value === null || error.value === undefined;
   return [{ path, sentence: isMissing ? "Send a JSON body." : `The body ${findRule(error)}.` }];
 }
 
-/** Adds to a sentence about the type that null is allowed too, if it is. */
-function allowNull(described: Described, { schema, path }: ValueError): Described {
+/** Adds "or null" to a sentence about the type if null is allowed. */
+function allowNull(fieldError: FieldError, { schema, path }: ValueError): FieldError {
   const isNullable = schema.anyOf.some((branch: TSchema) => branch.type === "null");
-  if (!isNullable || described.path !== path) return described;
-  const [, rule] = /^\S+ (must be .+)\.$/.exec(described.sentence) ?? [];
-  const isOfType = rule !== undefined && Object.values(typeRules).includes(rule);
-  return isOfType ? { path, sentence: `${described.sentence.slice(0, -1)} or null.` } : described;
+  if (!isNullable || fieldError.path !== path) return fieldError;
+  const [, rule] = /^\S+ (must be .+)\.$/.exec(fieldError.sentence) ?? [];
+  const isTypeRule = rule !== undefined && Object.values(typeRules).includes(rule);
+  return isTypeRule ? { path, sentence: `${fieldError.sentence.slice(0, -1)} or null.` } : fieldError;
 }
 
 /**
- * Returns the errors of the branch of a union that a value was probably meant to match: the only one besides null, the only one
- * of the value's type, or the one that matched deepest. Null if none of these is clear.
+ * Returns the errors of the union branch that a value was probably meant to match: the only branch besides null, the only one of
+ * the value's type, or the one that matched deepest. Returns null if the intended branch is unclear.
  */
-function findMeantBranch({ schema, errors, path, value }: ValueError): ValueError[] | null {
-  const branches = (schema.anyOf as TSchema[]).map((branch, at) => ({ branch, errors: takeFirst(errors[at] ?? []) }));
-  const meant = branches.filter(({ branch }) => branch.type !== "null");
-  if (meant.every(({ branch }) => branch.const !== undefined)) return null;
-  if (meant.length === 1) return meant[0]?.errors ?? null;
-  const ofType = meant.filter(({ branch }) => branch.type === typeOf(value));
-  if (ofType.length === 1) return ofType[0]?.errors ?? null;
-  const deeper = meant.filter(({ errors }) => errors.length > 0 && errors.every((error) => error.path !== path));
+function findIntendedBranch({ schema, errors, path, value }: ValueError): ValueError[] | null {
+  const branches = (schema.anyOf as TSchema[]).map((branch, index) => ({
+    branch,
+    errors: listFirst(errors[index] ?? []),
+  }));
+  const candidates = branches.filter(({ branch }) => branch.type !== "null");
+  if (candidates.every(({ branch }) => branch.const !== undefined)) return null;
+  if (candidates.length === 1) return candidates[0]?.errors ?? null;
+  const sameType = candidates.filter(({ branch }) => branch.type === typeOf(value));
+  if (sameType.length === 1) return sameType[0]?.errors ?? null;
+  const deeper = candidates.filter(({ errors }) => errors.length > 0 && errors.every((error) => error.path !== path));
   deeper.sort((one, other) => one.errors.length - other.errors.length);
   return deeper[0]?.errors ?? null;
 }
 
 const typeOf = (value: unknown): string => (Array.isArray(value) ? "array" : typeof value);
 
-/** Takes only as many errors as are shown, because each costs time, and a value may have one for each entry. */
-function takeFirst(errors: Iterable<ValueError>): ValueError[] {
-  const taken: ValueError[] = [];
-  for (const error of errors) if (taken.push(error) >= ERRORS_SHOWN_MAX) break;
-  return taken;
+/** Returns only as many errors as are shown, because a value can have an error for each entry. */
+function listFirst(errors: Iterable<ValueError>): ValueError[] {
+  const firstErrors: ValueError[] = [];
+  for (const error of errors) if (firstErrors.push(error) >= ERRORS_SHOWN_MAX) break;
+  return firstErrors;
 }
 
-/** Returns the violated rule, as the end of a sentence that begins with the field's name. */
+/** Returns the violated rule as the end of a sentence that begins with the field's name. */
 function findRule({ type, schema, value }: ValueError): string {
   switch (type) {
     case ValueErrorType.ObjectRequiredProperty:

@@ -22,35 +22,35 @@ FormatRegistry.Set("visible-text", (value) => isPlainText(value) && (value === "
 FormatRegistry.Set("visible-line", (value) => isLine(value) && (value === "" || isVisible(value)));
 FormatRegistry.Set("date-time", (value) => timePattern.test(value) && !Number.isNaN(Date.parse(value)));
 
-/** Formats that only Parley knows. They are omitted from the documents for clients. */
-export const ownFormats: ReadonlySet<unknown> = new Set(["text", "line", "visible-text", "visible-line"]);
+/** Parley's own formats. They are omitted from the OpenAPI and AsyncAPI documents. */
+export const customFormats: ReadonlySet<unknown> = new Set(["text", "line", "visible-text", "visible-line"]);
 
-/** The rules of the formats, as the end of a sentence that begins with the field's name. */
+/** The rules of the formats, each as the end of a sentence that begins with the field's name. */
 export const formatRules: Readonly<Record<string, string>> & Record<"text", string> = {
   text: "must not contain control characters (except tab and line breaks) or lone surrogates",
   line: "must be one line without control characters",
   "visible-text": "must contain a visible character, and no control characters except tab and line breaks",
   "visible-line": "must be one line with a visible character, without control characters",
   uuid: "must be a UUID",
-  email: "must be an e-mail address",
+  email: "must be an email address",
   "date-time": "must be an RFC 3339 time",
 };
 
-/** Whether a string is a UUID in its usual form. */
+/** Whether a string is a UUID with hyphens. */
 export const isUuid = (value: string): boolean => uuidPattern.test(value);
 
 /** A UUID. */
 export const Uuid = (options: SchemaOptions = {}) => Type.String({ ...options, format: "uuid" });
 
 /**
- * A UUID in a path, converted to lowercase, because ids are compared as strings: one conversation must not have two names.
+ * A UUID in a path. It is converted to lowercase, because ids are compared as strings.
  */
 export const UuidParam = () =>
   Type.Transform(Uuid())
     .Decode((id) => id.toLowerCase())
     .Encode((id) => id);
 
-/** Free text without control characters (except tab and line breaks) and lone surrogates. Lengths are in UTF-16 units. */
+/** Free text without control characters (except tab and line breaks) and lone surrogates. Lengths are in UTF-16 code units. */
 export const Text = (options: StringOptions & { maxLength: number }) => Type.String({ ...options, format: "text" });
 
 /** Free text that contains at least one visible character. */
@@ -74,19 +74,19 @@ export const Timestamp = (options: SchemaOptions = {}) => Type.String({ ...optio
 export const Nullable = <T extends TSchema>(schema: T, options: SchemaOptions = {}) =>
   Type.Union([schema, Type.Null()], options);
 
-/** An object without additional properties. Unknown fields are an error instead of being ignored. */
+/** An object without additional properties. Unknown fields are errors. */
 export const Closed = <T extends Record<string, TSchema>>(properties: T, options: SchemaOptions = {}) =>
   Type.Object(properties, { ...options, additionalProperties: false });
 
 TypeRegistry.Set<{ enum: string[] }>("StringEnum", (schema, value) => schema.enum.includes(value as string));
 
-/** One of several strings, as an `enum`, which OpenAPI 3.0 supports, unlike a union of `const`. */
+/** One of several strings. It is an `enum`, because OpenAPI 3.0 doesn't support a union of `const`. */
 export const OneOf = <const T extends string>(values: readonly T[], options: SchemaOptions = {}) =>
   Type.Unsafe<T>({ ...options, [Kind]: "StringEnum", type: "string", enum: [...values] });
 
 /**
- * A named schema. The documents (OpenAPI, AsyncAPI) contain it once under this name, and refer to it. It uses JSON Schema's
- * `title`, which doesn't affect validation.
+ * Names a schema, so that the OpenAPI and AsyncAPI documents define it once and refer to it everywhere else. The name is stored
+ * in `title`, which doesn't affect validation.
  */
 export const Named = <T extends TSchema>(name: string, schema: T): T => ({ ...schema, title: name });
 
@@ -98,14 +98,14 @@ TypeRegistry.Set<{ minimum: number; maximum: number }>("QueryInteger", (schema, 
 });
 
 /**
- * An integer in a query, which is received as a string. Elysia's own type checks the range only while decoding, and then can't
- * tell which parameter was invalid.
+ * An integer in a query, which is received as a string. Elysia's own type checks the range while decoding, so its error doesn't
+ * name the invalid parameter.
  */
 export const QueryInteger = (
   options: SchemaOptions & {
     minimum: number;
     maximum?: number;
-    /** What the OpenAPI document says if the server is more lenient. */
+    /** The limits in the OpenAPI document, if the server is more lenient. */
     documented?: { maximum?: number; default?: number };
   },
 ) =>

@@ -12,13 +12,13 @@ export function deriveKey(secret: string, purpose: string): Buffer {
 
 export interface Seal {
   seal(plain: Uint8Array, context: Uint8Array): Buffer;
-  /** Decrypts sealed bytes; null if they were changed, or sealed with a different key or context. */
+  /** Decrypts sealed bytes. Returns null if they were changed, or sealed with a different key or context. */
   open(sealed: Uint8Array, context: Uint8Array): Buffer | null;
 }
 
 /**
- * Creates a seal, which encrypts bytes so that nobody can read them in the database or its backups. Uses AES-256-GCM; the result
- * is nonce, ciphertext and tag. `context` says what the bytes belong to, so that they can't be decrypted if copied elsewhere.
+ * Creates a seal, which encrypts bytes for storage in the database. It uses AES-256-GCM. The result is nonce, ciphertext and tag.
+ * `context` identifies the owner of the bytes, so that they can't be decrypted if they are copied to another owner.
  */
 export function createSeal(key: Uint8Array): Seal {
   return {

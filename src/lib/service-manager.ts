@@ -1,6 +1,6 @@
 import { dlopen } from "bun:ffi";
 
-/** The maximum length of a socket's path; see unix(7). */
+/** Maximum length of a socket's path; see unix(7). */
 const PATH_BYTES_MAX = 108;
 // Constants of socket(2) and send(2).
 const AF_UNIX = 1;
@@ -15,22 +15,22 @@ const calls = {
   close: { args: ["i32"], returns: "i32" },
 } as const;
 
-/** The number of pings per watchdog interval, so that a single late one does no harm. */
+/** Number of pings per watchdog interval, so that a single late ping has no effect. */
 const PINGS_PER_INTERVAL = 3;
-/** How often the state is repeated without a watchdog, because the first datagram may have been lost to a full queue. */
+/** Interval for repeating the state if there is no watchdog, because a datagram may be lost if the queue is full. */
 const REPEAT_MS = 5_000;
 
 export type ServiceManager = {
   ready(status: string): void;
-  /** Notifies the manager of the shutdown. @param timeoutMs how long it may take; after that, the manager kills the service. */
+  /** Notifies the manager of the shutdown. @param timeoutMs the time after which the manager kills the service. */
   stopping(timeoutMs: number): void;
 };
 
 type Environment = Record<string, string | undefined>;
 
 /**
- * Notifies systemd (`Type=notify`) when the service is ready and when it stops, and pings its watchdog from the event loop, so
- * that a hung process is restarted. Does nothing without a service manager; see sd_notify(3).
+ * Creates a client of systemd (`Type=notify`, see sd_notify(3)). It notifies systemd when the service is ready and when it stops,
+ * and pings the watchdog from the event loop, so that a hung process is restarted. Without systemd, it does nothing.
  * @param onFailure called once if the manager can't be reached.
  */
 export function createServiceManager(
@@ -64,7 +64,7 @@ export function createServiceManager(
   };
 }
 
-/** Returns the interval within which the manager expects a ping from this process; null if there is no watchdog. */
+/** Returns the interval within which the manager expects a ping from this process, or null if there is no watchdog. */
 function findWatchdogMs({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): number | null {
   if (WATCHDOG_PID && Number(WATCHDOG_PID) !== process.pid) return null;
   const intervalMs = Number(WATCHDOG_USEC) / 1_000;
@@ -74,7 +74,7 @@ function findWatchdogMs({ WATCHDOG_USEC, WATCHDOG_PID }: Environment): number | 
 /**
  * Sends one datagram to a Unix socket, for which Bun has no API. Never blocks.
  * @param path the socket's path; begins with `@` for a name in the abstract namespace.
- * @returns why the datagram couldn't be sent, or null.
+ * @returns the reason why the datagram couldn't be sent, or null.
  */
 function sendDatagram(path: string, text: string): string | null {
   const name = Buffer.from(path.replace(/^@/, "\0"));
@@ -101,7 +101,7 @@ function openLibc() {
     try {
       return dlopen(name, calls);
     } catch {
-      // Tries the other C library.
+      // Tries the next C library.
     }
   return null;
 }

@@ -1,16 +1,16 @@
-/** A component with a graceful shutdown: it accepts no new work, and finishes what is in progress. */
+/** A component with a graceful shutdown: it accepts no new work and finishes the work in progress. */
 export type ShutdownPart = {
   name: string;
-  /** The components that must have stopped before this one begins to stop. */
+  /** The names of the components that must stop before this one. */
   after?: readonly string[];
-  /** Stops the component. @param deadlineMs when it must have stopped, in milliseconds since 1970. */
+  /** Stops the component. @param deadlineMs the time by which it must have stopped, in milliseconds since 1970. */
   stop(deadlineMs: number): Promise<unknown>;
 };
 
-/** The components to stop. Each is registered where it is built, together with those that must stop first. */
+/** The components that have to be stopped. */
 export interface ShutdownParts {
   add(part: ShutdownPart): void;
-  /** Lists all components, each after those it waits for. @throws Error for an unknown name or a cycle. */
+  /** Lists all components in the order in which they must stop. @throws Error for an unknown name or a cycle. */
   list(): ShutdownPart[];
 }
 

@@ -3,7 +3,7 @@ export type TarEntry = { path: string; content: Uint8Array };
 
 const BLOCK_BYTES = 512;
 const NAME_BYTES_MAX = 100;
-/** The largest number in a header: sizes and times are written with 11 octal digits. */
+/** Maximum size or time in a header: 11 octal digits. */
 const NUMBER_MAX = 8 ** 11 - 1;
 
 /** Returns the size of a member with its header and padding. */
@@ -32,11 +32,11 @@ export function encodeTarEntry({ path, content }: TarEntry, { mode, modifiedAtS 
 
 type TarOptions = { mode: number; modifiedAtS: number };
 
-/** Decodes exactly one member; null if the bytes aren't a member. */
+/** Decodes one member. Returns null if the bytes aren't exactly one member. */
 export function decodeTarEntry(entry: Buffer): TarEntry | null {
   if (entry.length < BLOCK_BYTES || entry.toString("latin1", 257, 262) !== "ustar") return null;
-  const size = readOctal(entry, 124, 12);
-  if (readOctal(entry, 148, 8) !== calculateChecksum(entry) || tarEntryBytes(size) !== entry.length) return null;
+  const size = parseOctal(entry, 124, 12);
+  if (parseOctal(entry, 148, 8) !== calculateChecksum(entry) || tarEntryBytes(size) !== entry.length) return null;
   const end = entry.indexOf(0);
   const path = entry.toString("utf8", 0, Math.min(end, NAME_BYTES_MAX));
   return { path, content: entry.subarray(BLOCK_BYTES, BLOCK_BYTES + size) };
@@ -51,7 +51,7 @@ function calculateChecksum(entry: Buffer): number {
 
 const octal = (value: number, digits: number) => value.toString(8).padStart(digits, "0");
 
-function readOctal(entry: Buffer, at: number, length: number): number {
+function parseOctal(entry: Buffer, at: number, length: number): number {
   const text = entry.toString("latin1", at, at + length).replace(/[\0 ]+$/, "");
   return /^[0-7]+$/.test(text) ? Number.parseInt(text, 8) : Number.NaN;
 }

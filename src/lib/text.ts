@@ -1,6 +1,6 @@
 /**
- * The maximum number of consecutive combining marks, as in the Stream-Safe Text Format of UAX #15. No script needs that many,
- * and normalizing them takes quadratic time.
+ * Maximum number of consecutive combining marks, as in the Stream-Safe Text Format of UAX #15. No script needs more, and
+ * normalizing them takes quadratic time.
  */
 export const COMBINING_MARKS_MAX = 30;
 
@@ -9,8 +9,8 @@ const combinable = /[\u0300-\uffff]/;
 const markRun = new RegExp(`\\p{M}{${COMBINING_MARKS_MAX + 1}}`, "u");
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the pattern is meant to match control characters.
 const control = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/;
-// Control characters, line and paragraph separators, and bidirectional marks. In a name, they only serve to imitate another
-// name. Joiners are allowed, because emoji and several scripts need them.
+// Control characters, line and paragraph separators, and bidirectional marks, which could be used to imitate another name.
+// Joiners are allowed, because emoji and several scripts need them.
 const hidden = /[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]/u;
 
 /**

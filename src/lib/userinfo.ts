@@ -1,4 +1,4 @@
-/** The text that replaces hidden text. */
+/** Replaces masked text. */
 export const MASK = "********";
 
 export type Userinfo = {
@@ -6,12 +6,12 @@ export type Userinfo = {
   url: string;
   /** The equivalent value of the `Authorization` header (RFC 7617). */
   authorization: string;
-  /** The userinfo in all encodings, none of which may appear in a log. */
+  /** The userinfo in all encodings. None of them may be logged. */
   secrets: string[];
 };
 
-/** Reads the `user:password@` of a URL. @returns null if it has none, or isn't a URL. */
-export function readUserinfo(address: string): Userinfo | null {
+/** Parses the `user:password@` of a URL. Returns null if there is none or it isn't a URL. */
+export function parseUserinfo(address: string): Userinfo | null {
   if (!URL.canParse(address)) return null;
   const url = new URL(address);
   const { username, password } = url;
@@ -34,8 +34,8 @@ export function maskUserinfo(text: string): string {
   const from = scheme + 3;
   const rest = text.slice(from);
   const address = text.slice(Math.max(0, text.lastIndexOf("=", scheme) + 1));
-  // If the text is a single valid URL, an `@` in the path or query doesn't end userinfo. But a colon without a port probably
-  // precedes a password with unencoded characters.
+  // In a valid URL, an `@` in the path or query isn't part of the userinfo. But a colon without a port is probably followed by a
+  // password with unencoded characters.
   const isReadable = URL.canParse(address) && !/\s|^[^/\\?#]*:[/\\?#]/.test(rest);
   const authority = isReadable ? (/^[^/\\?#]*/.exec(rest)?.[0] ?? "") : rest;
   const at = authority.lastIndexOf("@");

@@ -5,7 +5,7 @@ const common = new Set(list.split("\n").filter((line) => line !== "" && !line.st
 /** Dates among the 10,000 most common passwords, which the list omits. */
 for (const date of ["01012009", "01022010"]) common.add(date);
 
-/** The list omits patterns: repeated characters, and sequences on the keyboard or in the alphabet. */
+/** Maximum length of a simple pattern. The list omits patterns: repeated characters, keyboard and alphabet sequences. */
 const PATTERN_CHARS_MAX = 12;
 const repeated = /^(.{1,6}?)\1+$/u;
 const rows = ["1234567890", "1234567890-=", "abcdefghijklmnopqrstuvwxyz", "qwertyuiop[]", "asdfghjkl;'", "zxcvbnm,./"];
@@ -17,8 +17,8 @@ function isPattern(text: string): boolean {
 }
 
 /**
- * Returns why a password is easy to guess: it is one of the most common ones, or the user's own e-mail address. Case and
- * surrounding blanks don't matter. Null if it is neither.
+ * Returns why a password is easy to guess: it is one of the most common passwords, or the user's own email address. Ignores
+ * case and surrounding whitespace. Returns null if neither applies.
  * @param email null if unknown.
  */
 export function findWeakness(password: string, email: string | null): "common" | "address" | null {

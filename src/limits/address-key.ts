@@ -1,7 +1,7 @@
 /**
- * Returns the key under which a client's IP address is counted. For IPv6 this is the /64, because a client normally has all
- * 2^64 addresses of it (RFC 6177, RFC 7421).
- * @param address as returned by `readClientAddress`.
+ * Returns the key under which a client's IP address is counted. For IPv6 it is the /64 network, since a client usually has a
+ * whole one (RFC 6177, RFC 7421).
+ * @param address an address from `readClientAddress`.
  */
 export function createAddressKey(address: string): string {
   if (!address.includes(":")) return address;
@@ -29,7 +29,7 @@ function splitGroups(text: string): string[] {
   });
 }
 
-/** Returns the IPv4 address of a client that is connected through an IPv6 socket (`::ffff:0:0/96`); null for others. */
+/** Returns the IPv4 address in an IPv4-mapped IPv6 address (`::ffff:0:0/96`), or null for other addresses. */
 function findMappedAddress(groups: string[]): string | null {
   if (groups.slice(0, 5).some((group) => group !== "0") || groups[5] !== "ffff") return null;
   const [high = 0, low = 0] = groups.slice(6).map((group) => Number.parseInt(group, 16));

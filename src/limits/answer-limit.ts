@@ -2,50 +2,50 @@ import { BoundedCache } from "../cache/bounded-cache.ts";
 import type { Problem } from "../lib/problem.ts";
 import { Slots } from "./slots.ts";
 
-/** The maximum number of users whose counts are cached. If evicted, a count starts at zero again. */
+/** Maximum number of users whose counts are cached. An evicted count starts at zero again. */
 const USERS_MAX = 20_000;
 
 type Options = {
-  /** The maximum number of answers in progress per user; 0: no limit. */
+  /** Maximum number of answers in progress per user, or 0 for no limit. */
   answersMax: number;
-  /** Counts a user's stored answers that haven't ended, on all instances. */
+  /** Counts a user's stored answers in progress on all instances. */
   countStored(userId: string): Promise<number>;
-  onRefused(): void;
+  onRejected(): void;
 };
 
-/** Limits the model answers in progress of each user. */
+/** Limits each user's model answers in progress. */
 export interface AnswerLimit {
-  /** Stores an answer if the limit allows it. @throws Problem `rate_limited`, and what `store` throws. */
+  /** Calls `store` to store an answer, if the limit allows it. @throws Problem `rate_limited`, or the errors of `store`. */
   store<T>(userId: string, store: () => Promise<T>): Promise<T>;
 
   /**
-   * Checks the limit for a message that might be answered. If it is, call `count`. Usually synchronous.
+   * Checks the limit for a message that a model may answer. If a model does, call `count`. Usually synchronous.
    * @throws Problem `rate_limited`.
    */
   check(userId: string): Promise<void> | undefined;
   count(userId: string): void;
 
-  /** Counts an answer that isn't stored. @returns a function to call when it ends. @throws Problem `rate_limited`. */
+  /** Counts an answer that isn't stored. Returns a function to call when it ends. @throws Problem `rate_limited`. */
   reserve(userId: string): Promise<() => void>;
 }
 
 /**
- * Keeps an upper bound for each user instead of an exact count: the last count from the database, plus all answers begun since
- * then. The count is read again only if the bound reaches the limit, so most answers begin without a query. Answers begun on
- * other instances are included at the next read.
+ * Creates the limit. It uses an upper bound for each user instead of an exact count: the last count from the database plus the
+ * answers started on this instance since then. The count is queried again only if the bound reaches the limit, so most answers
+ * start without a query.
  */
-export function createAnswerLimit({ answersMax, countStored, onRefused }: Options): AnswerLimit {
-  /** Answers that aren't stored, which are those for OpenAI clients. */
-  const ephemeral = new Slots({ slotsMax: 0, what: "answers", onRefused });
-  const refusals = new Slots({ slotsMax: answersMax, what: "model answers in progress", onRefused });
+export function createAnswerLimit({ answersMax, countStored, onRejected }: Options): AnswerLimit {
+  /** Answers for OpenAI clients, which aren't stored. */
+  const ephemeral = new Slots({ slotsMax: 0, resources: "answers", onRejected });
+  const storedLimit = new Slots({ slotsMax: answersMax, resources: "model answers in progress", onRejected });
   const upperBounds = new BoundedCache<number>({ max: USERS_MAX });
   const pendingCounts = new Map<string, Promise<void>>();
-  /** Answers that are being stored, which the database doesn't count yet. */
+  /** Answers that are being stored and that the database doesn't count yet. */
   const storing = new Map<string, Set<Promise<unknown>>>();
 
   const isBelowLimit = (userId: string) => (upperBounds.get(userId) ?? 0) + ephemeral.count(userId) < answersMax;
 
-  /** Reads the count again. Concurrent callers share one read. */
+  /** Queries the count again. Concurrent callers share one query. */
   function refreshCount(userId: string): Promise<void> {
     const running = pendingCounts.get(userId);
     if (running) return running;
@@ -55,34 +55,34 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
   }
 
   async function countAll(userId: string): Promise<void> {
-    // No answer begins during the read, because the bound is at the limit, so callers wait for the read.
+    // The bound is at the limit, so no answers start during the query.
     await Promise.allSettled(storing.get(userId) ?? []);
     upperBounds.set(userId, await countStored(userId));
   }
 
-  function remember(userId: string, stored: Promise<unknown>): void {
+  function trackStoring(userId: string, stored: Promise<unknown>): void {
     const all = storing.get(userId) ?? new Set();
     storing.set(userId, all.add(stored));
-    const forget = () => {
+    const remove = () => {
       all.delete(stored);
       if (all.size === 0) storing.delete(userId);
     };
-    stored.then(forget, forget);
+    stored.then(remove, remove);
   }
 
-  async function refreshAndTake(userId: string, take: () => void): Promise<void> {
+  async function refreshAndAcquire(userId: string, acquire: () => void): Promise<void> {
     await refreshCount(userId);
-    if (!isBelowLimit(userId)) throw refuse();
-    take();
+    if (!isBelowLimit(userId)) throw createRejection();
+    acquire();
   }
 
-  const refuse = (): Problem => refusals.refuse();
+  const createRejection = (): Problem => storedLimit.createRejection();
   const countOne = (userId: string) => void upperBounds.set(userId, (upperBounds.get(userId) ?? 0) + 1);
 
-  /** Takes a slot for an answer. Synchronous, unless the user may have reached the limit. */
-  function admit(userId: string, take: () => void): Promise<void> | undefined {
-    if (answersMax > 0 && !isBelowLimit(userId)) return refreshAndTake(userId, take);
-    take();
+  /** Calls `acquire` if the limit allows it. Synchronous, unless the user may have reached the limit. */
+  function admit(userId: string, acquire: () => void): Promise<void> | undefined {
+    if (answersMax > 0 && !isBelowLimit(userId)) return refreshAndAcquire(userId, acquire);
+    acquire();
     return undefined;
   }
 
@@ -91,7 +91,7 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
       const pending = admit(userId, () => countOne(userId));
       if (pending) await pending;
       const stored = store();
-      remember(userId, stored);
+      trackStoring(userId, stored);
       return stored;
     },
 
@@ -101,7 +101,7 @@ export function createAnswerLimit({ answersMax, countStored, onRefused }: Option
     async reserve(userId) {
       let release = () => {};
       const pending = admit(userId, () => {
-        release = ephemeral.take(userId);
+        release = ephemeral.acquire(userId);
       });
       if (pending) await pending;
       return () => release();

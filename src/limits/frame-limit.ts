@@ -1,23 +1,23 @@
 import { BURST_S, type Rate, SUSTAINED_S } from "./limiter.ts";
 import { MemoryWindow, type Use } from "./memory-window.ts";
 
-/** The cost of a frame, in tenths. `typing` counts as a tenth of a frame, because it is frequent and cheap. */
+/** The cost of frames. A `typing` frame costs a tenth of another one, because it is frequent and cheap. */
 const FRAME_POINTS = 10;
 const TYPING_POINTS = 1;
-/** A socket is closed if more frames than this are refused within 10 seconds. */
-export const REFUSED_FRAMES_MAX = 200;
-const REFUSED_WINDOW_MS = 10_000;
+/** Maximum number of rejected frames in 10 seconds. After more, the socket is closed. */
+export const REJECTED_FRAMES_MAX = 200;
+const REJECTED_WINDOW_MS = 10_000;
 
-/** The counters of a socket. Their windows begin with the first frame. */
+/** The counters of one socket. */
 export class FrameMeter {
   readonly burst: Use = { points: 0, endsAtMs: 0 };
   readonly sustained: Use = { points: 0, endsAtMs: 0 };
-  #refused: Use = { points: 0, endsAtMs: 0 };
+  #rejected: Use = { points: 0, endsAtMs: 0 };
 
-  /** Counts a refused frame. @returns whether the socket must be closed. */
-  refuse(nowMs: number): boolean {
-    count(this.#refused, 1, REFUSED_WINDOW_MS, nowMs);
-    return this.#refused.points > REFUSED_FRAMES_MAX;
+  /** Counts a rejected frame. Returns whether the socket must be closed. */
+  reject(nowMs: number): boolean {
+    count(this.#rejected, 1, REJECTED_WINDOW_MS, nowMs);
+    return this.#rejected.points > REJECTED_FRAMES_MAX;
   }
 }
 
@@ -30,43 +30,43 @@ function count(use: Use, points: number, durationMs: number, nowMs: number): voi
 }
 
 export type FrameLimit = {
-  /** Counts a frame. @returns how many milliseconds its sender has to wait; 0 if the frame is allowed. */
-  take(meter: FrameMeter, userId: string | null, type: string): number;
+  /** Counts a frame. Returns the milliseconds after which it may be sent again, or 0 if it is allowed. */
+  count(meter: FrameMeter, userId: string | null, type: string): number;
 };
 
-export const noFrameLimit: FrameLimit = { take: () => 0 };
+export const noFrameLimit: FrameLimit = { count: () => 0 };
 
 /**
- * Limits the frames of each socket, and of all of a user's sockets together. Frames are counted per instance, never in Redis,
- * because a request to Redis would cost more than the frame.
+ * Creates the limit for the frames of each socket and of all sockets of a user. Each instance counts its own frames, because a
+ * request to Redis would cost more than a frame.
  */
 export function createFrameLimit(rates: { socket: Rate; user: Rate }): FrameLimit {
-  const { socket, user } = { socket: inPoints(rates.socket), user: inPoints(rates.user) };
+  const { socket, user } = { socket: toPoints(rates.socket), user: toPoints(rates.user) };
   const users = {
     burst: new MemoryWindow({ points: user.burst, durationS: BURST_S }),
     sustained: new MemoryWindow({ points: user.sustained, durationS: SUSTAINED_S }),
   };
 
   return {
-    take(meter, userId, type) {
+    count(meter, userId, type) {
       const nowMs = Date.now();
       const points = type.startsWith("typing.") ? TYPING_POINTS : FRAME_POINTS;
       count(meter.burst, points, BURST_S * 1_000, nowMs);
-      if (meter.burst.points > socket.burst) return waitFor(meter.burst, nowMs);
+      if (meter.burst.points > socket.burst) return getWaitMs(meter.burst, nowMs);
       count(meter.sustained, points, SUSTAINED_S * 1_000, nowMs);
-      if (meter.sustained.points > socket.sustained) return waitFor(meter.sustained, nowMs);
+      if (meter.sustained.points > socket.sustained) return getWaitMs(meter.sustained, nowMs);
       if (userId === null) return 0;
       const burst = users.burst.hit(userId, points);
-      if (burst.points > user.burst) return waitFor(burst, nowMs);
+      if (burst.points > user.burst) return getWaitMs(burst, nowMs);
       const sustained = users.sustained.hit(userId, points);
-      return sustained.points > user.sustained ? waitFor(sustained, nowMs) : 0;
+      return sustained.points > user.sustained ? getWaitMs(sustained, nowMs) : 0;
     },
   };
 }
 
-const inPoints = ({ burst, sustained }: Rate): Rate => ({
+const toPoints = ({ burst, sustained }: Rate): Rate => ({
   burst: burst * FRAME_POINTS,
   sustained: sustained * FRAME_POINTS,
 });
 
-const waitFor = ({ endsAtMs }: Use, nowMs: number): number => Math.max(1, endsAtMs - nowMs);
+const getWaitMs = ({ endsAtMs }: Use, nowMs: number): number => Math.max(1, endsAtMs - nowMs);

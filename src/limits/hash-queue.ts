@@ -1,15 +1,15 @@
 import { FairQueue } from "../lib/fair-queue.ts";
 import { Problem } from "../lib/problem.ts";
 import { createAddressKey } from "./address-key.ts";
+import { createLimitProblem } from "./limit-problem.ts";
 import type { KnownBy } from "./login-guard.ts";
-import { createLimitProblem } from "./refusal.ts";
 
-/** The maximum number of queued hashes per lane, and per IP address in a lane. */
+/** Maximum number of queued hashes per lane, and per IP address in a lane. */
 export const HASHES_WAITING_MAX = 200;
 export const HASHES_WAITING_PER_ADDRESS_MAX = 100;
 const RETRY_AFTER_MS = 2_000;
 
-/** Who requests a hash. Determines the hash's position in the queue. */
+/** The requester of a hash, which determines the hash's position in the queue. */
 export type Requester = {
   /** Null for the command line, and for clients without an address. */
   ipAddress: string | null;
@@ -20,26 +20,26 @@ export type Requester = {
   signal?: AbortSignal;
 };
 
-/** A queue for password hashing. It is fair between IP addresses, and between the accounts of each (docs/decisions/0064). */
+/** A queue for password hashing. It is fair to all IP addresses, and to all accounts of each address (docs/decisions/0064). */
 export interface HashQueue {
   /**
-   * Runs `work` when it is the requester's turn.
-   * @throws Problem `rate_limited` (this IP address has too many queued hashes), or `overloaded` (the queue is full, or the client
-   * has disconnected); whatever `work` throws.
+   * Runs `work` after waiting in the queue.
+   * @throws Problem `rate_limited` if this IP address has too many queued hashes, or `overloaded` if the queue is full or the
+   * client has disconnected. Also throws the errors of `work`.
    */
   run<T>(requester: Requester, work: () => Promise<T>): Promise<T>;
 }
 
 type Options = {
-  /** The maximum number of concurrent hashes. */
+  /** Maximum number of concurrent hashes. */
   parallelMax: number;
-  onRefused(): void;
+  onRejected(): void;
 };
 
-export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue {
-  const bounds = { jobsMax: HASHES_WAITING_MAX, jobsPerSourceMax: HASHES_WAITING_PER_ADDRESS_MAX };
-  // Each lane has its own capacity, and is served every third time. So unknown clients can't delay known ones.
-  const createLane = () => new FairQueue<() => void>(bounds);
+export function createHashQueue({ parallelMax, onRejected }: Options): HashQueue {
+  const limits = { jobsMax: HASHES_WAITING_MAX, jobsPerSourceMax: HASHES_WAITING_PER_ADDRESS_MAX };
+  // Each lane has its own capacity and gets every third slot, so unknown clients can't delay known ones.
+  const createLane = () => new FairQueue<() => void>(limits);
   const lanes: Record<KnownBy, FairQueue<() => void>> = {
     account: createLane(),
     address: createLane(),
@@ -49,9 +49,9 @@ export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue 
   let running = 0;
   let lastLane = 0;
 
-  function refuse(refusal: "source" | "queue"): Problem {
-    onRefused();
-    if (refusal === "source")
+  function createRejection(fullPart: "source" | "queue"): Problem {
+    onRejected();
+    if (fullPart === "source")
       return createLimitProblem("Too many passwords from this address are waiting to be checked. Try again.", [
         { policy: "passwords_waiting", quota: HASHES_WAITING_PER_ADDRESS_MAX, waitMs: RETRY_AFTER_MS },
       ]);
@@ -60,45 +60,45 @@ export function createHashQueue({ parallelMax, onRefused }: Options): HashQueue 
     });
   }
 
-  function wait({ ipAddress, account, knownBy, signal }: Requester): Promise<void> {
+  function waitForSlot({ ipAddress, account, knownBy, signal }: Requester): Promise<void> {
     const lane = lanes[knownBy];
     const key = { source: ipAddress === null ? "none" : createAddressKey(ipAddress), owner: account };
-    const refusal = lane.findRefusal(key);
-    if (refusal) throw refuse(refusal);
+    const fullPart = lane.findFullPart(key);
+    if (fullPart) throw createRejection(fullPart);
     return new Promise((resolve, reject) => {
-      const begin = () => {
+      const start = () => {
         signal?.removeEventListener("abort", leave);
         resolve();
       };
       const leave = () => {
-        if (job.leave()) reject(new Problem("overloaded", "The client disconnected before its password was checked."));
+        if (job.remove()) reject(new Problem("overloaded", "The client disconnected before its password was checked."));
       };
-      const job = lane.add(key, begin);
+      const job = lane.add(key, start);
       signal?.addEventListener("abort", leave, { once: true });
       if (signal?.aborted) leave();
     });
   }
 
-  function takeNext(): (() => void) | undefined {
+  function shiftNext(): (() => void) | undefined {
     for (const _ of laneOrder) {
       lastLane = (lastLane + 1) % laneOrder.length;
-      const begin = laneOrder[lastLane]?.take();
-      if (begin) return begin;
+      const start = laneOrder[lastLane]?.shift();
+      if (start) return start;
     }
     return undefined;
   }
 
   /** Passes the slot of a finished job directly to the next job. */
   function release(): void {
-    const begin = takeNext();
-    if (begin) begin();
+    const start = shiftNext();
+    if (start) start();
     else running -= 1;
   }
 
   return {
     async run(requester, work) {
       if (running < parallelMax) running += 1;
-      else await wait(requester);
+      else await waitForSlot(requester);
       try {
         return await work();
       } finally {

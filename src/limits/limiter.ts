@@ -3,15 +3,15 @@ import { BoundedCache } from "../cache/bounded-cache.ts";
 import type { RedisLink } from "../redis/link.ts";
 import { KEYS_MAX, MemoryWindow, type Use } from "./memory-window.ts";
 
-/** The two windows of every rate limit: a short one against bursts, a longer one against sustained load. */
+/** Durations of the two windows of each rate limit: a short one for bursts and a longer one for sustained load. */
 export const BURST_S = 10;
 export const SUSTAINED_S = 60;
 
 export type WindowName = "burst" | "sustained";
 export type Rate = { burst: number; sustained: number };
 
-/** A limiter's decision on a request, and the headers that report it (draft-ietf-httpapi-ratelimit-headers). */
-export class Verdict {
+/** Whether a request is allowed, and the values of the rate-limit headers (draft-ietf-httpapi-ratelimit-headers). */
+export class LimitResult {
   /** @param policy the value of `RateLimit-Policy`, which describes the windows. */
   constructor(
     readonly policy: string,
@@ -23,7 +23,7 @@ export class Verdict {
     return this.burst.remaining >= 0 && this.sustained.remaining >= 0;
   }
 
-  /** The remaining quota in the window that has the least. */
+  /** The smaller remaining quota of the two windows. */
   get remaining(): number {
     return Math.max(0, Math.min(this.burst.remaining, this.sustained.remaining));
   }
@@ -36,14 +36,14 @@ export class Verdict {
     return names;
   }
 
-  /** Milliseconds until no window is exhausted any more; 0 if the use was allowed. */
+  /** Milliseconds until a request will be allowed, or 0 if this one is. */
   get retryAfterMs(): number {
     if (this.isAllowed) return 0;
     const waits = [this.burst, this.sustained].map(({ remaining, endsInMs }) => (remaining < 0 ? endsInMs : 0));
     return Math.max(1, ...waits);
   }
 
-  /** The value of `RateLimit`, the state of the windows. Formatted on demand, because it often isn't needed. */
+  /** The value of `RateLimit`, which reports the remaining quota. Formatted only when it is needed. */
   get state(): string {
     const { burst, sustained } = this;
     return (
@@ -53,21 +53,21 @@ export class Verdict {
   }
 }
 
-/** The remaining quota of a window (negative if this use was refused), and when the window ends. */
+/** The remaining quota of a window, which is negative if the request is rejected, and the time until the window ends. */
 type WindowState = { remaining: number; endsInMs: number };
 
 export type Limiter = {
-  /** Counts one use. Synchronous if counted in this process; takes a round trip with Redis. */
-  consume(key: string): Verdict | Promise<Verdict>;
-  /** Returns whether the next use would be allowed, without counting one. */
-  peek(key: string): Verdict | Promise<Verdict>;
+  /** Counts one use. Synchronous, unless it is counted in Redis. */
+  consume(key: string): LimitResult | Promise<LimitResult>;
+  /** Checks whether a use would be allowed, without counting it. */
+  peek(key: string): LimitResult | Promise<LimitResult>;
 };
 
 type Options = { name: string; rate: Rate; redis: RedisLink | null; keysMax?: number };
 
 /**
- * Creates a rate limit that applies to each key separately. Uses refused by the burst window don't count in the sustained one, so
- * that a caller who is too fast for a few seconds isn't blocked for the rest of the minute.
+ * Creates a rate limit that is counted separately for each key. Uses rejected by the burst window don't count in the sustained
+ * window, so that a short burst doesn't block a caller for the rest of the minute.
  */
 export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options): Limiter {
   const windows = {
@@ -76,46 +76,46 @@ export function createLimiter({ name, rate, redis, keysMax = KEYS_MAX }: Options
   };
   const policy = `"burst";q=${rate.burst};w=${BURST_S}, "sustained";q=${rate.sustained};w=${SUSTAINED_S}`;
 
-  /** @param cost 1 if the use isn't counted yet, otherwise 0. */
-  function judge(burst: Use | undefined, sustained: Use | undefined, cost: 0 | 1): Verdict {
+  /** @param cost 1 if the use has not been counted, otherwise 0. */
+  function createResult(burst: Use | undefined, sustained: Use | undefined, cost: 0 | 1): LimitResult {
     const nowMs = Date.now();
-    const findState = (use: Use | undefined, points: number, durationS: number): WindowState => ({
+    const getState = (use: Use | undefined, points: number, durationS: number): WindowState => ({
       remaining: points - (use?.points ?? 0) - cost,
       endsInMs: use ? Math.max(0, use.endsAtMs - nowMs) : durationS * 1_000,
     });
-    return new Verdict(
+    return new LimitResult(
       policy,
-      findState(burst, rate.burst, BURST_S),
-      findState(sustained, rate.sustained, SUSTAINED_S),
+      getState(burst, rate.burst, BURST_S),
+      getState(sustained, rate.sustained, SUSTAINED_S),
     );
   }
 
-  function consumeLocally(key: string): Verdict {
+  function consumeLocally(key: string): LimitResult {
     const burst = windows.burst.hit(key);
-    const isOver = burst.points > rate.burst;
-    return judge(burst, isOver ? windows.sustained.peek(key) : windows.sustained.hit(key), 0);
+    const isExceeded = burst.points > rate.burst;
+    return createResult(burst, isExceeded ? windows.sustained.peek(key) : windows.sustained.hit(key), 0);
   }
-  const peekLocally = (key: string) => judge(windows.burst.peek(key), windows.sustained.peek(key), 1);
+  const peekLocally = (key: string) => createResult(windows.burst.peek(key), windows.sustained.peek(key), 1);
   if (redis === null) return { consume: consumeLocally, peek: peekLocally };
 
   const shared = createSharedWindows(name, rate, redis, windows);
-  /** Keys refused by the burst window. While they are, their uses reach neither Redis nor the other window. */
-  const refused = new BoundedCache<{ burst: Use; sustained: Use }>({ max: keysMax, ttlMs: BURST_S * 1_000 });
+  /** Keys that the burst window rejects. Until it ends, their uses are rejected without a request to Redis. */
+  const rejectedKeys = new BoundedCache<{ burst: Use; sustained: Use }>({ max: keysMax, ttlMs: BURST_S * 1_000 });
 
-  async function consumeShared(key: string): Promise<Verdict> {
-    const known = refused.get(key);
-    if (known && known.burst.endsAtMs > Date.now()) return judge(known.burst, known.sustained, 0);
+  async function consumeShared(key: string): Promise<LimitResult> {
+    const rejected = rejectedKeys.get(key);
+    if (rejected && rejected.burst.endsAtMs > Date.now()) return createResult(rejected.burst, rejected.sustained, 0);
     const [burst, sustained] = await Promise.all([use(shared.burst, key), use(shared.sustained, key)]);
-    if (burst.points > rate.burst) refused.set(key, { burst, sustained });
-    return judge(burst, sustained, 0);
+    if (burst.points > rate.burst) rejectedKeys.set(key, { burst, sustained });
+    return createResult(burst, sustained, 0);
   }
 
   return {
-    consume: (key) => (redis.isAlive() ? consumeShared(key) : consumeLocally(key)),
+    consume: (key) => (redis.isAvailable() ? consumeShared(key) : consumeLocally(key)),
     async peek(key) {
-      if (!redis.isAlive()) return peekLocally(key);
+      if (!redis.isAvailable()) return peekLocally(key);
       const [burst, sustained] = await Promise.all([shared.burst.get(key), shared.sustained.get(key)]);
-      return judge(mapToUse(burst), mapToUse(sustained), 1);
+      return createResult(toOptionalUse(burst), toOptionalUse(sustained), 1);
     },
   };
 }
@@ -129,20 +129,20 @@ function createSharedWindows(name: string, rate: Rate, redis: RedisLink, windows
       keyPrefix: `${redis.keyPrefix}${name}:${window}`,
       points: rate[window],
       duration,
-      // If Redis fails, this instance's own count decides.
+      // Used if Redis fails.
       insuranceLimiter: windows[window],
       rejectIfRedisNotReady: true,
     });
   return { burst: create("burst", BURST_S), sustained: create("sustained", SUSTAINED_S) };
 }
 
-/** Counts a use. If the library refuses it, it throws the result, which is returned here. */
+/** Counts a use. The library throws its result if the limit is exceeded. */
 async function use(limiter: RateLimiterLike, key: string): Promise<Use> {
   try {
     return toUse(await limiter.consume(key));
-  } catch (refusal) {
-    if (refusal instanceof RateLimiterRes) return toUse(refusal);
-    throw refusal;
+  } catch (error) {
+    if (error instanceof RateLimiterRes) return toUse(error);
+    throw error;
   }
 }
 
@@ -151,4 +151,4 @@ const toUse = ({ consumedPoints, msBeforeNext }: RateLimiterRes): Use => ({
   endsAtMs: Date.now() + Math.max(0, msBeforeNext),
 });
 
-const mapToUse = (result: RateLimiterRes | null): Use | undefined => (result ? toUse(result) : undefined);
+const toOptionalUse = (result: RateLimiterRes | null): Use | undefined => (result ? toUse(result) : undefined);

@@ -5,30 +5,30 @@ import { connectRedis, type RedisLink } from "../redis/link.ts";
 import { createAddressKey } from "./address-key.ts";
 import { type AnswerLimit, createAnswerLimit } from "./answer-limit.ts";
 import { createFrameLimit, type FrameLimit, noFrameLimit } from "./frame-limit.ts";
-import { createLimiter, type Limiter, type Verdict } from "./limiter.ts";
+import { createRateLimitProblem } from "./limit-problem.ts";
+import { createLimiter, type Limiter, type LimitResult } from "./limiter.ts";
 import { createLoginGuard, type LoginGuard, noLoginGuard } from "./login-guard.ts";
 import { ReadQueue } from "./read-queue.ts";
-import { createRefusal } from "./refusal.ts";
 import { Slots } from "./slots.ts";
 
-/** The maximum number of concurrent password checks per user, for changes that require the password. */
+/** Maximum number of concurrent password checks per user, for changes that require the password. */
 const PASSWORD_CHECKS_PER_USER = 4;
 
-/** Limits counted per client IP address. */
+/** Limits per client IP address. */
 export type AddressClass = "address" | "auth" | "renew" | "hooks_address";
-/** Limits counted per user, and per API key. */
+/** Limits per user and per API key. */
 export type CallerClass = "read" | "write" | "ai";
-/** Limits on adding members, counted for the user who adds and for the user who is added. */
-type AddClass = "adds" | "added";
-/** Limits counted per incoming hook. */
+/** Limits on adding members, per user who adds others (`adds`) and per user who is added (`added`). */
+type MemberClass = "adds" | "added";
+/** Limits per incoming hook. */
 type HookClass = "hooks";
 export type RouteClass = Exclude<AddressClass, "address"> | CallerClass;
 
-/** The part of the caller that limits need. `scopes` is null for a session. */
+/** The fields of a caller that are needed for limits. `scopes` is null for a session. */
 type Subject = { user: { id: string }; credentialId: string; scopes: object | null };
 
-/** The verdict on an allowed use; null if limits are off, or the caller can't be identified. */
-export type LimitOutcome = Verdict | null;
+/** The result for an allowed request. Null if limits are off or the client's address is unknown. */
+export type LimitOutcome = LimitResult | null;
 
 export type Limits = {
   /** @throws Problem `rate_limited`. */
@@ -37,37 +37,36 @@ export type Limits = {
   countCaller(limit: CallerClass, subject: Subject): LimitOutcome | Promise<LimitOutcome>;
   /** Counts a post to an incoming hook. @throws Problem `rate_limited`. */
   countHook(hookId: string): LimitOutcome | Promise<LimitOutcome>;
-  /** Stores a message that a model will answer. @throws Problem `rate_limited`, and what `store` throws. */
-  storeAnswered<T>(subject: Subject, store: () => Promise<T>): Promise<T>;
+  /** Stores a message that a model will answer. @throws Problem `rate_limited`, or the errors of `store`. */
+  storeAnsweredMessage<T>(subject: Subject, store: () => Promise<T>): Promise<T>;
   /**
-   * Checks the limit before a message is stored that a model might answer. Call `countAnswer` if one does. Concurrent messages
-   * may slightly exceed the limit. Usually synchronous.
+   * Checks the limit for a message that a model may answer. If a model does, call `countAnswer`. Concurrent messages may
+   * slightly exceed the limit. Usually synchronous.
    * @throws Problem `rate_limited`.
    */
-  checkAnswered(subject: Subject): Promise<void> | undefined;
+  checkAnswerLimit(subject: Subject): Promise<void> | undefined;
   countAnswer(subject: Subject): void;
   /**
-   * Counts an addition to a conversation, before it is made. Above the limit, only users who know the caller may be added.
-   * @param isKnown returns whether the added user knows the caller; called only above the limit.
+   * Counts a member who is about to be added. Above the added user's limit, only callers whom that user knows can add them.
+   * @param isKnown returns whether the added user knows the caller. Called only above the limit.
    * @throws Problem `rate_limited`.
    */
-  countAdd(subject: Subject, addedId: string, isKnown: () => Promise<boolean>): Promise<void>;
-  /** Limits answers in progress. Their rate is limited separately. */
+  countAddedMember(subject: Subject, addedId: string, isKnown: () => Promise<boolean>): Promise<void>;
+  /** Limits concurrent answers. */
   answers: Pick<AnswerLimit, "store" | "reserve">;
   frames: FrameLimit;
   sockets: Slots;
   feeds: Slots;
   reads: ReadQueue;
   expensiveReads: Slots;
-  /** Limits each user to one export at a time. */
   exports: Slots;
   logins: LoginGuard;
-  /** Limits lookups of users by e-mail address. An unknown e-mail address counts like a wrong password. */
+  /** Limits lookups of users by email address. Unknown email addresses are counted as failures. */
   lookups: Pick<LoginGuard, "begin">;
   passwordChecks: Slots;
   /** Null without REDIS_URL. */
   redis: RedisLink | null;
-  /** Whether every use is counted in this process, so checks are synchronous. */
+  /** Whether all limits are counted in this process, so that `countAddress` is synchronous. */
   isLocal: boolean;
 };
 
@@ -75,15 +74,15 @@ type LimitConfig = Pick<Config, "REDIS_URL" | Extract<keyof Config, `RATE_LIMIT_
 
 type Dependencies = {
   config: LimitConfig;
-  /** Identifies this Parley in a Redis that several may share. */
+  /** Identifies this deployment in a Redis that several deployments share. */
   deployment: string;
   log: Log;
   metrics: Metrics;
-  /** Counts a user's stored answers that haven't ended. */
+  /** Counts a user's stored answers in progress. */
   countStored(userId: string): Promise<number>;
 };
 
-type CountedClass = AddressClass | CallerClass | AddClass | HookClass;
+type CountedClass = AddressClass | CallerClass | MemberClass | HookClass;
 
 const limitNames: Record<CountedClass, string> = {
   address: "requests from this address",
@@ -100,15 +99,15 @@ const limitNames: Record<CountedClass, string> = {
 
 const EXPORTS_PER_USER = 1;
 
-/** Creates all limits of this instance from the settings. */
+/** Creates this instance's limits. */
 export function createLimits({ config, deployment, log, metrics, countStored }: Dependencies): Limits {
   const redis = config.REDIS_URL === undefined ? null : connectRedis(config.REDIS_URL, deployment, log);
   const isEnabled = config.RATE_LIMIT_ENABLED === "true";
-  const slots = (limit: string, slotsMax: number, what: string, policy?: string) =>
+  const slots = (limit: string, slotsMax: number, resources: string, policy?: string) =>
     new Slots({
       slotsMax: isEnabled ? slotsMax : 0,
-      what,
-      onRefused: () => metrics.rateLimited.inc({ limit }),
+      resources,
+      onRejected: () => metrics.rateLimited.inc({ limit }),
       ...(policy !== undefined && { policy }),
     });
   const sockets = slots("sockets", config.RATE_LIMIT_SOCKETS_PER_USER, "sockets open here");
@@ -116,7 +115,7 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
   const answers = createAnswerLimit({
     answersMax: isEnabled ? config.RATE_LIMIT_GENERATIONS_PER_USER : 0,
     countStored,
-    onRefused: () => metrics.rateLimited.inc({ limit: "generations" }),
+    onRejected: () => metrics.rateLimited.inc({ limit: "generations" }),
   });
   const passwordChecks = slots(
     "password_checks",
@@ -125,8 +124,8 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     "password_checks",
   );
   const reads = new ReadQueue({
-    atOnce: isEnabled ? config.RATE_LIMIT_READS_AT_ONCE_PER_USER : 0,
-    onRefused: () => metrics.rateLimited.inc({ limit: "reads_waiting" }),
+    concurrentMax: isEnabled ? config.RATE_LIMIT_READS_AT_ONCE_PER_USER : 0,
+    onRejected: () => metrics.rateLimited.inc({ limit: "reads_waiting" }),
   });
   const expensiveReads = slots(
     "expensive_reads",
@@ -141,10 +140,10 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
       countAddress: () => null,
       countCaller: () => null,
       countHook: () => null,
-      storeAnswered: (_subject, store) => store(),
-      checkAnswered: () => undefined,
+      storeAnsweredMessage: (_subject, store) => store(),
+      checkAnswerLimit: () => undefined,
       countAnswer: () => {},
-      countAdd: async () => {},
+      countAddedMember: async () => {},
       frames: noFrameLimit,
       logins: noLoginGuard,
       lookups: noLoginGuard,
@@ -174,31 +173,36 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     added: limiter("ADDED"),
   };
 
-  function check(limit: CountedClass, verdict: Verdict): Verdict {
-    if (verdict.isAllowed) return verdict;
+  function throwIfExceeded(limit: CountedClass, result: LimitResult): LimitResult {
+    if (result.isAllowed) return result;
     metrics.rateLimited.inc({ limit });
-    throw createRefusal(verdict, limitNames[limit]);
+    throw createRateLimitProblem(result, limitNames[limit]);
   }
 
-  function count(limit: CountedClass, key: string): Verdict | Promise<Verdict> {
-    const verdict = limiters[limit].consume(key);
-    return verdict instanceof Promise ? verdict.then((later) => check(limit, later)) : check(limit, verdict);
+  function count(limit: CountedClass, key: string): LimitResult | Promise<LimitResult> {
+    const result = limiters[limit].consume(key);
+    return result instanceof Promise
+      ? result.then((awaited) => throwIfExceeded(limit, awaited))
+      : throwIfExceeded(limit, result);
   }
 
-  /** Counts a use for the API key and for its user. The headers report the limit with less remaining quota. */
-  async function countBoth(limit: CallerClass, userKey: string, keyKey: string): Promise<Verdict> {
-    const ofUser = await count(limit, userKey);
-    const ofKey = await count(limit, keyKey);
-    return ofKey.remaining < ofUser.remaining ? ofKey : ofUser;
+  /** Counts a use for the user and the API key. Returns the result with less remaining quota. */
+  async function countBoth(limit: CallerClass, userKey: string, apiKeyKey: string): Promise<LimitResult> {
+    const userResult = await count(limit, userKey);
+    const keyResult = await count(limit, apiKeyKey);
+    return keyResult.remaining < userResult.remaining ? keyResult : userResult;
   }
 
-  function countCaller(limit: CallerClass, { user, credentialId, scopes }: Subject): Verdict | Promise<Verdict> {
+  function countCaller(
+    limit: CallerClass,
+    { user, credentialId, scopes }: Subject,
+  ): LimitResult | Promise<LimitResult> {
     const userKey = `u:${user.id}`;
     return scopes === null ? count(limit, userKey) : countBoth(limit, userKey, `k:${credentialId}`);
   }
 
-  async function checkLater({ user }: Subject, peeked: Promise<Verdict>): Promise<void> {
-    check("ai", await peeked);
+  async function checkAsync({ user }: Subject, peeked: Promise<LimitResult>): Promise<void> {
+    throwIfExceeded("ai", await peeked);
     await answers.check(user.id);
   }
 
@@ -207,40 +211,40 @@ export function createLimits({ config, deployment, log, metrics, countStored }: 
     countAddress: (limit, ipAddress) => (ipAddress === null ? null : count(limit, createAddressKey(ipAddress))),
     countCaller,
     countHook: (hookId) => count("hooks", `h:${hookId}`),
-    async storeAnswered(subject, store) {
+    async storeAnsweredMessage(subject, store) {
       const counted = countCaller("ai", subject);
       if (counted instanceof Promise) await counted;
       return answers.store(subject.user.id, store);
     },
-    checkAnswered(subject) {
+    checkAnswerLimit(subject) {
       const peeked = limiters.ai.peek(`u:${subject.user.id}`);
-      if (peeked instanceof Promise) return checkLater(subject, peeked);
-      check("ai", peeked);
+      if (peeked instanceof Promise) return checkAsync(subject, peeked);
+      throwIfExceeded("ai", peeked);
       return answers.check(subject.user.id);
     },
     countAnswer(subject) {
       answers.count(subject.user.id);
-      // The message is already stored, so the verdict only affects the next one.
+      // The message is already stored, so the result is ignored.
       const { user, credentialId, scopes } = subject;
       for (const key of [`u:${user.id}`, ...(scopes === null ? [] : [`k:${credentialId}`])])
         Promise.resolve(limiters.ai.consume(key)).catch((error) =>
           log.error({ err: error }, "an answer could not be counted"),
         );
     },
-    async countAdd({ user }, addedId, isKnown) {
+    async countAddedMember({ user }, addedId, isKnown) {
       await count("adds", `u:${user.id}`);
-      const ofAdded = await limiters.added.consume(`u:${addedId}`);
-      if (!ofAdded.isAllowed && !(await isKnown())) check("added", ofAdded);
+      const addedResult = await limiters.added.consume(`u:${addedId}`);
+      if (!addedResult.isAllowed && !(await isKnown())) throwIfExceeded("added", addedResult);
     },
     frames: createFrameLimit({ socket: rate("SOCKET_FRAMES"), user: rate("USER_FRAMES") }),
-    logins: createLoginGuard({ failures, redis, onRefused: () => metrics.rateLimited.inc({ limit: "login" }) }),
+    logins: createLoginGuard({ failures, redis, onRejected: () => metrics.rateLimited.inc({ limit: "login" }) }),
     lookups: createLoginGuard({
       failures,
       redis,
       name: "lookup",
-      detail: "Too many e-mail addresses without an account; wait before you try another one.",
-      isForgiving: false,
-      onRefused: () => metrics.rateLimited.inc({ limit: "member_by_email" }),
+      detail: "Too many email addresses without an account; wait before you try another one.",
+      resetsOnSuccess: false,
+      onRejected: () => metrics.rateLimited.inc({ limit: "member_by_email" }),
     }),
     isLocal: redis === null,
   };

@@ -3,20 +3,20 @@ import { type RateLimiterLike, RateLimiterRedis } from "rate-limiter-flexible";
 import type { Problem } from "../lib/problem.ts";
 import type { RedisLink } from "../redis/link.ts";
 import { createAddressKey } from "./address-key.ts";
+import { createLimitProblem } from "./limit-problem.ts";
 import { MemoryWindow } from "./memory-window.ts";
-import { createLimitProblem } from "./refusal.ts";
 
-/** The first waiting time. Each further failure doubles it. */
+/** Duration of the first lock. It doubles with each further failure. */
 const INITIAL_WAIT_S = 1;
 export const WAIT_S_MAX = 15 * 60;
-/** How long failures of an account from one address are remembered, from the first one or until a success. */
-const REMEMBERED_S = 60 * 60;
-/** How long failures of an account from any address, and of an address for any account, are remembered. */
-const BROAD_REMEMBERED_S = 15 * 60;
-/** An account isn't locked for addresses that used it within this time, even if others cause failures. */
+/** Window for failures of an account from one address. A success resets them. */
+const NARROW_WINDOW_S = 60 * 60;
+/** Window for failures of an account from any address, and for failures of an address with any account. */
+const BROAD_WINDOW_S = 15 * 60;
+/** Time after a login in which failures from other addresses don't lock the account for this address. */
 const KNOWN_ADDRESS_S = 24 * 60 * 60;
 
-/** What failures are counted for: an account from one IP address, an account, or an IP address. */
+/** The counter of failures: per account and IP address, per account, or per IP address. */
 type LoginScope = "account_and_address" | "account" | "address";
 export type LoginFailures = Record<LoginScope, number>;
 
@@ -26,38 +26,38 @@ export type LoginLock = { scope: LoginScope; waitS: number };
 type Options = {
   failures: LoginFailures;
   redis: RedisLink | null;
-  onRefused(): void;
-  /** The prefix of the policies in a refusal's headers and of the keys. */
+  onRejected(): void;
+  /** The prefix of the keys, and of the policies in the headers of an error. */
   name?: string;
-  /** The message of a refusal. */
+  /** The error message. */
   detail?: string;
-  /** Whether a success clears earlier failures and makes the address known. */
-  isForgiving?: boolean;
+  /** Whether a success resets earlier failures and makes the address known. */
+  resetsOnSuccess?: boolean;
 };
 
 /**
- * Why a client's IP address is known: this account was used from it recently (`account`), or another one was (`address`).
- * Known without checking a password.
+ * Whether a client's IP address is known: this account (`account`) or another one (`address`) was recently used from it. It
+ * can be determined before the password is checked.
  */
 export type KnownBy = "account" | "address" | "nothing";
 
 type LoginAttempt = {
   knownBy: KnownBy;
-  /** Records a wrong password. @returns new locks that it caused. @throws Problem `rate_limited` as `begin` does. */
+  /** Records a wrong password. Returns the locks that it caused. @throws Problem `rate_limited` as `begin` does. */
   fail(): Promise<LoginLock[]>;
-  /** Records a right password. @throws Problem `rate_limited` if a lock was set during the check. */
+  /** Records a correct password. @throws Problem `rate_limited` if a lock was set while the password was checked. */
   succeed(): Promise<void>;
 };
 
 export type LoginGuard = {
   /**
-   * Begins an attempt. Call this before checking a password.
-   * @param account identifies the account. If it doesn't exist, the response and its timing are the same.
-   * @throws Problem `rate_limited` while locked, even for the right password.
+   * Begins an attempt. Must be called before a password is checked.
+   * @param account identifies the account, which may not exist.
+   * @throws Problem `rate_limited` while there is a lock, even if the password is correct.
    */
   begin(account: string, ipAddress: string | null): Promise<LoginAttempt>;
 
-  /** Returns why an IP address is known, for a request that doesn't name an account. */
+  /** Returns whether an IP address is known, for a request without an account. */
   findKnown(ipAddress: string | null): Promise<Exclude<KnownBy, "account">>;
 
   /** Records that an account authenticated from an IP address without a password. */
@@ -72,29 +72,28 @@ export const noLoginGuard: LoginGuard = {
 };
 
 /**
- * Creates a guard that slows down password guessing. Only failures are counted, so any number of logins with the right password
- * may run concurrently. If concurrent guesses exceed the limit, all further ones are refused, right or wrong, so they reveal
- * nothing.
+ * Creates a guard that slows down password guessing. Only failures are counted, so logins with the correct password are
+ * unlimited. If concurrent guesses exceed the limit, all others are rejected, even correct ones, so that they reveal nothing.
  */
 export function createLoginGuard({
   failures,
   redis,
-  onRefused,
+  onRejected,
   name: guardName = "login",
   detail = "Too many logins have failed; wait before the next one.",
-  isForgiving = true,
+  resetsOnSuccess = true,
 }: Options): LoginGuard {
   const createScope = (scope: LoginScope, durationS: number): Scope => ({
     scope,
     policy: `${guardName}_${scope}`,
     failuresMax: failures[scope],
-    rememberedS: durationS,
+    windowS: durationS,
     counts: createWindow(`${guardName}:${scope}:failures`, durationS, redis),
     locks: createWindow(`${guardName}:${scope}:lock`, WAIT_S_MAX, redis),
   });
-  const narrow = createScope("account_and_address", REMEMBERED_S);
-  const account = createScope("account", BROAD_REMEMBERED_S);
-  const address = createScope("address", BROAD_REMEMBERED_S);
+  const narrow = createScope("account_and_address", NARROW_WINDOW_S);
+  const account = createScope("account", BROAD_WINDOW_S);
+  const address = createScope("address", BROAD_WINDOW_S);
   const knownPairs = createWindow(`${guardName}:known`, KNOWN_ADDRESS_S, redis);
   // Kept separately, so that one address with many accounts can't evict the other addresses.
   const knownAddresses = createWindow(`${guardName}:known_address`, KNOWN_ADDRESS_S, redis);
@@ -113,28 +112,30 @@ export function createLoginGuard({
   }
 
   /**
-   * @param begun the failures when the attempt began. An attempt that was overtaken by the failure that set a lock is refused,
-   * even if the lock has ended by now.
-   * @returns the failures so far, in the order of `keys`.
+   * Checks that there is no lock.
+   * @param initialFailures the failures when the attempt began. If a lock was set since then, the attempt is rejected, even if
+   * the lock has already expired.
+   * @returns the number of failures for each key.
    */
-  async function requireUnlocked(keys: ScopedKey[], begun?: number[]): Promise<number[]> {
+  async function checkLocks(keys: ScopedKey[], initialFailures?: number[]): Promise<number[]> {
     const states = await Promise.all(keys.map(readState));
     const waits = states.map(({ waitMs, failed, failuresMax }, index) => {
-      const wasOvertaken = begun !== undefined && isOvertaken(failed, begun[index] ?? 0, failuresMax);
+      const wasOvertaken =
+        initialFailures !== undefined && isOvertaken(failed, initialFailures[index] ?? 0, failuresMax);
       return wasOvertaken ? Math.max(waitMs, INITIAL_WAIT_S * 1_000) : waitMs;
     });
     if (Math.max(...waits) === 0) return states.map(({ failed }) => failed);
-    throw refuse(keys, waits);
+    throw createRejection(keys, waits);
   }
 
-  /** @param waits the remaining waits in the order of `places`; 0 for those that aren't locked. */
-  function refuse(places: ScopedKey[], waits: number[]): Problem {
-    onRefused();
-    const usedUp = places.flatMap(({ scope: { policy, failuresMax: quota, rememberedS: windowS } }, index) => {
+  /** @param waits the remaining duration of each key's lock, or 0 if the key isn't locked. */
+  function createRejection(scopedKeys: ScopedKey[], waits: number[]): Problem {
+    onRejected();
+    const exhausted = scopedKeys.flatMap(({ scope: { policy, failuresMax: quota, windowS } }, index) => {
       const waitMs = waits[index] ?? 0;
       return waitMs > 0 ? [{ policy, quota, windowS, waitMs }] : [];
     });
-    return createLimitProblem(detail, usedUp);
+    return createLimitProblem(detail, exhausted);
   }
 
   return {
@@ -142,32 +143,34 @@ export function createLoginGuard({
       const keys = createKeys(name, ipAddress);
       const { accountKey, addressKey, pairKey } = keys;
       const knownBy = await findKnown(keys);
-      const places: ScopedKey[] = [{ scope: narrow, key: pairKey }];
-      if (knownBy !== "account") places.push({ scope: account, key: accountKey });
-      if (ipAddress !== null) places.push({ scope: address, key: addressKey });
-      const begun = await requireUnlocked(places);
+      const scopedKeys: ScopedKey[] = [{ scope: narrow, key: pairKey }];
+      if (knownBy !== "account") scopedKeys.push({ scope: account, key: accountKey });
+      if (ipAddress !== null) scopedKeys.push({ scope: address, key: addressKey });
+      const initialFailures = await checkLocks(scopedKeys);
       return {
         knownBy,
         async fail() {
-          await requireUnlocked(places, begun);
-          const counts = await Promise.all(places.map((place, index) => countFailure(place, begun[index] ?? 0)));
-          // If several attempts began at the same time, the count decides.
+          await checkLocks(scopedKeys, initialFailures);
+          const counts = await Promise.all(
+            scopedKeys.map((scopedKey, index) => countFailure(scopedKey, initialFailures[index] ?? 0)),
+          );
+          // Concurrent attempts may have exceeded the limit.
           if (counts.includes("overtaken"))
-            throw refuse(
-              places,
+            throw createRejection(
+              scopedKeys,
               counts.map((count) => (count === "overtaken" ? INITIAL_WAIT_S * 1_000 : 0)),
             );
           return counts.filter((count) => count !== null && count !== "overtaken");
         },
         async succeed() {
-          await requireUnlocked(places, begun);
-          if (isForgiving) await Promise.all([narrow.counts.delete(pairKey), remember(keys)]);
+          await checkLocks(scopedKeys, initialFailures);
+          if (resetsOnSuccess) await Promise.all([narrow.counts.delete(pairKey), remember(keys)]);
         },
       };
     },
 
     async findKnown(ipAddress) {
-      const address = await knownAddresses.get(createKeyOfAddress(ipAddress));
+      const address = await knownAddresses.get(createAddressKeyOrNone(ipAddress));
       return address === null ? "nothing" : "address";
     },
 
@@ -179,18 +182,18 @@ type Keys = { accountKey: string; addressKey: string; pairKey: string };
 
 function createKeys(account: string, ipAddress: string | null): Keys {
   const accountKey = createHash("sha256").update(account).digest("base64url");
-  const addressKey = createKeyOfAddress(ipAddress);
+  const addressKey = createAddressKeyOrNone(ipAddress);
   return { accountKey, addressKey, pairKey: `${accountKey}:${addressKey}` };
 }
 
-const createKeyOfAddress = (ipAddress: string | null): string =>
+const createAddressKeyOrNone = (ipAddress: string | null): string =>
   ipAddress === null ? "none" : createAddressKey(ipAddress);
 
 type Scope = {
   scope: LoginScope;
   policy: string;
   failuresMax: number;
-  rememberedS: number;
+  windowS: number;
   counts: RateLimiterLike;
   locks: RateLimiterLike;
 };
@@ -201,17 +204,20 @@ async function readState({ scope, key }: ScopedKey) {
   return { waitMs: lock?.msBeforeNext ?? 0, failed: count?.consumedPoints ?? 0, failuresMax: scope.failuresMax };
 }
 
-/** Whether an attempt that began after `begun` failures was overtaken by the one that set a lock. */
-const isOvertaken = (failed: number, begun: number, failuresMax: number): boolean =>
-  failed > begun && failed >= failuresMax;
+/** Whether another attempt has set a lock since this one began. */
+const isOvertaken = (failed: number, initialFailures: number, failuresMax: number): boolean =>
+  failed > initialFailures && failed >= failuresMax;
 
-/** Counts a failure. @returns the lock that it set, if any. */
-async function countFailure({ scope, key }: ScopedKey, begun: number): Promise<LoginLock | "overtaken" | null> {
+/** Counts a failure. Returns the lock that it set, if any. */
+async function countFailure(
+  { scope, key }: ScopedKey,
+  initialFailures: number,
+): Promise<LoginLock | "overtaken" | null> {
   const { consumedPoints } = await scope.counts.penalty(key);
-  if (isOvertaken(consumedPoints - 1, begun, scope.failuresMax)) return "overtaken";
-  const beyond = consumedPoints - scope.failuresMax;
-  if (beyond < 0) return null;
-  const waitS = Math.min(INITIAL_WAIT_S * 2 ** beyond, WAIT_S_MAX);
+  if (isOvertaken(consumedPoints - 1, initialFailures, scope.failuresMax)) return "overtaken";
+  const excess = consumedPoints - scope.failuresMax;
+  if (excess < 0) return null;
+  const waitS = Math.min(INITIAL_WAIT_S * 2 ** excess, WAIT_S_MAX);
   await scope.locks.block(key, waitS);
   return { scope: scope.scope, waitS };
 }

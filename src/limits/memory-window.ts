@@ -1,18 +1,18 @@
 import { RateLimiterCompatibleAbstract, RateLimiterRes } from "rate-limiter-flexible";
 import { BoundedCache } from "../cache/bounded-cache.ts";
 
-/** How many points a key has used in a window, and when the window ends (as `Date.now()`). */
+/** The points that a key has used in a window, and the end of the window (in the time of `Date.now()`). */
 export type Use = { points: number; endsAtMs: number };
 
-/** The maximum number of keys per window. Above it, the least recently used are evicted, so that clients can't exhaust memory. */
+/** Maximum number of keys per window. The least recently used ones are evicted, so that clients can't exhaust the memory. */
 export const KEYS_MAX = 100_000;
 
 type Options = { points: number; durationS: number; keysMax?: number };
 
 /**
- * Counts in memory, in windows that begin with a key's first use. Unlike the library's own version, which has a timer per key
- * without a limit (docs/decisions/0044), it is bounded and synchronous. It implements the library's limiter, so that it can
- * replace Redis (`insuranceLimiter`).
+ * Counts uses in memory, in windows that begin with a key's first use. Unlike the library's own version, it is synchronous and
+ * limits the memory (docs/decisions/0044). It implements the library's limiter, so that it can replace Redis
+ * (`insuranceLimiter`).
  */
 export class MemoryWindow extends RateLimiterCompatibleAbstract {
   override readonly keyPrefix = "";
@@ -30,18 +30,18 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
     this.#uses = new BoundedCache({ max: keysMax, ttlMs: this.#durationMs, now: Date.now });
   }
 
-  /** The number of entries in memory, including ended windows that haven't been removed yet. */
+  /** The number of entries in memory, including expired ones that haven't been removed yet. */
   get size(): number {
     return this.#uses.size;
   }
 
-  /** Adds points, even above the limit. @returns the current use, which is valid until the next call for this key. */
+  /** Adds points, even above the limit. Returns the current use, which is valid until the next call for this key. */
   hit(key: string, points = 1): Use {
     const nowMs = Date.now();
-    const known = this.#uses.get(key);
-    if (known && known.endsAtMs > nowMs) {
-      known.points += points;
-      return known;
+    const existing = this.#uses.get(key);
+    if (existing && existing.endsAtMs > nowMs) {
+      existing.points += points;
+      return existing;
     }
     return this.#begin(key, points, nowMs, this.#durationMs);
   }
@@ -58,20 +58,20 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
     return use;
   }
 
-  #describe({ points, endsAtMs }: Use): RateLimiterRes {
+  #toResult({ points, endsAtMs }: Use): RateLimiterRes {
     const isFirst = points <= 1;
     return new RateLimiterRes(Math.max(0, this.points - points), Math.max(0, endsAtMs - Date.now()), points, isFirst);
   }
 
   override async consume(key: string | number, points = 1): Promise<RateLimiterRes> {
-    const result = this.#describe(this.hit(String(key), points));
-    // The library requires throwing a refusal, which is not an Error.
+    const result = this.#toResult(this.hit(String(key), points));
+    // The library requires that the result is thrown if the limit is exceeded.
     if (result.consumedPoints > this.points) throw result;
     return result;
   }
 
   override async penalty(key: string | number, points = 1): Promise<RateLimiterRes> {
-    return this.#describe(this.hit(String(key), points));
+    return this.#toResult(this.hit(String(key), points));
   }
 
   override reward(key: string | number, points = 1): Promise<RateLimiterRes> {
@@ -80,12 +80,12 @@ export class MemoryWindow extends RateLimiterCompatibleAbstract {
 
   override async get(key: string | number): Promise<RateLimiterRes | null> {
     const use = this.peek(String(key));
-    return use ? this.#describe(use) : null;
+    return use ? this.#toResult(use) : null;
   }
 
-  /** @param durationS at most the duration of the window. */
+  /** @param durationS must not exceed the duration of the window. */
   override async set(key: string | number, points: number, durationS: number): Promise<RateLimiterRes> {
-    return this.#describe(this.#begin(String(key), points, Date.now(), durationS * 1_000));
+    return this.#toResult(this.#begin(String(key), points, Date.now(), durationS * 1_000));
   }
 
   override block(key: string | number, durationS: number): Promise<RateLimiterRes> {

@@ -1,20 +1,20 @@
 import { Problem } from "../lib/problem.ts";
 
-/** The maximum number of queued reads per user. */
+/** Maximum number of queued reads per user. */
 export const READS_WAITING_MAX = 200;
 const RETRY_AFTER_MS = 1_000;
 
 type Options = {
-  /** The maximum number of concurrent reads per user; 0: no limit. */
-  atOnce: number;
-  onRefused(): void;
+  /** Maximum number of concurrent reads per user, or 0 for no limit. */
+  concurrentMax: number;
+  onRejected(): void;
 };
 
 type User = { running: number; waiting: (() => void)[] };
 
 /**
- * Limits the concurrent reads of each user; further reads are queued. A large page blocks this process's only thread for tens of
- * milliseconds, so many concurrent reads of one user would slow down everyone. Only users with running reads use memory.
+ * Limits each user's concurrent reads and queues further ones. A large page blocks the event loop for tens of milliseconds, so
+ * many concurrent reads by one user would slow down other users. Only users with running reads use memory.
  */
 export class ReadQueue {
   readonly #users = new Map<string, User>();
@@ -25,19 +25,19 @@ export class ReadQueue {
   }
 
   /**
-   * Begins a read, after which `end` must be called. Not reentrant: a nested read could wait for itself.
+   * Begins a read, after which `end` must be called. A read must not begin another one, which could then wait forever.
    * @returns undefined if the read can begin immediately, otherwise a promise to wait for.
    * @throws Problem `rate_limited` if too many reads are queued.
    */
   begin(userId: string): Promise<void> | undefined {
     const waiting = this.#users.get(userId)?.waiting.length ?? 0;
     if (waiting >= READS_WAITING_MAX) {
-      this.#options.onRefused();
+      this.#options.onRejected();
       throw new Problem("rate_limited", `Each user is limited to ${READS_WAITING_MAX} waiting reads.`, {
         retryAfterMs: RETRY_AFTER_MS,
       });
     }
-    return this.#enter(userId);
+    return this.#acquire(userId);
   }
 
   /** Ends a read. */
@@ -50,9 +50,9 @@ export class ReadQueue {
     else this.#users.delete(userId);
   }
 
-  /** Runs a read for a socket frame. It is never refused, because each socket has only one at a time. */
+  /** Runs a read for a socket frame. It is never rejected, because each socket runs only one read at a time. */
   async run<T>(userId: string, work: () => Promise<T>): Promise<T> {
-    await this.#enter(userId);
+    await this.#acquire(userId);
     try {
       return await work();
     } finally {
@@ -60,14 +60,14 @@ export class ReadQueue {
     }
   }
 
-  #enter(userId: string): Promise<void> | undefined {
-    const { atOnce } = this.#options;
+  #acquire(userId: string): Promise<void> | undefined {
+    const { concurrentMax } = this.#options;
     const user = this.#users.get(userId);
     if (!user) {
       this.#users.set(userId, { running: 1, waiting: [] });
       return undefined;
     }
-    if (atOnce === 0 || user.running < atOnce) {
+    if (concurrentMax === 0 || user.running < concurrentMax) {
       user.running += 1;
       return undefined;
     }

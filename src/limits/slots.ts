@@ -1,23 +1,22 @@
 import { Problem } from "../lib/problem.ts";
-import { createLimitProblem } from "./refusal.ts";
+import { createLimitProblem } from "./limit-problem.ts";
 
-/** The retry delay for callers without a free slot. */
 const RETRY_AFTER_MS = 2_000;
 
 type Options = {
   slotsMax: number;
-  what: string;
-  /** The name of the limit in the headers of a refusal. */
+  resources: string;
+  /** The name of the limit in the headers of an error. */
   policy?: string;
-  onRefused(): void;
+  onRejected(): void;
 };
 
-/** Limits long-lived resources per user, such as open sockets and feeds. Only users who hold a slot use memory. */
+/** Limits the number of a user's resources, such as open sockets and feeds. Only users with a slot use memory. */
 export class Slots {
   readonly #counts = new Map<string, number>();
   readonly #options: Options;
 
-  /** @param options `slotsMax`: slots per user, 0 for no limit. `what`: what they are for, as a plural. */
+  /** @param options.slotsMax the slots per user, or 0 for no limit. @param options.what the resources, as a plural. */
   constructor(options: Options) {
     this.#options = options;
   }
@@ -26,31 +25,32 @@ export class Slots {
     return this.#counts.get(userId) ?? 0;
   }
 
-  hasRoom(userId: string): boolean {
+  hasFreeSlot(userId: string): boolean {
     const { slotsMax } = this.#options;
     return slotsMax === 0 || this.count(userId) < slotsMax;
   }
 
   /** @throws Problem `rate_limited` if the user has no free slot. */
-  requireRoom(userId: string): void {
-    if (!this.hasRoom(userId)) throw this.refuse();
+  requireFreeSlot(userId: string): void {
+    if (!this.hasFreeSlot(userId)) throw this.createRejection();
   }
 
-  /** Counts a refusal and returns the error for it. */
-  refuse(): Problem {
-    const { slotsMax, what, policy, onRefused } = this.#options;
-    onRefused();
-    const detail = `Each user is limited to ${slotsMax} ${what}.`;
+  /** Counts a rejection and returns its error. */
+  createRejection(): Problem {
+    const { slotsMax, resources, policy, onRejected } = this.#options;
+    onRejected();
+    const detail = `Each user is limited to ${slotsMax} ${resources}.`;
     if (policy === undefined) return new Problem("rate_limited", detail, { retryAfterMs: RETRY_AFTER_MS });
     return createLimitProblem(detail, [{ policy, quota: slotsMax, waitMs: RETRY_AFTER_MS }]);
   }
 
   /**
-   * Takes a slot.
-   * @returns an idempotent function that releases it. @throws Problem `rate_limited` if none is free.
+   * Acquires a slot.
+   * @returns a function that releases the slot. Calling it again has no effect.
+   * @throws Problem `rate_limited` if no slot is free.
    */
-  take(userId: string): () => void {
-    this.requireRoom(userId);
+  acquire(userId: string): () => void {
+    this.requireFreeSlot(userId);
     this.#counts.set(userId, this.count(userId) + 1);
     let isHeld = true;
     return () => {

@@ -13,19 +13,19 @@ conversation. Durable events have a gapless \`seq\` per conversation: after reco
 
 Ignore unknown fields and push types: later versions may add some.`;
 
-/** Where clients reach this server. */
+/** The server's address for clients. */
 export type PublicServer = {
   /** The host, and the port if it isn't the default. */
   host: string;
-  /** The path prefix under which a proxy serves Parley, such as `/chat`; usually empty. */
+  /** The path prefix under which a proxy serves Parley, such as `/chat`. Usually empty. */
   pathname: string;
   /** Whether clients use TLS. */
   isSecure: boolean;
 };
 
 /**
- * Creates the AsyncAPI document, which describes the WebSocket, event streams and webhooks, from the schemas that validate
- * them. It isn't specific to an installation: the host is a variable.
+ * Creates the AsyncAPI document of the WebSocket, event streams and webhooks, from the schemas that validate them. It doesn't
+ * depend on the installation: the host is a variable.
  */
 export function createAsyncApi({ version }: { version: string }): JsonObject {
   const list = createMessageList();
@@ -56,8 +56,8 @@ export function createAsyncApi({ version }: { version: string }): JsonObject {
   };
 }
 
-/** Returns the document for a specific server. */
-export const addressAsyncApi = (document: JsonObject, server: PublicServer): JsonObject => ({
+/** Returns the document with a specific server. */
+export const setAsyncApiServer = (document: JsonObject, server: PublicServer): JsonObject => ({
   ...document,
   servers: describeServers(server),
 });

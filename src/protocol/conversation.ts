@@ -15,7 +15,7 @@ export const Metadata = Type.Record(Type.String(), Type.Unknown(), {
 
 export const UsesDocuments = Type.Boolean({ description: "Whether models receive excerpts from the documents." });
 
-/** The maximum number of tool names per conversation. */
+/** Maximum number of tool names per conversation. */
 const TOOLS_MAX = 64;
 const TOOL_NAME_CHARS_MAX = 64;
 
@@ -32,10 +32,10 @@ export const ConversationTools = Type.Union(
 export type ConversationTools = Static<typeof ConversationTools>;
 
 export const ConversationEffort = Nullable(ReasoningEffort, {
-  description: "How much models think before they respond. Null: the provider's default.",
+  description: "How much models think before they respond. If null, the provider decides.",
 });
 
-/** The fields that are the same for all members. */
+/** Fields that are the same for all members. */
 const shared = {
   id: Uuid(),
   title: Type.String(),
@@ -90,7 +90,7 @@ export type ConversationRow = Omit<SharedConversation, "created_at" | "updated_a
   updated_at: Date;
 };
 
-export function mapRowToShared(row: ConversationRow): SharedConversation {
+export function mapRowToSharedConversation(row: ConversationRow): SharedConversation {
   return { ...row, created_at: row.created_at.toISOString(), updated_at: row.updated_at.toISOString() };
 }
 

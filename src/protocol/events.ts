@@ -12,7 +12,10 @@ const durable = <T extends string, D extends TSchema>(type: T, description: stri
       {
         type: Type.Literal(type),
         conversation_id: Uuid(),
-        seq: Type.Integer({ minimum: 1, description: "The event's number in the conversation, without gaps." }),
+        seq: Type.Integer({
+          minimum: 1,
+          description: "The event's sequence number in the conversation, without gaps.",
+        }),
         at: Timestamp(),
         data,
       },
@@ -20,7 +23,7 @@ const durable = <T extends string, D extends TSchema>(type: T, description: stri
     ),
   );
 
-/** All durable events. When an event is replayed later, it contains the then current state of the message or conversation. */
+/** All durable events. A replayed event contains the current state of its message or conversation. */
 export const durableEvents = {
   "message.created": durable("message.created", "A user wrote a message, or a model started a response.", Message),
   "message.updated": durable("message.updated", "The author edited a message.", Message),
@@ -44,7 +47,7 @@ export type EventData<T extends DurableEventType = DurableEventType> = DurableEv
 
 export const Event = Named("Event", Type.Union(Object.values(durableEvents)));
 
-/** An event's sequence number in its conversation (without gaps), and its time. */
+/** The sequence number and time of an event. */
 export type EventPosition = { seq: number; at: Date };
 
 export function createEvent<T extends DurableEventType>(
@@ -67,7 +70,7 @@ const ephemeral = <T extends string, P extends Record<string, TSchema>>(type: T,
   );
 
 const Attempt = Type.Integer({
-  description: "The number of the model's attempt at the response; increases with each attempt.",
+  description: "The number of the attempt to write the response. It increases with each attempt.",
 });
 
 /** Ephemeral events, which are never stored or replayed. */
@@ -75,19 +78,22 @@ export const ephemeralEvents = {
   typing: ephemeral("typing", "Another user started or stopped typing.", {
     user_id: Uuid(),
     active: Type.Boolean(),
-    expires_in_ms: Type.Integer({ minimum: 0, description: "Hide it after this time: the stop event may get lost." }),
+    expires_in_ms: Type.Integer({
+      minimum: 0,
+      description: "Hide it after this time, because the stop event may get lost.",
+    }),
   }),
   presence: ephemeral("presence", "Another user went online or offline in the conversation.", {
     user_id: Uuid(),
     online: Type.Boolean(),
   }),
   read: ephemeral("read", "A member's read position moved.", { user_id: Uuid(), seq: Type.Integer({ minimum: 0 }) }),
-  "message.delta": ephemeral("message.delta", "The next piece of a response in progress.", {
+  "message.delta": ephemeral("message.delta", "The next chunk of a response in progress.", {
     message_id: Uuid(),
     attempt: Attempt,
     offset: Type.Integer({
       minimum: 0,
-      description: "Where the piece begins in the text of this part, in UTF-16 units.",
+      description: "The offset of the chunk in the text of this part, in UTF-16 code units.",
     }),
     text: Type.String(),
     part: Type.Optional(
@@ -111,5 +117,5 @@ export type EphemeralEvent<T extends EphemeralEventType = EphemeralEventType> = 
   [K in T]: Static<(typeof ephemeralEvents)[K]>;
 }[T];
 
-/** Any event that is pushed to subscribers of a conversation. */
+/** An event that is pushed to a conversation's subscribers. */
 export type ConversationEvent = DurableEvent | EphemeralEvent;

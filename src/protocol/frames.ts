@@ -1,6 +1,6 @@
 import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { type TypeCheck, TypeCompiler } from "@sinclair/typebox/compiler";
-import { cleanJson, readJson } from "../lib/json.ts";
+import { cleanJson, parseUncheckedJson } from "../lib/json.ts";
 import { Problem } from "../lib/problem.ts";
 import { Closed, Line, Named, Nullable, Text, Uuid } from "../lib/schema.ts";
 import { listSchemaErrors } from "../lib/schema-errors.ts";
@@ -9,9 +9,9 @@ import { mapTypeToName } from "./names.ts";
 import { ReasoningEffort } from "./reasoning-effort.ts";
 import { ReplyFormat } from "./reply-format.ts";
 
-/** The maximum size of a client frame. A larger one causes an error. */
+/** Maximum size of a client frame. */
 export const FRAME_BYTES_MAX = 64 * 1024;
-/** The maximum length of a message's text in UTF-16 units. Over a socket, FRAME_BYTES_MAX is reached first. */
+/** Maximum length of a message's text in UTF-16 code units. Over a socket, FRAME_BYTES_MAX is reached first. */
 export const CONTENT_CHARS_MAX = 200_000;
 export const CLIENT_MESSAGE_ID_CHARS_MAX = 128;
 export const MODEL_CHARS_MAX = 200;
@@ -26,13 +26,17 @@ const Model = Line({ minLength: 1, maxLength: MODEL_CHARS_MAX });
 const frame = <T extends string, P extends Record<string, TSchema>>(type: T, description: string, properties: P) =>
   Named(`${mapTypeToName(type)}Frame`, Closed({ type: Type.Literal(type), id, ...properties }, { description }));
 /** Creates the schema of a frame whose `id` is optional. */
-const signal = <T extends string, P extends Record<string, TSchema>>(type: T, description: string, properties: P) =>
+const frameWithOptionalId = <T extends string, P extends Record<string, TSchema>>(
+  type: T,
+  description: string,
+  properties: P,
+) =>
   Named(
     `${mapTypeToName(type)}Frame`,
     Closed({ type: Type.Literal(type), id: Type.Optional(id), ...properties }, { description }),
   );
 
-/** Options for the answers to a message. */
+/** Options for the responses to a message. */
 export const ReplySettings = {
   reasoning_effort: Type.Optional(
     Nullable(ReasoningEffort, {
@@ -42,21 +46,21 @@ export const ReplySettings = {
   reply_format: Type.Optional(Nullable(ReplyFormat)),
 };
 
-/** References a message. If the conversation id is given, the message must be in that conversation. */
-const ByMessage = {
+/** Fields that identify a message. If there is a conversation id, the message must be in that conversation. */
+const messageReference = {
   message_id: Uuid(),
-  conversation_id: Type.Optional(Nullable(Uuid(), { description: "Optional; makes the lookup faster." })),
+  conversation_id: Type.Optional(Nullable(Uuid(), { description: "Makes the lookup faster." })),
 };
 
-/** All client frames by type. Their acknowledgements are in `acks`. */
+/** All client frames by type. Their acks are in pushes.ts. */
 export const clientFrames = {
-  auth: signal("auth", "Authenticates a new connection, or renews the credential of an open one.", {
+  auth: frameWithOptionalId("auth", "Authenticates a new connection, or renews the credential of an open one.", {
     token: Line({ minLength: 1, maxLength: TOKEN_CHARS_MAX }),
-    on_behalf_of: Type.Optional(Nullable(Uuid(), { description: "The user a service key acts for." })),
+    on_behalf_of: Type.Optional(Nullable(Uuid(), { description: "The user that a service key acts for." })),
   }),
   subscribe: frame("subscribe", "Subscribes to a conversation and recovers events after `after_seq`.", {
     conversation_id: Uuid(),
-    after_seq: Type.Optional(Nullable(Seq, { description: "The highest `seq` you have seen." })),
+    after_seq: Type.Optional(Nullable(Seq, { description: "The highest `seq` that you have seen." })),
   }),
   unsubscribe: frame("unsubscribe", "Ends the subscription to a conversation.", { conversation_id: Uuid() }),
   "message.send": frame(
@@ -67,9 +71,11 @@ export const clientFrames = {
       client_message_id: Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }),
       content: Content,
       reply: Type.Optional(
-        Nullable(Type.Boolean(), { description: "Whether a model responds. Absent or null: depends on `reply_mode`." }),
+        Nullable(Type.Boolean(), {
+          description: "Whether a model responds. If absent or null, it depends on `reply_mode`.",
+        }),
       ),
-      model: Type.Optional(Nullable(Model, { description: "The model that responds, instead of the conversation's." })),
+      model: Type.Optional(Nullable(Model, { description: "The model that responds, if not the conversation's." })),
       parent_id: Type.Optional(
         Nullable(Uuid(), { description: "An earlier message from which this one branches off." }),
       ),
@@ -77,23 +83,25 @@ export const clientFrames = {
     },
   ),
   "message.edit": frame("message.edit", "Changes the text of one of your messages.", {
-    ...ByMessage,
+    ...messageReference,
     content: Content,
   }),
-  "message.delete": frame("message.delete", "Deletes a message.", ByMessage),
-  "generation.cancel": frame("generation.cancel", "Stops the model that is writing this response.", ByMessage),
+  "message.delete": frame("message.delete", "Deletes a message.", messageReference),
+  "generation.cancel": frame("generation.cancel", "Stops the model that is writing this response.", messageReference),
   "generation.regenerate": frame("generation.regenerate", "Generates another response to the same message.", {
-    ...ByMessage,
+    ...messageReference,
     model: Type.Optional(Nullable(Model)),
   }),
-  "typing.start": signal("typing.start", "Shows the other members that you are typing.", { conversation_id: Uuid() }),
-  "typing.stop": signal("typing.stop", "Shows the other members that you have stopped typing.", {
+  "typing.start": frameWithOptionalId("typing.start", "Shows the other members that you are typing.", {
+    conversation_id: Uuid(),
+  }),
+  "typing.stop": frameWithOptionalId("typing.stop", "Shows the other members that you have stopped typing.", {
     conversation_id: Uuid(),
   }),
   read: frame("read", "Moves your read position forward.", { conversation_id: Uuid(), seq: Seq }),
   "inbox.subscribe": frame("inbox.subscribe", "Subscribes to `inbox` frames for all of your conversations.", {}),
-  "inbox.unsubscribe": frame("inbox.unsubscribe", "Ends the `inbox` frames.", {}),
-  ping: signal("ping", "Requests a `pong`.", {}),
+  "inbox.unsubscribe": frame("inbox.unsubscribe", "Ends the subscription to `inbox` frames.", {}),
+  ping: frameWithOptionalId("ping", "Requests a `pong`.", {}),
 } as const;
 
 export type ClientFrameType = keyof typeof clientFrames;
@@ -105,22 +113,22 @@ const checks = new Map<string, TypeCheck<TSchema>>(
   Object.entries(clientFrames).map(([type, schema]) => [type, TypeCompiler.Compile<TSchema>(schema)]),
 );
 
-/** The id of a frame for its error response, if it is known. */
-export type UnreadFrame = { id: string | null };
+/** The id of a frame, for its error response. Null if it isn't known. */
+export type FrameContext = { id: string | null };
 
 /**
  * Parses a client's text frame.
- * @param about its `id` is set as soon as the frame's id is known, even if the frame is then refused.
+ * @param context receives the frame's id as soon as it is known, even if the frame is then rejected.
  * @throws Problem `too_large`, `malformed`, `invalid`.
  */
-export function parseClientFrame(text: string, about: UnreadFrame): ClientFrame {
-  const value = readJson(text);
+export function parseClientFrame(text: string, context: FrameContext): ClientFrame {
+  const value = parseUncheckedJson(text);
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw new Problem("malformed", "Each frame must be one JSON object.");
   const { id, type } = value as { id?: unknown; type?: unknown };
   // Set before all checks, so that every error contains the id.
-  if (typeof id === "string" && id.length <= FRAME_ID_CHARS_MAX && isStorableText(id)) about.id = normalizeText(id);
-  // A UTF-16 unit is at most three bytes, so most frames don't need an exact count.
+  if (typeof id === "string" && id.length <= FRAME_ID_CHARS_MAX && isStorableText(id)) context.id = normalizeText(id);
+  // A UTF-16 code unit is at most three bytes in UTF-8, so most frames don't need an exact count.
   if (text.length > FRAME_BYTES_MAX || (text.length * 3 > FRAME_BYTES_MAX && Buffer.byteLength(text) > FRAME_BYTES_MAX))
     throw new Problem("too_large", `The frame exceeds ${FRAME_BYTES_MAX} bytes.`);
   cleanJson(value, text);

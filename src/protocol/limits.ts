@@ -1,34 +1,34 @@
 import { CONTENT_CHARS_MAX, FRAME_BYTES_MAX } from "./frames.ts";
 
-/** A socket is pinged after being idle for this long. */
+/** Idle time after which a socket is pinged. */
 export const HEARTBEAT_MS = 25_000;
-/** A socket is closed if it doesn't answer a ping within this time. */
+/** Timeout for the response to a ping. After it, the socket is closed. */
 export const PONG_TIMEOUT_MS = 10_000;
-/** A socket without a credential is closed after this time. */
+/** Timeout for the credential of a new socket. After it, the socket is closed. */
 export const AUTH_TIMEOUT_MS = 10_000;
-/** The maximum number of subscribed conversations per connection. */
+/** Maximum number of subscribed conversations per connection. */
 export const SUBSCRIPTIONS_MAX = 1_000;
-/** The maximum number of unacknowledged messages per connection. Above it, sends fail with `rate_limited`. */
+/** Maximum number of unacknowledged messages per connection. Further ones fail with `rate_limited`. */
 export const SENDING_MAX = 1_000;
-/** The maximum number of queued frames per connection. Above it, the connection is closed with 4005. */
+/** Maximum number of queued frames per connection. If there are more, the connection is closed with 4005. */
 export const WAITING_FRAMES_MAX = 1_000;
-/** The maximum number of consecutive invalid frames. Above it, the connection is closed with 4507. */
+/** Maximum number of consecutive invalid frames. After more, the connection is closed with 4507. */
 export const VIOLATIONS_MAX = 200;
-/** A client with more unread bytes than this at two consecutive checks is too slow, and is closed with 4002. */
+/** Maximum number of unread bytes. If a client exceeds it at two consecutive checks, the connection is closed with 4002. */
 export const SLOW_BYTES_MAX = 1024 * 1024;
-/** The maximum number of events per recovery. A client that missed more events, or too much text, must reload the history. */
+/** Maximum number of recovered events. A client that missed more events or too much text must reload the history. */
 export const RECOVERY_EVENTS_MAX = 500;
-/** How often an event stream sends a comment line, so that proxies and idle timeouts don't close it. */
+/** Interval between comment lines in an event stream, which prevent idle timeouts. */
 export const STREAM_HEARTBEAT_MS = 15_000;
 
 type Limit = { value: number; unit: string; effect: string };
 
-/** The fixed limits that affect clients of the WebSocket and event streams, for the documents. */
+/** The fixed limits of the WebSocket and event streams, for the AsyncAPI document and docs/limits.md. */
 export const realtimeLimits: Readonly<Record<string, Limit>> = {
   frame_bytes: { value: FRAME_BYTES_MAX, unit: "bytes", effect: "A longer client frame gets the error `too_large`." },
   content_chars: {
     value: CONTENT_CHARS_MAX,
-    unit: "UTF-16 units",
+    unit: "UTF-16 code units",
     effect: "A longer message gets the error `invalid`. Over a socket, `frame_bytes` is reached first.",
   },
   subscriptions: {
@@ -66,7 +66,7 @@ export const realtimeLimits: Readonly<Record<string, Limit>> = {
     unit: "milliseconds",
     effect: "A connection without a credential closes with 4502.",
   },
-  heartbeat_ms: { value: HEARTBEAT_MS, unit: "milliseconds", effect: "A connection silent for longer is pinged." },
+  heartbeat_ms: { value: HEARTBEAT_MS, unit: "milliseconds", effect: "A connection idle for longer is pinged." },
   pong_timeout_ms: {
     value: PONG_TIMEOUT_MS,
     unit: "milliseconds",
@@ -76,12 +76,12 @@ export const realtimeLimits: Readonly<Record<string, Limit>> = {
   stream_heartbeat_ms: {
     value: STREAM_HEARTBEAT_MS,
     unit: "milliseconds",
-    effect: "An event stream sends a comment line this often.",
+    effect: "Interval between the comment lines of an event stream.",
   },
 };
 
 /** The limits announced to clients in `ready`. */
-export const shownLimits = {
+export const announcedLimits = {
   frame_bytes: FRAME_BYTES_MAX,
   content_chars: CONTENT_CHARS_MAX,
   subscriptions: SUBSCRIPTIONS_MAX,

@@ -13,10 +13,10 @@ const MessageUsage = Named(
     output_tokens: Type.Integer({ description: "Includes failed attempts." }),
     cost_usd: Nullable(Type.Number()),
     cached_input_tokens: Type.Integer({
-      description: "The part of `input_tokens` read from the provider's cache; 0 if unknown.",
+      description: "The part of `input_tokens` that was read from the provider's cache. 0 if unknown.",
     }),
     reasoning_tokens: Type.Integer({
-      description: "The part of `output_tokens` used for reasoning; 0 if unknown.",
+      description: "The part of `output_tokens` that was used for reasoning. 0 if unknown.",
     }),
   }),
 );
@@ -30,7 +30,8 @@ const MessageAuthor = Named(
     id: Uuid({ description: "The user's id, or the incoming hook's id if `kind` is `integration`." }),
     display_name: Type.String(),
     kind: OneOf(["user", "integration"], {
-      description: "`integration`: a program posted it through an incoming hook, under a name of its choice.",
+      description:
+        "`integration` means that a program posted the message through an incoming hook, with a name that it chose.",
     }),
   }),
 );
@@ -45,7 +46,7 @@ export const Message = Named(
     seq: Type.Integer(),
     role: MessageRole,
     author: Nullable(MessageAuthor),
-    supplied: Type.Boolean({ description: "Whether a client supplied this answer, as imports do." }),
+    supplied: Type.Boolean({ description: "Whether a client supplied this answer, for example in an import." }),
     content: Type.String(),
     status: MessageStatus,
     model: Nullable(Type.String()),
@@ -59,7 +60,8 @@ export const Message = Named(
       description: "The parsed answer, if `reply_format` requested one and the answer is complete; otherwise null.",
     }),
     metadata: Type.Record(Type.String(), Type.Unknown(), {
-      description: "For answers: `models`, the models that wrote it, in order; `sources`, the documents it received.",
+      description:
+        "In an answer, `models` lists the models that wrote it, in order, and `sources` lists the documents that these models received.",
     }),
     created_at: Timestamp(),
     updated_at: Timestamp(),
@@ -76,7 +78,7 @@ export type MessageRow = {
   role: Message["role"];
   author_id: string | null;
   author_name: string | null;
-  /** The incoming hook that posted the message, which then has no author. */
+  /** The incoming hook that posted the message. If set, `author_id` is null. */
   hook_id: string | null;
   hook_name: string | null;
   supplied: boolean;
@@ -101,7 +103,7 @@ export type MessageRow = {
   deleted_at: Date | null;
 };
 
-/** Maps a row to the message's author; null for models, tools and deleted users. */
+/** Maps a row to the message's author. Returns null for models, tools and deleted users. */
 export function mapRowToAuthor({
   author_id,
   author_name,
@@ -143,7 +145,7 @@ export function mapRowToMessage(row: MessageRow): Message {
     output: row.output,
     metadata: row.metadata,
     created_at: createdAt,
-    // Reuses the string, since most messages never change, and formatting times accounts for a tenth of the time of a long list.
+    // Most messages never change, so the string is reused: formatting timestamps takes 10% of the time of listing many messages.
     updated_at: row.updated_at.getTime() === row.created_at.getTime() ? createdAt : row.updated_at.toISOString(),
     deleted_at: row.deleted_at?.toISOString() ?? null,
   };

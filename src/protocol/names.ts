@@ -1,4 +1,4 @@
-/** Maps a message's `type` to its name in documents: `message.created` to `MessageCreated`. */
+/** Maps a message's `type` to its name in the API descriptions: `message.created` becomes `MessageCreated`. */
 export const mapTypeToName = (type: string): string =>
   type
     .split(".")

@@ -19,11 +19,13 @@ const ack = <T extends ClientFrameType, P extends Record<string, TSchema>>(to: T
 /** Acknowledgements by the type of the client frame. Frames without one get a `pong` or no response. */
 export const acks = {
   auth: ack("auth", "The credential was accepted.", {
-    expires_at: Nullable(Timestamp(), { description: "When the credential expires; null: never." }),
+    expires_at: Nullable(Timestamp(), { description: "When the credential expires. Null if it doesn't expire." }),
   }),
-  subscribe: ack("subscribe", "The subscription has started: pushes follow after `last_seq`.", {
+  subscribe: ack("subscribe", "The subscription has started. The pushes after `last_seq` follow.", {
     last_seq: Type.Integer({ minimum: 0 }),
-    recovered: Type.Boolean({ description: "Whether `events` has everything you missed; if not, read the history." }),
+    recovered: Type.Boolean({
+      description: "Whether `events` contains all events that you missed. If not, read the history.",
+    }),
     events: Type.Array(Event),
     members_online: Type.Array(Uuid()),
   }),
@@ -31,7 +33,7 @@ export const acks = {
   "message.send": ack("message.send", "The message was stored.", {
     message: Message,
     duplicate: Type.Boolean({
-      description: "Whether an earlier frame with this `client_message_id` already stored it.",
+      description: "Whether an earlier frame with this `client_message_id` has already stored the message.",
     }),
   }),
   "message.edit": ack("message.edit", "The message was changed.", { message: Message }),
@@ -43,7 +45,7 @@ export const acks = {
     message: Message,
   }),
   read: ack("read", "The read position was stored.", { last_read_seq: Type.Integer({ minimum: 0 }) }),
-  "inbox.subscribe": ack("inbox.subscribe", "The subscription has started: `inbox` frames follow.", {
+  "inbox.subscribe": ack("inbox.subscribe", "The subscription has started. `inbox` frames follow.", {
     unread: Type.Integer({
       minimum: 0,
       description: "Unread messages in all of your conversations, counted up to 1000.",
@@ -62,19 +64,19 @@ const ConnectionLimits = Named(
   "ConnectionLimits",
   Closed({
     frame_bytes: Type.Integer({ description: "The maximum size of a client frame." }),
-    content_chars: Type.Integer({ description: "The maximum length of a message's text, in UTF-16 units." }),
-    subscriptions: Type.Integer({ description: "Concurrent subscriptions of one connection." }),
-    recovery_events: Type.Integer({ description: "The most missed events that `subscribe` returns." }),
-    messages_in_flight: Type.Integer({ description: "Unacknowledged messages of one connection." }),
+    content_chars: Type.Integer({ description: "The maximum length of a message's text, in UTF-16 code units." }),
+    subscriptions: Type.Integer({ description: "The maximum number of concurrent subscriptions per connection." }),
+    recovery_events: Type.Integer({ description: "The maximum number of missed events that `subscribe` returns." }),
+    messages_in_flight: Type.Integer({ description: "The maximum number of unacknowledged messages per connection." }),
   }),
 );
 
-/** All frames that the server sends, by type, except events. Of these, event streams contain only `error`, as the last frame. */
+/** All frames that the server sends, by type. */
 export const pushes = {
-  ready: frame("ready", "The first frame, once the connection is authenticated.", {
+  ready: frame("ready", "The first frame after the connection is authenticated.", {
     connection_id: Uuid(),
     user: User,
-    heartbeat_ms: Type.Integer({ description: "Connections silent for longer are pinged." }),
+    heartbeat_ms: Type.Integer({ description: "Idle time after which the connection is pinged." }),
     limits: ConnectionLimits,
     server_time: Timestamp(),
   }),
@@ -87,7 +89,7 @@ export const pushes = {
         description: "The id of the refused frame; null if it was unreadable, and in event streams.",
       }),
       code: OneOf(Object.keys(problemCodes) as ProblemCode[]),
-      detail: Type.String({ description: "A human-readable explanation of this occurrence." }),
+      detail: Type.String({ description: "A human-readable explanation of this error." }),
       temporary: Type.Boolean({ description: "Whether the same frame may succeed later." }),
       retry_after_ms: Type.Optional(Type.Integer({ minimum: 0 })),
       errors: Type.Optional(
@@ -97,7 +99,7 @@ export const pushes = {
       ),
     },
   ),
-  pong: frame("pong", "Answers a `ping`.", { id: Type.Optional(id) }),
+  pong: frame("pong", "The response to a `ping`.", { id: Type.Optional(id) }),
   "server.draining": frame("server.draining", "This server is about to stop. Reconnect after the given time.", {
     reconnect_after_ms: Type.Integer({ minimum: 0 }),
   }),
@@ -119,7 +121,7 @@ export const pushes = {
 export type PushType = keyof typeof pushes;
 export type Push<T extends PushType = PushType> = { [K in T]: Static<(typeof pushes)[K]> }[T];
 
-/** Creates the error frame for a problem. `id` is that of the refused frame; null if it is unknown. */
+/** Creates the error frame for a problem. `id` is the rejected frame's id, or null if it is unknown. */
 export function createErrorFrame(problem: Problem, id: string | null): Push<"error"> {
   return {
     type: "error",

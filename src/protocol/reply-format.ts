@@ -1,7 +1,7 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Closed, Named } from "../lib/schema.ts";
 
-/** The maximum size of an answer's schema as JSON. */
+/** Maximum size of an answer's schema as JSON. */
 export const REPLY_SCHEMA_BYTES_MAX = 16 * 1024;
 const NAME_CHARS_MAX = 64;
 
@@ -20,7 +20,7 @@ export const ReplyFormat = Named(
         description: `JSON schema of the answer, up to ${REPLY_SCHEMA_BYTES_MAX / 1024} KiB.`,
       }),
     },
-    { description: "The form of the answer: JSON that matches the schema. The parsed value is in `output`." },
+    { description: "The format of the answer: JSON that matches the schema. The parsed value is in `output`." },
   ),
 );
 export type ReplyFormat = Static<typeof ReplyFormat>;

@@ -4,7 +4,7 @@ import { Closed, Named, OneOf, Timestamp, Uuid } from "../lib/schema.ts";
 export const UserRole = OneOf(["user", "admin"]);
 export type UserRole = Static<typeof UserRole>;
 
-/** A user as shown to themselves and to administrators. */
+/** A user, as seen by themselves and by administrators. */
 export const User = Named(
   "User",
   Closed({

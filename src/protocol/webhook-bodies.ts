@@ -8,8 +8,8 @@ import { User } from "./user.ts";
 const CONTENT_TRUNCATED =
   "The body would have exceeded 20 kB. `reasoning` and `content` are cut; if that was not enough, other long texts are cut and other large values are null.";
 
-/** The data of an event whose subject has been deleted since then: only its id. */
-const Deleted = Closed({ id: Uuid() }, { description: "The message, conversation or user no longer exists." });
+/** The data of an event whose message, conversation or user has been deleted since then. */
+const Deleted = Closed({ id: Uuid() }, { description: "The message, conversation or user has been deleted." });
 
 const WebhookMessage = Named(
   "WebhookMessage",
@@ -23,11 +23,11 @@ const body = (type: string, description: string, properties: Record<string, TSch
   Named(`${mapTypeToName(type)}Webhook`, Closed({ type: Type.Literal(type), ...properties }, { description }));
 
 const timestamp = Timestamp({
-  description: "When it happened; the header `webhook-timestamp` is the time of the attempt.",
+  description: "When the event happened. The header `webhook-timestamp` is the time of the delivery attempt.",
 });
 
-/** Creates the schema for a durable event: the envelope as on the WebSocket, but with `timestamp` instead of `at`. */
-const bodyOfEvent = (type: DurableEventType) => {
+/** Creates the schema for a durable event. It is the same as on the WebSocket, but with `timestamp` instead of `at`. */
+const createEventBody = (type: DurableEventType) => {
   const { description, properties } = durableEvents[type];
   const data = properties.data as TSchema;
   return body(type, String(description), {
@@ -38,7 +38,7 @@ const bodyOfEvent = (type: DurableEventType) => {
   });
 };
 
-/** Bodies for events that aren't in the log of a conversation. */
+/** Bodies for events that aren't in a conversation's event log. */
 const systemBodies = {
   "generation.failed": body("generation.failed", "Every model failed to write a response.", {
     timestamp,
@@ -56,7 +56,9 @@ const systemBodies = {
     timestamp,
     data: Closed({
       user_id: Uuid(),
-      api_key_id: Nullable(Uuid(), { description: "Null: the user's budget; otherwise this key's." }),
+      api_key_id: Nullable(Uuid(), {
+        description: "The API key whose budget is used up. Null if it is the user's budget.",
+      }),
       period: OneOf(["day", "month"]),
       starts_at: Timestamp(),
       ends_at: Timestamp(),
@@ -71,7 +73,8 @@ const systemBodies = {
     data: Closed({
       webhook_id: Uuid(),
       reason: OneOf(["gone", "exhausted", "user"], {
-        description: "`gone`: the receiver answered 410. `exhausted`: every attempt failed. `user`: its owner did it.",
+        description:
+          "`gone`: the receiver responded with 410. `exhausted`: every attempt failed. `user`: its owner disabled it.",
       }),
     }),
   }),
@@ -83,6 +86,8 @@ const systemBodies = {
 
 /** The schemas of all webhook bodies, by type. */
 export const webhookBodies: Readonly<Record<string, TSchema>> = {
-  ...Object.fromEntries((Object.keys(durableEvents) as DurableEventType[]).map((type) => [type, bodyOfEvent(type)])),
+  ...Object.fromEntries(
+    (Object.keys(durableEvents) as DurableEventType[]).map((type) => [type, createEventBody(type)]),
+  ),
   ...systemBodies,
 };

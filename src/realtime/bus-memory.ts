@@ -8,10 +8,10 @@ export function createMemoryBus({ log }: { log: Log }): Bus {
   return {
     scope: "process",
     isHealthy: () => true,
-    listPeers: () => [],
-    // False, because there may be other instances on the same database, which this bus can't reach.
+    listOtherInstances: () => [],
+    // Other instances that this bus can't reach may use the same database.
     isAlone: () => false,
-    untilAnnounced: async () => {},
+    waitUntilAnnounced: async () => {},
     publish(channel, create) {
       if (local.has(channel)) local.deliver(channel, create(), false);
     },

@@ -4,33 +4,33 @@ import { sharedChannels } from "./bus.ts";
 import { createInstancesBus, type InstancesBusDependencies } from "./instances/bus.ts";
 import type { Envelope, Transport, TransportListener } from "./instances/transport.ts";
 import { createNotificationListener } from "./postgres/listener.ts";
-import { createPartJoiner, joinEnvelopes, packEnvelopes, splitEnvelopes } from "./postgres/payloads.ts";
-import { replaceStored } from "./postgres/stored-ids.ts";
+import { createPartAssembler, joinEnvelopes, packEnvelopes, splitEnvelopes } from "./postgres/payloads.ts";
+import { replaceStoredEvents } from "./postgres/stored-event-markers.ts";
 import { createBusTable } from "./postgres/table.ts";
 
-/** The batching delay for messages. Notifying takes a lock that all databases of the server share. */
-const NOTIFY_PAUSE_MS = 5;
-const TABLE_PAUSE_MS = 100;
-const BATCH_CHARS = 256 * 1024;
+/** The interval between batches. NOTIFY takes a lock that all databases on the server share, so it must not run too often. */
+const NOTIFY_INTERVAL_MS = 5;
+const TABLE_INTERVAL_MS = 100;
+const BATCH_CHARS_MAX = 256 * 1024;
 const SEND_TIMEOUT_MS = 2_000;
-/** After this many rounds without receiving its own heartbeat, the instance considers its listening connection broken. */
-const MISSED_ROUNDS_MAX = 2;
-/** How often LISTEN is retried while messages are exchanged through the table. */
-const RETRY_MS = 60_000;
-/** Messages are written to the table for this long after the last heartbeat of an instance that reads it. */
+/** After this many reconnects without receiving its own heartbeats, an instance reads messages from the table instead. */
+const RECONNECTS_MAX = 2;
+/** The interval between LISTEN retries while messages are exchanged through the table. */
+const LISTEN_RETRY_MS = 60_000;
+/** After a heartbeat from an instance that reads the table, messages are written to the table for this long. */
 const TABLE_WRITE_MS = 5_000;
-/** The request in the heartbeats of an instance that reads the table. */
+/** Sent in heartbeats by instances that read the table. */
 const READS_TABLE = "table";
 
 type Dependencies = Omit<InstancesBusDependencies, "server" | "sql"> & {
   database: Database;
-  /** The same for all instances of this Parley, and different for others. */
+  /** The deployment's id, which all its instances share. */
   deployment: string;
 };
 
 /**
- * Creates the bus over Postgres. For most stored events, NOTIFY carries only the sequence number; short messages and everything
- * else are sent in full. If heartbeats don't arrive because a pooler breaks LISTEN, messages are exchanged through a table.
+ * Creates the bus over Postgres. For most stored events, NOTIFY sends only the sequence number. Short messages, and messages that
+ * aren't stored, are sent in full. If a pooler breaks LISTEN, heartbeats don't arrive, and messages are exchanged through a table.
  */
 export function createPostgresBus({ database, deployment, ...deps }: Dependencies): Bus {
   return createInstancesBus({ ...deps, sql: database, server: "Postgres" }, (listener) =>
@@ -44,47 +44,47 @@ function openTransport(
   { database, instanceId, log, channel }: TransportDependencies,
   bus: TransportListener,
 ): Transport {
-  const wanted = new Set<string>();
-  const shared = new Set<string>(sharedChannels);
-  const joiner = createPartJoiner();
+  const subscribedChannels = new Set<string>();
+  const sharedChannelNames = new Set<string>(sharedChannels);
+  const partAssembler = createPartAssembler();
   const table = createBusTable(database, { onPayload: deliverPayload, onStarted: notifyListening });
   const openSender = () =>
     createSidePool(database, 1, { idleTimeoutS: 0, closeTimeoutS: 0, statementTimeoutMs: SEND_TIMEOUT_MS });
   let sender = openSender();
   let hasSent = false;
-  let missedRounds = 0;
-  let tableUntilMs = 0;
-  let retriedAtMs = 0;
+  let reconnects = 0;
+  let tableWritesEndAtMs = 0;
+  let listenRetriedAtMs = 0;
   const listener = createNotificationListener(database, channel, {
     onPayload(payload) {
-      if (table.isRunning()) useListener();
-      const joined = joiner.add(payload);
+      if (table.isRunning()) switchToListener();
+      const joined = partAssembler.add(payload);
       if (joined !== null) deliverPayload(joined);
     },
     onListening() {
-      joiner.clear();
+      partAssembler.clear();
       notifyListening();
     },
   });
 
   function notifyListening(): void {
-    for (const name of wanted) bus.onListening(name);
+    for (const name of subscribedChannels) bus.onListening(name);
   }
 
   function deliverPayload(payload: string): void {
     for (const envelope of splitEnvelopes(payload)) bus.onEnvelope(envelope.channel, envelope.text);
   }
 
-  function useTable(): void {
+  function switchToTable(): void {
     log.warn(
-      "LISTEN doesn't work on this database connection, as behind a pooler in transaction mode; instances exchange messages by " +
-        "polling, up to a second late. Set REDIS_URL, or connect DATABASE_URL to Postgres without the pooler.",
+      "LISTEN doesn't work on this database connection, probably because of a pooler in transaction mode. Instances poll for " +
+        "messages, with a delay of up to a second. Set REDIS_URL, or change DATABASE_URL to connect directly to Postgres.",
     );
-    retriedAtMs = performance.now();
+    listenRetriedAtMs = performance.now();
     table.start();
   }
 
-  function useListener(): void {
+  function switchToListener(): void {
     log.info("LISTEN works on this database connection again");
     table.stop();
     notifyListening();
@@ -94,7 +94,7 @@ function openTransport(
     try {
       await notify(envelopes);
     } catch (error) {
-      // The pooler may have been detected in the meantime. A new connection takes it into account.
+      // A pooler may have been detected since the connection was opened. A new connection adapts to the pooler.
       renewSender();
       throw error;
     }
@@ -107,42 +107,43 @@ function openTransport(
 
   async function notify(envelopes: readonly Envelope[]): Promise<void> {
     const sql = sender.open();
-    // Commits needn't wait for the disk, because notified events are already stored or are ephemeral.
+    // The commit needn't wait for the disk, because events are already stored or are ephemeral.
     await sql`
       select pg_notify(${channel}, p), set_config('synchronous_commit', 'off', true)
       from unnest(${packEnvelopes(envelopes, instanceId)}::text[]) p`;
-    if (table.isRunning() || performance.now() < tableUntilMs)
+    if (table.isRunning() || performance.now() < tableWritesEndAtMs)
       await sql`insert into bus_messages (payload) values (${joinEnvelopes(envelopes)})`;
     hasSent = true;
   }
 
   return {
-    sendsAtOnce: 1,
-    batchChars: BATCH_CHARS,
-    get pauseMs() {
-      return table.isRunning() ? TABLE_PAUSE_MS : NOTIFY_PAUSE_MS;
+    concurrentSendsMax: 1,
+    batchCharsMax: BATCH_CHARS_MAX,
+    get batchIntervalMs() {
+      return table.isRunning() ? TABLE_INTERVAL_MS : NOTIFY_INTERVAL_MS;
     },
-    isPrompt: () => listener.isListening() && !table.isRunning(),
-    prepare: (name, messages) => (shared.has(name) ? messages : replaceStored(name, messages)),
+    isPushing: () => listener.isListening() && !table.isRunning(),
+    prepare: (name, messages) => (sharedChannelNames.has(name) ? messages : replaceStoredEvents(name, messages)),
     send,
-    findRequest: () => (table.isRunning() ? READS_TABLE : undefined),
+    getRequest: () => (table.isRunning() ? READS_TABLE : undefined),
     onRequest(request) {
-      if (request === READS_TABLE) tableUntilMs = performance.now() + TABLE_WRITE_MS;
+      if (request === READS_TABLE) tableWritesEndAtMs = performance.now() + TABLE_WRITE_MS;
     },
     listen(name) {
-      wanted.add(name);
-      // A subscription takes effect immediately, because all channels are received anyway.
-      if (listener.isListening() || table.isRunning()) queueMicrotask(() => wanted.has(name) && bus.onListening(name));
+      subscribedChannels.add(name);
+      // This instance receives all channels anyway, so a subscription takes effect immediately.
+      if (listener.isListening() || table.isRunning())
+        queueMicrotask(() => subscribedChannels.has(name) && bus.onListening(name));
     },
-    unlisten: (name) => void wanted.delete(name),
+    unlisten: (name) => void subscribedChannels.delete(name),
     reconnect() {
-      missedRounds = listener.isListening() && hasSent ? missedRounds + 1 : 0;
+      reconnects = listener.isListening() && hasSent ? reconnects + 1 : 0;
       hasSent = false;
-      // Behind such a pooler, a LISTEN would only remain on a connection that others use.
+      // Behind a pooler in transaction mode, LISTEN would apply to a connection that other clients use.
       const isPooled = isPooledByTransaction(database);
-      if (!table.isRunning() && (isPooled || missedRounds >= MISSED_ROUNDS_MAX)) useTable();
-      if (table.isRunning() && (isPooled || performance.now() - retriedAtMs < RETRY_MS)) return;
-      retriedAtMs = performance.now();
+      if (!table.isRunning() && (isPooled || reconnects >= RECONNECTS_MAX)) switchToTable();
+      if (table.isRunning() && (isPooled || performance.now() - listenRetriedAtMs < LISTEN_RETRY_MS)) return;
+      listenRetriedAtMs = performance.now();
       listener.reconnect();
       renewSender();
     },

@@ -1,23 +1,23 @@
+import { describeRedisError } from "../redis/describe-error.ts";
 import { connectPubSub } from "../redis/pub-sub.ts";
-import { describeReason } from "../redis/reason.ts";
 import { type Bus, sharedChannels } from "./bus.ts";
 import { createInstancesBus, HEARTBEAT_CHANNEL, type InstancesBusDependencies } from "./instances/bus.ts";
 import type { Transport, TransportListener } from "./instances/transport.ts";
 
-/** The maximum number of batches in flight and the size of each, which limit what Redis hasn't accepted yet. */
-const SENDS_AT_ONCE = 4;
-const BATCH_CHARS = 512 * 1024;
+/** Limits for the batches that Redis hasn't accepted yet. */
+const CONCURRENT_SENDS_MAX = 4;
+const BATCH_CHARS_MAX = 512 * 1024;
 
 /** The channels to which every instance subscribes. */
-const sharedByAll = new Set<string>([...sharedChannels, HEARTBEAT_CHANNEL]);
+const globalChannels = new Set<string>([...sharedChannels, HEARTBEAT_CHANNEL]);
 
 type Dependencies = Omit<InstancesBusDependencies, "server"> & {
   url: string;
-  /** The same for all instances of this Parley, and different for others, because several may share a Redis. */
+  /** The deployment's id, which all its instances share. Several deployments may use the same Redis. */
   deployment: string;
 };
 
-/** Creates the bus over Redis or Valkey. There is a channel for each conversation with listeners, and the shared channels. */
+/** Creates the bus over Redis or Valkey. Each conversation with listeners has its own channel. */
 export function createRedisBus({ url, deployment, ...deps }: Dependencies): Bus {
   const prefix = `parley:${deployment}:`;
   return createInstancesBus({ ...deps, server: "Redis" }, (listener) => openTransport(url, prefix, listener, deps));
@@ -29,21 +29,21 @@ function openTransport(
   { onEnvelope, onListening }: TransportListener,
   { log }: Pick<Dependencies, "log">,
 ): Transport {
-  const strip = (channel: string) => channel.slice(prefix.length);
+  const removePrefix = (channel: string) => channel.slice(prefix.length);
   const pubSub = connectPubSub(
-    { url, isSharded: (channel) => !sharedByAll.has(strip(channel)) },
+    { url, isSharded: (channel) => !globalChannels.has(removePrefix(channel)) },
     {
-      onMessage: (channel, text) => onEnvelope(strip(channel), text),
-      onSubscribed: (channel) => onListening(strip(channel)),
-      // Logs the reason. The bus itself logs once that Redis is unavailable.
-      onError: (error) => log.debug({ reason: describeReason(error) }, "the bus has a problem with Redis"),
+      onMessage: (channel, text) => onEnvelope(removePrefix(channel), text),
+      onSubscribed: (channel) => onListening(removePrefix(channel)),
+      // At debug level, because the bus itself logs once that Redis is unavailable.
+      onError: (error) => log.debug({ reason: describeRedisError(error) }, "Redis error on the bus"),
     },
   );
   return {
-    sendsAtOnce: SENDS_AT_ONCE,
-    pauseMs: 0,
-    batchChars: BATCH_CHARS,
-    isPrompt: pubSub.isConnected,
+    concurrentSendsMax: CONCURRENT_SENDS_MAX,
+    batchIntervalMs: 0,
+    batchCharsMax: BATCH_CHARS_MAX,
+    isPushing: pubSub.isConnected,
     send: (envelopes) => pubSub.publish(envelopes.map(({ channel, text }) => ({ channel: prefix + channel, text }))),
     listen: (channel) => pubSub.subscribe(prefix + channel),
     unlisten: (channel) => pubSub.unsubscribe(prefix + channel),

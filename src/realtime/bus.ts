@@ -1,14 +1,14 @@
 import type { DurableEvent, DurableEventType, EphemeralEvent } from "../protocol/events.ts";
 
 /**
- * Messages between instances about a conversation with listeners. Each instance pushes `presence` and the text of answers to its
- * own listeners.
+ * Messages between instances about a conversation with listeners. They aren't pushed themselves. From them, each instance creates
+ * `presence` and text events for its own listeners.
  */
 type RoomMessage =
   | { type: "presence.changed"; conversation_id: string; instance_id: string; user_id: string; online: boolean }
   /** Lists all users who listen on an instance. This is the last message of a response to `room.asked`. */
   | { type: "presence.listed"; conversation_id: string; instance_id: string; user_ids: string[] }
-  /** The text and reasoning so far of an answer that the instance writes. `seq` is the sequence number of its message. */
+  /** An answer's text and reasoning so far, from the instance that writes it. `seq` is the message's sequence number. */
   | {
       type: "answer.text";
       conversation_id: string;
@@ -18,7 +18,7 @@ type RoomMessage =
       text: string;
       reasoning?: string;
     }
-  /** Pushed as `message.delta` with `part`. It has its own type, because older instances would mistake it for the answer's text. */
+  /** Pushed as `message.delta` with `part`. Older instances would mistake a `message.delta` for the answer's text. */
   | {
       type: "answer.reasoning";
       conversation_id: string;
@@ -32,7 +32,7 @@ type RoomMessage =
   /** Says that the conversation is deleted, possibly including its log. */
   | { type: "conversation.gone"; conversation_id: string };
 
-/** A typing message. A user may be typing on several instances. Older instances don't send their id. */
+/** A user may be typing on several instances. Older versions don't send `instance_id`. */
 export type TypingMessage = EphemeralEvent<"typing"> & { instance_id?: string };
 
 /** The messages on a conversation's channel. */
@@ -43,8 +43,8 @@ export type ConversationMessage =
   | RoomMessage;
 
 /**
- * Sent by an instance that has started to listen to a conversation, or may have missed something. Every instance responds on
- * the conversation's channel: with an `answer.text` for each answer that it writes there, then `presence.listed`.
+ * Sent by an instance that has just subscribed to a conversation, or may have missed messages. Every instance responds on the
+ * conversation's channel: first with an `answer.text` for each answer that it is writing, then with `presence.listed`.
  */
 type RoomsMessage = { type: "room.asked"; conversation_id: string; instance_id: string };
 
@@ -52,14 +52,13 @@ type RoomsMessage = { type: "room.asked"; conversation_id: string; instance_id: 
 type CredentialsMessage = { type: "credentials.ended"; ids: string[] };
 
 /**
- * Stops an answer on the instance that writes it. The request is also stored, so that an instance that misses this message reads
- * it when it renews its lease.
+ * Stops an answer on the instance that writes it. The request is also stored, so that an instance that misses this message reads the
+ * request when it renews its lease.
  */
 export type GenerationsMessage = { type: "generation.cancelled"; message_id: string };
 
 /**
- * Announces a change in a conversation, for caches and inboxes. It is small and has no content, because every instance receives
- * it.
+ * Announces a change in a conversation, for caches and inboxes. It has no message content, because every instance receives it.
  */
 export type ConversationsMessage =
   | {
@@ -78,14 +77,14 @@ export type ConversationsMessage =
     }
   /** Says that a member's read position has moved to `seq`. */
   | { type: "conversation.read"; conversation_id: string; user_id: string; seq: number }
-  /** Adds a new conversation to the lists of these users, its first members. There are no events for that. */
+  /** Adds a new conversation to its first members' lists. There are no events for that. */
   | { type: "conversation.listed"; conversation_id: string; user_ids: string[] }
-  /** Removes a deleted conversation from the lists of these users. `seq` and `at` are those of its last event. */
+  /** Removes a deleted conversation from its members' lists. `seq` and `at` are those of its last event. */
   | { type: "conversation.unlisted"; conversation_id: string; seq: number; at: string; user_ids: string[] };
 
-/** Changes that affect responses about many conversations. */
+/** Changes that affect many conversations. */
 export type UsersMessage =
-  /** Says that a user's display name changed, or the user was deleted. */
+  /** Says that a user was renamed or deleted. */
   | { type: "user.renamed"; user_id: string }
   | { type: "prompts.changed"; user_id: string }
   /** Says that a deleted prompt was removed from conversations. There is no event for that. */
@@ -115,38 +114,43 @@ export interface Subscriber<Message> {
   /** Receives a message. @param isRemote whether another instance published it. */
   onMessage(message: Message, isRemote: boolean): void;
   /**
-   * Called when messages of other instances may have been lost, so stored state must be read again, and the rest requested. With
-   * several instances, it is also called once for each new subscription, as soon as the others' messages are received.
+   * Called when messages from other instances may have been lost. The subscriber must read stored state again, and request all
+   * other state. If the bus connects several instances, it is also called when a new subscription takes effect.
    */
   onGap(): void;
-  /** Called when an instance has shut down, or has sent nothing for some seconds. */
-  onPeerLost?(instanceId: string): void;
+  /** Called when another instance has shut down or has sent nothing for some seconds. */
+  onInstanceLost?(instanceId: string): void;
 }
 
 /**
- * Carries messages to all instances. Within an instance, a message arrives before `publish` returns. Between instances, delivery
- * is at most once, and in order per sender and channel. If a message may have been lost, subscribers are notified, so that they
- * can read stored state again. Messages are immutable JSON values. Between instances, a durable event may arrive as
- * `events.stored`, without its content.
+ * Delivers messages to all instances. On the publishing instance, a message arrives before `publish` returns. On other instances,
+ * messages arrive at most once, and in order per sender and channel. If a message may have been lost, subscribers are notified
+ * through `onGap`. Messages are immutable JSON values. On other instances, `events.stored` may arrive instead of a durable event.
  */
 export interface Bus {
-  /** Whether there can be other instances at all. */
+  /** Whether the bus connects several instances. */
   readonly scope: "process" | "instances";
   /**
-   * Returns whether messages of all instances currently arrive without delay. While this is false, `onGap` of the shared channels
-   * is called every second, and subscribers of a conversation receive `events.stored`, based on the database.
+   * Returns whether other instances' messages currently arrive without delay. While this is false, the database is polled every
+   * second: shared channels' subscribers get `onGap`, and conversations' subscribers get `events.stored`.
    */
   isHealthy(): boolean;
   /** Returns the ids of the other instances known to be alive. */
-  listPeers(): string[];
-  /** Returns whether there is certainly no other instance, because this one has listened long enough and received nothing. */
+  listOtherInstances(): string[];
+  /** Returns whether this is certainly the only instance, because it has listened long enough and received nothing. */
   isAlone(): boolean;
-  /** Waits until the other instances know this one; at most two seconds, in case the bus is down. */
-  untilAnnounced(): Promise<void>;
-  /** Publishes messages. @param create creates them; called only if there may be receivers. Only its errors are thrown. */
+  /** Waits until the other instances know this one, for at most two seconds in case the bus is down. */
+  waitUntilAnnounced(): Promise<void>;
+  /**
+   * Publishes messages. @param create creates the messages. It is called only if there may be subscribers. @throws only the errors of
+   * `create`.
+   */
   publish<Channel extends string>(channel: Channel, create: () => Iterable<BusMessage<Channel>>): void;
-  /** Subscribes to a channel; within this instance, immediately. @returns a function that ends the subscription. */
+  /**
+   * Subscribes to a channel. For this instance's own messages, the subscription takes effect immediately. @returns a function to
+   * unsubscribe.
+   */
   subscribe<Channel extends string>(channel: Channel, subscriber: Subscriber<BusMessage<Channel>>): () => void;
-  /** Sends the remaining messages and closes the connections. Nothing is received any more. */
+  /** Sends the remaining messages and closes the connections. */
   close(): Promise<void>;
 }

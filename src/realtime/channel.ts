@@ -1,15 +1,18 @@
 import type { ConversationEvent, DurableEvent, EphemeralEvent } from "../protocol/events.ts";
 
-/** How long an event waits for missing earlier ones before they are read from the database. */
+/** The delay before missing events are read from the database, because they may just be late. */
 export const GAP_WAIT_MS = 100;
-/** The longest such wait. The wait grows while the database has nothing to fill the gap. */
+/** The maximum delay. The delay doubles while the missing events can't be found in the database. */
 export const GAP_WAIT_MS_MAX = 5_000;
 
-/** How long a listener that has newer events from another instance waits for this one. After that, some events are repeated. */
-const SEQ_WAIT_MS = 3_000;
+/**
+ * If a listener already has newer events from another instance, it waits at most this long until this instance has caught up.
+ * After that, some events are repeated.
+ */
+const SEQ_TIMEOUT_MS = 3_000;
 const SEQ_POLL_MS = 5;
 
-/** An answer in progress: the attempt, and a `message.reset` frame with its text so far. */
+/** An answer in progress. `frame` is a serialized `message.reset` with the text so far. */
 export type Snapshot = { messageId: string; attempt: number; frame: string };
 
 export type ChannelHooks = {
@@ -18,25 +21,26 @@ export type ChannelHooks = {
   /** Called with each durable event, in order, after it was sent to all listeners. */
   onEvent(event: DurableEvent): void;
   /**
-   * Called before the end of an answer is sent.
-   * @returns the attempt whose text listeners need first; null if they have all text.
+   * Called before an answer's `message.completed` is sent.
+   * @returns the attempt for a `message.reset` with the whole text, or null if listeners already have the text.
    */
   endAnswer(messageId: string, text: string): number | null;
   /** Reads durable events after `afterSeq` up to and including `untilSeq` from the database, in order. */
   loadEvents(afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
   /** Finds the sequence number of the newest event in the database. */
   findLastSeq(): Promise<number>;
-  /** Lists all answers in progress, each with a frame of its text so far. */
+  /** Lists all answers in progress. */
   listSnapshots(): Snapshot[];
-  onFault(error: unknown): void;
+  onError(error: unknown): void;
 };
 
-/** A listener that is joining. Events pushed while it reads its start position are kept for it. */
-export type Join = { missed: DurableEvent[]; hadStarted: boolean };
+/** A join in progress. `missedEvents` collects the events pushed while the listener reads its start position. */
+export type Join = { missedEvents: DurableEvent[]; hadPushesStarted: boolean };
 
 /**
- * Orders the pushes of one conversation on this instance. Durable events are pushed strictly in order of `seq`, each once. An
- * early event is held back, a late or repeated one is dropped, and a gap is filled from the database.
+ * Orders the pushes of one conversation on this instance. Each durable event is pushed once, strictly in order of `seq`. If
+ * earlier events are missing, an event is buffered, and the missing events are read from the database. Late or repeated events
+ * are dropped.
  */
 export class Channel {
   /** The `seq` of the newest pushed event; null until the first listener has read its start position. */
@@ -45,24 +49,24 @@ export class Channel {
   #targetSeq = 0;
   readonly #buffered = new Map<number, DurableEvent>();
   /**
-   * Answers (with their attempt) of which deltas were omitted, because their message may not have been pushed yet. Listeners get
-   * the whole text once no event is missing, or before the answer's end.
+   * The attempts (by message id) of answers whose deltas were omitted, because the message may not have been pushed yet.
+   * Listeners get the whole text once no event is missing, or before the answer ends.
    */
   readonly #awaitingSnapshot = new Map<string, number>();
-  /** The number of reasons to check for stored events that weren't announced. */
+  /** The number of requested checks for stored events that weren't announced. */
   #pendingChecks = 0;
   readonly #joins = new Set<Join>();
   #gapTimer: Timer | undefined;
   #gapWaitMs = GAP_WAIT_MS;
   #isFilling = false;
-  /** Whether an announced event hasn't been read yet. */
-  #isUrgent = false;
+  /** Whether missing events must be read without delay. */
+  #mustReadNow = false;
   #isClosed = false;
 
   constructor(readonly hooks: ChannelHooks) {}
 
   startJoin(): Join {
-    const join: Join = { missed: [], hadStarted: this.#pushedSeq !== null };
+    const join: Join = { missedEvents: [], hadPushesStarted: this.#pushedSeq !== null };
     this.#joins.add(join);
     return join;
   }
@@ -72,18 +76,20 @@ export class Channel {
   }
 
   /**
-   * Whether another join has started the pushes after `readSeq`. The events in between were never pushed, so this join would miss
-   * them.
+   * Returns whether another join has started pushes after `readSeq`. The events up to that point were never pushed, so this join
+   * would miss them.
    */
   isOvertaken(join: Join, readSeq: number): boolean {
-    if (join.hadStarted || this.#pushedSeq === null || readSeq >= this.#pushedSeq) return false;
-    return !join.missed.some(({ seq }) => seq === readSeq + 1);
+    if (join.hadPushesStarted || this.#pushedSeq === null || readSeq >= this.#pushedSeq) return false;
+    return !join.missedEvents.some(({ seq }) => seq === readSeq + 1);
   }
 
   /**
-   * Completes a join at `readSeq`, the position that was read from the database after `startJoin`. Synchronously calls `welcome`
-   * with the position from which pushes continue and the events between `readSeq` and that position, and then begins the pushes.
-   * @param catchUp sends the new listener the text so far of answers. If that has to wait, all listeners get it later instead.
+   * Completes a join. Pushes begin as soon as `welcome` returns.
+   * @param readSeq the newest sequence number that was read from the database after `startJoin`.
+   * @param welcome called synchronously with the last pushed sequence number, and the events pushed after `readSeq`.
+   * @param catchUp sends the text of answers in progress to the new listener. If events are missing, it isn't called, and all
+   * listeners get the text later.
    */
   finishJoin(
     join: Join,
@@ -97,9 +103,9 @@ export class Channel {
     const lastSeq = this.#pushedSeq;
     welcome(
       lastSeq,
-      join.missed.filter((event) => event.seq > readSeq),
+      join.missedEvents.filter((event) => event.seq > readSeq),
     );
-    // The database may be ahead of the pushes. If the missing events were lost, nothing else would notice.
+    // The database may be ahead of the pushes. If the events after the last push were lost, only this check detects it.
     this.#targetSeq = Math.max(this.#targetSeq, readSeq);
     this.#pushBuffered();
     if (this.#isWaiting()) {
@@ -109,7 +115,7 @@ export class Channel {
       if (isFirst) this.#awaitingSnapshot.clear();
       catchUp();
     }
-    this.#settle();
+    this.#fillGapOrSendText();
   }
 
   publish(event: DurableEvent): void {
@@ -117,7 +123,7 @@ export class Channel {
     if (event.seq === (this.#pushedSeq ?? Number.NaN) + 1 && this.#buffered.size === 0) this.#push(event);
     else this.#buffered.set(event.seq, event);
     this.#pushBuffered();
-    this.#settle();
+    this.#fillGapOrSendText();
   }
 
   publishFrame(event: EphemeralEvent): void {
@@ -127,40 +133,39 @@ export class Channel {
     else this.#send(event);
   }
 
-  /** Checks for stored events after the last push, because events may have been lost. */
+  /** Checks the database for events after the last push, because some may have been lost. */
   checkForMissed(): void {
     this.#pendingChecks += 1;
-    this.#settle();
+    this.#fillGapOrSendText();
   }
 
-  /** Reads an event immediately that is known to be stored, but whose content isn't known. */
+  /** Reads a stored event from the database without delay. Only its sequence number is known. */
   announce(seq: number): void {
     if (this.hasPushed(seq) || seq <= this.#targetSeq) return;
     this.#targetSeq = seq;
-    this.#isUrgent = true;
+    this.#mustReadNow = true;
     if (!this.#isFilling) {
       clearTimeout(this.#gapTimer);
       this.#gapTimer = undefined;
     }
-    this.#settle();
+    this.#fillGapOrSendText();
   }
 
-  /** Waits until everything up to a stored event has been pushed. The event is soon read if it doesn't arrive. */
+  /** Waits until all events up to `seq` have been pushed. Events that don't arrive are read from the database. */
   async waitForSeq(seq: number): Promise<void> {
     const isBehind = () => this.#pushedSeq !== null && this.#pushedSeq < seq && !this.#isClosed;
     if (!isBehind()) return;
     this.#targetSeq = Math.max(this.#targetSeq, seq);
-    this.#settle();
-    const endMs = performance.now() + SEQ_WAIT_MS;
-    while (isBehind() && performance.now() < endMs) await Bun.sleep(SEQ_POLL_MS);
+    this.#fillGapOrSendText();
+    const deadlineMs = performance.now() + SEQ_TIMEOUT_MS;
+    while (isBehind() && performance.now() < deadlineMs) await Bun.sleep(SEQ_POLL_MS);
   }
 
-  /** Whether the first listener has read its start position. */
-  get hasStarted(): boolean {
+  /** Returns whether pushes have started, because the first listener has read its start position. */
+  get hasPushesStarted(): boolean {
     return this.#pushedSeq !== null;
   }
 
-  /** Whether this event has been pushed. */
   hasPushed(seq: number): boolean {
     return this.#pushedSeq !== null && this.#pushedSeq >= seq;
   }
@@ -171,7 +176,7 @@ export class Channel {
     this.#buffered.clear();
   }
 
-  /** Whether events before known ones are missing. */
+  /** Returns whether events are missing before a known one. */
   #isWaiting(): boolean {
     return (
       this.#pendingChecks > 0 ||
@@ -187,13 +192,13 @@ export class Channel {
   #push(event: DurableEvent): void {
     this.#pushedSeq = event.seq;
     this.#gapWaitMs = GAP_WAIT_MS;
-    for (const join of this.#joins) join.missed.push(event);
+    for (const join of this.#joins) join.missedEvents.push(event);
     if (event.type === "message.completed") this.#pushFinalText(event);
     this.#send(event);
     this.hooks.onEvent(event);
   }
 
-  /** Sends an answer's text before its end, if deltas were omitted or never arrived. */
+  /** Sends an answer's whole text before its `message.completed`, if deltas were omitted or lost. */
   #pushFinalText({ conversation_id, data }: DurableEvent<"message.completed">): void {
     const message_id = data.id;
     const attempt = Math.max(
@@ -207,7 +212,7 @@ export class Channel {
     this.#send(reasoning === null ? reset : { ...reset, reasoning });
   }
 
-  /** Pushes the events that follow the last push. */
+  /** Pushes the buffered events that directly follow the last pushed event. */
   #pushBuffered(): void {
     if (this.#pushedSeq === null || this.#isClosed) return;
     for (const seq of this.#buffered.keys()) if (seq <= this.#pushedSeq) this.#buffered.delete(seq);
@@ -219,11 +224,11 @@ export class Channel {
     }
   }
 
-  /** Reads missing events step by step. Once none is missing, sends the omitted text of answers. */
-  #settle(): void {
+  /** Schedules reading of missing events. If none is missing, sends the text that was omitted. */
+  #fillGapOrSendText(): void {
     if (this.#pushedSeq === null || this.#isClosed) return;
     if (this.#isWaiting()) {
-      this.#gapTimer ??= setTimeout(() => this.#fillGap(), this.#isUrgent ? 0 : this.#gapWaitMs);
+      this.#gapTimer ??= setTimeout(() => this.#fillGap(), this.#mustReadNow ? 0 : this.#gapWaitMs);
     } else if (this.#awaitingSnapshot.size > 0) {
       for (const { messageId, frame } of this.hooks.listSnapshots())
         if (this.#awaitingSnapshot.has(messageId)) this.hooks.send(frame, "message.reset");
@@ -234,26 +239,26 @@ export class Channel {
   async #fillGap(): Promise<void> {
     // If nothing is found (the database is unavailable, or the conversation was deleted), the next attempt waits longer.
     this.#gapWaitMs = Math.min(this.#gapWaitMs * 2, GAP_WAIT_MS_MAX);
-    this.#isUrgent = false;
+    this.#mustReadNow = false;
     this.#isFilling = true;
     try {
       if (this.#pushedSeq === null) return;
       const checks = this.#pendingChecks;
       if (checks > 0) {
         this.#targetSeq = Math.max(this.#targetSeq, await this.hooks.findLastSeq());
-        // Another reason to check has come up meanwhile.
+        // More checks may have been requested in the meantime.
         this.#pendingChecks -= checks;
       }
       const untilSeq = Math.max(this.#targetSeq, ...this.#buffered.keys());
       if (untilSeq <= this.#pushedSeq) return;
       for (const event of await this.hooks.loadEvents(this.#pushedSeq, untilSeq)) this.#buffered.set(event.seq, event);
     } catch (error) {
-      this.hooks.onFault(error);
+      this.hooks.onError(error);
     } finally {
       this.#isFilling = false;
       this.#gapTimer = undefined;
       this.#pushBuffered();
-      this.#settle();
+      this.#fillGapOrSendText();
     }
   }
 }

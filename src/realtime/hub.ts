@@ -5,11 +5,11 @@ import type { Bus, ConversationMessage, TypingMessage } from "./bus.ts";
 import { Channel, type Join } from "./channel.ts";
 import { Presence } from "./presence.ts";
 import { type AnswerSnapshot, RemoteAnswers } from "./remote-answers.ts";
-import { isOnline, type Listener, type Membership, type Room, topicOf, type Welcome } from "./room.ts";
-import { Survey } from "./survey.ts";
+import { createTopic, isOnline, type Listener, type Membership, type Room, type Welcome } from "./room.ts";
+import { RoomSync } from "./room-sync.ts";
 import { TypingExpiry } from "./typing-expiry.ts";
 
-/** The part of the HTTP server that pushes need. */
+/** The part of the HTTP server that publishes to native topics. */
 type Publisher = { publish(topic: string, text: string): unknown };
 
 type HubDependencies = {
@@ -18,98 +18,98 @@ type HubDependencies = {
   loadEvents(conversationId: string, afterSeq: number, untilSeq: number): Promise<DurableEvent[]>;
   /** Finds the sequence number of the newest stored event. */
   findLastSeq(conversationId: string): Promise<number>;
-  /** Lists the answers that this instance is writing in the conversation, with their text so far. */
+  /** Lists the answers that this instance is writing in the conversation. */
   listSnapshots(conversationId: string): AnswerSnapshot[];
   log: Log;
-  /** Counts frames by the number of listeners they were sent to. */
+  /** Called for each pushed frame, with the number of listeners it was sent to. */
   onPushed(type: string, listeners: number): void;
 };
 
 /**
- * Tracks the listeners of this instance, and delivers pushes from the bus to them. A conversation has a room and a bus
- * subscription only while it has listeners.
+ * Tracks this instance's listeners and pushes messages from the bus to them. A conversation has a room and a bus subscription
+ * only while it has listeners.
  */
 export function createHub(deps: HubDependencies) {
   const { bus, instanceId, loadEvents, findLastSeq, log, onPushed } = deps;
   const rooms = new Map<string, Room>();
   let server: Publisher | undefined;
-  /** Incremented whenever access is revoked. Joins that began earlier must check access again. */
+  /** Incremented whenever access may have changed. Joins that began earlier must check access again. */
   let accessEpoch = 0;
 
   bus.subscribe("rooms", {
     onMessage({ conversation_id, instance_id }) {
-      if (instance_id !== instanceId) reportRoom(conversation_id);
+      if (instance_id !== instanceId) publishReport(conversation_id);
     },
-    // Nothing to do: lost requests are repeated, because the requesting side gets a gap too.
+    // A lost request is repeated, because its sender is notified of the gap too.
     onGap: () => {},
   });
 
   function openRoom(conversationId: string): Room {
     const existing = rooms.get(conversationId);
     if (existing) return existing;
-    const topic = topicOf(conversationId);
-    const direct = new Set<Listener>();
+    const topic = createTopic(conversationId);
+    const directListeners = new Set<Listener>();
     const channel = new Channel({
       send(text, type, event) {
-        if (room.listeners > direct.size) server?.publish(topic, text);
-        for (const listener of direct) sendTo(listener, text, event);
-        onPushed(type, room.listeners);
+        if (room.listenerCount > directListeners.size) server?.publish(topic, text);
+        for (const listener of directListeners) sendTo(listener, text, event);
+        onPushed(type, room.listenerCount);
       },
       onEvent: (event) => applyEvent(room, event),
-      endAnswer: (messageId, text) => room.remote.end(messageId, text),
+      endAnswer: (messageId, text) => room.remoteAnswers.end(messageId, text),
       listSnapshots: () => listAllSnapshots(conversationId),
       loadEvents: (afterSeq, untilSeq) => loadEvents(conversationId, afterSeq, untilSeq),
       findLastSeq: () => findLastSeq(conversationId),
-      onFault: (error) => log.error({ err: error, conversation_id: conversationId }, "missing events cannot be read"),
+      onError: (error) => log.error({ err: error, conversation_id: conversationId }, "could not read missing events"),
     });
     const room: Room = {
       channel,
       users: new Map(),
       presence: new Presence(),
-      remote: new RemoteAnswers(() => requestReports(conversationId, room)),
-      survey: new Survey(bus),
+      remoteAnswers: new RemoteAnswers(() => requestReports(conversationId, room)),
+      sync: new RoomSync(bus),
       typing: new TypingExpiry(),
       removedUserIds: new Set(),
-      direct,
-      listeners: 0,
-      joining: 0,
+      directListeners,
+      listenerCount: 0,
+      joinCount: 0,
       unsubscribe: () => {},
     };
     rooms.set(conversationId, room);
     room.unsubscribe = bus.subscribe(conversationId, {
       onMessage: (message, isRemote) => onBusMessage(room, message, isRemote),
       onGap: () => recoverFromGap(conversationId, room),
-      onPeerLost(lostPeer) {
-        replacePresence(room, conversationId, lostPeer, []);
-        room.survey.onReport(lostPeer);
+      onInstanceLost(lostId) {
+        replacePresence(room, conversationId, lostId, []);
+        room.sync.onReport(lostId);
       },
     });
     return room;
   }
 
-  /** Recovers after messages may have been lost, or when other instances' messages are received for the first time. */
+  /** Called when messages may have been lost, and when other instances' messages begin to arrive. */
   function recoverFromGap(conversationId: string, room: Room): void {
     // A client may have joined and read the database before other instances' messages were received.
-    if (room.channel.hasStarted || room.survey.hasReadBeforeSubscribed) room.channel.checkForMissed();
-    room.presence.expectReports(instanceId, (missing) => replacePresence(room, conversationId, missing, []));
+    if (room.channel.hasPushesStarted || room.sync.hasReadBeforeSubscribed) room.channel.checkForMissed();
+    room.presence.expectReports(instanceId, (missingId) => replacePresence(room, conversationId, missingId, []));
     requestReports(conversationId, room);
-    // Another instance may have assumed that this one has ended.
-    if (room.users.size > 0) reportRoom(conversationId);
-    room.survey.onSubscribed();
+    // Another instance may have assumed that this one was lost.
+    if (room.users.size > 0) publishReport(conversationId);
+    room.sync.onSubscribed();
   }
 
   function closeRoomIfEmpty(conversationId: string, room: Room): void {
-    if (room.users.size > 0 || room.joining > 0 || rooms.get(conversationId) !== room) return;
+    if (room.users.size > 0 || room.joinCount > 0 || rooms.get(conversationId) !== room) return;
     room.unsubscribe();
     room.presence.close();
-    room.remote.close();
+    room.remoteAnswers.close();
     room.typing.clear();
-    room.survey.end();
+    room.sync.finish();
     room.channel.close();
     rooms.delete(conversationId);
   }
 
-  /** Sends a frame. An error of one listener must not affect the others or the publisher. */
+  /** Sends a frame. If one listener throws, the others must still receive it. */
   function sendTo(listener: Listener, text: string, event?: ConversationEvent): void {
     try {
       listener.send(text, event);
@@ -118,20 +118,22 @@ export function createHub(deps: HubDependencies) {
     }
   }
 
-  /** Handles a bus message of a conversation. */
   function onBusMessage(room: Room, message: ConversationMessage, isRemote: boolean): void {
     switch (message.type) {
       case "message.delta":
       case "message.reset":
-        publishText(room, room.remote.receive(message, isRemote));
+        publishText(room, room.remoteAnswers.receive(message, isRemote));
         return;
       case "answer.reasoning":
-        publishText(room, room.remote.receive({ ...message, type: "message.delta", part: "reasoning" }, isRemote));
+        publishText(
+          room,
+          room.remoteAnswers.receive({ ...message, type: "message.delta", part: "reasoning" }, isRemote),
+        );
         return;
       case "answer.text": {
         if (!isRemote) return;
-        const reset = room.remote.receiveSnapshot(message);
-        // Sends nothing about a message that hasn't been pushed yet.
+        const reset = room.remoteAnswers.receiveSnapshot(message);
+        // The message must be pushed before its text.
         if (message.seq > 0) room.channel.announce(message.seq);
         publishText(room, reset);
         return;
@@ -149,10 +151,10 @@ export function createHub(deps: HubDependencies) {
         return;
       }
       case "presence.listed":
-        // Ignored for an answer of this instance, which knows it better.
+        // This instance already knows its own listeners.
         if (message.instance_id === instanceId) return;
         replacePresence(room, message.conversation_id, message.instance_id, message.user_ids);
-        room.survey.onReport(message.instance_id);
+        room.sync.onReport(message.instance_id);
         return;
       case "events.stored":
         room.channel.announce(message.seq);
@@ -161,7 +163,7 @@ export function createHub(deps: HubDependencies) {
         closeRoom(message.conversation_id, room);
         return;
       default:
-        // A newer instance may send unknown types.
+        // Newer instances may send types that this version doesn't know.
         if (!Number.isInteger(message.seq)) return;
         // Removing a member takes effect immediately, even if an earlier event is missing.
         room.channel.publish(message);
@@ -178,7 +180,7 @@ export function createHub(deps: HubDependencies) {
     if (room.removedUserIds.has(user_id)) return;
     if (active)
       room.typing.start(user_id, instance_id, expires_in_ms, () => pushTypingEnd(room, event.conversation_id, user_id));
-    // Another tab may be connected to another instance.
+    // The user may still be typing in a tab that is connected to another instance.
     else if (room.typing.stop(user_id, instance_id)) return;
     pushToOthers(room, event);
   }
@@ -192,16 +194,16 @@ export function createHub(deps: HubDependencies) {
       pushToOthers(room, { type: "presence", conversation_id, user_id: userId, online });
   }
 
-  /** Asks every instance for its listeners, and for the text so far of the answers that it writes. */
+  /** Requests each instance's list of online users and the text of the answers it is writing. */
   function requestReports(conversation_id: string, room: Room): void {
     if (bus.scope === "process") return;
-    room.remote.markRequested();
+    room.remoteAnswers.markRequested();
     bus.publish("rooms", () => [{ type: "room.asked", conversation_id, instance_id: instanceId }]);
   }
 
-  /** Responds to such a request. The room needn't be open here, because this instance may still write answers in it. */
-  function reportRoom(conversation_id: string): void {
-    const user_ids = rooms.get(conversation_id)?.presence.listOf(instanceId) ?? [];
+  /** Responds to `room.asked`. Even without listeners, this instance may be writing answers in the conversation. */
+  function publishReport(conversation_id: string): void {
+    const user_ids = rooms.get(conversation_id)?.presence.listUsers(instanceId) ?? [];
     const mapSnapshotToText = ({ messageId: message_id, seq, attempt, text, reasoning }: AnswerSnapshot) =>
       ({ type: "answer.text", conversation_id, message_id, seq, attempt, text, reasoning }) as const;
     bus.publish(conversation_id, () => [
@@ -210,10 +212,10 @@ export function createHub(deps: HubDependencies) {
     ]);
   }
 
-  /** Lists the answers in progress on all instances whose text is known. */
+  /** Lists all instances' answers in progress, except those whose text isn't known. */
   function listAllSnapshots(conversationId: string): AnswerSnapshot[] {
     const ownAnswers = deps.listSnapshots(conversationId);
-    const remote = rooms.get(conversationId)?.remote;
+    const remote = rooms.get(conversationId)?.remoteAnswers;
     if (!remote) return ownAnswers;
     const ids = new Set(ownAnswers.map(({ messageId }) => messageId));
     return [...ownAnswers, ...remote.list(conversationId).filter(({ messageId }) => !ids.has(messageId))];
@@ -225,7 +227,7 @@ export function createHub(deps: HubDependencies) {
     ]);
   }
 
-  /** Sends an event to all listeners of this instance, except those of the user that it is about. */
+  /** Sends an event to all listeners on this instance, except the listeners of the event's user. */
   function pushToOthers(room: Room, event: EphemeralEvent & { user_id: string }): void {
     const text = JSON.stringify(event);
     let sent = 0;
@@ -241,37 +243,37 @@ export function createHub(deps: HubDependencies) {
     const user = room.users.get(listener.userId) ?? { role, roleSeq: lastSeq, listeners: new Set() };
     if (lastSeq >= user.roleSeq) Object.assign(user, { role, roleSeq: lastSeq });
     const wasOnline = isOnline(user);
-    if (!user.listeners.has(listener)) room.listeners += 1;
+    if (!user.listeners.has(listener)) room.listenerCount += 1;
     user.listeners.add(listener);
     room.users.set(listener.userId, user);
     if (!wasOnline && isOnline(user)) publishPresence(conversationId, listener.userId, true);
-    if (listener.topics) listener.topics.subscribe(topicOf(conversationId));
-    else room.direct.add(listener);
+    if (listener.topics) listener.topics.subscribe(createTopic(conversationId));
+    else room.directListeners.add(listener);
   }
 
-  function leave(conversationId: string, listener: Listener, isSilent = false): boolean {
+  function leave(conversationId: string, listener: Listener, skipPresence = false): boolean {
     const room = rooms.get(conversationId);
     const user = room?.users.get(listener.userId);
     if (!room || !user?.listeners.has(listener)) return false;
     const wasOnline = isOnline(user);
     user.listeners.delete(listener);
-    room.listeners -= 1;
-    room.direct.delete(listener);
-    listener.topics?.unsubscribe(topicOf(conversationId));
+    room.listenerCount -= 1;
+    room.directListeners.delete(listener);
+    listener.topics?.unsubscribe(createTopic(conversationId));
     if (user.listeners.size === 0) room.users.delete(listener.userId);
-    if (wasOnline && !isOnline(user) && !isSilent) publishPresence(conversationId, listener.userId, false);
+    if (wasOnline && !isOnline(user) && !skipPresence) publishPresence(conversationId, listener.userId, false);
     closeRoomIfEmpty(conversationId, room);
     return true;
   }
 
-  /** Applies an event to this instance's listeners, who may lose access or get a different role. */
+  /** Updates the room after an event. Listeners may lose access or get a different role. */
   function applyEvent(room: Room, event: DurableEvent): void {
     if (event.type === "message.created") {
       const { id, role, status, content, reasoning } = event.data;
       if (role !== "assistant") return;
-      if (status !== "streaming") room.remote.end(id, content);
-      else if (bus.scope === "instances") room.remote.begin(id, event.seq, content, reasoning ?? "");
-    } else if (event.type === "message.deleted") room.remote.end(event.data.id, "");
+      if (status !== "streaming") room.remoteAnswers.end(id, content);
+      else if (bus.scope === "instances") room.remoteAnswers.begin(id, event.seq, content, reasoning ?? "");
+    } else if (event.type === "message.deleted") room.remoteAnswers.end(event.data.id, "");
     else if (event.type === "member.added") {
       // A join in progress may have read the old role.
       accessEpoch += 1;
@@ -295,11 +297,11 @@ export function createHub(deps: HubDependencies) {
     }
   }
 
-  /** Removes the listeners of a user; of all users if `userId` is null. They receive nothing more. */
+  /** Removes a user's listeners, or all listeners if `userId` is null. */
   function expel(room: Room, event: DurableEvent, userId: string | null): void {
     accessEpoch += 1;
     const conversationId = event.conversation_id;
-    // If the event is held back because an earlier one is missing, these listeners would never get it, so it is sent now.
+    // If an earlier event is missing, this one is still buffered. The removed listeners would never get it, so it is sent now.
     const isBuffered = !room.channel.hasPushed(event.seq);
     const listeners = [...room.users].flatMap(([id, user]) =>
       (userId === null || id === userId) && event.seq > user.roleSeq ? [...user.listeners] : [],
@@ -312,12 +314,12 @@ export function createHub(deps: HubDependencies) {
   }
 
   /**
-   * Adds a listener, without gaps or repeated events.
-   * @param read checks access and reads the position. It is repeated if access was revoked during the join, or a concurrent join
-   * has started the pushes after that position.
-   * @param welcome called synchronously before pushes begin, so that its response comes before the first push.
-   * @param catchUp sends the text so far of answers. It is called last, and skipped if all listeners get the text anyway.
-   * @throws whatever `read` throws, such as `not_found` for outsiders.
+   * Adds a listener, which then receives each event exactly once.
+   * @param read checks access and reads the start position. It is called again if access may have changed during the join, or if
+   * a concurrent join has started pushes after that position.
+   * @param welcome sends the response to the join. It is called synchronously, before the first push.
+   * @param catchUp sends the text of answers in progress. It is called last, unless all listeners will get the text anyway.
+   * @throws the errors of `read`, such as `not_found` for outsiders.
    */
   async function join<Position extends Membership>(
     conversationId: string,
@@ -328,49 +330,49 @@ export function createHub(deps: HubDependencies) {
   ): Promise<void> {
     for (;;) {
       const room = openRoom(conversationId);
-      room.joining += 1;
+      room.joinCount += 1;
       const pending: Join = room.channel.startJoin();
-      let epoch: number;
+      let accessEpochAtStart: number;
       let position: Position;
       try {
-        const subscribed = room.survey.untilSubscribed();
+        const subscribed = room.sync.waitForSubscription();
         if (subscribed) await subscribed;
-        epoch = accessEpoch;
+        accessEpochAtStart = accessEpoch;
         position = await read();
-        const reported = listener.isHidden ? undefined : room.survey.untilReported();
+        const reported = listener.isHidden ? undefined : room.sync.waitForReports();
         if (reported) await reported;
-        // Otherwise, pushes would continue from an earlier event and repeat events that the listener has.
+        // Otherwise, pushes would repeat events that the listener already has.
         if (position.receivedSeq !== undefined) await room.channel.waitForSeq(position.receivedSeq);
       } catch (error) {
         room.channel.cancelJoin(pending);
         throw error;
       } finally {
-        room.joining -= 1;
+        room.joinCount -= 1;
         queueMicrotask(() => closeRoomIfEmpty(conversationId, room));
       }
-      if (epoch !== accessEpoch || room.channel.isOvertaken(pending, position.lastSeq)) {
+      if (accessEpochAtStart !== accessEpoch || room.channel.isOvertaken(pending, position.lastSeq)) {
         room.channel.cancelJoin(pending);
         continue;
       }
-      const begin = (lastSeq: number, missed: DurableEvent[]) => {
+      const addAndWelcome = (lastSeq: number, missedEvents: DurableEvent[]) => {
         add(room, conversationId, listener, position);
-        welcome(position, { lastSeq, missed, usersOnline: room.presence.list() });
+        welcome(position, { lastSeq, missedEvents, usersOnline: room.presence.list() });
       };
-      room.channel.finishJoin(pending, position.lastSeq, begin, catchUp);
+      room.channel.finishJoin(pending, position.lastSeq, addAndWelcome, catchUp);
       return;
     }
   }
 
   return {
-    /** Sets the server for native topics. Call this once it is listening. */
-    attach(listening: Publisher): void {
-      server = listening;
+    /** Sets the server for native topics. Call this once the server is listening. */
+    attach(listeningServer: Publisher): void {
+      server = listeningServer;
     },
     join,
     leave,
-    /** Lists what a new listener needs to continue with the next delta. The caller must have checked the membership. */
+    /** Lists the answers in progress. A new listener continues each with its next delta. The caller must have checked membership. */
     listSnapshots: listAllSnapshots,
-    /** Returns the role of a user who listens on this instance; null for others. */
+    /** Returns a user's role, or null if the user has no listeners on this instance. */
     findRole: (conversationId: string, userId: string): MemberRole | null =>
       rooms.get(conversationId)?.users.get(userId)?.role ?? null,
   };

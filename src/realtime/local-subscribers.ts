@@ -1,21 +1,21 @@
 import type { Log } from "../lib/log.ts";
 import type { Bus, Subscriber } from "./bus.ts";
 
-/** The subscribers on this instance, used by all implementations of the bus. */
+/** The subscribers on this instance. Every bus implementation uses it. */
 export interface LocalSubscribers {
-  /** Adds a subscriber. @returns a function that removes it, and returns whether it was the last one of its channel. */
+  /** Adds a subscriber. @returns a function that removes it, and returns whether it was the channel's last subscriber. */
   add(channel: string, subscriber: Subscriber<never>): () => boolean;
   has(channel: string): boolean;
   channels(): Iterable<string>;
   deliver(channel: string, messages: Iterable<{ type: string }>, isRemote: boolean): void;
   notifyGap(channel: string): void;
-  notifyPeerLost(instanceId: string): void;
+  notifyInstanceLost(instanceId: string): void;
 }
 
 export function createLocalSubscribers(log: Log): LocalSubscribers {
   const channels = new Map<string, Set<Subscriber<never>>>();
 
-  /** Runs `work`, and logs errors instead of throwing them, because a subscriber's error must not affect the publisher. */
+  /** Runs `work` and logs errors, because a subscriber's error must not affect the publisher. */
   function guard(channel: string, type: string, work: () => void): void {
     try {
       work();
@@ -52,14 +52,14 @@ export function createLocalSubscribers(log: Log): LocalSubscribers {
     notifyGap(channel) {
       for (const subscriber of channels.get(channel) ?? []) guard(channel, "gap", () => subscriber.onGap());
     },
-    notifyPeerLost(instanceId) {
+    notifyInstanceLost(instanceId) {
       for (const [channel, subscribers] of channels)
-        for (const subscriber of subscribers) guard(channel, "gone", () => subscriber.onPeerLost?.(instanceId));
+        for (const subscriber of subscribers) guard(channel, "lost", () => subscriber.onInstanceLost?.(instanceId));
     },
   };
 }
 
-/** Implements `subscribe` for a bus that only has to remember its subscriptions. */
+/** Implements `subscribe` for a bus that receives no messages from other instances. */
 export const subscribeLocally =
   (local: LocalSubscribers): Bus["subscribe"] =>
   (channel, subscriber) => {

@@ -1,48 +1,48 @@
-/** After a gap, an instance that doesn't report its listeners within this time is assumed to have none. */
+/** If an instance doesn't report its listeners within this time after a gap, it is assumed to have none. */
 const REPORT_TIMEOUT_MS = 2_000;
 
-/** The users who listen to one conversation, on all instances. A user is online while listening on at least one instance. */
+/** The users with listeners in one conversation, per instance. A user is online while listening on at least one instance. */
 export class Presence {
-  readonly #usersOf = new Map<string, Set<string>>();
+  readonly #usersByInstance = new Map<string, Set<string>>();
   /** Instances whose reports may have been lost. */
-  #unconfirmed = new Set<string>();
+  #unreportedIds = new Set<string>();
   #timer: Timer | undefined;
 
   isOnline(userId: string): boolean {
-    for (const users of this.#usersOf.values()) if (users.has(userId)) return true;
+    for (const users of this.#usersByInstance.values()) if (users.has(userId)) return true;
     return false;
   }
 
   /** Records whether a user listens on an instance. @returns whether this brought the user online or offline. */
   set(instanceId: string, userId: string, online: boolean): boolean {
     const wasOnline = this.isOnline(userId);
-    const users = this.#usersOf.get(instanceId) ?? new Set();
+    const users = this.#usersByInstance.get(instanceId) ?? new Set();
     if (online) users.add(userId);
     else users.delete(userId);
-    if (users.size > 0) this.#usersOf.set(instanceId, users);
-    else this.#usersOf.delete(instanceId);
+    if (users.size > 0) this.#usersByInstance.set(instanceId, users);
+    else this.#usersByInstance.delete(instanceId);
     return wasOnline !== this.isOnline(userId);
   }
 
   /** Records an instance's report of all its listeners. @returns the users who came online or went offline. */
   replace(instanceId: string, userIds: readonly string[]): { userId: string; online: boolean }[] {
-    this.#unconfirmed.delete(instanceId);
-    const now = new Set(userIds);
-    const left = this.listOf(instanceId).filter((userId) => !now.has(userId));
-    const changes = [...left.map((userId) => ({ userId, online: false })), ...userIds.map(createArrival)];
+    this.#unreportedIds.delete(instanceId);
+    const reportedIds = new Set(userIds);
+    const offlineIds = this.listUsers(instanceId).filter((userId) => !reportedIds.has(userId));
+    const changes = [...offlineIds.map((userId) => ({ userId, online: false })), ...userIds.map(mapToOnline)];
     return changes.filter(({ userId, online }) => this.set(instanceId, userId, online));
   }
 
   /**
-   * Expects new reports from other instances, because messages may have been lost. The earlier reports stay valid meanwhile.
+   * Expects new reports from other instances, because messages may have been lost. Until then, the earlier reports stay valid.
    * @param onMissing called for each instance that doesn't report in time.
    */
   expectReports(ownInstanceId: string, onMissing: (instanceId: string) => void): void {
-    this.#unconfirmed = new Set(this.#usersOf.keys());
-    this.#unconfirmed.delete(ownInstanceId);
+    this.#unreportedIds = new Set(this.#usersByInstance.keys());
+    this.#unreportedIds.delete(ownInstanceId);
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
-      for (const instanceId of [...this.#unconfirmed]) onMissing(instanceId);
+      for (const instanceId of [...this.#unreportedIds]) onMissing(instanceId);
     }, REPORT_TIMEOUT_MS);
   }
 
@@ -51,12 +51,12 @@ export class Presence {
   }
 
   list(): string[] {
-    return [...new Set([...this.#usersOf.values()].flatMap((users) => [...users]))];
+    return [...new Set([...this.#usersByInstance.values()].flatMap((users) => [...users]))];
   }
 
-  listOf(instanceId: string): string[] {
-    return [...(this.#usersOf.get(instanceId) ?? [])];
+  listUsers(instanceId: string): string[] {
+    return [...(this.#usersByInstance.get(instanceId) ?? [])];
   }
 }
 
-const createArrival = (userId: string) => ({ userId, online: true });
+const mapToOnline = (userId: string) => ({ userId, online: true });

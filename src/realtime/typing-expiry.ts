@@ -1,15 +1,15 @@
-/** The grace period after the time when the typing user's instance should have reported the end. */
+/** The grace period for a user's instance to report that typing has ended. */
 const GRACE_MS = 1_000;
 
 /**
- * The users who are typing in a conversation, as reported by all instances. A user may be typing on several of them. Typing
- * expires, because the user's instance may have died.
+ * The users who are typing in a conversation, as reported by all instances. A user may be typing on several instances. Typing
+ * expires in case the user's instance has crashed.
  */
 export class TypingExpiry {
   /** The instances on which each user is typing, with their timers. */
   readonly #typists = new Map<string, Map<string, Timer>>();
 
-  /** Records typing. @param onExpired called if neither `stop` nor `start` is called in time, and the user isn't typing elsewhere. */
+  /** Records that a user is typing. @param onExpired called when typing expires and the user isn't typing on another instance. */
   start(userId: string, instanceId: string, expiresInMs: number, onExpired: () => void): void {
     const instances = this.#typists.get(userId) ?? new Map<string, Timer>();
     this.#typists.set(userId, instances);

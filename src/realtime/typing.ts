@@ -1,27 +1,27 @@
 import type { Bus } from "./bus.ts";
 
-/** A user's typing is announced at most once in this time. */
+/** The minimum interval between two announcements that a user is typing. */
 export const TYPING_THROTTLE_MS = 2_000;
-/** Without another `typing.start`, typing ends after this time, because a `typing.stop` can get lost. */
+/** The time after which typing ends unless there is another `typing.start`, because a `typing.stop` can get lost. */
 export const TYPING_EXPIRES_MS = 6_000;
 
 /** The connection on which a user is typing. */
 type Source = object;
-/** A user who is typing in a conversation. `sources`: the connections on which the user is typing, with their timers. */
+/** A user who is typing in a conversation. `sources` are the connections on which the user is typing, with their timers. */
 type Typist = { conversationId: string; userId: string; announcedAtMs: number; sources: Map<Source, Timer> };
 
 type Dependencies = { bus: Pick<Bus, "publish" | "subscribe">; instanceId: string };
 
-/** Tracks typing on this instance, which is never stored or replayed. A user is typing while at least one connection says so. */
+/** Tracks typing on this instance. A user is typing while at least one connection says so. Typing is never stored or replayed. */
 export function createTyping({ bus, instanceId }: Dependencies) {
   const typists = new Map<string, Typist>();
-  /** What each connection has reported as typing, so that it can be ended when the connection closes. */
+  /** The typists on each connection, whose typing ends when the connection closes. */
   const typistsBySource = new Map<Source, Set<Typist>>();
 
   function announce({ conversationId: conversation_id, userId: user_id }: Typist, active: boolean): void {
     const expires_in_ms = active ? TYPING_EXPIRES_MS : 0;
-    const about = { conversation_id, user_id, active, expires_in_ms, instance_id: instanceId };
-    bus.publish(conversation_id, () => [{ type: "typing", ...about }]);
+    const fields = { conversation_id, user_id, active, expires_in_ms, instance_id: instanceId };
+    bus.publish(conversation_id, () => [{ type: "typing", ...fields }]);
   }
 
   function add(typist: Typist, source: Source): void {
@@ -30,8 +30,8 @@ export function createTyping({ bus, instanceId }: Dependencies) {
       if (remove(typist, source)) end(typist);
     };
     typist.sources.set(source, setTimeout(expire, TYPING_EXPIRES_MS));
-    const typistsOfSource = typistsBySource.get(source) ?? new Set();
-    typistsBySource.set(source, typistsOfSource.add(typist));
+    const sourceTypists = typistsBySource.get(source) ?? new Set();
+    typistsBySource.set(source, sourceTypists.add(typist));
   }
 
   /** Removes a connection. @returns whether it was the last one on which the user was typing in the conversation. */
@@ -40,16 +40,16 @@ export function createTyping({ bus, instanceId }: Dependencies) {
     if (!expiry) return false;
     clearTimeout(expiry);
     typist.sources.delete(source);
-    const places = typistsBySource.get(source);
-    places?.delete(typist);
-    if (places?.size === 0) typistsBySource.delete(source);
+    const sourceTypists = typistsBySource.get(source);
+    sourceTypists?.delete(typist);
+    if (sourceTypists?.size === 0) typistsBySource.delete(source);
     return typist.sources.size === 0;
   }
 
   function end(typist: Typist): void {
     announce(typist, false);
     const sinceMs = Date.now() - typist.announcedAtMs;
-    // The entry stays until the throttling time is over, so that alternating start and stop can't bypass it.
+    // The entry is kept until the interval is over, so that alternating start and stop can't bypass the throttle.
     setTimeout(() => forget(typist), Math.max(0, TYPING_THROTTLE_MS - sinceMs));
   }
 

@@ -3,10 +3,10 @@ import type { RedisOptions } from "ioredis";
 const COMMAND_TIMEOUT_MS = 1_000;
 const CONNECT_TIMEOUT_MS = 2_000;
 const RECONNECT_MS_MAX = 1_000;
-/** How long closing waits for an unresponsive connection. */
+/** The maximum time to wait for an unresponsive connection when closing it. */
 const DISCONNECT_TIMEOUT_MS = 100;
 
-/** Options for the connections of the bus. */
+/** The options for the bus's connections. */
 export const busOptions: RedisOptions = {
   commandTimeout: COMMAND_TIMEOUT_MS,
   connectTimeout: CONNECT_TIMEOUT_MS,
@@ -15,7 +15,7 @@ export const busOptions: RedisOptions = {
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
-  // After a reconnect, node.ts itself subscribes to each channel again, so that it knows when it is received.
+  // After a reconnect, node.ts resubscribes, so that it knows when each subscription takes effect.
   autoResubscribe: false,
   retryStrategy: (times) => Math.min(times * 50, RECONNECT_MS_MAX) * (0.5 + Math.random() / 2),
 };

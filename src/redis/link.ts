@@ -2,21 +2,21 @@ import { Cluster, Redis, type RedisOptions } from "ioredis";
 import { explainLoopback } from "../lib/container.ts";
 import type { Log } from "../lib/log.ts";
 import { SlotMap, splitAddress } from "./cluster/slots.ts";
-import { describeReason } from "./reason.ts";
+import { describeRedisError } from "./describe-error.ts";
 import { createStoreClient, type StoreClient } from "./store-client.ts";
-import { createNodeOptions, createSharedOptions, findSeed, findServerKind } from "./target.ts";
+import { createNodeOptions, createSharedOptions, parseSeedAddress, readServerKind } from "./target.ts";
 
 /** The timeout of a command, after which callers continue without Redis. */
 const COMMAND_TIMEOUT_MS = 200;
 const CONNECT_TIMEOUT_MS = 2_000;
 const RECONNECT_MS_MAX = 2_000;
-/** The interval of health probes. */
+/** The interval between health probes. */
 const PROBE_INTERVAL_MS = 1_000;
 
 const options: RedisOptions = {
   commandTimeout: COMMAND_TIMEOUT_MS,
   connectTimeout: CONNECT_TIMEOUT_MS,
-  // Commands aren't queued while disconnected: by the time they could be sent, the caller has continued without Redis.
+  // Commands aren't queued while disconnected, because callers would continue without Redis before they could be sent.
   enableOfflineQueue: false,
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
@@ -24,71 +24,69 @@ const options: RedisOptions = {
 const retryStrategy = (times: number): number => Math.min(times * 100, RECONNECT_MS_MAX);
 
 export type RedisLink = {
-  /** The client for limiters, which works once the kind of server is known. */
+  /** The client for limiters. It becomes ready once the kind of server is known. */
   client: StoreClient;
-  /** The prefix of the limits' keys, because several Parleys may share a Redis. */
+  /** The prefix of the limiters' keys. Several deployments may use the same Redis. */
   keyPrefix: string;
-  /** Whether Redis responded recently; in a cluster, whether every master did. */
-  isAlive(): boolean;
+  /** Returns whether Redis has responded recently. In a cluster, every master must have responded. */
+  isAvailable(): boolean;
   close(): Promise<void>;
 };
 
 /**
- * Connects to Redis or a Redis Cluster, and reconnects if necessary. It may be unavailable at startup or at any later time.
- * Callers wait for it at most a fifth of a second, and not at all while it is known to be unavailable. Each change of state is
- * logged once.
- * @param deployment the same for all instances of this Parley, and different for others.
+ * Connects to Redis or a Redis Cluster, and reconnects if necessary. Redis may be unavailable at startup or later. A command takes
+ * at most 200 ms, and fails immediately while Redis is known to be unavailable. Each state change is logged once.
+ * @param deployment the deployment's id, which all its instances share.
  */
 export function connectRedis(url: string, deployment: string, log: Log): RedisLink {
-  // Connects without a database number, because a cluster's error about it would keep the cluster from being detected.
-  const seed = new Redis({ ...options, ...createNodeOptions(url, findSeed(url)), retryStrategy });
+  // Connects without a database number. A cluster would refuse the number with an error, and couldn't be detected.
+  const seed = new Redis({ ...options, ...createNodeOptions(url, parseSeedAddress(url)), retryStrategy });
   const client = createStoreClient();
   let connection: Redis | Cluster | null = null;
-  let state: "unknown" | "alive" | "away" = "unknown";
+  let state: "unknown" | "available" | "unavailable" = "unknown";
   let isProbing = false;
   let isClosed = false;
 
-  function change(next: "alive" | "away", reason?: string): void {
+  function setState(next: "available" | "unavailable", reason?: string): void {
     if (next === state || isClosed) return;
-    // Logs only when Redis becomes available again, not that it is available at startup.
-    // Hints at a wrong address only if Redis has never been available.
+    // Suggests a wrong address only if Redis has never been available.
     const hint = state === "unknown" && URL.canParse(url) ? explainLoopback(new URL(url).hostname) : "";
-    if (next === "away")
+    if (next === "unavailable")
       log.warn(
         { reason: hint ? `${reason}.${hint}` : reason },
         "Redis is unavailable; this instance counts limits on its own until it returns",
       );
-    else if (state === "away") log.info("Redis is available again");
+    else if (state === "unavailable") log.info("Redis is available again");
     state = next;
   }
 
-  /** Finds out the kind of server, and connects accordingly. */
-  async function open(): Promise<void> {
-    const { isCluster } = await findServerKind(seed);
-    const opened = isCluster
+  /** Detects the kind of server, and connects accordingly. */
+  async function connect(): Promise<void> {
+    const { isCluster } = await readServerKind(seed);
+    const newConnection = isCluster
       ? await openCluster(url, seed)
       : new Redis(url, { ...options, enableAutoPipelining: true, retryStrategy });
-    if (connection || isClosed) return opened.disconnect();
+    if (connection || isClosed) return newConnection.disconnect();
     seed.disconnect();
-    connection = opened;
-    client.use(opened);
-    opened.on("ready", probe);
-    opened.on("close", () => change("away", "the connection has ended"));
-    opened.on("error", (error: unknown) => change("away", describeReason(error)));
+    connection = newConnection;
+    client.use(newConnection);
+    newConnection.on("ready", probe);
+    newConnection.on("close", () => setState("unavailable", "the connection has ended"));
+    newConnection.on("error", (error: unknown) => setState("unavailable", describeRedisError(error)));
   }
 
   async function probe(): Promise<void> {
-    // While connecting, no command can be sent. The events below report the outcome.
+    // No command can be sent while connecting. The event handlers record the outcome.
     if (isProbing || (connection ?? seed).status !== "ready") return;
     isProbing = true;
     try {
-      if (!connection) await open();
+      if (!connection) await connect();
       else {
         await pingAll(connection);
-        change("alive");
+        setState("available");
       }
     } catch (error) {
-      change("away", describeReason(error));
+      setState("unavailable", describeRedisError(error));
       // An unresponsive connection doesn't close on its own.
       if (!connection && seed.status === "ready") seed.disconnect(true);
     } finally {
@@ -97,14 +95,14 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
   }
 
   seed.on("ready", probe);
-  seed.on("error", (error: unknown) => change("away", describeReason(error)));
+  seed.on("error", (error: unknown) => setState("unavailable", describeRedisError(error)));
   const timer = setInterval(probe, PROBE_INTERVAL_MS);
   timer.unref();
 
   return {
     client,
     keyPrefix: `parley:${deployment}:limit:`,
-    isAlive: () => state === "alive",
+    isAvailable: () => state === "available",
     async close() {
       isClosed = true;
       clearInterval(timer);
@@ -114,9 +112,9 @@ export function connectRedis(url: string, deployment: string, log: Log): RedisLi
   };
 }
 
-/** Opens a cluster client. It starts with all masters, so that it can reconnect if the node of `REDIS_URL` is down. */
+/** Opens a cluster client. It gets the addresses of all masters, so that it can reconnect if the `REDIS_URL` node is down. */
 async function openCluster(url: string, seed: Redis): Promise<Cluster> {
-  const seedAddress = findSeed(url);
+  const seedAddress = parseSeedAddress(url);
   const slots = new SlotMap(await seed.call("CLUSTER", "SLOTS"), splitAddress(seedAddress).host);
   return new Cluster([...new Set([seedAddress, ...slots.masters])].map(splitAddress), {
     redisOptions: { ...options, ...createSharedOptions(url) },
@@ -127,7 +125,7 @@ async function openCluster(url: string, seed: Redis): Promise<Cluster> {
     // Doesn't resolve host names, because they are needed to verify certificates.
     dnsLookup: (address, callback) => callback(null, address),
     clusterRetryStrategy: retryStrategy,
-    // Doesn't wait for a failover. Meanwhile, this instance counts on its own.
+    // Commands don't wait for a failover. During one, this instance counts limits on its own.
     retryDelayOnFailover: 0,
     retryDelayOnClusterDown: 0,
     retryDelayOnTryAgain: 0,
@@ -141,12 +139,12 @@ async function pingAll(connection: Redis | Cluster): Promise<void> {
   await Promise.all(nodes.map((node) => pingNode(node, connection instanceof Redis)));
 }
 
-/** @param isAlone whether the node isn't part of a cluster client, which would reconnect it. */
-async function pingNode(node: Redis, isAlone: boolean): Promise<void> {
+/** @param shouldReconnect whether the node must reconnect on its own. A cluster client reconnects its nodes. */
+async function pingNode(node: Redis, shouldReconnect: boolean): Promise<void> {
   try {
     await node.ping();
   } catch (error) {
-    if (node.status === "ready") node.disconnect(isAlone);
+    if (node.status === "ready") node.disconnect(shouldReconnect);
     throw error;
   }
 }

@@ -2,7 +2,7 @@ import { Redis, type RedisOptions } from "ioredis";
 import type { ChannelText, PubSubListener } from "./pub-sub-port.ts";
 
 /** The maximum number of channels per SUBSCRIBE command. */
-const CHANNELS_MAX = 500;
+const CHANNELS_PER_COMMAND_MAX = 500;
 
 export type NodeListener = PubSubListener & {
   /** Called if the server no longer serves a sharded channel, or never did. */
@@ -11,25 +11,25 @@ export type NodeListener = PubSubListener & {
 
 type Options = {
   connection: RedisOptions;
-  /** The URL of the server; absent: `connection` contains everything. */
+  /** The server's URL. If absent, `connection` contains the address and credentials. */
   url?: string;
   /**
-   * Whether the channels are sharded: either all or none. Otherwise, the client would lose messages of the others when the last
-   * sharded one is unsubscribed.
+   * Whether all channels are sharded. A connection can't have both kinds, because the client would stop receiving the other channels'
+   * messages when the last sharded channel is unsubscribed.
    */
   isSharded: boolean;
 };
 
-/** Two connections to a server or a node of a cluster: one for publishing, one for subscribing. */
+/** Two connections to a server or a cluster node: one for publishing, one for subscribing. */
 export interface NodePubSub {
   readonly publisher: Redis;
-  /** Whether all subscribed channels are received and publishing works, as far as known. */
+  /** Returns whether, as far as known, publishing works and all subscriptions are active. */
   isConnected(): boolean;
-  /** Publishes all messages in order. @throws if one may not have arrived. */
+  /** Publishes messages in order. @throws if any of them may be lost. */
   publish(messages: readonly ChannelText[]): Promise<void>;
   subscribe(channel: string): void;
   unsubscribe(channel: string): void;
-  /** Subscribes again to channels whose subscription the server has ended or refused. */
+  /** Renews subscriptions that the server has ended or refused. */
   renew(): void;
   /** Pings both connections, and replaces those that don't respond. */
   probe(): Promise<void>;
@@ -42,16 +42,16 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   const connect = () => (url === undefined ? new Redis(options) : new Redis(url, options));
   const publisher = connect();
   const subscriber = connect();
-  const wanted = new Set<string>();
+  const wantedChannels = new Set<string>();
   /** The channels whose subscription was sent on the current connection. */
   let sentSubscriptions = new Set<string>();
-  let changed = new Set<string>();
+  let changedChannels = new Set<string>();
   let isScheduled = false;
   let isListening = false;
   let isProbing = false;
 
   function markChanged(channel: string): void {
-    changed.add(channel);
+    changedChannels.add(channel);
     if (isScheduled) return;
     isScheduled = true;
     setImmediate(sendSubscriptions);
@@ -60,48 +60,49 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   function sendSubscriptions(): void {
     isScheduled = false;
     if (subscriber.status !== "ready") return;
-    const channels = [...changed];
-    changed = new Set();
-    const unwanted = channels.filter((channel) => sentSubscriptions.has(channel) && !wanted.has(channel));
-    const resubscribed = channels.filter((channel) => sentSubscriptions.has(channel) && wanted.has(channel));
-    for (const channel of unwanted) sentSubscriptions.delete(channel);
-    for (const chunk of splitIntoCommands(unwanted, isSharded)) unsubscribeChunk(chunk).catch(reportUnsubscribed);
+    const channels = [...changedChannels];
+    changedChannels = new Set();
+    const toUnsubscribe = channels.filter((channel) => sentSubscriptions.has(channel) && !wantedChannels.has(channel));
+    const resubscribed = channels.filter((channel) => sentSubscriptions.has(channel) && wantedChannels.has(channel));
+    for (const channel of toUnsubscribe) sentSubscriptions.delete(channel);
+    for (const chunk of splitIntoCommands(toUnsubscribe, isSharded))
+      unsubscribeChunk(chunk).catch(reportUnsubscribeError);
     for (const channel of resubscribed) listener.onSubscribed(channel);
-    void subscribeAll(channels.filter((channel) => !sentSubscriptions.has(channel) && wanted.has(channel)));
+    void subscribeAll(channels.filter((channel) => !sentSubscriptions.has(channel) && wantedChannels.has(channel)));
   }
 
   const unsubscribeChunk = (channels: string[]): Promise<unknown> =>
     isSharded ? subscriber.sunsubscribe(...channels) : subscriber.unsubscribe(...channels);
 
-  /** Ignores the error if the channel has moved, because then it is no longer received here, as requested. */
-  function reportUnsubscribed(error: unknown): void {
+  /** Ignores the error if the channel has moved, because then the subscription has already ended here. */
+  function reportUnsubscribeError(error: unknown): void {
     if (!isMoved(error)) listener.onError(error);
   }
 
   async function subscribeAll(channels: string[]): Promise<void> {
-    const connection = sentSubscriptions;
+    const subscriptions = sentSubscriptions;
     for (const channel of channels) sentSubscriptions.add(channel);
     try {
-      await Promise.all(splitIntoCommands(channels, isSharded).map((chunk) => subscribeChunk(chunk, connection)));
-      if (connection === sentSubscriptions) isListening = true;
+      await Promise.all(splitIntoCommands(channels, isSharded).map((chunk) => subscribeChunk(chunk, subscriptions)));
+      if (subscriptions === sentSubscriptions) isListening = true;
     } catch (error) {
       listener.onError(error);
-      // Starts over, because only some of the channels may be received.
-      if (connection === sentSubscriptions) subscriber.disconnect(true);
+      // Reconnects to start over, because some of the subscriptions may have failed.
+      if (subscriptions === sentSubscriptions) subscriber.disconnect(true);
     }
   }
 
-  async function subscribeChunk(channels: string[], connection: Set<string>): Promise<void> {
+  async function subscribeChunk(channels: string[], subscriptions: Set<string>): Promise<void> {
     try {
       await (isSharded ? subscriber.ssubscribe(...channels) : subscriber.subscribe(...channels));
     } catch (error) {
       if (!isMoved(error)) throw error;
-      for (const channel of channels) connection.delete(channel);
+      for (const channel of channels) subscriptions.delete(channel);
       listener.onMoved();
       return;
     }
-    if (connection === sentSubscriptions)
-      for (const channel of channels) if (wanted.has(channel)) listener.onSubscribed(channel);
+    if (subscriptions === sentSubscriptions)
+      for (const channel of channels) if (wantedChannels.has(channel)) listener.onSubscribed(channel);
   }
 
   async function probeConnection(connection: Redis): Promise<void> {
@@ -116,7 +117,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
 
   subscriber.on("ready", () => {
     sentSubscriptions = new Set();
-    changed = new Set(wanted);
+    changedChannels = new Set(wantedChannels);
     sendSubscriptions();
   });
   subscriber.on("close", () => {
@@ -135,7 +136,7 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
 
   return {
     publisher,
-    isConnected: () => wanted.size === 0 || (isListening && publisher.status === "ready"),
+    isConnected: () => wantedChannels.size === 0 || (isListening && publisher.status === "ready"),
     async publish(messages) {
       const pipeline = publisher.pipeline();
       for (const { channel, text } of messages)
@@ -145,15 +146,15 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
       for (const [error] of results) if (error) throw error;
     },
     subscribe(channel) {
-      wanted.add(channel);
+      wantedChannels.add(channel);
       markChanged(channel);
     },
     unsubscribe(channel) {
-      wanted.delete(channel);
+      wantedChannels.delete(channel);
       markChanged(channel);
     },
     renew() {
-      for (const channel of wanted) if (!sentSubscriptions.has(channel)) markChanged(channel);
+      for (const channel of wantedChannels) if (!sentSubscriptions.has(channel)) markChanged(channel);
     },
     async probe() {
       if (isProbing) return;
@@ -171,20 +172,20 @@ export function connectNode({ connection: options, url, isSharded }: Options, li
   };
 }
 
-/** Splits channels into commands. Sharded channels in one command must share a slot, so each gets its own command. */
+/** Splits channels into commands. Each sharded channel gets its own command, because all channels in a command must have the same slot. */
 function splitIntoCommands(channels: readonly string[], isSharded: boolean): string[][] {
-  const size = isSharded ? 1 : CHANNELS_MAX;
+  const size = isSharded ? 1 : CHANNELS_PER_COMMAND_MAX;
   const chunks: string[][] = [];
   for (let from = 0; from < channels.length; from += size) chunks.push(channels.slice(from, from + size));
   return chunks;
 }
 
-/** Returns the client's own list of subscriptions, which may be incomplete after a slot has moved. */
+/** Returns the subscriptions that the client considers active. After a slot has moved, some are missing. */
 function listSubscribed(subscriber: Redis): Set<string> {
-  const known = subscriber.condition?.subscriber;
-  return new Set(known ? known.channels("ssubscribe") : []);
+  const subscriptions = subscriber.condition?.subscriber;
+  return new Set(subscriptions ? subscriptions.channels("ssubscribe") : []);
 }
 
-/** Whether Redis refused a command because another node, or none, serves the slot. */
+/** Returns whether Redis refused a command because this node doesn't serve the slot. */
 export const isMoved = (error: unknown): boolean =>
   error instanceof Error && /^(?:MOVED|ASK|CLUSTERDOWN|TRYAGAIN)\b/.test(error.message);

@@ -1,10 +1,10 @@
 export type ChannelText = { channel: string; text: string };
 
-/** Publishes and subscribes. After every reconnect, channels are subscribed to again. */
+/** Publishes messages and subscribes to channels. Subscriptions are renewed after each reconnect. */
 export interface PubSub {
-  /** Whether all subscribed channels are received and publishing works, as far as known. */
+  /** Returns whether, as far as known, publishing works and all subscriptions are active. */
   isConnected(): boolean;
-  /** Publishes all messages, in order within each channel. @throws if one may not have arrived. */
+  /** Publishes messages, in order within each channel. @throws if any of them may be lost. */
   publish(messages: readonly ChannelText[]): Promise<void>;
   subscribe(channel: string): void;
   unsubscribe(channel: string): void;
@@ -15,13 +15,13 @@ export interface PubSub {
 
 export type PubSubListener = {
   onMessage(channel: string, text: string): void;
-  /** Called when the server has confirmed a subscription, including those after a reconnect. */
+  /** Called when the server has confirmed a subscription, initially or after a reconnect. */
   onSubscribed(channel: string): void;
   onError(error: unknown): void;
 };
 
 export type PubSubOptions = {
   url: string;
-  /** Whether only some instances subscribe to a channel. In a cluster, only the node of its slot then handles it. */
+  /** Returns whether a channel is sharded. In a cluster, only the node of its slot handles a sharded channel. */
   isSharded(channel: string): boolean;
 };

@@ -3,22 +3,22 @@ import { connectCluster } from "./cluster/pub-sub.ts";
 import { busOptions } from "./connection-options.ts";
 import { connectNode } from "./node.ts";
 import type { PubSub, PubSubListener, PubSubOptions } from "./pub-sub-port.ts";
-import { createNodeOptions, findSeed, findServerKind } from "./target.ts";
+import { createNodeOptions, parseSeedAddress, readServerKind } from "./target.ts";
 
 /** Connects to Redis. Once the server responds, detects whether it is a cluster. */
 export function connectPubSub(options: PubSubOptions, listener: PubSubListener): PubSub {
-  const wanted = new Set<string>();
-  const seed = new Redis({ ...busOptions, ...createNodeOptions(options.url, findSeed(options.url)) });
+  const subscribedChannels = new Set<string>();
+  const seed = new Redis({ ...busOptions, ...createNodeOptions(options.url, parseSeedAddress(options.url)) });
   let pubSub: PubSub | null = null;
   let isClosed = false;
 
-  async function choose(): Promise<void> {
+  async function detectServerKind(): Promise<void> {
     try {
-      const { hasShardedChannels } = await findServerKind(seed);
+      const { hasShardedChannels } = await readServerKind(seed);
       if (pubSub || isClosed) return;
       pubSub = hasShardedChannels ? connectCluster(options, seed, listener) : connectServer(options.url, listener);
       if (!hasShardedChannels) seed.disconnect();
-      for (const channel of wanted) pubSub.subscribe(channel);
+      for (const channel of subscribedChannels) pubSub.subscribe(channel);
     } catch (error) {
       listener.onError(error);
       if (seed.status === "ready") seed.disconnect(true);
@@ -27,7 +27,7 @@ export function connectPubSub(options: PubSubOptions, listener: PubSubListener):
 
   seed.on("error", listener.onError);
   seed.on("ready", () => {
-    if (!pubSub) void choose();
+    if (!pubSub) void detectServerKind();
   });
 
   return {
@@ -37,11 +37,11 @@ export function connectPubSub(options: PubSubOptions, listener: PubSubListener):
       await pubSub.publish(messages);
     },
     subscribe(channel) {
-      wanted.add(channel);
+      subscribedChannels.add(channel);
       pubSub?.subscribe(channel);
     },
     unsubscribe(channel) {
-      wanted.delete(channel);
+      subscribedChannels.delete(channel);
       pubSub?.unsubscribe(channel);
     },
     reconnect: () => pubSub?.reconnect(),
@@ -53,7 +53,7 @@ export function connectPubSub(options: PubSubOptions, listener: PubSubListener):
   };
 }
 
-/** Connects to a single server. It needs no probes, because the bus notices a dead connection by missing its own messages. */
+/** Connects to a single server. It needs no probes, because the bus detects a dead connection by missing heartbeats. */
 function connectServer(url: string, listener: PubSubListener): PubSub {
   const node = connectNode({ url, connection: busOptions, isSharded: false }, { ...listener, onMoved: () => {} });
   return { ...node, close: async () => node.close() };

@@ -1,16 +1,16 @@
 import type { Cluster, Redis } from "ioredis";
 
-/** The definition of a command that a limiter implements as a script. */
+/** The definition of a limiter's script command. */
 type Definition = Parameters<Redis["defineCommand"]>;
 
 /** The Redis client for limiters, which are created before the kind of server is known. */
 export type StoreClient = Pick<Redis, "defineCommand"> & {
   readonly status: string;
-  /** Makes commands go to the given client from now on. */
+  /** Forwards commands to this client from now on. */
   use(client: Redis | Cluster): void;
 };
 
-/** Creates a client that isn't ready until `use` is called, and then forwards to the given client. */
+/** Creates a client that isn't ready until `use` is called. It then forwards commands to the given client. */
 export function createStoreClient(): StoreClient {
   const definitions: Definition[] = [];
   let client: Redis | Cluster | null = null;

@@ -2,7 +2,7 @@ import { startDatabaseServer } from "./database-server.ts";
 
 export type Backend = { env: Record<string, string>; close(): Promise<void> };
 
-/** The databases that the suite runs on: the embedded default, and a Postgres server. */
+/** The databases that a test suite runs on. */
 export const backends: { name: string; open(): Promise<Backend> }[] = [
   { name: "embedded Postgres", open: async () => ({ env: {}, close: async () => {} }) },
   {

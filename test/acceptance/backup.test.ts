@@ -10,51 +10,51 @@ import { createConversation } from "../support/conversation.ts";
 import { silentLog } from "../support/log.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { startReceiver, verify } from "../webhooks/receiver.ts";
+import { range } from "./assemble-answer.ts";
 import { openChat, waitForText } from "./chat.ts";
 import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
 import { findExecutable } from "./executable.ts";
-import { contentOf, readHistory, startSender } from "./load.ts";
-import { range } from "./reader.ts";
-import { createSite, type Parley, type Site } from "./site.ts";
+import { createInstallation, type Installation, type Parley } from "./installation.ts";
+import { createContent, fetchHistory, startSender } from "./sender.ts";
 
 setDefaultTimeout(300_000);
 
-/** From the contract: answers are taken over within this after their instance died. */
+/** Maximum time until a new process completes an answer that a killed process left unfinished. */
 const TAKEOVER_MAX_MS = 15_000;
-const ROWS_FOR_KILLS = 150_000;
-const RSS_MAX_BYTES = 450_000_000;
+const ROWS = 150_000;
+const RSS_BYTES_MAX = 450_000_000;
 
 let folder: string;
 let server: DatabaseServer;
 let mockProvider: MockProvider;
-const sites: Site[] = [];
+const installations: Installation[] = [];
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "parley-backups-"));
   server = await startDatabaseServer();
   mockProvider = startMockProvider();
 });
 afterAll(async () => {
-  for (const site of sites) await site.remove();
+  for (const installation of installations) await installation.remove();
   await mockProvider?.stop();
   await server?.stop();
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function openSite(env: Record<string, string> = {}): Promise<Site> {
-  const site = await createSite({ env: { WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true", ...env } });
-  sites.push(site);
-  return site;
+async function openInstallation(env: Record<string, string> = {}): Promise<Installation> {
+  const installation = await createInstallation({ env: { WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true", ...env } });
+  installations.push(installation);
+  return installation;
 }
 
-async function run(site: Site, args: string[]): Promise<string> {
-  const { code, output, errors } = await site.run(args);
+async function run(installation: Installation, args: string[]): Promise<string> {
+  const { code, output, errors } = await installation.run(args);
   expect({ args, code, errors }).toEqual({ args, code: 0, errors: "" });
   return output;
 }
 
-/** Checksums of the tables in the embedded database of a stopped site. */
-async function sumEmbedded(site: Site): Promise<TableSums> {
-  const postgres = await startEmbeddedPostgres({ dataDir: join(site.directory, "data"), log: silentLog });
+/** Returns the checksums of the tables in a stopped installation's embedded database. */
+async function checksumEmbedded(installation: Installation): Promise<TableSums> {
+  const postgres = await startEmbeddedPostgres({ dataDir: join(installation.directory, "data"), log: silentLog });
   const database = openDatabase({ target: postgres, poolSize: 1 });
   try {
     return await sumTables(database, ["sql_functions"]);
@@ -64,7 +64,7 @@ async function sumEmbedded(site: Site): Promise<TableSums> {
   }
 }
 
-async function sumServer(url: string): Promise<TableSums> {
+async function checksumServer(url: string): Promise<TableSums> {
   const database = openDatabase({ target: { url }, poolSize: 1 });
   try {
     return await sumTables(database, ["sql_functions"]);
@@ -73,8 +73,8 @@ async function sumServer(url: string): Promise<TableSums> {
   }
 }
 
-test("embedded → file → Postgres 15 → file → embedded: every row is identical, and every credential still works", async () => {
-  const first = await openSite();
+test("restoring a backup into a Postgres server and back into embedded Postgres keeps all rows and credentials", async () => {
+  const first = await openInstallation();
   let parley = await first.start();
   const account = await parley.register("ada@example.com");
   const token = account.access_token;
@@ -83,11 +83,11 @@ test("embedded → file → Postgres 15 → file → embedded: every row is iden
     expect(
       (await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, { token, json: { content } })).status,
     ).toBe(201);
-  const asked = await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, {
+  const question = await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, {
     token,
     json: { content: "How do I connect a model?", reply: true },
   });
-  expect(asked.status).toBe(201);
+  expect(question.status).toBe(201);
   const key = (await (
     await parley.fetch("/api/v1/api-keys", { token, json: { name: "k", scopes: ["conversations:read"] } })
   ).json()) as { key: string };
@@ -95,49 +95,54 @@ test("embedded → file → Postgres 15 → file → embedded: every row is iden
   const webhook = (await (
     await parley.fetch("/api/v1/webhooks", { token, json: { url: receiver.url, events: ["message.created"] } })
   ).json()) as { secret: string };
-  await waitUntilComplete(parley, account, conversation.id);
+  await waitUntilAnswersComplete(parley, account, conversation.id);
   expect((await parley.stop()).code).toBe(0);
-  const sums = await sumEmbedded(first);
-  expect(sums.messages?.rows).toBe(5);
+  const checksums = await checksumEmbedded(first);
+  expect(checksums.messages?.rows).toBe(5);
 
   const [A, B, C] = ["a", "b", "c"].map((name) => join(folder, `${name}.parley`)) as [string, string, string];
   await run(first, ["backup", A]);
-  const url = await server.createDatabase();
-  const second = await openSite({ DATABASE_URL: url });
+  const targetUrl = await server.createDatabase();
+  const second = await openInstallation({ DATABASE_URL: targetUrl });
   await run(second, ["restore", A]);
-  expect(await sumServer(url)).toEqual(sums);
+  expect(await checksumServer(targetUrl)).toEqual(checksums);
   await run(second, ["backup", B]);
-  const third = await openSite();
+  const third = await openInstallation();
   await run(third, ["restore", B]);
-  expect(await sumEmbedded(third)).toEqual(sums);
+  expect(await checksumEmbedded(third)).toEqual(checksums);
   await run(third, ["backup", C]);
-  const tablesOf = (output: string) => output.split("\n").filter((line) => line.startsWith("  "));
-  const verified = await Promise.all([A, B, C].map((file) => run(third, ["verify", file])));
-  expect(tablesOf(verified[0] ?? "").length).toBeGreaterThan(10);
-  expect(verified.map(tablesOf)).toEqual(
-    [verified[0], verified[0], verified[0]].map((output) => tablesOf(output ?? "")),
+  const listTables = (output: string) => output.split("\n").filter((line) => line.startsWith("  "));
+  const verifyOutputs = await Promise.all([A, B, C].map((file) => run(third, ["verify", file])));
+  expect(listTables(verifyOutputs[0] ?? "").length).toBeGreaterThan(10);
+  expect(verifyOutputs.map(listTables)).toEqual(
+    [verifyOutputs[0], verifyOutputs[0], verifyOutputs[0]].map((output) => listTables(output ?? "")),
   );
 
-  for (const site of [second, third]) {
-    parley = await site.start();
+  for (const installation of [second, third]) {
+    parley = await installation.start();
     const me = await parley.fetch("/api/v1/me", { token });
     expect(me.status).toBe(200);
     const refreshed = await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token: account.refresh_token } });
     expect(refreshed.status).toBe(200);
-    const listed = await parley.fetch("/api/v1/conversations", { headers: { "x-api-key": key.key } });
-    expect(((await listed.json()) as { data: { id: string }[] }).data.map(({ id }) => id)).toEqual([conversation.id]);
-    const before = receiver.received.length;
+    const conversations = await parley.fetch("/api/v1/conversations", { headers: { "x-api-key": key.key } });
+    expect(((await conversations.json()) as { data: { id: string }[] }).data.map(({ id }) => id)).toEqual([
+      conversation.id,
+    ]);
+    const receivedBefore = receiver.received.length;
     const { message } = (await (
       await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, { token, json: { content: "after" } })
     ).json()) as { message: { seq: number } };
-    expect(message.seq).toBe(Math.max(...(await readEventSeqs(parley, account, conversation.id))));
-    for (let attempts = 0; attempts < 300 && receiver.received.length === before; attempts += 1) await Bun.sleep(50);
+    expect(message.seq).toBe(Math.max(...(await fetchEventSeqs(parley, account, conversation.id))));
+    for (let attempts = 0; attempts < 300 && receiver.received.length === receivedBefore; attempts += 1)
+      await Bun.sleep(50);
     const delivered = receiver.received.at(-1);
     if (!delivered) throw new Error("The webhook received no request.");
     verify(webhook.secret, delivered);
-    const found = (await (await parley.fetch("/api/v1/search?q=zanzibars", { token })).json()) as { data: unknown[] };
-    expect(found.data).toHaveLength(1);
-    // An outsider still finds nothing.
+    const searchResult = (await (await parley.fetch("/api/v1/search?q=zanzibars", { token })).json()) as {
+      data: unknown[];
+    };
+    expect(searchResult.data).toHaveLength(1);
+    // The outsider has no access to the restored conversation.
     const outsider = await parley.register();
     const path = `/api/v1/conversations/${conversation.id}/messages`;
     expect((await parley.fetch(path, { token: outsider.access_token })).status).toBe(404);
@@ -146,71 +151,71 @@ test("embedded → file → Postgres 15 → file → embedded: every row is iden
   await receiver.stop();
 });
 
-test("a backup under load, then a kill and a restore: everything acknowledged before is there, and answers complete", async () => {
+test("a backup under load contains all messages acknowledged before it started, and a restored instance completes the answers", async () => {
   const slow = { pieces: range(1, 400).map((n) => `word${n} `), pieceDelayMs: 50 };
   mockProvider.script("slow", slow, { pieces: ["the ", "rest."], pieceDelayMs: 10 });
   const env = { COMPATIBLE_BASE_URL: mockProvider.openaiUrl, AI_MODELS: "compatible/slow" };
-  const site = await openSite(env);
-  let parley = await site.start();
+  const installation = await openInstallation(env);
+  let parley = await installation.start();
   const chat = await openChat(parley);
-  const answerId = await chat.ask("compatible/slow");
+  const answerId = await chat.requestAnswer("compatible/slow");
   const { account } = chat;
   const conversations = [await createConversation(parley, account), await createConversation(parley, account)];
   const senders = conversations.map(({ id }, n) => ({ id, sender: startSender(parley, account, id, `s${n}`) }));
   await Bun.sleep(1_000);
   await waitForText(chat.socket, answerId, 200);
 
-  const before = senders.map(({ sender }) => [...sender.acked.keys()]);
+  const ackedBefore = senders.map(({ sender }) => [...sender.acked.keys()]);
   const file = join(folder, "load.parley");
-  await run(site, ["backup", file]);
-  const during = senders.map(({ sender }) => sender.acked.size);
-  for (const [n, ids] of before.entries()) expect(during[n]).toBeGreaterThan(ids.length);
+  await run(installation, ["backup", file]);
+  const ackedDuring = senders.map(({ sender }) => sender.acked.size);
+  for (const [n, ids] of ackedBefore.entries()) expect(ackedDuring[n]).toBeGreaterThan(ids.length);
 
-  const postgres = site.findPostgres();
+  const postgres = installation.findPostgresPid();
   await parley.kill();
   if (postgres !== null) process.kill(postgres, "SIGKILL");
   await Promise.all([chat.socket.closed, ...senders.map(({ sender }) => sender.closed)]);
-  rmSync(join(site.directory, "data"), { recursive: true, force: true });
+  rmSync(join(installation.directory, "data"), { recursive: true, force: true });
 
-  await run(site, ["restore", file]);
-  parley = await site.start();
+  await run(installation, ["restore", file]);
+  parley = await installation.start();
   const startedAtMs = performance.now();
   for (const [n, { id, sender }] of senders.entries()) {
-    const history = await readHistory(parley, account, id);
+    const history = await fetchHistory(parley, account, id);
     expect(history.map(({ seq }) => seq)).toEqual(range(1, history.length));
     const byId = new Map(history.map((message) => [message.client_message_id, message]));
-    expect(before[n]?.length).toBeGreaterThan(50);
-    for (const clientId of before[n] ?? []) {
+    expect(ackedBefore[n]?.length).toBeGreaterThan(50);
+    for (const clientId of ackedBefore[n] ?? []) {
       expect(byId.get(clientId)).toEqual(sender.acked.get(clientId));
-      expect(byId.get(clientId)?.content).toBe(contentOf(clientId));
+      expect(byId.get(clientId)?.content).toBe(createContent(clientId));
     }
   }
-  const answer = await waitUntilComplete(parley, account, chat.conversationId);
+  const answer = await waitUntilAnswersComplete(parley, account, chat.conversationId);
   expect(performance.now() - startedAtMs).toBeLessThan(TAKEOVER_MAX_MS);
   expect(answer).toMatchObject([{ role: "user" }, { id: answerId, status: "complete", finish_reason: "stop" }]);
-  const seqs = await readEventSeqs(parley, account, chat.conversationId);
+  const seqs = await fetchEventSeqs(parley, account, chat.conversationId);
   expect(seqs).toEqual(range(1, seqs.length));
   expect((await parley.stop()).code).toBe(0);
 });
 
-test("a killed restore leaves an empty database that the next restore fills; memory stays bounded", async () => {
+test("a killed restore leaves an empty database, and the next restore succeeds in bounded memory", async () => {
   const executable = await findExecutable();
-  const origin = await server.createDatabase();
-  const source = await openSite({ DATABASE_URL: origin });
+  const sourceUrl = await server.createDatabase();
+  const source = await openInstallation({ DATABASE_URL: sourceUrl });
   await run(source, ["migrate"]);
-  const filling = openDatabase({ target: { url: origin }, poolSize: 1, statementTimeoutMs: 0 });
-  await filling.unsafe("alter table members disable trigger user");
-  await fillDatabase(filling, { users: 10, messages: ROWS_FOR_KILLS / 10 });
-  await filling.unsafe("update messages set content = content || repeat(md5(seq::text), 30)");
-  await filling.end();
+  const sourceDatabase = openDatabase({ target: { url: sourceUrl }, poolSize: 1, statementTimeoutMs: 0 });
+  await sourceDatabase.unsafe("alter table members disable trigger user");
+  await fillDatabase(sourceDatabase, { users: 10, messages: ROWS / 10 });
+  await sourceDatabase.unsafe("update messages set content = content || repeat(md5(seq::text), 30)");
+  await sourceDatabase.end();
   const file = join(folder, "large.parley");
-  const backup = await measure(executable, source, ["backup", file], { DATABASE_URL: origin });
+  const backup = await measure(executable, source, ["backup", file], { DATABASE_URL: sourceUrl });
   expect(backup.code).toBe(0);
-  expect(backup.rssBytes).toBeLessThan(RSS_MAX_BYTES);
+  expect(backup.rssBytes).toBeLessThan(RSS_BYTES_MAX);
 
   const url = await server.createDatabase();
-  const target = await openSite({ DATABASE_URL: url });
-  // Not named like a Parley instance: a restore refuses databases with Parley instances connected.
+  const target = await openInstallation({ DATABASE_URL: url });
+  // A restore is refused while a client with an instance's application name is connected.
   const database = openDatabase({ target: { url }, poolSize: 1, session: { application_name: "drill" } });
   const isConnected = async () =>
     (
@@ -230,7 +235,7 @@ test("a killed restore leaves an empty database that the next restore fills; mem
       stdio: ["ignore", "ignore", "inherit"],
     });
     while (!(await isBusy())) {
-      if (child.exitCode !== null) throw new Error("The restore ended before it could be killed.");
+      if (child.exitCode !== null) throw new Error("The restore finished before it could be killed.");
       await Bun.sleep(5);
     }
     await Bun.sleep(round * 200);
@@ -243,32 +248,32 @@ test("a killed restore leaves an empty database that the next restore fills; mem
   await database.end();
   const restored = await measure(executable, target, ["restore", file], { DATABASE_URL: url });
   expect(restored.code).toBe(0);
-  expect(restored.rssBytes).toBeLessThan(RSS_MAX_BYTES);
-  expect(await sumServer(url)).toEqual(await sumServer(origin));
+  expect(restored.rssBytes).toBeLessThan(RSS_BYTES_MAX);
+  expect(await checksumServer(url)).toEqual(await checksumServer(sourceUrl));
   console.log({
     backupMb: backup.rssBytes / 1e6,
     restoreMb: restored.rssBytes / 1e6,
-    ms: [backup.tookMs, restored.tookMs],
+    ms: [backup.durationMs, restored.durationMs],
   });
 });
 
-/** Runs a command and measures its peak memory. */
-async function measure(executable: string, site: Site, args: string[], env: Record<string, string>) {
+/** Runs a command, and measures its duration and peak memory. */
+async function measure(executable: string, installation: Installation, args: string[], env: Record<string, string>) {
   const startedAtMs = performance.now();
   const child = Bun.spawn([executable, ...args], {
-    cwd: site.directory,
+    cwd: installation.directory,
     env: { PATH: process.env.PATH ?? "", ...env },
     stdio: ["ignore", "ignore", "inherit"],
   });
   let rssBytes = 0;
   while (child.exitCode === null) {
-    rssBytes = Math.max(rssBytes, readPeakBytes(child.pid));
+    rssBytes = Math.max(rssBytes, readPeakRssBytes(child.pid));
     await Promise.race([child.exited, Bun.sleep(20)]);
   }
-  return { code: child.exitCode, rssBytes, tookMs: Math.round(performance.now() - startedAtMs) };
+  return { code: child.exitCode, rssBytes, durationMs: Math.round(performance.now() - startedAtMs) };
 }
 
-function readPeakBytes(pid: number): number {
+function readPeakRssBytes(pid: number): number {
   try {
     return Number(/^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024;
   } catch {
@@ -278,19 +283,19 @@ function readPeakBytes(pid: number): number {
 
 type Message = { id: string; role: string; status: string };
 
-/** Waits until no message of the conversation is streaming, then returns them. */
-async function waitUntilComplete(parley: Parley, account: Account, conversationId: string): Promise<Message[]> {
+/** Waits until no message in the conversation is streaming. Returns all messages. */
+async function waitUntilAnswersComplete(parley: Parley, account: Account, conversationId: string): Promise<Message[]> {
   const deadlineMs = performance.now() + TAKEOVER_MAX_MS;
   for (;;) {
-    const history = (await readHistory(parley, account, conversationId)) as unknown as Message[];
+    const history = (await fetchHistory(parley, account, conversationId)) as unknown as Message[];
     if (!history.some(({ status }) => status === "streaming")) return history;
     if (performance.now() > deadlineMs) throw new Error(`Still streaming: ${JSON.stringify(history)}`);
     await Bun.sleep(100);
   }
 }
 
-/** The sequence numbers of all durable events of a conversation. */
-async function readEventSeqs(parley: Parley, { access_token }: Account, conversationId: string): Promise<number[]> {
+/** Fetches the sequence numbers of all durable events in a conversation. */
+async function fetchEventSeqs(parley: Parley, { access_token }: Account, conversationId: string): Promise<number[]> {
   const seqs: number[] = [];
   for (;;) {
     const path = `/api/v1/conversations/${conversationId}/events?after_seq=${seqs.at(-1) ?? 0}`;

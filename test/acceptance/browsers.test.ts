@@ -1,17 +1,17 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { type Proxied, type ProxyName, startProxied } from "../deploy/proxies.ts";
+import { type ProxiedSetup, type ProxyName, startProxiedSetup } from "../deploy/proxies.ts";
 import { type BrowserPage, openPage } from "../support/browser-page.ts";
 import { TEST_PASSWORD } from "../support/client.ts";
 import type { Frame } from "../support/socket.ts";
-import { TEST_TIMEOUT_MS } from "./site.ts";
+import { TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 
 const PIECES = 10;
 const PIECE_DELAY_MS = 150;
 
-/** The script in each page: a client as developers would write it, with a ticket for the socket. */
-const client = `
+/** A script that runs in each page, like a developer's client. It connects the socket with a ticket. */
+const clientScript = `
 window.parley = {
   frames: [],
   async call(path, json) {
@@ -44,10 +44,10 @@ window.parley = {
     throw new Error("No such frame: " + JSON.stringify(this.frames.map(({ type }) => type)));
   },
   send(frame) { this.socket.send(JSON.stringify(frame)); },
-  ask(frame) {
+  request(frame) {
     const id = crypto.randomUUID();
     this.send({ id, ...frame });
-    return this.wait((answer) => answer.id === id);
+    return this.wait((response) => response.id === id);
   },
 };
 `;
@@ -55,10 +55,10 @@ window.parley = {
 for (const name of ["nginx", "caddy"] as const) describe(name, () => testBrowsers(name));
 
 function testBrowsers(name: ProxyName) {
-  let proxied: Proxied;
+  let proxied: ProxiedSetup;
   const pages: BrowserPage[] = [];
   beforeAll(async () => {
-    proxied = await startProxied(name);
+    proxied = await startProxiedSetup(name);
     proxied.mockProvider.script("slow", {
       pieces: Array.from({ length: PIECES }, (_, n) => `piece${n} `),
       pieceDelayMs: PIECE_DELAY_MS,
@@ -69,25 +69,27 @@ function testBrowsers(name: ProxyName) {
     await proxied?.stop();
   });
 
-  test("two browsers exchange messages, see typing, and receive a streamed answer", async () => {
+  test("two browsers exchange messages and typing events, and receive a streamed answer", async () => {
     const { proxy } = proxied;
-    const people = await Promise.all(["ada@example.com", "bob@example.com"].map((email) => proxy.register(email)));
-    for (const { user } of people) {
+    const accounts = await Promise.all(["ada@example.com", "bob@example.com"].map((email) => proxy.register(email)));
+    for (const { user } of accounts) {
       const page = await openPage(`${proxy.url}/swagger`, proxy);
       pages.push(page);
       expect(await page.evaluate<boolean>("isSecureContext")).toBe(true);
-      await page.evaluate(client);
+      await page.evaluate(clientScript);
       expect(await page.evaluate<string>(`parley.login("${user.email}", "${TEST_PASSWORD}")`)).toBe(user.id);
       expect(await page.evaluate<string>("parley.connect()")).toBe("parley.v1");
     }
     const [ada, bob] = pages as [BrowserPage, BrowserPage];
-    const [, second] = people as [unknown, (typeof people)[number]];
+    const [, second] = accounts as [unknown, (typeof accounts)[number]];
     const { id } = await ada.evaluate<{ id: string }>(
       'parley.call("/conversations", { title: "Two browsers", kind: "group", reply_mode: "never" })',
     );
     await ada.evaluate(`parley.call("/conversations/${id}/members", { user_id: "${second.user.id}" })`);
     for (const page of pages)
-      expect(await page.evaluate<Frame>(`parley.ask({ type: "subscribe", conversation_id: "${id}" })`)).toMatchObject({
+      expect(
+        await page.evaluate<Frame>(`parley.request({ type: "subscribe", conversation_id: "${id}" })`),
+      ).toMatchObject({
         type: "ack",
       });
 
@@ -95,7 +97,7 @@ function testBrowsers(name: ProxyName) {
     await bob.evaluate('parley.wait(({ type, active }) => type === "typing" && active)');
 
     const send = (content: string, reply: boolean) =>
-      `parley.ask({ type: "message.send", conversation_id: "${id}", client_message_id: crypto.randomUUID(), content: "${content}", reply: ${reply} })`;
+      `parley.request({ type: "message.send", conversation_id: "${id}", client_message_id: crypto.randomUUID(), content: "${content}", reply: ${reply} })`;
     expect(await ada.evaluate<Frame>(send("Hello Bob", false))).toMatchObject({ type: "ack" });
     await bob.evaluate('parley.wait(({ type, data }) => type === "message.created" && data.content === "Hello Bob")');
     expect(await bob.evaluate<Frame>(send("What does the model say?", true))).toMatchObject({ type: "ack" });
@@ -107,16 +109,16 @@ function testBrowsers(name: ProxyName) {
         'parley.frames.filter(({ type }) => type === "message.delta")',
       );
       expect(deltas.map((delta) => delta.text).join("")).toBe(text);
-      const gaps = deltas.slice(1).map((delta, n) => delta.arrived_at - (deltas[n]?.arrived_at ?? 0));
-      expect(gaps.filter((gap) => gap > PIECE_DELAY_MS / 2).length).toBeGreaterThan(PIECES / 2);
+      const intervalsMs = deltas.slice(1).map((delta, n) => delta.arrived_at - (deltas[n]?.arrived_at ?? 0));
+      expect(intervalsMs.filter((intervalMs) => intervalMs > PIECE_DELAY_MS / 2).length).toBeGreaterThan(PIECES / 2);
     }
-    // The page was loaded over HTTP/2.
+    // The browser used HTTP/2.
     expect(await ada.evaluate<string>('performance.getEntriesByType("navigation")[0].nextHopProtocol')).toBe("h2");
-    // Neither the socket's address nor the page's resources violated the page's CSP.
+    // The page's CSP allowed the socket's URL.
     expect(await ada.evaluate<number>('parley.frames.filter(({ type }) => type === "error").length')).toBe(0);
   });
 
-  test("rejects a socket from another origin's page", async () => {
+  test("a socket from another origin's page is rejected", async () => {
     const { proxy } = proxied;
     const response = await fetch(`${proxy.url}/realtime`, {
       tls: proxy.tls,

@@ -1,10 +1,10 @@
 import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
-import { type Reading, readAnswer } from "./reader.ts";
-import type { Parley } from "./site.ts";
+import { type AssembledAnswer, assembleAnswer } from "./assemble-answer.ts";
+import type { Parley } from "./installation.ts";
 
-/** An answer's message, as the API returns it. */
+/** An answer, as the API returns it. */
 export type Answer = {
   id: string;
   seq: number;
@@ -18,19 +18,19 @@ export type Answer = {
 
 export type Chat = Awaited<ReturnType<typeof openChat>>;
 
-/** A user with a conversation and a subscribed socket. */
+/** Registers a user with a conversation and a subscribed socket. */
 export async function openChat(parley: Parley) {
   const account = await parley.register();
   const { id: conversationId } = await createConversation(parley, account);
-  const socket = await openSubscribed(parley, account, conversationId);
+  const socket = await openSubscribedSocket(parley, account, conversationId);
 
   return {
     account,
     conversationId,
     socket,
 
-    /** Sends a question. @returns the answer's id, once the answer has started. */
-    async ask(model?: string, content = "What do you say?"): Promise<string> {
+    /** Sends a question, and returns the answer's id when the answer has started. */
+    async requestAnswer(model?: string, content = "What do you say?"): Promise<string> {
       const client_message_id = crypto.randomUUID();
       const frame = { conversation_id: conversationId, client_message_id, content, reply: true };
       const ack = await socket.request({ type: "message.send", ...frame, ...(model !== undefined && { model }) });
@@ -40,11 +40,11 @@ export async function openChat(parley: Parley) {
       return created.data?.id ?? "";
     },
 
-    /** Reads until the answer is complete. */
-    readToEnd: (answerId: string, waitMs?: number) => readToEnd(socket, answerId, waitMs),
+    /** Waits until the answer is complete. */
+    waitForAnswer: (answerId: string, waitMs?: number) => waitForAnswer(socket, answerId, waitMs),
 
-    /** The message as REST returns it. */
-    async get(from: Parley, answerId: string): Promise<Answer> {
+    /** Fetches the answer over REST. */
+    async fetchMessage(from: Parley, answerId: string): Promise<Answer> {
       const path = `/api/v1/conversations/${conversationId}/messages/${answerId}`;
       const response = await from.fetch(path, { token: account.access_token });
       if (response.status !== 200) throw new Error(`${path}: ${response.status}`);
@@ -53,37 +53,38 @@ export async function openChat(parley: Parley) {
   };
 }
 
-/** A socket subscribed to the conversation. */
-export async function openSubscribed(
+/** Opens a socket and subscribes to a conversation. */
+export async function openSubscribedSocket(
   parley: Pick<Parley, "url">,
   account: Account,
   conversation_id: string,
   after_seq?: number,
 ): Promise<TestSocket> {
   const socket = await openSocket(parley.url, { token: account.access_token });
-  const more = after_seq === undefined ? {} : { after_seq };
-  const ack = await socket.request({ type: "subscribe", conversation_id, ...more });
+  const replayOption = after_seq === undefined ? {} : { after_seq };
+  const ack = await socket.request({ type: "subscribe", conversation_id, ...replayOption });
   if (ack.type !== "ack") throw new Error(`subscribe: ${JSON.stringify(ack)}`);
   return socket;
 }
 
-export async function readToEnd(
+/** Waits until an answer is complete, and assembles it from the socket's frames. */
+export async function waitForAnswer(
   socket: TestSocket,
   answerId: string,
   waitMs?: number,
-): Promise<Reading & { message: Answer }> {
+): Promise<AssembledAnswer & { message: Answer }> {
   await socket.waitFor(({ type, data }) => type === "message.completed" && data?.id === answerId, waitMs);
-  const reading = readAnswer(socket.frames, answerId);
-  return { ...reading, message: reading.final as Answer };
+  const assembled = assembleAnswer(socket.frames, answerId);
+  return { ...assembled, message: assembled.final as Answer };
 }
 
-/** Waits until the reader has at least `length` characters of the answer. */
+/** Waits until the socket has received at least `length` characters of an answer. */
 export async function waitForText(socket: TestSocket, answerId: string, length: number): Promise<void> {
-  const hasReached = (frame: Frame) =>
+  const hasEnoughText = (frame: Frame) =>
     frame.type === "message.delta" &&
     frame.message_id === answerId &&
     (frame.offset as number) + (frame.text as string).length >= length;
-  await socket.waitFor(hasReached);
+  await socket.waitFor(hasEnoughText);
 }
 
 function isAnswerTo({ type, data }: Frame, questionId: string): boolean {

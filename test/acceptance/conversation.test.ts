@@ -2,40 +2,40 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import type { Account } from "../support/client.ts";
 import { createConversation, type TestConversation } from "../support/conversation.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
+import { assembleAnswer, listSeqs, range } from "./assemble-answer.ts";
 import { type Backend, backends } from "./backends.ts";
-import { listSeqs, range, readAnswer } from "./reader.ts";
-import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 type Message = { id: string; seq: number; content: string };
 
-// The tests of each backend build on each other, in order.
-describe.each(backends)("two people in one conversation, on the $name", ({ open }) => {
+// For each backend, every test depends on the ones before it.
+describe.each(backends)("two users in one conversation ($name)", ({ open }) => {
   let backend: Backend;
-  let site: Site;
+  let installation: Installation;
   let parley: Parley;
   let anna: Account;
   let ben: Account;
   let conversation: TestConversation;
-  let a: TestSocket;
-  let b: TestSocket;
+  let annaSocket: TestSocket;
+  let benSocket: TestSocket;
 
   beforeAll(async () => {
     backend = await open();
-    site = await createSite({ env: backend.env });
-    parley = await site.start();
+    installation = await createInstallation({ env: backend.env });
+    parley = await installation.start();
     anna = await parley.register("anna@example.com", "Anna");
     ben = await parley.register("ben@example.com", "Ben");
     conversation = await createConversation(parley, anna, [ben]);
   });
   afterAll(async () => {
-    await site?.remove();
+    await installation?.remove();
     await backend?.close();
   });
 
-  const send = (socket: TestSocket, content: string, more: Record<string, unknown> = {}) => {
-    const frame = { conversation_id: conversation.id, client_message_id: crypto.randomUUID(), content, ...more };
+  const send = (socket: TestSocket, content: string, options: Record<string, unknown> = {}) => {
+    const frame = { conversation_id: conversation.id, client_message_id: crypto.randomUUID(), content, ...options };
     return socket.request({ type: "message.send", ...frame });
   };
   const subscribe = (socket: TestSocket, after_seq?: number) =>
@@ -46,97 +46,100 @@ describe.each(backends)("two people in one conversation, on the $name", ({ open 
     });
 
   test("both users connect and see each other online", async () => {
-    a = await openSocket(parley.url, { token: anna.access_token });
-    expect(await a.waitFor(({ type }) => type === "ready")).toMatchObject({ user: { id: anna.user.id } });
-    expect(await subscribe(a)).toMatchObject({ type: "ack", last_seq: 1, members_online: [anna.user.id] });
-    b = await openSocket(parley.url, { token: ben.access_token });
-    const { members_online } = await subscribe(b);
+    annaSocket = await openSocket(parley.url, { token: anna.access_token });
+    expect(await annaSocket.waitFor(({ type }) => type === "ready")).toMatchObject({ user: { id: anna.user.id } });
+    expect(await subscribe(annaSocket)).toMatchObject({ type: "ack", last_seq: 1, members_online: [anna.user.id] });
+    benSocket = await openSocket(parley.url, { token: ben.access_token });
+    const { members_online } = await subscribe(benSocket);
     expect(new Set(members_online as string[])).toEqual(new Set([anna.user.id, ben.user.id]));
-    expect(await a.waitFor(({ type }) => type === "presence")).toMatchObject({ user_id: ben.user.id, online: true });
+    expect(await annaSocket.waitFor(({ type }) => type === "presence")).toMatchObject({
+      user_id: ben.user.id,
+      online: true,
+    });
   });
 
-  test("acknowledges a message to its sender and pushes it to both users", async () => {
-    const ack = await send(a, "Hello Ben 👋", { client_message_id: "hello" });
+  test("a message is acknowledged to its sender and pushed to both users", async () => {
+    const ack = await send(annaSocket, "Hello Ben 👋", { client_message_id: "hello" });
     expect(ack).toMatchObject({ type: "ack", duplicate: false, message: { content: "Hello Ben 👋", seq: 2 } });
-    for (const socket of [a, b]) {
+    for (const socket of [annaSocket, benSocket]) {
       const push = await socket.waitFor(({ type }) => type === "message.created");
       expect(push).toMatchObject({ conversation_id: conversation.id, seq: 2 });
       expect(push.data).toEqual(ack.message as never);
     }
-    const again = await send(a, "Hello Ben 👋", { client_message_id: "hello" });
+    const again = await send(annaSocket, "Hello Ben 👋", { client_message_id: "hello" });
     expect(again).toMatchObject({ duplicate: true, message: { id: (ack.message as Message).id } });
   });
 
-  test("sends typing to the other user only", async () => {
-    a.send({ type: "typing.start", id: "t1", conversation_id: conversation.id });
-    const typing = await b.waitFor(({ type }) => type === "typing");
+  test("only the other user receives typing events", async () => {
+    annaSocket.send({ type: "typing.start", id: "t1", conversation_id: conversation.id });
+    const typing = await benSocket.waitFor(({ type }) => type === "typing");
     expect(typing).toMatchObject({ conversation_id: conversation.id, user_id: anna.user.id, active: true });
-    a.send({ type: "typing.stop", id: "t2", conversation_id: conversation.id });
-    await b.waitFor(({ type, active }) => type === "typing" && active === false);
-    expect(a.list("typing")).toEqual([]);
+    annaSocket.send({ type: "typing.stop", id: "t2", conversation_id: conversation.id });
+    await benSocket.waitFor(({ type, active }) => type === "typing" && active === false);
+    expect(annaSocket.list("typing")).toEqual([]);
   });
 
-  test("replays missed messages after a dropped connection, each once", async () => {
-    const seen = Math.max(...listSeqs(b.frames));
-    b.socket.terminate();
-    await b.closed;
-    await a.waitFor(({ type, online }) => type === "presence" && online === false);
-    for (const text of ["while", "you", "were", "away"]) await send(a, text);
-    const edited = await a.request({
+  test("a user who reconnects receives each missed event once", async () => {
+    const lastSeq = Math.max(...listSeqs(benSocket.frames));
+    benSocket.socket.terminate();
+    await benSocket.closed;
+    await annaSocket.waitFor(({ type, online }) => type === "presence" && online === false);
+    for (const text of ["while", "you", "were", "away"]) await send(annaSocket, text);
+    const edited = await annaSocket.request({
       type: "message.edit",
-      message_id: (await a.waitFor(({ data }) => data?.content === "were")).data?.id,
+      message_id: (await annaSocket.waitFor(({ data }) => data?.content === "were")).data?.id,
       content: "WERE",
     });
     expect(edited.type).toBe("ack");
 
-    b = await openSocket(parley.url, { token: ben.access_token });
+    benSocket = await openSocket(parley.url, { token: ben.access_token });
     const sending = (async () => {
-      for (const text of ["and", "now"]) await send(a, text);
+      for (const text of ["and", "now"]) await send(annaSocket, text);
     })();
-    expect(await subscribe(b, seen)).toMatchObject({ type: "ack", recovered: true });
+    expect(await subscribe(benSocket, lastSeq)).toMatchObject({ type: "ack", recovered: true });
     await sending;
-    const last = await send(a, "the end");
+    const last = await send(annaSocket, "the end");
     const { seq } = last.message as Message;
-    await b.waitFor((frame) => frame.seq === seq);
-    expect(listSeqs(b.frames)).toEqual(range(seen + 1, seq));
-    expect(listSeqs(a.frames)).toEqual(range(2, seq));
+    await benSocket.waitFor((frame) => frame.seq === seq);
+    expect(listSeqs(benSocket.frames)).toEqual(range(lastSeq + 1, seq));
+    expect(listSeqs(annaSocket.frames)).toEqual(range(2, seq));
   });
 
-  test("streams the offline model's answer to both users", async () => {
-    const ack = await send(a, "How do I configure the database?", { reply: true });
+  test("the offline model's answer is streamed to both users", async () => {
+    const ack = await send(annaSocket, "How do I configure the database?", { reply: true });
     const question = ack.message as Message;
     const isAnswer = (frame: Frame) => frame.type === "message.completed" && frame.data?.parent_id === question.id;
-    const { data } = await b.waitFor(isAnswer);
-    await a.waitFor(isAnswer);
+    const { data } = await benSocket.waitFor(isAnswer);
+    await annaSocket.waitFor(isAnswer);
     expect(data).toMatchObject({ role: "assistant", status: "complete", model: "offline/documents", author: null });
     expect(data?.content).toContain("I am offline");
-    for (const socket of [a, b]) {
-      const { deltas, attempts, final } = readAnswer(socket.frames, data?.id ?? "");
+    for (const socket of [annaSocket, benSocket]) {
+      const { deltas, attempts, final } = assembleAnswer(socket.frames, data?.id ?? "");
       expect({ deltas: deltas > 0, attempts, final }).toEqual({ deltas: true, attempts: [1], final: data ?? null });
     }
   });
 
-  test("returns the whole history over REST after a restart, with the old tokens", async () => {
-    const pushed = b.frames.flatMap(({ type, data }) => (type === "message.created" ? [data?.id] : []));
-    const read = async () => {
+  test("after a restart, tokens are still valid and the history is complete", async () => {
+    const pushedIds = benSocket.frames.flatMap(({ type, data }) => (type === "message.created" ? [data?.id] : []));
+    const fetchMessages = async () => {
       const path = `/api/v1/conversations/${conversation.id}/messages?limit=200`;
       const response = await parley.fetch(path, { token: ben.access_token });
       expect(response.status).toBe(200);
       return ((await response.json()) as { data: Message[] }).data;
     };
-    const before = await read();
-    expect(before.length).toBeGreaterThan(8);
-    expect(before.map(({ id }) => id)).toEqual(expect.arrayContaining(pushed as string[]));
+    const messagesBefore = await fetchMessages();
+    expect(messagesBefore.length).toBeGreaterThan(8);
+    expect(messagesBefore.map(({ id }) => id)).toEqual(expect.arrayContaining(pushedIds as string[]));
     expect((await parley.stop()).code).toBe(0);
-    expect(await a.closed).toMatchObject({ code: 4001 });
+    expect(await annaSocket.closed).toMatchObject({ code: 4001 });
 
-    parley = await site.start();
-    expect(await read()).toEqual(before);
-    b = await openSocket(parley.url, { token: ben.access_token });
-    const { last_seq, recovered } = await subscribe(b, 1);
+    parley = await installation.start();
+    expect(await fetchMessages()).toEqual(messagesBefore);
+    benSocket = await openSocket(parley.url, { token: ben.access_token });
+    const { last_seq, recovered } = await subscribe(benSocket, 1);
     expect(recovered).toBe(true);
-    expect(listSeqs(b.frames)).toEqual(range(2, last_seq as number));
-    expect(await send(b, "Welcome back")).toMatchObject({ message: { seq: (last_seq as number) + 1 } });
-    await b.close();
+    expect(listSeqs(benSocket.frames)).toEqual(range(2, last_seq as number));
+    expect(await send(benSocket, "Welcome back")).toMatchObject({ message: { seq: (last_seq as number) + 1 } });
+    await benSocket.close();
   });
 });

@@ -1,35 +1,40 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { createConversation } from "../support/conversation.ts";
-import { openSubscribed } from "./chat.ts";
+import { range } from "./assemble-answer.ts";
+import { openSubscribedSocket } from "./chat.ts";
 import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
-import { contentOf, readHistory, type StoredMessage } from "./load.ts";
-import { range } from "./reader.ts";
-import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
+import { createContent, fetchHistory, type StoredMessage } from "./sender.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const RETRY_MS = 50;
 const RESPONSE_MAX_MS = 3_000;
 
-/** Sends messages one by one, retrying each until it is acknowledged. */
+/** Sends messages one by one, and retries each until it is acknowledged. */
 async function startRetryingSender(parley: Parley) {
   const account = await parley.register();
   const { id: conversationId } = await createConversation(parley, account);
-  const socket = await openSubscribed(parley, account, conversationId);
+  const socket = await openSubscribedSocket(parley, account, conversationId);
   const acked: StoredMessage[] = [];
   const errors = new Set<string>();
   let isStopped = false;
   const sending = (async () => {
     for (let n = 1; !isStopped; n += 1) {
       const id = `m${n}`;
-      const frame = { conversation_id: conversationId, client_message_id: id, content: contentOf(id), reply: false };
+      const frame = {
+        conversation_id: conversationId,
+        client_message_id: id,
+        content: createContent(id),
+        reply: false,
+      };
       for (;;) {
-        const answer = await socket.request({ type: "message.send", ...frame });
-        if (answer.type === "ack") {
-          acked.push(answer.message as StoredMessage);
+        const response = await socket.request({ type: "message.send", ...frame });
+        if (response.type === "ack") {
+          acked.push(response.message as StoredMessage);
           break;
         }
-        errors.add(`${answer.code} ${answer.temporary}`);
+        errors.add(`${response.code} ${response.temporary}`);
         await Bun.sleep(RETRY_MS);
       }
     }
@@ -49,13 +54,13 @@ async function startRetryingSender(parley: Parley) {
 
 type RetryingSender = Awaited<ReturnType<typeof startRetryingSender>>;
 
-/** Expects that the sender kept its connection, and that every acknowledged message is stored. */
-async function expectNothingLost(parley: Parley, sender: RetryingSender): Promise<void> {
+/** Checks that the sender can still send over its connection, and that all acknowledged messages are stored. */
+async function expectNoDataLoss(parley: Parley, sender: RetryingSender): Promise<void> {
   const ackedBefore = sender.acked.length;
   while (sender.acked.length < ackedBefore + 5) await Bun.sleep(RETRY_MS);
   await sender.stop();
   expect(sender.errors).toEqual(new Set(["unavailable true"]));
-  const history = await readHistory(parley, sender.account, sender.conversationId);
+  const history = await fetchHistory(parley, sender.account, sender.conversationId);
   expect(history).toEqual(sender.acked);
   expect(history.map(({ seq }) => seq)).toEqual(range(1, history.length));
 }
@@ -77,22 +82,22 @@ async function expectUnavailable(parley: Parley, token: string): Promise<void> {
   }
 }
 
-describe("a Postgres server that becomes unavailable", () => {
+describe("while the Postgres server is unavailable", () => {
   let server: DatabaseServer;
-  let site: Site;
+  let installation: Installation;
   let parley: Parley;
   beforeAll(async () => {
     server = await startDatabaseServer();
-    site = await createSite({ env: { DATABASE_URL: await server.createDatabase() } });
+    installation = await createInstallation({ env: { DATABASE_URL: await server.createDatabase() } });
   });
   afterAll(async () => {
-    await site?.remove();
+    await installation?.remove();
     await server?.stop();
   });
 
-  test("at start: live but not ready, and ready as soon as the server responds", async () => {
-    await server.halt("fast");
-    parley = await site.start({ until: "listening" });
+  test("Parley starts, and is live but not ready", async () => {
+    await server.shutDown("fast");
+    parley = await installation.start({ until: "listening" });
     await Bun.sleep(500);
     expect((await parley.fetch("/livez")).status).toBe(200);
     expect((await parley.fetch("/readyz")).status).toBe(503);
@@ -100,43 +105,46 @@ describe("a Postgres server that becomes unavailable", () => {
     await expectUnavailable(parley, "any");
     expect(parley.readLog()).toContain("the database is not responding; retrying");
     await server.start();
-    await parley.waitReady();
+    await parley.waitUntilReady();
   });
 
-  test.each(["fast", "immediate"] as const)("during a %s stop: responds 503, and loses nothing", async (mode) => {
-    const sender = await startRetryingSender(parley);
-    while (sender.acked.length < 20) await Bun.sleep(RETRY_MS);
-    await server.halt(mode);
-    await waitForStatus(parley, "/readyz", 503);
-    expect((await parley.fetch("/livez")).status).toBe(200);
-    await expectUnavailable(parley, sender.account.access_token);
-    const ackedDuringOutage = sender.acked.length;
-    await Bun.sleep(500);
-    expect(sender.acked.length).toBe(ackedDuringOutage);
-    await server.start();
-    await waitForStatus(parley, "/readyz", 200);
-    await expectNothingLost(parley, sender);
-  });
+  test.each(["fast", "immediate"] as const)(
+    "requests fail with 503, but no data is lost (%s shutdown)",
+    async (mode) => {
+      const sender = await startRetryingSender(parley);
+      while (sender.acked.length < 20) await Bun.sleep(RETRY_MS);
+      await server.shutDown(mode);
+      await waitForStatus(parley, "/readyz", 503);
+      expect((await parley.fetch("/livez")).status).toBe(200);
+      await expectUnavailable(parley, sender.account.access_token);
+      const ackedDuringOutage = sender.acked.length;
+      await Bun.sleep(500);
+      expect(sender.acked.length).toBe(ackedDuringOutage);
+      await server.start();
+      await waitForStatus(parley, "/readyz", 200);
+      await expectNoDataLoss(parley, sender);
+    },
+  );
 });
 
 describe("the embedded Postgres", () => {
-  let site: Site;
+  let installation: Installation;
   let parley: Parley;
   beforeAll(async () => {
-    site = await createSite();
-    parley = await site.start();
+    installation = await createInstallation();
+    parley = await installation.start();
   });
-  afterAll(() => site?.remove());
+  afterAll(() => installation?.remove());
 
-  test("is restarted after a kill, and loses nothing", async () => {
+  test("is restarted after a kill without data loss", async () => {
     const sender = await startRetryingSender(parley);
     while (sender.acked.length < 20) await Bun.sleep(RETRY_MS);
-    const pid = site.findPostgres();
+    const pid = installation.findPostgresPid();
     if (pid === null) throw new Error("The embedded Postgres is not running.");
     process.kill(pid, "SIGKILL");
     while (sender.errors.size === 0) await Bun.sleep(RETRY_MS);
     await waitForStatus(parley, "/readyz", 200);
-    await expectNothingLost(parley, sender);
-    expect(site.findPostgres()).not.toBe(pid);
+    await expectNoDataLoss(parley, sender);
+    expect(installation.findPostgresPid()).not.toBe(pid);
   });
 });

@@ -1,13 +1,13 @@
 import { createId } from "../../src/lib/id.ts";
 import { startInstalledPostgres } from "../support/installed-postgres.ts";
 
-/** The data must survive a crash of the server, but not of the system. */
+/** With these settings, the data survives a Postgres crash, but not a machine crash. */
 const settings = { fsync: "off", full_page_writes: "off" };
 export const DATABASE_PASSWORD = "database-password-of-the-tests";
 
 export type DatabaseServer = Awaited<ReturnType<typeof startDatabaseServer>>;
 
-/** A Postgres server for `DATABASE_URL`, as in production: over TCP, with a role that is not a superuser. */
+/** Starts a Postgres server for `DATABASE_URL`. As in production, it uses TCP and a role that is not a superuser. */
 export async function startDatabaseServer() {
   const port = await findFreePort();
   const server = await startInstalledPostgres({ settings, port });
@@ -16,7 +16,7 @@ export async function startDatabaseServer() {
     ...server,
     port,
 
-    /** Creates an empty database. @returns its `DATABASE_URL`. */
+    /** Creates an empty database, and returns its `DATABASE_URL`. */
     async createDatabase(): Promise<string> {
       const name = `site_${createId().replaceAll("-", "")}`;
       await server.psql(`create database ${name} owner parley`);
@@ -25,10 +25,11 @@ export async function startDatabaseServer() {
   };
 }
 
+/** Returns a TCP port that is currently free. */
 export async function findFreePort(): Promise<number> {
-  const probe = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
-  const { port } = probe;
-  await probe.stop(true);
+  const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
+  const { port } = server;
+  await server.stop(true);
   if (!port) throw new Error("No free port found.");
   return port;
 }

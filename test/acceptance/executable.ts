@@ -1,26 +1,25 @@
 import { chmodSync, copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { atEndOfRun } from "../support/end-of-run.ts";
+import { afterTestRun } from "../support/after-test-run.ts";
 
 const root = resolve(import.meta.dir, "../..");
-let found: Promise<string> | undefined;
+let copiedExecutable: Promise<string> | undefined;
 
 /**
- * The executable under test: `dist/parley`, built if it is missing or outdated, or `PARLEY_EXECUTABLE`. Returns a copy
- * in a
- * folder that every user can read, so that a concurrent build can't replace it.
+ * Returns a copy of the executable under test, in a folder that all users can read. A concurrent build can't replace the
+ * copy.
  */
 export function findExecutable(): Promise<string> {
-  found ??= copyExecutable();
-  return found;
+  copiedExecutable ??= copyExecutable();
+  return copiedExecutable;
 }
 
 async function copyExecutable(): Promise<string> {
   const source = await buildExecutable();
   const folder = mkdtempSync(join(tmpdir(), "parley-executable-"));
-  atEndOfRun(() => {
-    found = undefined;
+  afterTestRun(() => {
+    copiedExecutable = undefined;
     rmSync(folder, { recursive: true, force: true });
   });
   chmodSync(folder, 0o755);
@@ -30,10 +29,10 @@ async function copyExecutable(): Promise<string> {
   return executable;
 }
 
-/** The original executable, for processes of the current user. */
+/** Returns `PARLEY_EXECUTABLE`, or builds `dist/parley` if it is missing or outdated. */
 export async function buildExecutable(): Promise<string> {
   if (process.env.PARLEY_EXECUTABLE) return resolve(process.env.PARLEY_EXECUTABLE);
-  // The flags of an outer `make` must not apply to this one.
+  // The flags of the `make` that runs the tests must not apply to this nested `make`.
   const { MAKEFLAGS: _flags, MFLAGS: _old, MAKELEVEL: _level, ...env } = process.env;
   const child = Bun.spawn(["make", "--no-print-directory", "--silent", "build"], {
     cwd: root,

@@ -5,7 +5,7 @@ import { createFolder, findFreePort, waitForStatus } from "../commands/run-parle
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { openChat } from "./chat.ts";
 import { findExecutable } from "./executable.ts";
-import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
@@ -17,8 +17,8 @@ afterAll(() => mockProvider?.stop());
 
 const ESCAPE = String.fromCharCode(27);
 
-/** Starts Parley on a terminal in an empty folder, sends one request, and stops it. @returns the terminal's output. */
-async function showFirstScreen(env: Record<string, string>) {
+/** Starts Parley on a terminal in an empty folder, sends a request, and stops it. Returns the terminal's output. */
+async function captureFirstStart(env: Record<string, string>) {
   using folder = createFolder();
   const executable = await findExecutable();
   const port = findFreePort();
@@ -30,7 +30,7 @@ async function showFirstScreen(env: Record<string, string>) {
   await waitForStatus(`http://127.0.0.1:${port}/readyz`, 200);
   await fetch(`http://127.0.0.1:${port}/api/v1/me`);
   await Bun.sleep(100);
-  // Ctrl+C.
+  // Sends Ctrl+C.
   void terminal.stdin.write("\x03");
   await terminal.stdin.flush();
   const text = await new Response(terminal.stdout).text();
@@ -38,45 +38,45 @@ async function showFirstScreen(env: Record<string, string>) {
   return { text, lines: text.replaceAll("\r", "").trimEnd().split("\n"), port, folder: folder.path };
 }
 
-test("on a terminal in an empty folder, the start output says what runs and what to do, in at most 12 lines", async () => {
-  const { lines, port, folder } = await showFirstScreen({ NO_COLOR: "1" });
-  const end = lines.findIndex((line) => line.startsWith("  Stop"));
-  const screen = lines.slice(0, end + 1);
+test("the first start on a terminal prints the URLs and next steps in at most 12 lines", async () => {
+  const { lines, port, folder } = await captureFirstStart({ NO_COLOR: "1" });
+  const lastLineIndex = lines.findIndex((line) => line.startsWith("  Stop"));
+  const screen = lines.slice(0, lastLineIndex + 1);
   expect(screen.length).toBeGreaterThan(5);
   expect(screen.length).toBeLessThanOrEqual(12);
   expect(screen.join("\n")).not.toContain(ESCAPE);
   const url = `http://localhost:${port}`;
-  const find = (start: string) => screen.find((line) => line.trimStart().startsWith(start)) ?? "";
-  expect(find("Parley 0.1.0 is ready")).toEndWith(`: ${url}`);
-  expect(find("API reference")).toEndWith(` ${url}/swagger`);
-  expect(find("Database")).toMatch(/embedded PostgreSQL 18\.\d+; all data is in \S+\/data$/);
-  expect(find("Database")).toContain(`${folder}/data`);
-  expect(find("Models")).toContain("set OPENAI_API_KEY, ANTHROPIC_API_KEY");
-  expect(find("Administrator")).toContain("parley admin create --email YOU@EXAMPLE.COM");
+  const findLine = (start: string) => screen.find((line) => line.trimStart().startsWith(start)) ?? "";
+  expect(findLine("Parley 0.1.0 is ready")).toEndWith(`: ${url}`);
+  expect(findLine("API reference")).toEndWith(` ${url}/swagger`);
+  expect(findLine("Database")).toMatch(/embedded PostgreSQL 18\.\d+; all data is in \S+\/data$/);
+  expect(findLine("Database")).toContain(`${folder}/data`);
+  expect(findLine("Models")).toContain("set OPENAI_API_KEY, ANTHROPIC_API_KEY");
+  expect(findLine("Administrator")).toContain("parley admin create --email YOU@EXAMPLE.COM");
   expect(screen.filter((line) => line.includes("migration"))).toHaveLength(1);
   const requests = lines.filter((line) => line.includes("/api/v1/me"));
   expect(requests).toEqual([expect.stringMatching(/INFO: GET \/api\/v1\/me 401 [\d.]+ ms \(127\.0\.0\.1\)$/)]);
 });
 
-test("uses colors if the terminal supports them, and names the default model", async () => {
-  const { text } = await showFirstScreen({ OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: mockProvider.openaiUrl });
+test("output on a color terminal is colored, and includes the default model", async () => {
+  const { text } = await captureFirstStart({ OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: mockProvider.openaiUrl });
   expect(text).toContain(`${ESCAPE}[`);
   expect(text).toContain("openai/gpt-5.2 (by default; set AI_MODELS to choose)");
   expect(text).not.toContain("hunter2");
 });
 
-test("a provider key is the only required setting, and the log is JSON without a terminal", async () => {
+test("a provider key is the only required setting, and without a terminal the log is JSON", async () => {
   const env = { OPENAI_API_KEY: "sk-hunter2", OPENAI_BASE_URL: mockProvider.openaiUrl };
-  const site = await createSite({ env });
+  const installation = await createInstallation({ env });
   try {
-    writeFileSync(join(site.directory, ".env"), 'AI_MODLES="x"\n');
-    const parley = await site.start({ env: { ANTROPIC_API_KEY: "hunter2" } });
+    writeFileSync(join(installation.directory, ".env"), 'AI_MODLES="x"\n');
+    const parley = await installation.start({ env: { ANTROPIC_API_KEY: "hunter2" } });
     const chat = await openChat(parley);
-    const { message } = await chat.readToEnd(await chat.ask(), 15_000);
+    const { message } = await chat.waitForAnswer(await chat.requestAnswer(), 15_000);
     expect(message).toMatchObject({ status: "complete", model: "openai/gpt-5.2" });
     await chat.socket.close();
     await parley.stop();
-    const lines = site
+    const lines = installation
       .readLog()
       .trimEnd()
       .split("\n")
@@ -88,19 +88,19 @@ test("a provider key is the only required setting, and the log is JSON without a
       "ANTROPIC_API_KEY is not a setting of Parley and has no effect; did you mean ANTHROPIC_API_KEY?",
     ]);
     expect(lines.filter(({ msg }) => msg === "request").every(({ status }) => typeof status === "number")).toBe(true);
-    expect(site.readLog()).not.toContain("hunter2");
+    expect(installation.readLog()).not.toContain("hunter2");
 
-    const check = await site.run(["config", "check"], { OPENAI_KEY: "hunter2" });
+    const check = await installation.run(["config", "check"], { OPENAI_KEY: "hunter2" });
     expect(check).toMatchObject({ code: 0, output: "The configuration is valid.\n" });
     expect(check.errors).toContain(
       "Warning: OPENAI_KEY is not a setting of Parley and has no effect; did you mean OPENAI_API_KEY?",
     );
-    const broken = await site.run(["config", "check"], { PORT: "3000x", OPENAI_KEY: "hunter2" });
-    expect(broken.code).toBe(2);
-    expect(broken.errors).toStartWith('PORT: "3000x" is not a whole number from 0 to 65535; write digits only.\n');
-    expect(broken.errors).toContain("did you mean OPENAI_API_KEY?");
-    expect(check.errors + broken.errors).not.toContain("hunter2");
+    const invalid = await installation.run(["config", "check"], { PORT: "3000x", OPENAI_KEY: "hunter2" });
+    expect(invalid.code).toBe(2);
+    expect(invalid.errors).toStartWith('PORT: "3000x" is not a whole number from 0 to 65535; write digits only.\n');
+    expect(invalid.errors).toContain("did you mean OPENAI_API_KEY?");
+    expect(check.errors + invalid.errors).not.toContain("hunter2");
   } finally {
-    await site.remove();
+    await installation.remove();
   }
 });

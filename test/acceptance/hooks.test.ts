@@ -3,12 +3,12 @@ import type { CreatedHook } from "../../src/modules/hooks/model.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import { createHook } from "../hooks/start-hooks.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest } from "../support/rest.ts";
-import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
+import { createRestClient } from "../support/rest.ts";
+import { createInstallation, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
-/** Posts with curl, as a shell script would. */
+/** Sends a POST request with curl, as a shell script would. */
 async function curl({ url }: Pick<CreatedHook, "url">, ...args: string[]): Promise<string> {
   const child = Bun.spawn(["curl", "--silent", "--show-error", "--fail", ...args, url], {
     stdout: "pipe",
@@ -19,22 +19,22 @@ async function curl({ url }: Pick<CreatedHook, "url">, ...args: string[]): Promi
   return output;
 }
 
-test("the model answers a Slack-style post from curl, also after a restart", async () => {
-  const site = await createSite();
+test("a model answers Slack-style posts from curl, even after a restart", async () => {
+  const installation = await createInstallation();
   try {
-    let parley = await site.start();
+    let parley = await installation.start();
     const owner = await parley.register();
     const { id } = await createConversation(parley, owner, [], { kind: "direct", reply_mode: "always" });
-    const hook = await createHook(createRest(parley, owner), id);
+    const hook = await createHook(createRestClient(parley, owner), id);
     expect(hook.url).toStartWith(parley.url);
     const json = ["-H", "Content-Type: application/json", "-d", '{"text":"How do I back up?","username":"Pager"}'];
     expect(await curl(hook, ...json)).toBe("ok");
     await parley.stop();
-    parley = await site.start();
-    const moved = { url: `${parley.url}/api/v1/hooks/${hook.token}` };
-    expect(await curl(moved, "--data-urlencode", 'payload={"text":"And restore?"}')).toBe("ok");
+    parley = await installation.start();
+    const currentHook = { url: `${parley.url}/api/v1/hooks/${hook.token}` };
+    expect(await curl(currentHook, "--data-urlencode", 'payload={"text":"And restore?"}')).toBe("ok");
 
-    const rest = createRest(parley, owner);
+    const rest = createRestClient(parley, owner);
     const list = async () =>
       (await rest.get<{ data: Message[] }>(`/conversations/${id}/messages?after_seq=0`)).body.data;
     while ((await list()).some(({ status }) => status === "streaming")) await Bun.sleep(20);
@@ -46,6 +46,6 @@ test("the model answers a Slack-style post from curl, also after a restart", asy
       { role: "assistant", status: "complete", author: null },
     ]);
   } finally {
-    await site.remove();
+    await installation.remove();
   }
 });

@@ -3,41 +3,41 @@ import { readFileSync } from "node:fs";
 import type { Import } from "../../src/modules/imports/model.ts";
 import type { Conversation } from "../../src/protocol/conversation.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createChatGpt, waitForImport } from "../support/imports.ts";
-import { createRest } from "../support/rest.ts";
-import { createSite, type Parley, type Site } from "./site.ts";
+import { createChatGptConversation, waitForImport } from "../support/imports.ts";
+import { createRestClient } from "../support/rest.ts";
+import { createInstallation, type Installation, type Parley } from "./installation.ts";
 
 setDefaultTimeout(600_000);
 
 const MIB = 1024 * 1024;
 const FILE_BYTES = 200 * MIB;
-/** Far below the file's size, and above a busy process's normal growth. */
+/** Maximum memory growth. It is less than the file's size, but more than a busy process's normal growth. */
 const GROWTH_BYTES_MAX = 160 * MIB;
 
-const sites: Site[] = [];
-afterAll(async () => void (await Promise.all(sites.map((site) => site.remove()))));
+const installations: Installation[] = [];
+afterAll(async () => void (await Promise.all(installations.map((installation) => installation.remove()))));
 
-async function startSite(): Promise<{ site: Site; parley: Parley }> {
-  const site = await createSite({ env: { RATE_LIMIT_ENABLED: "false" } });
-  sites.push(site);
-  return { site, parley: await site.start() };
+async function startInstallation(): Promise<{ installation: Installation; parley: Parley }> {
+  const installation = await createInstallation({ env: { RATE_LIMIT_ENABLED: "false" } });
+  installations.push(installation);
+  return { installation, parley: await installation.start() };
 }
 
 const encoder = new TextEncoder();
-const chat = (n: number, chars: number) => {
+const createConversationBytes = (n: number, chars: number) => {
   const messages = Object.fromEntries(
     Array.from({ length: 10 }, (_, at) => [`m${at}`, { text: `${n} ${"word ".repeat(chars / 50)}` }]),
   );
-  return encoder.encode(JSON.stringify(createChatGpt(`c-${n}`, messages)));
+  return encoder.encode(JSON.stringify(createChatGptConversation(`c-${n}`, messages)));
 };
 
-/** A generated list of conversations of about `bytesMax` bytes, never entirely in memory. */
+/** Streams a generated list of conversations with about `bytesMax` bytes. The list is never entirely in memory. */
 function streamFile(bytesMax: number, chars: number): { body: ReadableStream<Uint8Array>; count: () => number } {
   let bytes = 0;
   let count = 0;
   const body = new ReadableStream<Uint8Array>({
     pull(controller) {
-      const conversation = chat(count, chars);
+      const conversation = createConversationBytes(count, chars);
       controller.enqueue(encoder.encode(count === 0 ? "[" : ","));
       controller.enqueue(conversation);
       count += 1;
@@ -64,8 +64,8 @@ async function upload(parley: Parley, token: string, body: ReadableStream<Uint8A
 const readRss = (pid: number): number =>
   Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0) * 1024;
 
-/** Samples the memory of a process until `stop`. */
-function watchMemory(pid: number) {
+/** Samples a process's memory. Returns a function that stops the sampling and returns the peak. */
+function trackPeakMemory(pid: number) {
   let peak = readRss(pid);
   const timer = setInterval(() => {
     peak = Math.max(peak, readRss(pid));
@@ -76,31 +76,32 @@ function watchMemory(pid: number) {
   };
 }
 
-const inMib = (bytes: number) => Math.round(bytes / MIB);
+const toMib = (bytes: number) => Math.round(bytes / MIB);
 
-test("an import continues after kill -9, and imports no conversation twice", async () => {
-  const { site, parley } = await startSite();
+test("an import continues after kill -9 without importing a conversation twice", async () => {
+  const { installation, parley } = await startInstallation();
   const account = await parley.register("anna@example.com", "Anna");
   const { body, count } = streamFile(30 * MIB, 2_000);
   const id = await upload(parley, account.access_token, body);
-  const getImport = async (of: Parley) => (await createRest(of, account).get<Import>(`/imports/${id}`)).body;
+  const getImport = async (instance: Parley) =>
+    (await createRestClient(instance, account).get<Import>(`/imports/${id}`)).body;
   while ((await getImport(parley)).imported < count() / 10) await Bun.sleep(5);
   await parley.kill();
-  const second = await site.start();
-  const before = await getImport(second);
+  const restarted = await installation.start();
+  const before = await getImport(restarted);
   expect(before.status).toBe("running");
   expect(before.imported).toBeLessThan(count());
-  const done = await waitForImport(second, account, id);
+  const done = await waitForImport(restarted, account, id);
   expect(done).toMatchObject({ status: "done", imported: count(), skipped: 0, messages: 10 * count(), report: [] });
-  const { rows } = await createRest(second, account).all<Conversation>("/conversations", 200);
+  const { rows } = await createRestClient(restarted, account).listAll<Conversation>("/conversations", 200);
   expect(new Set(rows.map(({ title }) => title)).size).toBe(count());
   expect(rows).toHaveLength(count());
   expect(rows.every(({ last_seq, unread }) => last_seq === 10 && unread === 0)).toBe(true);
-  await second.stop();
+  await restarted.stop();
 });
 
-test("imports a conversation of 100,000 messages, each a reply to the one before", async () => {
-  const { parley } = await startSite();
+test("a conversation with 100,000 messages can be imported", async () => {
+  const { parley } = await startInstallation();
   const account = await parley.register();
   const count = 100_000;
   const node = (n: number) => ({
@@ -116,8 +117,8 @@ test("imports a conversation of 100,000 messages, each a reply to the one before
   });
   const done = await waitForImport(parley, account, ((await response.json()) as Import).id);
   expect(done).toMatchObject({ status: "done", imported: 1, messages: count, error: null });
-  const rest = createRest(parley, account);
-  const { rows } = await rest.all<Conversation>("/conversations", 200);
+  const rest = createRestClient(parley, account);
+  const { rows } = await rest.listAll<Conversation>("/conversations", 200);
   expect(rows).toMatchObject([{ title: "Deep", last_seq: count, unread: 0 }]);
   const newest = await rest.get<{ data: { content: string; seq: number }[] }>(
     `/conversations/${rows[0]?.id}/messages?limit=1`,
@@ -125,39 +126,39 @@ test("imports a conversation of 100,000 messages, each a reply to the one before
   expect(newest.body.data).toMatchObject([{ content: `Text ${count - 1}`, seq: count }]);
 });
 
-test("imports 200 MB in bounded memory while another user sends messages", async () => {
-  const { parley } = await startSite();
+test("an import of 200 MB uses bounded memory while another user sends messages", async () => {
+  const { parley } = await startInstallation();
   const [anna, ben] = [await parley.register(), await parley.register()];
   const { id: conversationId } = await createConversation(parley, ben);
-  const rest = createRest(parley, ben);
-  const times: number[] = [];
-  let isOver = false;
+  const rest = createRestClient(parley, ben);
+  const durationsMs: number[] = [];
+  let isImportDone = false;
   const sending = (async () => {
-    while (!isOver) {
+    while (!isImportDone) {
       const startedAtMs = performance.now();
       const { status } = await rest.request("POST", `/conversations/${conversationId}/messages`, { content: "Hello" });
       expect(status).toBe(201);
-      times.push(performance.now() - startedAtMs);
+      durationsMs.push(performance.now() - startedAtMs);
       await Bun.sleep(10);
     }
   })();
   await Bun.sleep(1_000);
-  const quiet = readRss(parley.pid);
-  const readPeak = watchMemory(parley.pid);
+  const rssBefore = readRss(parley.pid);
+  const readPeak = trackPeakMemory(parley.pid);
   const startedAtMs = performance.now();
   const { body, count } = streamFile(FILE_BYTES, 10_000);
   const id = await upload(parley, anna.access_token, body);
   const uploadedAtMs = performance.now();
   const done = await waitForImport(parley, anna, id);
   const importedAtMs = performance.now();
-  isOver = true;
+  isImportDone = true;
   await sending;
-  const growth = readPeak() - quiet;
-  const sorted = times.sort((a, b) => a - b);
+  const growth = readPeak() - rssBefore;
+  const sorted = durationsMs.sort((a, b) => a - b);
   const quantile = (share: number) => Math.round(sorted[Math.floor(sorted.length * share)] ?? 0);
   console.log(
-    `${inMib(done.bytes)} MiB: uploaded in ${Math.round(uploadedAtMs - startedAtMs)} ms, imported in ` +
-      `${Math.round(importedAtMs - uploadedAtMs)} ms; memory grew by ${inMib(growth)} MiB; ${times.length} sends of another user, ` +
+    `${toMib(done.bytes)} MiB: uploaded in ${Math.round(uploadedAtMs - startedAtMs)} ms, imported in ` +
+      `${Math.round(importedAtMs - uploadedAtMs)} ms; memory grew by ${toMib(growth)} MiB; ${durationsMs.length} sends by another user, ` +
       `p50 ${quantile(0.5)} ms, p99 ${quantile(0.99)} ms`,
   );
   expect(done).toMatchObject({ status: "done", imported: count(), skipped: 0 });
@@ -165,27 +166,27 @@ test("imports 200 MB in bounded memory while another user sends messages", async
   expect(growth).toBeLessThan(GROWTH_BYTES_MAX);
 });
 
-test("500 MB to the wrong path, or without permission to import, don't fill the memory", async () => {
-  const { parley } = await startSite();
+test("refused uploads of 500 MB use bounded memory", async () => {
+  const { parley } = await startInstallation();
   const account = await parley.register();
-  const quiet = readRss(parley.pid);
-  const readPeak = watchMemory(parley.pid);
+  const rssBefore = readRss(parley.pid);
+  const readPeak = trackPeakMemory(parley.pid);
   for (const [path, token] of [
     ["/api/v1/conversations", account.access_token],
     ["/api/v1/imports?source=chatgpt", "nobody"],
     ["/api/v1/imports?source=nothing", account.access_token],
   ] as const) {
-    let sent = 0;
+    let sentBytes = 0;
     const body = new ReadableStream<Uint8Array>({
       pull(controller) {
-        sent += MIB;
+        sentBytes += MIB;
         controller.enqueue(new Uint8Array(MIB).fill(0x20));
-        if (sent >= 500 * MIB) controller.close();
+        if (sentBytes >= 500 * MIB) controller.close();
       },
     });
     const headers = { "content-type": "application/json" };
     const response = await parley.fetch(path, { method: "POST", token, body, headers }).catch(() => null);
     if (response) expect([401, 413, 422]).toContain(response.status);
   }
-  expect(readPeak() - quiet).toBeLessThan(GROWTH_BYTES_MAX);
+  expect(readPeak() - rssBefore).toBeLessThan(GROWTH_BYTES_MAX);
 });

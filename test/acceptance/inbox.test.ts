@@ -1,25 +1,25 @@
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createChatGpt, importFile } from "../support/imports.ts";
-import { openInbox, type TestInbox, waitForList } from "../support/inbox.ts";
+import { createChatGptConversation, importFile } from "../support/imports.ts";
+import { openInbox, type TestInbox, waitForInboxToMatchList } from "../support/inbox.ts";
 import { startPgBouncer, type TestPgBouncer } from "../support/pgbouncer.ts";
 import { startRedis, type TestRedis } from "../support/redis.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
-import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 
-/** Frames are sent a second apart; on a busy machine they may arrive closer together. */
-const APART_MS_MIN = 800;
-const BURST = 100;
+/** Frames are sent a second apart, but can arrive closer together on a busy machine. */
+const FRAME_INTERVAL_MS_MIN = 800;
+const BURST_MESSAGES = 100;
 
 let server: DatabaseServer;
 let redis: TestRedis;
 const cleanups: (() => Promise<unknown>)[] = [];
 afterAll(async () => {
-  for (const end of cleanups.reverse()) await end();
+  for (const cleanup of cleanups.reverse()) await cleanup();
 });
 
 async function startServers(): Promise<void> {
@@ -30,11 +30,11 @@ async function startServers(): Promise<void> {
   cleanups.push(() => redis.stop());
 }
 
-/** The settings of two instances that share a database. */
-async function createEnvironment(hasRedis: boolean, isPooled: boolean): Promise<Record<string, string>> {
+/** Creates the settings of two instances that share a database. */
+async function createEnvironment(hasRedis: boolean, hasPooler: boolean): Promise<Record<string, string>> {
   await startServers();
   const url = new URL(await server.createDatabase());
-  if (isPooled) {
+  if (hasPooler) {
     const pooler: TestPgBouncer = await startPgBouncer({
       socketDirectory: server.socketDirectory,
       port: server.port,
@@ -55,16 +55,16 @@ async function createEnvironment(hasRedis: boolean, isPooled: boolean): Promise<
   };
 }
 
-type Call = { token: string; method?: string; json?: unknown };
+type CallOptions = { token: string; method?: string; json?: unknown };
 
-async function call(parley: Parley, path: string, options: Call): Promise<Record<string, unknown>> {
+async function call(parley: Parley, path: string, options: CallOptions): Promise<Record<string, unknown>> {
   const response = await parley.fetch(`/api/v1${path}`, options);
   if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
   return response.status === 204 ? {} : ((await response.json()) as Record<string, unknown>);
 }
 
-/** The times at which frames about a conversation arrive. */
-function watchTimes({ socket }: TestInbox, conversationId: string): number[] {
+/** Records the times at which a conversation's inbox frames arrive. */
+function recordFrameTimes({ socket }: TestInbox, conversationId: string): number[] {
   const times: number[] = [];
   socket.addEventListener("message", ({ data }) => {
     const frame = JSON.parse(String(data)) as { type: string; conversation_id?: string };
@@ -80,8 +80,8 @@ const variants = [
   ["Redis and PgBouncer in transaction mode", true, true],
 ] as const;
 
-describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
-  let site: Site;
+describe.each(variants)("with two instances over %s", (_, hasRedis, hasPooler) => {
+  let installation: Installation;
   let first: Parley;
   let second: Parley;
   let owner: Account;
@@ -95,17 +95,17 @@ describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
       token: owner.access_token,
       json: { content, reply: false, ...json },
     });
-  const waitForLists = async () => {
-    await waitForList(devices[0], second);
-    await waitForList(devices[1], first);
+  const waitForInboxesToMatchLists = async () => {
+    await waitForInboxToMatchList(devices[0], second);
+    await waitForInboxToMatchList(devices[1], first);
   };
 
-  test("an inbox receives other users' changes, on every device", async () => {
-    site = await createSite({ env: await createEnvironment(hasRedis, isPooled) });
-    cleanups.push(() => site.remove());
-    // Not in beforeAll, which has a shorter timeout.
-    expect((await site.run(["migrate"])).code).toBe(0);
-    [first, second] = await Promise.all([site.start(), site.start()]);
+  test("a user's devices receive other users' changes", async () => {
+    installation = await createInstallation({ env: await createEnvironment(hasRedis, hasPooler) });
+    cleanups.push(() => installation.remove());
+    // `beforeAll` would have a shorter timeout.
+    expect((await installation.run(["migrate"])).code).toBe(0);
+    [first, second] = await Promise.all([installation.start(), installation.start()]);
     [owner, guest] = [await first.register(), await second.register()];
     devices = [await openInbox(first, guest), await openInbox(second, guest)];
     expect(devices.map(({ unread }) => unread)).toEqual([0, 0]);
@@ -114,21 +114,22 @@ describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
     for (const device of devices) await device.waitForChange({ conversation_id: id, change: "added", unread: 0 });
     await send("The first");
     for (const device of devices) await device.waitForChange({ conversation_id: id, change: "updated", unread: 1 });
-    await waitForLists();
+    await waitForInboxesToMatchLists();
   });
 
-  test("a burst produces at most one frame per second, and the last one is correct", async () => {
-    const times = devices.map((device) => watchTimes(device, conversationId));
-    for (let n = 0; n < BURST; n += 1) await send(`Message ${n}`);
-    for (const device of devices) await device.waitForChange({ conversation_id: conversationId, unread: BURST + 1 });
-    for (const [n, at] of times.entries()) {
-      const apart = at.slice(1).map((ms, index) => ms - (at[index] ?? 0));
-      expect([n, apart.filter((ms) => ms < APART_MS_MIN)]).toEqual([n, []]);
+  test("a burst of messages causes at most one frame per second, and the last frame is correct", async () => {
+    const times = devices.map((device) => recordFrameTimes(device, conversationId));
+    for (let n = 0; n < BURST_MESSAGES; n += 1) await send(`Message ${n}`);
+    for (const device of devices)
+      await device.waitForChange({ conversation_id: conversationId, unread: BURST_MESSAGES + 1 });
+    for (const [n, arrivalsMs] of times.entries()) {
+      const intervalsMs = arrivalsMs.slice(1).map((ms, index) => ms - (arrivalsMs[index] ?? 0));
+      expect([n, intervalsMs.filter((ms) => ms < FRAME_INTERVAL_MS_MIN)]).toEqual([n, []]);
     }
-    await waitForLists();
+    await waitForInboxesToMatchLists();
   });
 
-  test("reads, titles, edits and deletions on one device reach the other", async () => {
+  test("reads, title changes, edits and deletions reach every device", async () => {
     const seq = devices[0].list(conversationId).at(-1)?.last_seq ?? 0;
     await devices[0].request({ type: "read", conversation_id: conversationId, seq });
     for (const device of devices)
@@ -141,19 +142,19 @@ describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
     await call(first, path, { token, method: "PATCH", json: { title: "Another title" } });
     await call(second, `${path}/messages/${message.id}`, { token, method: "DELETE" });
     for (const device of devices) await device.waitForChange({ title: "Another title", unread: 0, last_seq: seq + 4 });
-    await waitForLists();
+    await waitForInboxesToMatchLists();
   });
 
-  test("a conversation that the user creates or imports appears on the other device", async () => {
+  test("conversations that the user creates or imports appear on every device", async () => {
     const created = await createConversation(second, guest, [], { title: "Created" });
     for (const device of devices)
       await device.waitForChange({ conversation_id: created.id, change: "added", title: "Created" });
     const imported = await importFile(first, guest, "chatgpt", [
-      createChatGpt("one", { a: {}, b: { text: "zeppelin" } }),
+      createChatGptConversation("one", { a: {}, b: { text: "zeppelin" } }),
     ]);
     expect([imported.status, imported.imported]).toEqual(["done", 1]);
     for (const device of devices) await device.waitForChange({ change: "added", title: "Title of one", unread: 0 });
-    await waitForLists();
+    await waitForInboxesToMatchLists();
   });
 
   test("search, analytics and cached reads work on both instances", async () => {
@@ -171,10 +172,10 @@ describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
       json: { email: "admin@example.com", password: "a password of the tests" },
     });
     const { access_token: token } = (await login.json()) as Account;
-    // Other users' messages without the deleted one, and the two imported ones.
+    // The owner's messages without the deleted one, and the two imported messages.
     await waitUntil(async () => {
       const overview = await call(second, "/analytics/overview?from=2020-01-01T00:00:00Z", { token });
-      return JSON.stringify(overview).includes(`"messages":${BURST + 4}`);
+      return JSON.stringify(overview).includes(`"messages":${BURST_MESSAGES + 4}`);
     });
     for (let n = 0; n < 5; n += 1) {
       const title = `Title ${n}`;
@@ -185,7 +186,7 @@ describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
     }
   });
 
-  test("frames end with the membership, and with the session", async () => {
+  test("removed members receive no more frames, and a logout closes the sockets", async () => {
     const path = `/conversations/${conversationId}`;
     const token = owner.access_token;
     await call(second, `${path}/members/${guest.user.id}`, { token, method: "DELETE" });
@@ -197,16 +198,16 @@ describe.each(variants)("two instances over %s", (_, hasRedis, isPooled) => {
     await call(first, `/conversations/${deleted.id}`, { token, method: "DELETE" });
     for (const device of devices) await device.waitForChange({ conversation_id: deleted.id, change: "removed" });
     expect(devices.map((device) => device.list(conversationId).at(-1)?.change)).toEqual(["removed", "removed"]);
-    await waitForLists();
+    await waitForInboxesToMatchLists();
     await call(first, "/auth/logout", { token: guest.access_token, json: { refresh_token: guest.refresh_token } });
     await Promise.all(devices.map(({ closed }) => closed));
   });
 
   test("neither instance logs warnings or errors", () => {
-    const lines = site.readLog().match(/.*"level":"(?:warn|error|fatal)".*/g) ?? [];
-    // Expected on a busy machine, or from the pooler.
+    const lines = installation.readLog().match(/.*"level":"(?:warn|error|fatal)".*/g) ?? [];
+    // Some warnings are expected on a busy machine or with a pooler.
     const expected = /LISTEN doesn't work|[Pp]ooler|slow query|the bus over \w+ is unavailable|timed out/;
     expect(lines.filter((line) => !expected.test(line))).toEqual([]);
-    expect(site.readLog()).not.toContain("a secret that only tests know");
+    expect(installation.readLog()).not.toContain("a secret that only tests know");
   });
 });

@@ -5,14 +5,14 @@ import { startRedis, type TestRedis } from "../support/redis.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
-import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 
-/** The deadline for presence updates after an instance died; expected: about five seconds. */
-const GONE_MAX_MS = 20_000;
+/** Timeout for presence updates after an instance is killed. They usually take about five seconds. */
+const OFFLINE_TIMEOUT_MS = 20_000;
 const SEND_PAUSE_MS = 15;
-const PAGE = 100;
+const PAGE_ROWS = 100;
 
 let server: DatabaseServer | undefined;
 let redis: TestRedis | undefined;
@@ -28,10 +28,10 @@ function startSending(member: Member, conversation_id: string, signal: AbortSign
   const send = async (n: number) => {
     const client_message_id = `${member.account.user.id}-${n}`;
     const content = `${n} ${"é😀".repeat(n % 40)}`;
-    const answer = await member.socket
+    const response = await member.socket
       .request({ type: "message.send", conversation_id, content, client_message_id })
       .catch(() => null);
-    if (answer?.type === "ack") member.acked.push(client_message_id);
+    if (response?.type === "ack") member.acked.push(client_message_id);
   };
   return (async () => {
     for (let n = 0; !signal.aborted && member.socket.socket.readyState === WebSocket.OPEN; n += 1) {
@@ -41,32 +41,33 @@ function startSending(member: Member, conversation_id: string, signal: AbortSign
   })();
 }
 
-/** Every stored message of the conversation. */
+/** Fetches all messages in a conversation. */
 async function listMessages(parley: Parley, { access_token }: Account, conversationId: string) {
   const messages: { seq: number; id: string; client_message_id: string | null }[] = [];
   for (let after = 0; ; after = messages.at(-1)?.seq ?? 0) {
-    const path = `/api/v1/conversations/${conversationId}/messages?after_seq=${after}&limit=${PAGE}`;
+    const path = `/api/v1/conversations/${conversationId}/messages?after_seq=${after}&limit=${PAGE_ROWS}`;
     const { data } = (await (await parley.fetch(path, { token: access_token })).json()) as { data: typeof messages };
     if (data.length === 0) return messages;
     messages.push(...data.toSorted((a, b) => a.seq - b.seq));
   }
 }
 
-const seenBy = ({ socket }: Member) => socket.list("message.created").map(({ seq, data }) => ({ seq, id: data?.id }));
+const listReceived = ({ socket }: Member) =>
+  socket.list("message.created").map(({ seq, data }) => ({ seq, id: data?.id }));
 
-for (const form of ["Redis", "Postgres"] as const)
-  test(`over ${form}, a kill under load leaves no ghost users, and everybody sees what is stored`, async () => {
+for (const busName of ["Redis", "Postgres"] as const)
+  test(`after an instance is killed under load (${busName} bus), its user is shown as offline, and other users miss no messages`, async () => {
     server ??= await startDatabaseServer();
-    if (form === "Redis") redis = await startRedis();
+    if (busName === "Redis") redis = await startRedis();
     const env = {
       DATABASE_URL: await server.createDatabase(),
       JWT_SECRET: "a secret that only tests know: 0123456789",
       RATE_LIMIT_ENABLED: "false",
-      ...(form === "Redis" && redis && { REDIS_URL: redis.url }),
+      ...(busName === "Redis" && redis && { REDIS_URL: redis.url }),
     };
-    const site: Site = await createSite({ env });
+    const installation: Installation = await createInstallation({ env });
     try {
-      const parleys = [await site.start(), await site.start(), await site.start()] as const;
+      const parleys = [await installation.start(), await installation.start(), await installation.start()] as const;
       const accounts = await Promise.all(parleys.map((parley) => parley.register()));
       const [owner] = accounts as [Account];
       const { id: conversation_id } = await createConversation(parleys[0], owner, accounts.slice(1));
@@ -82,8 +83,8 @@ for (const form of ["Redis", "Postgres"] as const)
       for (const member of members) member.sender = startSending(member, conversation_id, stop.signal);
       await waitUntil(() => members.every(({ acked }) => acked.length > 20));
 
-      // Both sides notice a network partition; then an instance is killed while its user is typing.
-      if (form === "Redis") {
+      // The bus fails and recovers, then an instance is killed while its user is typing.
+      if (busName === "Redis") {
         await redis?.kill();
         await Bun.sleep(1_000);
         await redis?.start();
@@ -93,23 +94,23 @@ for (const form of ["Redis", "Postgres"] as const)
         return bodies.every((body) => body.includes("[+]bus ok"));
       });
       killed.socket.send({ type: "typing.start", conversation_id });
-      const isAbout = (user_id: unknown) => user_id === killed.account.user.id;
+      const isKilledUser = (user_id: unknown) => user_id === killed.account.user.id;
       await first.socket.waitFor(
-        ({ type, active, user_id }) => type === "typing" && active === true && isAbout(user_id),
+        ({ type, active, user_id }) => type === "typing" && active === true && isKilledUser(user_id),
       );
       await parleys[2].kill();
       for (const { socket } of [first, second]) {
         await socket.waitFor(
-          ({ type, active, user_id }) => type === "typing" && active === false && isAbout(user_id),
-          GONE_MAX_MS,
+          ({ type, active, user_id }) => type === "typing" && active === false && isKilledUser(user_id),
+          OFFLINE_TIMEOUT_MS,
         );
         await socket.waitFor(
-          ({ type, online, user_id }) => type === "presence" && online === false && isAbout(user_id),
-          GONE_MAX_MS,
+          ({ type, online, user_id }) => type === "presence" && online === false && isKilledUser(user_id),
+          OFFLINE_TIMEOUT_MS,
         );
       }
-      const late = await openSocket(parleys[1].url, { token: first.account.access_token });
-      const { members_online } = await late.request({ type: "subscribe", conversation_id });
+      const lateSocket = await openSocket(parleys[1].url, { token: first.account.access_token });
+      const { members_online } = await lateSocket.request({ type: "subscribe", conversation_id });
       expect(members_online).not.toContain(killed.account.user.id);
 
       stop.abort();
@@ -118,14 +119,14 @@ for (const form of ["Redis", "Postgres"] as const)
       const ids = stored.map(({ client_message_id }) => client_message_id);
       expect(new Set(ids).size).toBe(ids.length);
       for (const { acked } of members) expect(acked.filter((id) => !ids.includes(id))).toEqual([]);
-      await waitUntil(() => [first, second].every((member) => seenBy(member).at(-1)?.seq === stored.at(-1)?.seq));
+      await waitUntil(() => [first, second].every((member) => listReceived(member).at(-1)?.seq === stored.at(-1)?.seq));
       for (const member of [first, second]) {
-        const seen = seenBy(member);
-        const start = seen[0]?.seq ?? 0;
-        expect(seen).toEqual(stored.flatMap(({ seq, id }) => (seq >= start ? [{ seq, id }] : [])));
+        const received = listReceived(member);
+        const start = received[0]?.seq ?? 0;
+        expect(received).toEqual(stored.flatMap(({ seq, id }) => (seq >= start ? [{ seq, id }] : [])));
       }
-      await Promise.all([first.socket.close(), second.socket.close(), late.close()]);
+      await Promise.all([first.socket.close(), second.socket.close(), lateSocket.close()]);
     } finally {
-      await site.remove();
+      await installation.remove();
     }
   });

@@ -3,28 +3,28 @@ import { jwtVerify } from "jose";
 import { createConversation } from "../support/conversation.ts";
 import { startMcpServer } from "../support/mcp-server.ts";
 import { startMockProvider } from "../support/mock-provider/server.ts";
-import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const SECRET = "a-secret-of-the-new-server-32-bytes!!";
 
-test("the executable calls tools of MCP servers of both protocol revisions, and logs no token", async () => {
+test("the executable calls tools on MCP servers with either protocol revision, and logs no tokens", async () => {
   const run = () => ({ content: [{ type: "text", text: "Found." }] });
-  const now = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
-  const before = startMcpServer({ revision: "2025", tools: [{ name: "look", run }] });
+  const newServer = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
+  const oldServer = startMcpServer({ revision: "2025", tools: [{ name: "look", run }] });
   const mockProvider = startMockProvider();
-  const site = await createSite({
+  const installation = await createInstallation({
     env: {
       COMPATIBLE_BASE_URL: mockProvider.openaiUrl,
       AI_MODELS: "compatible/one",
-      MCP_SERVERS: `new=${now.url},old=${before.url},gone=http://127.0.0.1:9/mcp`,
+      MCP_SERVERS: `new=${newServer.url},old=${oldServer.url},gone=http://127.0.0.1:9/mcp`,
       MCP_NEW_IDENTITY_SECRET: SECRET,
       LOG_LEVEL: "trace",
     },
   });
   try {
-    const parley = await site.start();
+    const parley = await installation.start();
     const anna = await parley.register();
     const { id } = await createConversation(parley, anna, [], { title: "Tools", tools: ["new_look", "old_look"] });
     const path = `/api/v1/conversations/${id}/messages`;
@@ -41,24 +41,24 @@ test("the executable calls tools of MCP servers of both protocol revisions, and 
       ["tool", "Found."],
       ["tool", "Found."],
     ]);
-    const token = now.calls[0]?.authorization?.slice("Bearer ".length) ?? "";
+    const token = newServer.calls[0]?.authorization?.slice("Bearer ".length) ?? "";
     const { payload } = await jwtVerify(token, new TextEncoder().encode(SECRET), {
-      audience: now.url,
+      audience: newServer.url,
       issuer: "parley",
     });
     expect(payload.sub).toBe(anna.user.id);
-    expect(before.calls[0]?.authorization).toBeNull();
+    expect(oldServer.calls[0]?.authorization).toBeNull();
     await parley.stop();
-    // The session was closed.
-    expect(before.requests.some(({ method }) => method === "DELETE")).toBe(true);
-    const log = site.readLog();
+    // Parley closed the MCP session.
+    expect(oldServer.requests.some(({ method }) => method === "DELETE")).toBe(true);
+    const log = installation.readLog();
     expect(log).toContain('"mcp_server":"old","tools":["old_look"]');
     expect(log).toContain('"mcp_server":"gone"');
-    for (const { authorization } of now.requests)
+    for (const { authorization } of newServer.requests)
       expect(log).not.toContain(authorization?.slice("Bearer ".length) ?? "-");
     expect(log).not.toContain(SECRET);
   } finally {
-    await site.remove();
-    await Promise.all([now.stop(), before.stop(), mockProvider.stop()]);
+    await installation.remove();
+    await Promise.all([newServer.stop(), oldServer.stop(), mockProvider.stop()]);
   }
 });

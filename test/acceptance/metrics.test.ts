@@ -7,9 +7,9 @@ import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { openSocket } from "../support/socket.ts";
 import { waitUntil } from "../support/wait-until.ts";
-import { openSubscribed } from "./chat.ts";
+import { openSubscribedSocket } from "./chat.ts";
 import { startDatabaseServer } from "./database-server.ts";
-import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
@@ -18,16 +18,16 @@ const TOKEN = "token-for-metrics";
 let server: Awaited<ReturnType<typeof startDatabaseServer>>;
 let mockProvider: MockProvider;
 let receiver: Bun.Server<undefined>;
-let site: Site;
+let installation: Installation;
 let parley: Parley;
-let other: Parley;
+let otherInstance: Parley;
 let text: string;
 
 const scrape = async (): Promise<string> =>
   (await parley.fetch("/metrics", { headers: { authorization: `Bearer ${TOKEN}` } })).text();
 
-/** The value of the series that begins so; NaN if there is none. */
-const read = (series: string, from = text): number =>
+/** Returns the value of the first series that starts with `series`, or NaN if there is none. */
+const parseMetric = (series: string, from = text): number =>
   Number(
     from
       .split("\n")
@@ -40,7 +40,7 @@ beforeAll(async () => {
   server = await startDatabaseServer();
   mockProvider = startMockProvider();
   receiver = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
-  site = await createSite({
+  installation = await createInstallation({
     env: {
       DATABASE_URL: await server.createDatabase(),
       METRICS_TOKEN: TOKEN,
@@ -51,45 +51,45 @@ beforeAll(async () => {
       WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true",
     },
   });
-  parley = await site.start();
-  other = await site.start();
-  mockProvider.script("broken", { fault: "status", status: 503, times: 1_000 });
+  parley = await installation.start();
+  otherInstance = await installation.start();
+  mockProvider.script("broken", { fault: "status", status: 503, faultCount: 1_000 });
   mockProvider.script("good", { pieces: ["One ", "two ", "three."], pieceDelayMs: 30 });
-  await useEverything();
+  await generateTraffic();
   await waitUntil(async () => {
     text = await scrape();
     return (
-      read('parley_webhook_deliveries_total{outcome="delivered"}') > 0 &&
-      read("parley_event_loop_lag_seconds_count") > 0
+      parseMetric('parley_webhook_deliveries_total{outcome="delivered"}') > 0 &&
+      parseMetric("parley_event_loop_lag_seconds_count") > 0
     );
   });
 });
 afterAll(async () => {
-  await site?.remove();
+  await installation?.remove();
   await Promise.all([mockProvider?.stop(), receiver?.stop(true), server?.stop()]);
 });
 
-/** Traffic that moves each metric of the contract. */
-async function useEverything(): Promise<void> {
+/** Generates traffic for each documented metric. */
+async function generateTraffic(): Promise<void> {
   const anna = await parley.register();
   const token = anna.access_token;
   const { id } = await createConversation(parley, anna);
   const json = { url: `http://127.0.0.1:${receiver.port}/`, events: ["message.completed"] };
   await parley.fetch("/api/v1/webhooks", { token, json });
-  const watcher = await openSubscribed(other, anna, id);
-  const socket = await openSubscribed(parley, anna, id);
+  const watcher = await openSubscribedSocket(otherInstance, anna, id);
+  const socket = await openSubscribedSocket(parley, anna, id);
   const client_message_id = crypto.randomUUID();
   await socket.request({ type: "message.send", conversation_id: id, client_message_id, content: "Hello", reply: true });
   await watcher.waitFor(({ type }) => type === "message.completed", 20_000);
   await parley.fetch(`/not-a-route/${crypto.randomUUID()}`);
-  for (let tries = 0; tries < 15; tries += 1)
+  for (let attempt = 0; attempt < 15; attempt += 1)
     await parley.fetch("/api/v1/auth/login", { json: { email: anna.user.email, password: "wrong password" } });
   await openSocket(parley.url, { token });
 }
 
-test("each metric of the contract has moved under traffic", () => {
+test("traffic changes every documented metric", () => {
   const model = 'model="compatible/good"';
-  const positive = [
+  const expectedSeries = [
     "parley_build_info{",
     'parley_http_request_duration_seconds_count{method="POST",route="/api/v1/auth/login",status="401"}',
     "parley_ws_connections",
@@ -114,36 +114,39 @@ test("each metric of the contract has moved under traffic", () => {
     "process_resident_memory_bytes",
     "process_open_fds",
   ];
-  for (const series of positive) expect({ series, isPositive: read(series) > 0 }).toEqual({ series, isPositive: true });
-  expect(read("parley_ws_connections")).toBe(2);
+  for (const series of expectedSeries)
+    expect({ series, isPositive: parseMetric(series) > 0 }).toEqual({ series, isPositive: true });
+  expect(parseMetric("parley_ws_connections")).toBe(2);
 });
 
-test("requests to models are measured under OpenTelemetry's names", () => {
+test("model requests are measured with OpenTelemetry's metric names", () => {
   const labels = (name: string) =>
     `gen_ai_operation_name="chat",gen_ai_provider_name="compatible",gen_ai_request_model="${name}"`;
   const duration = "gen_ai_client_operation_duration_seconds";
-  expect(read(`${duration}_count{${labels("good")}}`)).toBe(1);
-  expect(read(`${duration}_count{${labels("broken")},error_type="provider_unavailable"}`)).toBe(1);
-  expect(read(`gen_ai_client_token_usage_sum{${labels("good")},gen_ai_token_type="output"}`)).toBe(3);
-  expect(read(`gen_ai_client_operation_time_to_first_chunk_seconds_count{${labels("good")}}`)).toBe(1);
-  expect(read(`gen_ai_client_operation_time_per_output_chunk_seconds_count{${labels("good")}}`)).toBe(2);
+  expect(parseMetric(`${duration}_count{${labels("good")}}`)).toBe(1);
+  expect(parseMetric(`${duration}_count{${labels("broken")},error_type="provider_unavailable"}`)).toBe(1);
+  expect(parseMetric(`gen_ai_client_token_usage_sum{${labels("good")},gen_ai_token_type="output"}`)).toBe(3);
+  expect(parseMetric(`gen_ai_client_operation_time_to_first_chunk_seconds_count{${labels("good")}}`)).toBe(1);
+  expect(parseMetric(`gen_ai_client_operation_time_per_output_chunk_seconds_count{${labels("good")}}`)).toBe(2);
   const bounds = [...text.matchAll(/^gen_ai_client_operation_duration_seconds_bucket\{le="([^"]+)",[^}]*error_type/gm)];
   expect(bounds.map(([, bound]) => bound)).toEqual(
     "0.01 0.02 0.04 0.08 0.16 0.32 0.64 1.28 2.56 5.12 10.24 20.48 40.96 81.92 +Inf".split(" "),
   );
 });
 
-test("no label has an id, a path of a caller or an address", () => {
+test("labels contain no ids, unknown paths or email addresses", () => {
   const labels = [...text.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].filter(([, name]) => name !== "le");
   expect(labels.length).toBeGreaterThan(100);
   for (const [, name, value = ""] of labels) {
     expect({ name, value }).not.toMatchObject({ value: expect.stringMatching(/[\da-f]{8}-[\da-f]{4}-|@|not-a-route/) });
   }
-  expect(read('parley_http_request_duration_seconds_count{method="GET",route="unmatched",status="404"}')).toBe(1);
+  expect(parseMetric('parley_http_request_duration_seconds_count{method="GET",route="unmatched",status="404"}')).toBe(
+    1,
+  );
 });
 
-test("promtool finds nothing wrong", async () => {
-  const path = join(site.directory, "metrics.txt");
+test("promtool finds no problems", async () => {
+  const path = join(installation.directory, "metrics.txt");
   writeFileSync(path, text);
   const check = (file: string) => runProgram(["sh", "-c", `"$0" check metrics <"$1"`, findProgram("promtool"), file]);
   expect(await check(path)).toEqual({ code: 0, output: "" });

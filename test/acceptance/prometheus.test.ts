@@ -7,13 +7,13 @@ import { findProgram } from "../deploy/programs.ts";
 import { startMockProvider } from "../support/mock-provider/server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { openChat } from "./chat.ts";
-import { createSite, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const TOKEN = "token-for-metrics";
 
-/** A Prometheus with the configuration in deploy/monitoring, which scrapes every second and doesn't wait before it alerts. */
+/** Starts Prometheus with the configuration in deploy/monitoring, but with intervals of one second. */
 async function startPrometheus(folder: string, target: string) {
   const read = (name: string) => readFileSync(join(monitoringFolder, name), "utf8");
   const config = read("prometheus.yml").replaceAll("15s", "1s").replace("10s", "1s").replace("localhost:3000", target);
@@ -25,15 +25,15 @@ async function startPrometheus(folder: string, target: string) {
   const child = Bun.spawn([findProgram("prometheus"), ...flags, `--web.listen-address=127.0.0.1:${port}`], {
     stdio: ["ignore", "ignore", "ignore"],
   });
-  const ask = async (path: string) => {
+  const query = async (path: string) => {
     const response = await fetch(`http://127.0.0.1:${port}/api/v1/${path}`).catch(() => null);
     return response?.ok ? ((await response.json()) as { data: never }).data : null;
   };
-  await waitUntil(async () => (await ask("targets")) !== null);
+  await waitUntil(async () => (await query("targets")) !== null);
   return {
-    ask,
+    query,
     async listFiring(): Promise<{ alert: string; summary: string }[]> {
-      const data = (await ask("alerts")) as { alerts: Alert[] } | null;
+      const data = (await query("alerts")) as { alerts: Alert[] } | null;
       const firing = data?.alerts.filter(({ state }) => state === "firing") ?? [];
       return firing.map(({ labels, annotations }) => ({ alert: labels.alertname, summary: annotations.summary }));
     },
@@ -45,42 +45,42 @@ async function startPrometheus(folder: string, target: string) {
 }
 type Alert = { state: string; labels: { alertname: string }; annotations: { summary: string } };
 
-test("a real Prometheus scrapes Parley, and alerts when its model's provider fails", async () => {
+test("Prometheus scrapes Parley, and alerts when a model's provider fails", async () => {
   using folder = createFolder();
   const mockProvider = startMockProvider();
   const env = { COMPATIBLE_BASE_URL: mockProvider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" };
-  const site = await createSite({ env: { ...env, METRICS_TOKEN: TOKEN } });
-  const parley = await site.start();
+  const installation = await createInstallation({ env: { ...env, METRICS_TOKEN: TOKEN } });
+  const parley = await installation.start();
   const prometheus = await startPrometheus(folder.path, new URL(parley.url).host);
   try {
     type Target = { health: string; scrapePool: string };
     await waitUntil(async () => {
-      const data = (await prometheus.ask("targets")) as { activeTargets: Target[] } | null;
+      const data = (await prometheus.query("targets")) as { activeTargets: Target[] } | null;
       return data?.activeTargets.some(({ health, scrapePool }) => health === "up" && scrapePool === "parley") ?? false;
     });
-    const rules = (await prometheus.ask("rules")) as unknown as { groups: { rules: { health: string }[] }[] };
+    const rules = (await prometheus.query("rules")) as unknown as { groups: { rules: { health: string }[] }[] };
     expect(rules.groups.flatMap((group) => group.rules).length).toBeGreaterThan(15);
-    const isQuiet = async () =>
+    const isModelAvailable = async () =>
       !(await prometheus.listFiring()).some(({ alert }) => alert === "ParleyNoModelAvailable");
-    expect(await isQuiet()).toBe(true);
+    expect(await isModelAvailable()).toBe(true);
 
-    mockProvider.script("one", { fault: "status", status: 503, times: 3 });
+    mockProvider.script("one", { fault: "status", status: 503, faultCount: 3 });
     const chat = await openChat(parley);
-    for (let questions = 0; questions < 3; questions += 1) await chat.readToEnd(await chat.ask());
-    await waitUntil(async () => !(await isQuiet()));
+    for (let questions = 0; questions < 3; questions += 1) await chat.waitForAnswer(await chat.requestAnswer());
+    await waitUntil(async () => !(await isModelAvailable()));
     const firing = await prometheus.listFiring();
     expect(firing).toContainEqual({
       alert: "ParleyModelUnavailable",
       summary: "No instance can use the model compatible/one.",
     });
 
-    // After the circuit breaker's first cool-down.
-    await waitUntil(isQuiet, 40_000);
+    // The model is available again after the circuit breaker's first cool-down.
+    await waitUntil(isModelAvailable, 40_000);
     await parley.kill();
     await waitUntil(async () => (await prometheus.listFiring()).some(({ alert }) => alert === "ParleyDown"));
   } finally {
     await prometheus.stop();
-    await site.remove();
+    await installation.remove();
     await mockProvider.stop();
   }
 });

@@ -1,25 +1,25 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type Answer, openChat } from "./chat.ts";
+import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 import { providerQuirks } from "./provider-quirk-cases.ts";
-import { completionChunks, type ScriptedServer, startScriptedServer, stream } from "./scripted-server.ts";
-import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+import { createCompletionChunks, type ScriptedServer, startScriptedServer, stream } from "./scripted-server.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const HEALTHY = "compatible/healthy";
-const healthyText = "The next model answers.";
-/** Retries of one model after a transient failure. */
+const HEALTHY_TEXT = "The next model answers.";
+/** The number of retries after a transient failure. */
 const RETRIES = 1;
 
-const replies = new Map(providerQuirks.map(({ model, reply }) => [model, reply]));
+const responses = new Map(providerQuirks.map(({ model, response }) => [model, response]));
 let server: ScriptedServer;
-let site: Site;
+let installation: Installation;
 let parley: Parley;
 
 beforeAll(async () => {
-  server = startScriptedServer(({ model }) => replies.get(model) ?? stream(...completionChunks(healthyText)));
+  server = startScriptedServer(({ model }) => responses.get(model) ?? stream(...createCompletionChunks(HEALTHY_TEXT)));
   const models = providerQuirks.map(({ provider, model }) => `${provider}/${model}`);
-  site = await createSite({
+  installation = await createInstallation({
     env: {
       OPENAI_API_KEY: "key-of-openai",
       OPENAI_BASE_URL: server.openaiUrl,
@@ -30,38 +30,41 @@ beforeAll(async () => {
       AI_MAX_RETRIES: String(RETRIES),
     },
   });
-  parley = await site.start();
+  parley = await installation.start();
 });
 afterAll(async () => {
-  await site?.remove();
+  await installation?.remove();
   server?.stop();
 });
 
-async function readAnswer(model: string): Promise<Answer> {
+async function requestAnswer(model: string): Promise<Answer> {
   const chat = await openChat(parley);
-  const id = await chat.ask(model);
-  const { message } = await chat.readToEnd(id, 20_000);
+  const id = await chat.requestAnswer(model);
+  const { message } = await chat.waitForAnswer(id, 20_000);
   await chat.socket.close();
   return message;
 }
 
-describe.each(["compatible", "anthropic", "openai"])("%s", (provider) => {
-  const cases = providerQuirks.filter((one) => one.provider === provider);
-  test.each(cases)("$name", async ({ model, content, requests, usage }) => {
-    const name = `${provider}/${model}`;
-    const message = await readAnswer(name);
-    const isShown = message.content.startsWith("Half");
-    expect({ status: message.status, content: message.content, model: message.model }).toEqual(
-      content === null
-        ? { status: "complete", content: isShown ? `Half${healthyText}` : healthyText, model: HEALTHY }
-        : { status: "complete", content, model: name },
-    );
-    expect(server.requestsOf(model).length).toBe(requests ?? (content === null ? RETRIES + 1 : 1));
-    if (usage) expect(message.usage).toMatchObject(usage);
-    if (content !== null)
-      for (const count of [message.usage?.input_tokens, message.usage?.output_tokens]) {
-        expect(count).toBeInteger();
-        expect(count).toBeWithin(1, 200_000);
-      }
-  });
+describe.each(["compatible", "anthropic", "openai"])("unusual %s responses", (provider) => {
+  const cases = providerQuirks.filter((quirk) => quirk.provider === provider);
+  test.each(cases)(
+    "have the expected result: $name",
+    async ({ model, expectedText, expectedRequests, expectedUsage }) => {
+      const name = `${provider}/${model}`;
+      const message = await requestAnswer(name);
+      const keepsPartialText = message.content.startsWith("Half");
+      expect({ status: message.status, content: message.content, model: message.model }).toEqual(
+        expectedText === null
+          ? { status: "complete", content: keepsPartialText ? `Half${HEALTHY_TEXT}` : HEALTHY_TEXT, model: HEALTHY }
+          : { status: "complete", content: expectedText, model: name },
+      );
+      expect(server.listRequests(model).length).toBe(expectedRequests ?? (expectedText === null ? RETRIES + 1 : 1));
+      if (expectedUsage) expect(message.usage).toMatchObject(expectedUsage);
+      if (expectedText !== null)
+        for (const count of [message.usage?.input_tokens, message.usage?.output_tokens]) {
+          expect(count).toBeInteger();
+          expect(count).toBeWithin(1, 200_000);
+        }
+    },
+  );
 });

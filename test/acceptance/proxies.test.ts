@@ -4,31 +4,31 @@ import { createServer } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { BODY_BYTES_MAX } from "../../src/http/body.ts";
 import { canReloadCaddy } from "../deploy/programs.ts";
-import { type Proxied, type ProxyName, startProxied, startProxy } from "../deploy/proxies.ts";
-import { readServedNames } from "../support/certificates.ts";
+import { type ProxiedSetup, type ProxyName, startProxiedSetup, startProxy } from "../deploy/proxies.ts";
+import { fetchCertificateNames } from "../support/certificates.ts";
 import { type Account, TEST_PASSWORD } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 import { waitUntil } from "../support/wait-until.ts";
-import { TEST_TIMEOUT_MS } from "./site.ts";
+import { TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(2 * TEST_TIMEOUT_MS);
 
 const PIECES = 12;
 const PIECE_DELAY_MS = 150;
 const METRICS_TOKEN = "a-token-that-only-tests-know-0123456789";
-/** The client's address, different from the proxy's. */
+/** An address that differs from the proxy's. */
 const CLIENT_ADDRESS = "127.0.0.2";
 const SEND_PAUSE_MS = 20;
 
 for (const name of ["nginx", "caddy"] as const) describe(name, () => testProxy(name));
 
 function testProxy(name: ProxyName) {
-  let proxied: Proxied;
+  let proxied: ProxiedSetup;
   let account: Account;
   beforeAll(async () => {
-    proxied = await startProxied(name, {
+    proxied = await startProxiedSetup(name, {
       METRICS_TOKEN,
       IMPORT_BYTES_MAX: "2000000",
       RATE_LIMIT_USER_PER_MINUTE: "5000",
@@ -60,55 +60,56 @@ function testProxy(name: ProxyName) {
   const isMessage = (content: string) => (frame: { type: string; data?: { content?: string } }) =>
     frame.type === "message.created" && frame.data?.content === content;
 
-  /** The arrival times of a body's pieces. */
-  async function readTimes(response: Response): Promise<{ text: string; gaps: number[] }> {
+  /** Returns a body's text, and the time between its chunks in milliseconds. */
+  async function readChunkTimes(response: Response): Promise<{ text: string; intervalsMs: number[] }> {
     const times: number[] = [];
     let text = "";
     for await (const chunk of response.body ?? []) {
       text += new TextDecoder().decode(chunk);
       times.push(performance.now());
     }
-    return { text, gaps: times.slice(1).map((time, n) => time - (times[n] ?? 0)) };
+    return { text, intervalsMs: times.slice(1).map((time, n) => time - (times[n] ?? 0)) };
   }
-  const countPauses = (gaps: number[]) => gaps.filter((gap) => gap > PIECE_DELAY_MS / 2).length;
+  const countPauses = (intervalsMs: number[]) =>
+    intervalsMs.filter((intervalMs) => intervalMs > PIECE_DELAY_MS / 2).length;
 
-  test("pieces of an answer arrive one by one, as Parley events and in OpenAI's format", async () => {
+  test("forwards an answer's chunks without buffering them", async () => {
     const { proxy } = proxied;
     const { id } = await createConversation(proxy, account);
-    const own = await proxy.fetch(`/api/v1/conversations/${id}/messages`, {
+    const parleyStream = await proxy.fetch(`/api/v1/conversations/${id}/messages`, {
       token: account.access_token,
       json: { content: "What do you say?", reply: true },
       headers: { accept: "text/event-stream", "accept-encoding": "gzip, br" },
     });
-    expect(own.headers.get("content-type")).toStartWith("text/event-stream");
-    expect(own.headers.get("content-encoding")).toBeNull();
-    const seen = await readTimes(own);
-    expect(seen.text).toContain("message.completed");
-    expect(countPauses(seen.gaps)).toBeGreaterThan(PIECES / 2);
+    expect(parleyStream.headers.get("content-type")).toStartWith("text/event-stream");
+    expect(parleyStream.headers.get("content-encoding")).toBeNull();
+    const parleyChunks = await readChunkTimes(parleyStream);
+    expect(parleyChunks.text).toContain("message.completed");
+    expect(countPauses(parleyChunks.intervalsMs)).toBeGreaterThan(PIECES / 2);
 
-    const openai = await proxy.fetch("/v1/chat/completions", {
+    const openAiStream = await proxy.fetch("/v1/chat/completions", {
       token: account.access_token,
       json: { model: "compatible/slow", stream: true, messages: [{ role: "user", content: "What do you say?" }] },
       headers: { "accept-encoding": "gzip, br" },
     });
-    const completion = await readTimes(openai);
-    expect(completion.text).toContain("[DONE]");
-    expect(countPauses(completion.gaps)).toBeGreaterThan(PIECES / 2);
+    const openAiChunks = await readChunkTimes(openAiStream);
+    expect(openAiChunks.text).toContain("[DONE]");
+    expect(countPauses(openAiChunks.intervalsMs)).toBeGreaterThan(PIECES / 2);
   });
 
-  test("a live feed resumes after Last-Event-ID, also over HTTP/2", async () => {
+  test("lets event streams resume after Last-Event-ID, even over HTTP/2", async () => {
     const { proxy } = proxied;
     const { id } = await createConversation(proxy, account);
     for (const content of ["one", "two", "three"]) expect((await post(id, content)).status).toBe(201);
-    const feed = await openStream(proxy, `/conversations/${id}/events`, {
+    const stream = await openStream(proxy, `/conversations/${id}/events`, {
       token: account.access_token,
       headers: { "last-event-id": "1" },
     });
-    await feed.waitFor(isMessage("three"));
+    await stream.waitFor(isMessage("three"));
     expect((await post(id, "four")).status).toBe(201);
-    await feed.waitFor(isMessage("four"));
-    expect(feed.seqs()).toEqual([2, 3, 4]);
-    await feed.close();
+    await stream.waitFor(isMessage("four"));
+    expect(stream.seqs()).toEqual([2, 3, 4]);
+    await stream.close();
 
     const session = connectHttp2(proxy.url, proxy.tls);
     const request = session.request({
@@ -118,21 +119,21 @@ function testProxy(name: ProxyName) {
       "last-event-id": "3",
     });
     let text = "";
-    const { promise: hasFive, resolve } = Promise.withResolvers<void>();
+    const { promise: receivedFive, resolve } = Promise.withResolvers<void>();
     request.on("data", (chunk: Buffer) => {
       text += chunk.toString();
       if (text.includes('"five"')) resolve();
     });
     await new Promise((opened) => request.once("response", opened));
     expect((await post(id, "five")).status).toBe(201);
-    await hasFive;
+    await receivedFive;
     expect(text).toContain('"four"');
     expect(text).not.toContain('"three"');
     request.close();
     session.destroy();
   });
 
-  test("audit, log and rate limits use the client's real address, whatever headers it sends", async () => {
+  test("forwards the client's real address, even if the client sends another one in a header", async () => {
     const { proxy, instances } = proxied;
     const login = async (password: string, forwarded: string) => {
       const curl = Bun.spawn(
@@ -161,16 +162,16 @@ function testProxy(name: ProxyName) {
     expect(log()).toContain(CLIENT_ADDRESS);
     expect(log()).not.toContain("203.0.113.9");
 
-    // A different forwarded address each time: the limit still counts one client.
-    const answers: Awaited<ReturnType<typeof login>>[] = [];
-    for (let n = 0; n < 200 && answers.at(-1)?.status !== 429; n += 1)
-      answers.push(await login("wrong horse battery", `203.0.113.${n % 250}`));
-    const refused = answers.at(-1);
+    // The rate limit counts these requests together, although each has a different forwarded address.
+    const responses: Awaited<ReturnType<typeof login>>[] = [];
+    for (let n = 0; n < 200 && responses.at(-1)?.status !== 429; n += 1)
+      responses.push(await login("wrong horse battery", `203.0.113.${n % 250}`));
+    const refused = responses.at(-1);
     expect(refused?.status).toBe(429);
     expect(JSON.parse(refused?.body ?? "")).toMatchObject({ status: 429, type: expect.stringContaining("/problems/") });
   });
 
-  test("passes Parley's errors through unchanged", async () => {
+  test("forwards Parley's errors unchanged", async () => {
     const { proxy } = proxied;
     const { id } = await createConversation(proxy, account);
     const read = async (response: Response) => ({
@@ -202,14 +203,14 @@ function testProxy(name: ProxyName) {
       method: "POST",
     });
     expect(await read(refused)).toMatchObject({ status: 413, body: { code: "too_large" } });
-    // More than the body limit of any other route.
-    const taken = await proxy.fetch("/api/v1/imports?source=chatgpt", {
+    // This body exceeds the limit of all other routes.
+    const accepted = await proxy.fetch("/api/v1/imports?source=chatgpt", {
       token: account.access_token,
       body: `[${" ".repeat(1_900_000)}]`,
       headers: { "content-type": "application/json" },
       method: "POST",
     });
-    expect(taken.status).toBe(202);
+    expect(accepted.status).toBe(202);
 
     const completion = await proxy.fetch("/v1/chat/completions", {
       token: account.access_token,
@@ -221,7 +222,7 @@ function testProxy(name: ProxyName) {
     });
   });
 
-  test("blocks the metrics, and redirects http to https", async () => {
+  test("blocks /metrics, and redirects http to https", async () => {
     const { proxy } = proxied;
     for (const path of [
       "/metrics",
@@ -239,15 +240,15 @@ function testProxy(name: ProxyName) {
       expect({ path, status: /^HTTP\/1\.1 (4\d\d|30\d) /.test(text) }).toEqual({ path, status: true });
       expect(text).not.toContain("parley_build_info");
     }
-    const direct = await proxied.instances[0].fetch("/metrics", { token: METRICS_TOKEN });
-    expect(await direct.text()).toContain("parley_build_info{");
-    const plain = await fetch(`http://localhost:${proxy.httpPort}/version`, { redirect: "manual" });
-    expect(plain.status).toBe(308);
-    expect(plain.headers.get("location")).toStartWith("https://localhost");
+    const directResponse = await proxied.instances[0].fetch("/metrics", { token: METRICS_TOKEN });
+    expect(await directResponse.text()).toContain("parley_build_info{");
+    const httpResponse = await fetch(`http://localhost:${proxy.httpPort}/version`, { redirect: "manual" });
+    expect(httpResponse.status).toBe(308);
+    expect(httpResponse.headers.get("location")).toStartWith("https://localhost");
     expect((await proxy.fetch("/version")).headers.get("strict-transport-security")).toMatch(/^max-age=\d{8}/);
   });
 
-  /** The status line and body of a request whose path is sent unencoded. */
+  /** Sends a request with exactly this path, which `fetch` would normalize. Returns the complete response. */
   function requestRaw(path: string): Promise<string> {
     const { promise, resolve, reject } = Promise.withResolvers<string>();
     const options = { port: proxied.proxy.httpsPort, host: "127.0.0.1", servername: "localhost", ...proxied.proxy.tls };
@@ -262,7 +263,7 @@ function testProxy(name: ProxyName) {
     return promise;
   }
 
-  test("passes ETags and If-Match unchanged", async () => {
+  test("forwards ETag and If-Match unchanged", async () => {
     const { proxy } = proxied;
     const created = await proxy.fetch("/api/v1/webhooks", {
       token: account.access_token,
@@ -272,18 +273,18 @@ function testProxy(name: ProxyName) {
     const headers = { "accept-encoding": "gzip, br" };
     const etag = (await proxy.fetch(path, { token: account.access_token, headers })).headers.get("etag") ?? "";
     expect(etag).toStartWith('"');
-    const change = (value: string) =>
+    const patchWebhook = (value: string) =>
       proxy.fetch(path, {
         token: account.access_token,
         method: "PATCH",
         headers: { "if-match": value, "content-type": "application/json" },
         body: '{"description":"Other"}',
       });
-    expect((await change('"stale"')).status).toBe(412);
-    expect((await change(etag)).status).toBe(200);
+    expect((await patchWebhook('"stale"')).status).toBe(412);
+    expect((await patchWebhook(etag)).status).toBe(200);
   });
 
-  test("neither its log nor its output contains credentials", async () => {
+  test("logs no credentials", async () => {
     const { proxy } = proxied;
     const hook = "hk_this_is_a_credential";
     await proxy.fetch(`/api/v1/hooks/${hook}`, { json: { content: "hello" } });
@@ -293,17 +294,17 @@ function testProxy(name: ProxyName) {
     expect(proxy.readLog()).not.toContain(account.access_token);
   });
 
-  test("never repeats a POST that was sent, repeats a GET, and logs no credentials of either", async () => {
-    const seen: string[] = [];
+  test("retries failed GET requests but not POST requests, and logs no credentials", async () => {
+    const receivedRequests: string[] = [];
     const servers = await Promise.all(
       [0, 1].map(async () => {
         const server = createServer((socket) => {
           socket.on("error", () => {});
           socket.on("data", (data) => {
             const line = data.toString().split("\r\n")[0] ?? "";
-            // Caddy's health checks.
+            // Responds to Caddy's health checks.
             if (line.startsWith("GET /readyz")) return socket.end("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-            if (line.includes(" /api/")) seen.push(line);
+            if (line.includes(" /api/")) receivedRequests.push(line);
             socket.destroy();
           });
         });
@@ -317,64 +318,64 @@ function testProxy(name: ProxyName) {
       const created = await proxy.fetch("/api/v1/conversations/1/messages", { json: { content: "hello" } });
       expect(created.status).toBe(502);
       expect(await created.json()).toMatchObject({ status: 502, code: "bad_gateway", request_id: expect.any(String) });
-      expect(seen).toEqual(["POST /api/v1/conversations/1/messages HTTP/1.1"]);
-      // The failed request is logged without its contents.
+      expect(receivedRequests).toEqual(["POST /api/v1/conversations/1/messages HTTP/1.1"]);
+      // Failed requests are logged without credentials.
       await proxy.fetch("/api/v1/hooks/this-is-a-credential", { json: { content: "hello" }, token: "this-is-a-token" });
       await proxy.fetch("/realtime?ticket=this-is-a-ticket", { token: "this-is-a-token" });
       expect(proxy.readLog()).not.toMatch(/this-is-a/);
       const completion = await proxy.fetch("/v1/chat/completions", { json: {} });
       expect(await completion.json()).toMatchObject({ error: { code: "bad_gateway" } });
-      seen.length = 0;
+      receivedRequests.length = 0;
       expect((await proxy.fetch("/api/v1/me")).status).toBe(502);
-      expect(seen.length).toBeGreaterThan(1);
+      expect(receivedRequests.length).toBeGreaterThan(1);
     } finally {
       await proxy.stop();
       for (const server of servers) server.close();
     }
   });
 
-  // Debian's Caddy closes sockets on a reload (see docs/proxies.md); clients reconnect.
+  // Debian's version of Caddy closes sockets when it reloads (see docs/proxies.md).
   const keepsSockets = name === "nginx" || canReloadCaddy();
-  test(`a reload cuts no stream, and ${keepsSockets ? "no socket" : "lets clients reconnect"}`, async () => {
+  test(`keeps streams open during a reload, and ${keepsSockets ? "keeps sockets open" : "lets clients reconnect"}`, async () => {
     const { proxy } = proxied;
     const { id } = await createConversation(proxy, account);
     const socket = await subscribe(id);
-    const feed = await openStream(proxy, `/conversations/${id}/events`, { token: account.access_token });
+    const stream = await openStream(proxy, `/conversations/${id}/events`, { token: account.access_token });
     const answer = await proxy.fetch(`/api/v1/conversations/${id}/messages`, {
       token: account.access_token,
       json: { content: "What do you say?", reply: true },
       headers: { accept: "text/event-stream" },
     });
-    const text = readTimes(answer);
+    const text = readChunkTimes(answer);
     await proxy.reload();
-    // The old workers accept connections a moment longer.
+    // The old workers accept connections for a moment after the reload.
     await waitUntil(async () =>
       name === "nginx"
-        ? (await readServedNames(proxy.httpsPort)).includes("second.test")
+        ? (await fetchCertificateNames(proxy.httpsPort)).includes("second.test")
         : (await proxy.fetch("/version")).headers.get("x-reloaded") === "yes",
     );
     expect((await text).text).toContain("message.completed");
-    // Longer than Caddy's grace period.
+    // Waits longer than Caddy's grace period.
     await Bun.sleep(11_000);
     expect(socket.socket.readyState === WebSocket.OPEN).toBe(keepsSockets);
-    const current = keepsSockets ? socket : await subscribe(id);
+    const activeSocket = keepsSockets ? socket : await subscribe(id);
     expect((await post(id, "after the reload")).status).toBe(201);
-    await current.waitFor(isMessage("after the reload"));
-    await feed.waitFor(isMessage("after the reload"));
-    await feed.close();
-    await current.close();
+    await activeSocket.waitFor(isMessage("after the reload"));
+    await stream.waitFor(isMessage("after the reload"));
+    await stream.close();
+    await activeSocket.close();
   });
 
-  test.if(name === "nginx")("an instance marked as down restarts without failed requests", async () => {
+  test.if(name === "nginx")("lets an instance marked as down restart without failed requests", async () => {
     const { proxy, instances, startInstance } = proxied;
     const { id } = await createConversation(proxy, account);
     const stop = new AbortController();
     const failures: string[] = [];
-    let sent = 0;
+    let sentCount = 0;
     const send = async () => {
       while (!stop.signal.aborted) {
-        sent += 1;
-        const response = await post(id, `message ${sent}`).catch((error: Error) => error);
+        sentCount += 1;
+        const response = await post(id, `message ${sentCount}`).catch((error: Error) => error);
         if (response instanceof Error) failures.push(response.message);
         else if (response.status !== 201) failures.push(`${response.status} ${await response.text()}`);
         await Bun.sleep(SEND_PAUSE_MS);
@@ -393,17 +394,17 @@ function testProxy(name: ProxyName) {
     stop.abort();
     await Promise.all(senders);
     expect(failures).toEqual([]);
-    expect(sent).toBeGreaterThan(50);
+    expect(sentCount).toBeGreaterThan(50);
   });
 
-  test("during a rolling replacement clients move to the other instance, and nothing is lost or duplicated", async () => {
+  test("moves clients to the other instance during a rolling restart, without lost or duplicate messages", async () => {
     const { instances, startInstance } = proxied;
     const { id } = await createConversation(proxied.proxy, account);
     const stop = new AbortController();
-    /** Reconnects and resumes from the last event, as client libraries do. */
     const seqs: number[] = [];
-    const closes: number[] = [];
-    const watch = async () => {
+    const closeCodes: number[] = [];
+    /** Reconnects and resumes after the last event, as client libraries do. */
+    const receiveEvents = async () => {
       while (!stop.signal.aborted) {
         const socket = await subscribe(id, seqs.at(-1) ?? 0).catch(() => null);
         if (!socket) {
@@ -411,24 +412,24 @@ function testProxy(name: ProxyName) {
           continue;
         }
         const ack = socket.frames.find(({ type }) => type === "ack") as unknown as { events?: { seq: number }[] };
-        const note = (list: { seq?: number }[]) => {
+        const recordSeqs = (list: { seq?: number }[]) => {
           for (const { seq } of list) if (seq !== undefined && seq > (seqs.at(-1) ?? 0)) seqs.push(seq);
         };
-        note(ack.events ?? []);
+        recordSeqs(ack.events ?? []);
         const hasStopped = new Promise<void>((resolve) => stop.signal.addEventListener("abort", () => resolve()));
         const closed = await Promise.race([socket.closed, hasStopped]);
-        note(socket.list("message.created"));
-        if (closed) closes.push(closed.code);
+        recordSeqs(socket.list("message.created"));
+        if (closed) closeCodes.push(closed.code);
         else await socket.close();
       }
     };
-    const watchers = [watch()];
+    const watchers = [receiveEvents()];
     const failures: string[] = [];
-    let sent = 0;
+    let sentCount = 0;
     const send = async () => {
       while (!stop.signal.aborted) {
-        sent += 1;
-        const key = `message-${sent}`;
+        sentCount += 1;
+        const key = `message-${sentCount}`;
         for (;;) {
           const response = await post(id, key, key).catch(() => null);
           const body = (await response?.json().catch(() => null)) as { code?: string } | null;
@@ -446,23 +447,23 @@ function testProxy(name: ProxyName) {
       // Caddy's health checks run every two seconds.
       await Bun.sleep(3_000);
     }
-    // A machine that crashes.
+    // Simulates a crash.
     await instances[0].kill();
     await Bun.sleep(2_000);
     instances[0] = await startInstance(0);
     await Bun.sleep(1_000);
     stop.abort();
     await Promise.all([...senders, ...watchers]);
-    if (process.env.VERBOSE) console.log(name, { sent, failures, closes });
-    expect(sent).toBeGreaterThan(50);
-    // Rejected by an instance that is starting or stopping, or lost with the killed one; always as JSON.
+    if (process.env.VERBOSE) console.log(name, { sentCount, failures, closes: closeCodes });
+    expect(sentCount).toBeGreaterThan(50);
+    // Requests to an instance that is starting, stopping or killed fail with a JSON error.
     expect(failures.filter((failure) => !/^(503 draining|503 unavailable|502 bad_gateway)$/.test(failure))).toEqual([]);
     const path = `/api/v1/conversations/${id}`;
     const { last_seq } = (await (await proxied.proxy.fetch(path, { token: account.access_token })).json()) as {
       last_seq: number;
     };
-    expect(last_seq).toBe(sent);
+    expect(last_seq).toBe(sentCount);
     expect(seqs).toEqual(Array.from({ length: seqs.length }, (_, n) => n + 1));
-    expect(closes).toContain(4001);
+    expect(closeCodes).toContain(4001);
   });
 }

@@ -1,60 +1,69 @@
 import type { Socket } from "bun";
-import { atEndOfRun } from "../support/end-of-run.ts";
+import { afterTestRun } from "../support/after-test-run.ts";
 
-/** A received request. */
-export type SeenRequest = { model: string; path: string; headers: string; body: Record<string, unknown>; atMs: number };
+export type ReceivedRequest = {
+  model: string;
+  path: string;
+  headers: string;
+  body: Record<string, unknown>;
+  atMs: number;
+};
 
-/** What happens to the connection after the reply. `keep` leaves it open for the next request. */
-type Ending = "keep" | "close" | "reset";
+/** What happens to the connection after the response. `keep` leaves it open for the next request. */
+type ConnectionEnd = "keep" | "close" | "reset";
 
-/** A reply in raw bytes. Numbers are pauses in milliseconds; the rest is sent without delay. */
-export type Reply = { packets: (string | number)[]; end: Ending };
+/** The raw bytes of a response. Numbers are pauses in milliseconds. */
+export type ScriptedResponse = { packets: (string | number)[]; end: ConnectionEnd };
 
 const CRLF = "\r\n";
 
-/** Formats data as a server-sent event. Strings are used as they are. */
+/** Formats data as a server-sent event. */
 const formatEvent = (data: unknown): string => `data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`;
 
-const chunk = (text: string): string => `${Buffer.byteLength(text).toString(16)}${CRLF}${text}${CRLF}`;
+const formatHttpChunk = (text: string): string => `${Buffer.byteLength(text).toString(16)}${CRLF}${text}${CRLF}`;
 
-/** The head of a streamed response. */
-const streamHead = (type = "text/event-stream"): string =>
+/** Formats the head of a streamed response. */
+const formatStreamHead = (type = "text/event-stream"): string =>
   ["HTTP/1.1 200 OK", `content-type: ${type}`, "transfer-encoding: chunked", "", ""].join(CRLF);
 
-/** A complete stream of raw text in one packet, on a connection that stays open. */
-export const rawStream = (text: string, type?: string): Reply => ({
-  packets: [`${streamHead(type)}${chunk(text)}${chunk("")}`],
+/** Streams text in one packet. */
+export const rawStream = (text: string, type?: string): ScriptedResponse => ({
+  packets: [`${formatStreamHead(type)}${formatHttpChunk(text)}${formatHttpChunk("")}`],
   end: "keep",
 });
 
-/** A complete stream of events in one packet. */
-export const stream = (...events: unknown[]): Reply => rawStream(events.map(formatEvent).join(""));
+/** Streams events in one packet. */
+export const stream = (...events: unknown[]): ScriptedResponse => rawStream(events.map(formatEvent).join(""));
 
-/** Events, then the connection is reset. */
-export const brokenStream = (...events: unknown[]): Reply => ({
-  packets: [`${streamHead()}${chunk(events.map(formatEvent).join(""))}`],
+/** Streams events, then resets the connection. */
+export const brokenStream = (...events: unknown[]): ScriptedResponse => ({
+  packets: [`${formatStreamHead()}${formatHttpChunk(events.map(formatEvent).join(""))}`],
   end: "reset",
 });
 
-/** A stream of texts and pauses in milliseconds. */
-export const slowStream = (...steps: (string | number)[]): Reply => ({
-  packets: [streamHead(), ...steps.map((step) => (typeof step === "number" ? step : chunk(step))), chunk("")],
+/** Streams chunks with pauses, given in milliseconds. */
+export const slowStream = (...chunksAndPauses: (string | number)[]): ScriptedResponse => ({
+  packets: [
+    formatStreamHead(),
+    ...chunksAndPauses.map((step) => (typeof step === "number" ? step : formatHttpChunk(step))),
+    formatHttpChunk(""),
+  ],
   end: "keep",
 });
 
-/** A response with a body, not streamed. */
-export function whole(status: number, body: unknown, headers: Record<string, string> = {}): Reply {
+/** Creates a response that is not streamed. */
+export function createResponse(status: number, body: unknown, headers: Record<string, string> = {}): ScriptedResponse {
   const text = typeof body === "string" ? body : JSON.stringify(body);
   const fields = { "content-type": "application/json", ...headers, "content-length": String(Buffer.byteLength(text)) };
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}`);
   return { packets: [[`HTTP/1.1 ${status} Status`, ...lines, "", text].join(CRLF)], end: "keep" };
 }
 
-/** No response: the connection is closed. */
-export const nothing: Reply = { packets: [], end: "close" };
+/** Closes the connection without a response. */
+export const noResponse: ScriptedResponse = { packets: [], end: "close" };
 
-/** The events of a well-formed Chat Completions answer. */
-export const completionChunks = (text: string): unknown[] => [
+/** Creates the events of a valid Chat Completions answer. */
+export const createCompletionChunks = (text: string): unknown[] => [
   { choices: [{ index: 0, delta: { role: "assistant", content: text } }] },
   { choices: [{ index: 0, delta: {}, finish_reason: "stop" }] },
   { choices: [], usage: { prompt_tokens: 10, completion_tokens: 4, total_tokens: 14 } },
@@ -66,32 +75,33 @@ type Connection = { received: Buffer; isBusy: boolean };
 export type ScriptedServer = Awaited<ReturnType<typeof startScriptedServer>>;
 
 /**
- * A model server that sends exactly the bytes that a test specifies, including ones that no HTTP library would write.
- * @param replyTo returns the reply to a request; `count` is the number of requests for its model so far, from 1.
+ * Starts a model server that sends exactly the bytes that a test specifies, even if they are not valid HTTP.
+ * @param respondTo Returns the response to a request. `count` is the number of requests for its model, including this
+ * one.
  */
-export function startScriptedServer(replyTo: (request: SeenRequest, count: number) => Reply) {
-  const requests: SeenRequest[] = [];
-  const aborted: SeenRequest[] = [];
-  const running = new Map<Socket<Connection>, SeenRequest>();
+export function startScriptedServer(respondTo: (request: ReceivedRequest, count: number) => ScriptedResponse) {
+  const requests: ReceivedRequest[] = [];
+  const abortedRequests: ReceivedRequest[] = [];
+  const pendingRequests = new Map<Socket<Connection>, ReceivedRequest>();
 
-  async function answer(socket: Socket<Connection>, request: SeenRequest): Promise<void> {
+  async function sendResponse(socket: Socket<Connection>, request: ReceivedRequest): Promise<void> {
     const count = requests.filter(({ model }) => model === request.model).length;
-    const { packets, end } = replyTo(request, count);
-    running.set(socket, request);
+    const { packets, end } = respondTo(request, count);
+    pendingRequests.set(socket, request);
     for (const packet of packets) {
       if (typeof packet === "number") await Bun.sleep(packet);
       else socket.write(packet);
-      if (!running.has(socket)) return;
+      if (!pendingRequests.has(socket)) return;
     }
-    running.delete(socket);
+    pendingRequests.delete(socket);
     socket.data.isBusy = false;
-    // The written bytes must be sent before the reset.
+    // Gives the written bytes time to be sent before the reset.
     if (end === "reset") setTimeout(() => socket.terminate(), 5);
     if (end === "close") socket.end();
-    takeRequest(socket);
+    handleNextRequest(socket);
   }
 
-  function takeRequest(socket: Socket<Connection>): void {
+  function handleNextRequest(socket: Socket<Connection>): void {
     const { received, isBusy } = socket.data;
     const headEnd = received.indexOf(CRLF + CRLF);
     if (isBusy || headEnd < 0) return;
@@ -105,7 +115,7 @@ export function startScriptedServer(replyTo: (request: SeenRequest, count: numbe
     const path = headers.split(" ", 2)[1] ?? "";
     const request = { model: String(body.model), path, headers, body, atMs: performance.now() };
     requests.push(request);
-    void answer(socket, request);
+    void sendResponse(socket, request);
   }
 
   const server = Bun.listen<Connection>({
@@ -117,26 +127,27 @@ export function startScriptedServer(replyTo: (request: SeenRequest, count: numbe
       },
       data(socket, bytes) {
         socket.data.received = Buffer.concat([socket.data.received, bytes]);
-        takeRequest(socket);
+        handleNextRequest(socket);
       },
       close(socket) {
-        const request = running.get(socket);
-        if (request) aborted.push(request);
-        running.delete(socket);
+        const request = pendingRequests.get(socket);
+        if (request) abortedRequests.push(request);
+        pendingRequests.delete(socket);
       },
     },
   });
   const stop = () => server.stop(true);
-  atEndOfRun(stop);
+  afterTestRun(stop);
   const url = `http://127.0.0.1:${server.port}`;
   return {
-    /** For `OPENAI_BASE_URL` and `COMPATIBLE_BASE_URL`; Anthropic's URL has no `/v1`. */
+    /** The value for `OPENAI_BASE_URL` and `COMPATIBLE_BASE_URL`. */
     openaiUrl: `${url}/v1`,
+    /** The value for `ANTHROPIC_BASE_URL`. */
     anthropicUrl: url,
     requests,
-    /** Requests whose connection Parley closed before the reply was complete. */
-    aborted,
-    requestsOf: (model: string) => requests.filter((request) => request.model === model),
+    /** The requests whose connection Parley closed before the end of the response. */
+    abortedRequests,
+    listRequests: (model: string) => requests.filter((request) => request.model === model),
     stop,
   };
 }

@@ -5,11 +5,11 @@ import { createHook, post } from "../hooks/start-hooks.ts";
 import { type Account, TEST_PASSWORD } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 import { openChat } from "./chat.ts";
 import { DATABASE_PASSWORD, type DatabaseServer, startDatabaseServer } from "./database-server.ts";
-import { createSite, type Parley, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
@@ -47,7 +47,7 @@ afterAll(async () => {
   await mockProvider?.stop();
 });
 
-/** Uses every secret in every possible way, including wrongly. @returns everything that must not be logged. */
+/** Uses every secret in many ways, and also wrong secrets. Returns the strings that must not be logged. */
 async function useSecrets(parley: Parley): Promise<string[]> {
   const secrets: string[] = [WRONG_PASSWORD, NEW_PASSWORD, TEST_PASSWORD, CONTENT];
   const anna = await parley.register("anna@example.com");
@@ -60,7 +60,7 @@ async function useSecrets(parley: Parley): Promise<string[]> {
   await post("/auth/login", { ...login, password: 7, [WRONG_PASSWORD]: WRONG_PASSWORD });
   await post("/auth/register", login);
   const second = (await post("/auth/login", login)) as Account;
-  const renewed = (await post("/auth/refresh", { refresh_token: second.refresh_token })) as Account;
+  const refreshed = (await post("/auth/refresh", { refresh_token: second.refresh_token })) as Account;
   await post("/auth/refresh", { refresh_token: "never-given-out-token" });
   const { ticket } = (await post("/auth/ticket", {}, anna.access_token)) as { ticket: string };
   for (const query of [`?ticket=${ticket}`, `?ticket=${ticket}`])
@@ -69,34 +69,38 @@ async function useSecrets(parley: Parley): Promise<string[]> {
       () => {},
     );
   await parley.fetch(`/api/v1/me?token=${anna.access_token}`, { headers: { "x-api-key": anna.access_token } });
-  const byFrame = await openSocket(parley.url);
-  byFrame.send({ type: "auth", id: "a", token: anna.access_token });
-  await byFrame.waitFor(({ type }) => type === "ready");
-  byFrame.send(`{"type":"auth","id":"b","token":"${anna.access_token}"`);
-  await byFrame.close();
-  const encoded = Buffer.from(anna.access_token).toString("base64url");
-  const byProtocol = await openSocket(parley.url, { protocols: ["parley.v1", `base64url.bearer.${encoded}`] });
-  await byProtocol.close();
+  const frameAuthSocket = await openSocket(parley.url);
+  frameAuthSocket.send({ type: "auth", id: "a", token: anna.access_token });
+  await frameAuthSocket.waitFor(({ type }) => type === "ready");
+  frameAuthSocket.send(`{"type":"auth","id":"b","token":"${anna.access_token}"`);
+  await frameAuthSocket.close();
+  const encodedToken = Buffer.from(anna.access_token).toString("base64url");
+  const protocolAuthSocket = await openSocket(parley.url, {
+    protocols: ["parley.v1", `base64url.bearer.${encodedToken}`],
+  });
+  await protocolAuthSocket.close();
   await parley.fetch("/metrics", { token: settings.METRICS_TOKEN });
-  await post("/me/password", { current_password: TEST_PASSWORD, new_password: NEW_PASSWORD }, renewed.access_token);
-  secrets.push(...[anna, second, renewed].flatMap(({ access_token, refresh_token }) => [access_token, refresh_token]));
-  secrets.push(ticket, encoded, "never-given-out-token");
+  await post("/me/password", { current_password: TEST_PASSWORD, new_password: NEW_PASSWORD }, refreshed.access_token);
+  secrets.push(
+    ...[anna, second, refreshed].flatMap(({ access_token, refresh_token }) => [access_token, refresh_token]),
+  );
+  secrets.push(ticket, encodedToken, "never-given-out-token");
 
   secrets.push(...(await useHooks(parley)));
 
   const chat = await openChat(parley);
-  const { message } = await chat.readToEnd(await chat.ask(undefined, CONTENT), 15_000);
+  const { message } = await chat.waitForAnswer(await chat.requestAnswer(undefined, CONTENT), 15_000);
   expect(message.status).toBe("failed");
   secrets.push(chat.account.access_token);
   await chat.socket.close();
   return secrets.filter((secret) => secret !== undefined);
 }
 
-/** Uses a hook's URL, including wrongly. @returns its secret parts. */
+/** Uses hook URLs in many ways, also incorrectly. Returns their secret parts. */
 async function useHooks(parley: Parley): Promise<string[]> {
   const owner = await parley.register();
   const { id } = await createConversation(parley, owner);
-  const rest = createRest(parley, owner);
+  const rest = createRestClient(parley, owner);
   const [open, signed] = [await createHook(rest, id), await createHook(rest, id, { signed: true })];
   await post(parley, open, { text: CONTENT });
   await post(parley, open, { text: 7 });
@@ -115,28 +119,31 @@ async function useHooks(parley: Parley): Promise<string[]> {
   return [open.token, signed.token, String(signed.secret)];
 }
 
-function expectNone(printed: string, secrets: string[]): void {
-  expect(printed.length).toBeGreaterThan(1_000);
-  const found = secrets.filter((secret) => printed.includes(secret));
+function expectNoSecrets(output: string, secrets: string[]): void {
+  expect(output.length).toBeGreaterThan(1_000);
+  const found = secrets.filter((secret) => output.includes(secret));
   expect(found).toEqual([]);
 }
 
-test.each(["json", "pretty"] as const)("logs no secret (%s), whatever is done with it", async (format) => {
-  const site = await createSite({ env: { ...env, LOG_FORMAT: format } });
+test.each(["json", "pretty"] as const)("secrets are never logged (%s format)", async (format) => {
+  const installation = await createInstallation({ env: { ...env, LOG_FORMAT: format } });
   try {
-    const parley = await site.start();
+    const parley = await installation.start();
     const secrets = [...Object.values(settings), ...(await useSecrets(parley))];
     await parley.stop();
-    const config = await site.run(["config"]);
+    const config = await installation.run(["config"]);
     expect(config).toMatchObject({ code: 0 });
-    expectNone(site.readLog() + readFileSync(join(site.directory, "data/postgres.log"), "utf8"), secrets);
+    expectNoSecrets(
+      installation.readLog() + readFileSync(join(installation.directory, "data/postgres.log"), "utf8"),
+      secrets,
+    );
   } finally {
-    await site.remove();
+    await installation.remove();
   }
 });
 
-test("logs no credentials from URLs, whatever the servers there respond", async () => {
-  // Echoes the request in an error, as some gateways do.
+test("credentials in URLs are never logged, even if a server echoes them", async () => {
+  // Like some gateways, this server echoes the request in its error.
   const gateway = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -151,7 +158,7 @@ test("logs no credentials from URLs, whatever the servers there respond", async 
         { status: 400 },
       ),
   });
-  const addresses = {
+  const urls = {
     COMPATIBLE_BASE_URL: `http://gate-user:gate-password-7@127.0.0.1:${gateway.port}/v1?api-version=2&token=gate-token-of-the-tests`,
     MCP_SERVERS: [
       "gone=http://mcp-user:mcp-password-7@127.0.0.1:1/mcp?key=mcp-key-of-the-tests",
@@ -165,10 +172,10 @@ test("logs no credentials from URLs, whatever the servers there respond", async 
     ...["0123456789abcdefghij", "odd-key-of-the-tests", "redis-user:redis-password-7", "redis-password-7"],
   ];
   const { OPENAI_API_KEY: _openai, ANTHROPIC_API_KEY: _anthropic, COMPATIBLE_API_KEY: _compatible, ...rest } = settings;
-  const site = await createSite({
+  const installation = await createInstallation({
     env: {
       ...rest,
-      ...addresses,
+      ...urls,
       LOG_LEVEL: "trace",
       AI_MODELS: "compatible/one",
       AI_MAX_RETRIES: "0",
@@ -176,50 +183,50 @@ test("logs no credentials from URLs, whatever the servers there respond", async 
     },
   });
   try {
-    const parley = await site.start();
+    const parley = await installation.start();
     const anna = await parley.register();
     const { id } = await createConversation(parley, anna, [], { tools: true });
     const path = `/conversations/${id}/messages`;
-    const rest = createRest(parley, anna);
+    const rest = createRestClient(parley, anna);
     await rest.request("POST", path, { content: "Who answers?", reply: true });
-    const seen: string[] = [];
-    for (let text = ""; !text.includes('"failed"'); seen.push(text)) {
+    const responses: string[] = [];
+    for (let text = ""; !text.includes('"failed"'); responses.push(text)) {
       await Bun.sleep(50);
       text = JSON.stringify((await rest.get(path)).body);
     }
-    seen.push(JSON.stringify((await rest.get("/models")).body));
-    seen.push(await (await parley.fetch("/readyz?verbose")).text());
-    seen.push(await (await parley.fetch("/metrics", { token: settings.METRICS_TOKEN })).text());
-    const config = await site.run(["config"]);
+    responses.push(JSON.stringify((await rest.get("/models")).body));
+    responses.push(await (await parley.fetch("/readyz?verbose")).text());
+    responses.push(await (await parley.fetch("/metrics", { token: settings.METRICS_TOKEN })).text());
+    const config = await installation.run(["config"]);
     expect(config.output).toContain(`127.0.0.1:${gateway.port}/v1?api-version=2&token=********`);
     await parley.stop();
-    const log = site.readLog();
+    const log = installation.readLog();
     expect(log).toContain('"mcp_server":"gone"');
     expect(log).toContain('"mcp_server":"odd"');
-    expectNone(log + seen.join("\n"), secrets);
+    expectNoSecrets(log + responses.join("\n"), secrets);
   } finally {
-    await site.remove();
+    await installation.remove();
     await gateway.stop(true);
   }
 });
 
-test("doesn't log the database password when the database fails and recovers", async () => {
-  const site = await createSite({ env: { ...env, DATABASE_URL: await server.createDatabase() } });
+test("the database password isn't logged when the database fails and recovers", async () => {
+  const installation = await createInstallation({ env: { ...env, DATABASE_URL: await server.createDatabase() } });
   try {
-    const parley = await site.start();
-    await server.halt("fast");
+    const parley = await installation.start();
+    await server.shutDown("fast");
     while ((await parley.fetch("/readyz")).status !== 503) await Bun.sleep(50);
     await parley.fetch("/api/v1/me", { token: "any" });
     await server.start();
-    await parley.waitReady();
+    await parley.waitUntilReady();
     await parley.stop();
-    await site.run(["migrate", "--status"]);
-    await site.run(["migrate"], {
+    await installation.run(["migrate", "--status"]);
+    await installation.run(["migrate"], {
       DATABASE_URL: env.DATABASE_URL ?? `postgres://parley:${DATABASE_PASSWORD}@127.0.0.1:1/none`,
     });
-    await site.run(["config"]);
-    expectNone(site.readLog(), [...Object.values(settings), DATABASE_PASSWORD]);
+    await installation.run(["config"]);
+    expectNoSecrets(installation.readLog(), [...Object.values(settings), DATABASE_PASSWORD]);
   } finally {
-    await site.remove();
+    await installation.remove();
   }
 });

@@ -2,25 +2,25 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import type { Frame } from "../support/socket.ts";
+import { range } from "./assemble-answer.ts";
 import { type DatabaseServer, startDatabaseServer } from "./database-server.ts";
-import { contentOf, type StoredMessage } from "./load.ts";
-import { range } from "./reader.ts";
-import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
+import { createContent, type StoredMessage } from "./sender.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
-const STORM_MS = 8_000;
+const DURATION_MS = 8_000;
 const CONVERSATIONS = 5;
-/** Each with a socket to both instances, and one worker per instance and conversation. */
+/** Each sender has one socket per instance, and one worker per instance and conversation. */
 const SENDERS = 3;
-/** Unacknowledged messages per worker. */
-const IN_FLIGHT = 6;
+/** Maximum number of unacknowledged messages per worker. */
+const IN_FLIGHT_PER_WORKER = 6;
 const RETRY_MS = 50;
 
 let server: DatabaseServer;
-let site: Site;
+let installation: Installation;
 let database: Database;
 let instances: [Parley, Parley];
 let owner: Account;
@@ -30,8 +30,8 @@ const conversations: string[] = [];
 beforeAll(async () => {
   server = await startDatabaseServer();
   const url = await server.createDatabase();
-  site = await createSite({ env: { DATABASE_URL: url, RATE_LIMIT_ENABLED: "false" } });
-  instances = [await site.start(), await site.start()];
+  installation = await createInstallation({ env: { DATABASE_URL: url, RATE_LIMIT_ENABLED: "false" } });
+  instances = [await installation.start(), await installation.start()];
   database = openDatabase({ target: { url }, poolSize: 1 });
   owner = await instances[0].register();
   senders = await Promise.all(range(1, SENDERS).map(() => instances[0].register()));
@@ -40,39 +40,40 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await database?.end({ timeout: 1 });
-  await site?.remove();
+  await installation?.remove();
   await server?.stop();
 });
 
-/** Every acknowledged message by conversation and client id, with its expected final text. */
+/** The acknowledged messages by conversation and client id, with the final content. */
 const acked = new Map<string, StoredMessage>();
-/** Per connection and conversation: the sequence numbers of its messages in sending order. */
-const orders: (number | undefined)[][] = [];
-/** How often each thing happened. */
+/** For each connection and conversation, the sequence numbers of the messages, in the order in which they were sent. */
+const sentSeqs: (number | undefined)[][] = [];
+/** The number of events of each kind. */
 const counts = { fresh: 0, repeated: 0, edits: 0, patches: 0, overloaded: 0 };
-const isOver = (startedAtMs: number) => performance.now() - startedAtMs > STORM_MS;
+const hasEnded = (startedAtMs: number) => performance.now() - startedAtMs > DURATION_MS;
 
-/** Records an acknowledgement; a message acknowledged before must be the same. */
+/** Records an ack. If the message was acknowledged before, both acks must have the same id and sequence number. */
 function record(conversationId: string, clientId: string, message: StoredMessage, isDuplicate: boolean): void {
   const key = `${conversationId} ${clientId}`;
-  const known = acked.get(key);
-  if (known) expect({ id: message.id, seq: message.seq }).toEqual({ id: known.id, seq: known.seq });
+  const earlierMessage = acked.get(key);
+  if (earlierMessage)
+    expect({ id: message.id, seq: message.seq }).toEqual({ id: earlierMessage.id, seq: earlierMessage.seq });
   else acked.set(key, message);
   counts[isDuplicate ? "repeated" : "fresh"] += 1;
 }
 
 type Client = {
-  ask(frame: Record<string, unknown>): Promise<Frame>;
+  request(frame: Record<string, unknown>): Promise<Frame>;
   close(): void;
-  /** By conversation, an entry of `orders`. */
-  orders: Record<string, (number | undefined)[]>;
+  /** This connection's entries of the global `sentSeqs`, by conversation. */
+  sentSeqs: Record<string, (number | undefined)[]>;
 };
 
-/** A socket for concurrent frames. */
+/** Opens a socket that can send frames concurrently. */
 async function openClient(parley: Parley, { access_token }: Account): Promise<Client> {
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${access_token}` } };
   const socket = new WebSocket(`${parley.url.replace("http", "ws")}/realtime`, options as unknown as string[]);
-  const waiting = new Map<string, (frame: Frame) => void>();
+  const pendingRequests = new Map<string, (frame: Frame) => void>();
   let count = 0;
   await new Promise((resolve, reject) => {
     socket.onopen = resolve;
@@ -81,96 +82,107 @@ async function openClient(parley: Parley, { access_token }: Account): Promise<Cl
   socket.onmessage = ({ data }) => {
     const frame = JSON.parse(String(data)) as Frame;
     if (frame.type !== "ack" && frame.type !== "error") return;
-    waiting.get(frame.id ?? "")?.(frame);
-    waiting.delete(frame.id ?? "");
+    pendingRequests.get(frame.id ?? "")?.(frame);
+    pendingRequests.delete(frame.id ?? "");
   };
-  const ownOrders: Client["orders"] = Object.fromEntries(conversations.map((id) => [id, []]));
-  orders.push(...Object.values(ownOrders));
+  const seqsByConversation: Client["sentSeqs"] = Object.fromEntries(conversations.map((id) => [id, []]));
+  sentSeqs.push(...Object.values(seqsByConversation));
   return {
-    orders: ownOrders,
+    sentSeqs: seqsByConversation,
 
-    ask(frame) {
+    request(frame) {
       count += 1;
       const id = `f${count}`;
       socket.send(JSON.stringify({ ...frame, id }));
-      return new Promise((resolve) => waiting.set(id, resolve));
+      return new Promise((resolve) => pendingRequests.set(id, resolve));
     },
 
     close: () => socket.close(1000),
   };
 }
 
-/** Sends one message until it is acknowledged; each attempt has an index in the connection's order. */
+/** Sends a message until it is acknowledged, and records its sequence number at the index of the last attempt. */
 async function sendFrame(client: Client, conversation_id: string, clientId: string): Promise<void> {
-  const order = client.orders[conversation_id] ?? [];
+  const seqs = client.sentSeqs[conversation_id] ?? [];
   for (;;) {
-    const index = order.push(undefined) - 1;
-    const frame = { conversation_id, client_message_id: clientId, content: contentOf(clientId), reply: false };
-    const answer = await client.ask({ type: "message.send", ...frame });
-    if (answer.type === "ack") {
-      const message = answer.message as StoredMessage;
-      if (!answer.duplicate) order[index] = message.seq;
-      record(conversation_id, clientId, message, answer.duplicate as boolean);
+    const index = seqs.push(undefined) - 1;
+    const frame = { conversation_id, client_message_id: clientId, content: createContent(clientId), reply: false };
+    const response = await client.request({ type: "message.send", ...frame });
+    if (response.type === "ack") {
+      const message = response.message as StoredMessage;
+      if (!response.duplicate) seqs[index] = message.seq;
+      record(conversation_id, clientId, message, response.duplicate as boolean);
       return;
     }
-    expect(answer).toMatchObject({ type: "error", code: "overloaded", temporary: true });
+    expect(response).toMatchObject({ type: "error", code: "overloaded", temporary: true });
     counts.overloaded += 1;
     await Bun.sleep(RETRY_MS);
   }
 }
 
-/** Keeps messages in flight, and sends some of them over the other instance too, concurrently or later. */
-async function runSender(name: string, client: Client, other: Client, conversationId: string, startedAtMs: number) {
+/** Keeps messages in flight. Sends some of them to the other instance too, either concurrently or later. */
+async function runSender(
+  name: string,
+  client: Client,
+  otherClient: Client,
+  conversationId: string,
+  startedAtMs: number,
+) {
   const pending = new Set<Promise<void>>();
-  for (let n = 1; !isOver(startedAtMs); n += 1) {
+  for (let n = 1; !hasEnded(startedAtMs); n += 1) {
     const clientId = `${name}-${n}`;
     const send = async () => {
       const first = sendFrame(client, conversationId, clientId);
       if (n % 10 === 5) await first;
-      if (n % 5 === 0) await sendFrame(other, conversationId, clientId);
+      if (n % 5 === 0) await sendFrame(otherClient, conversationId, clientId);
       await first;
     };
     const sending: Promise<void> = send().finally(() => pending.delete(sending));
     pending.add(sending);
-    while (pending.size >= IN_FLIGHT) await Promise.race(pending);
+    while (pending.size >= IN_FLIGHT_PER_WORKER) await Promise.race(pending);
   }
   await Promise.all(pending);
 }
 
-/** Retries while the server is overloaded. */
-async function askWithRetries<T>(rest: ReturnType<typeof createRest>, method: string, path: string, json: unknown) {
+/** Sends a request, and retries it while the server is overloaded. */
+async function requestWithRetries<T>(
+  rest: ReturnType<typeof createRestClient>,
+  method: string,
+  path: string,
+  json: unknown,
+) {
   for (;;) {
-    const answer = await rest.request<T>(method, path, json);
-    if (answer.status < 300) return answer.body;
-    expect(answer).toMatchObject({ status: 503, body: { code: "overloaded" } });
+    const response = await rest.request<T>(method, path, json);
+    if (response.status < 300) return response.body;
+    expect(response).toMatchObject({ status: 503, body: { code: "overloaded" } });
     counts.overloaded += 1;
     await Bun.sleep(RETRY_MS);
   }
 }
 
-/** Over REST, one by one: sends into each conversation, edits the message, and changes the conversation's title. */
+/** Sends messages over REST, and edits each message and its conversation's title. */
 async function runEditor(name: string, parley: Parley, startedAtMs: number) {
-  const rest = createRest(parley, owner);
-  const numbers: Record<string, number[]> = Object.fromEntries(conversations.map((id) => [id, []]));
-  orders.push(...Object.values(numbers));
-  for (let n = 1; !isOver(startedAtMs); n += 1) {
+  const rest = createRestClient(parley, owner);
+  const seqsByConversation: Record<string, number[]> = Object.fromEntries(conversations.map((id) => [id, []]));
+  sentSeqs.push(...Object.values(seqsByConversation));
+  for (let n = 1; !hasEnded(startedAtMs); n += 1) {
     const id = conversations[n % CONVERSATIONS] ?? "";
     const clientId = `${name}-${n}`;
-    const input = { client_message_id: clientId, content: contentOf(clientId), reply: false };
-    type Sent = { message: StoredMessage };
-    const { message } = await askWithRetries<Sent>(rest, "POST", `/conversations/${id}/messages`, input);
-    numbers[id]?.push(message.seq);
+    const input = { client_message_id: clientId, content: createContent(clientId), reply: false };
+    type SendResponse = { message: StoredMessage };
+    const { message } = await requestWithRetries<SendResponse>(rest, "POST", `/conversations/${id}/messages`, input);
+    seqsByConversation[id]?.push(message.seq);
     record(id, clientId, message, false);
-    const content = `${contentOf(clientId)}, edited`;
-    await askWithRetries(rest, "PATCH", `/conversations/${id}/messages/${message.id}`, { content });
+    const content = `${createContent(clientId)}, edited`;
+    await requestWithRetries(rest, "PATCH", `/conversations/${id}/messages/${message.id}`, { content });
     acked.set(`${id} ${clientId}`, { ...message, content });
     counts.edits += 1;
-    await askWithRetries(rest, "PATCH", `/conversations/${id}`, { title: clientId });
+    await requestWithRetries(rest, "PATCH", `/conversations/${id}`, { title: clientId });
     counts.patches += 1;
   }
 }
 
-test("two processes write into the same conversations: each message once, in order, without gaps or deadlocks", async () => {
+test("two instances write to the same conversations without deadlocks, gaps, duplicates or reordering", async () => {
   const clients = await Promise.all(
     senders.map((account) => Promise.all(instances.map((parley) => openClient(parley, account)))),
   );
@@ -196,11 +208,11 @@ test("two processes write into the same conversations: each message once, in ord
     stored += messages.length;
     const byClientId = new Map(messages.map((message) => [message.client_message_id, message]));
     expect(byClientId.size).toBe(messages.length);
-    const wrong = messages.filter(({ id: messageId, seq, content, client_message_id }) => {
-      const known = acked.get(`${id} ${client_message_id}`);
-      return known?.id !== messageId || known.seq !== seq || known.content !== content;
+    const mismatches = messages.filter(({ id: messageId, seq, content, client_message_id }) => {
+      const ackedMessage = acked.get(`${id} ${client_message_id}`);
+      return ackedMessage?.id !== messageId || ackedMessage.seq !== seq || ackedMessage.content !== content;
     });
-    expect(wrong).toEqual([]);
+    expect(mismatches).toEqual([]);
     const [numbers] = await database<{ seqs: number[]; last: number }[]>`
       select (select array_agg(seq::int order by seq) from (
           select seq from messages where conversation_id = ${id}
@@ -208,15 +220,15 @@ test("two processes write into the same conversations: each message once, in ord
         (select last_seq from conversations where id = ${id}) as last`;
     expect(numbers?.seqs).toEqual(range(1, numbers?.last ?? 0));
   }
-  // Each stored message was acknowledged; equal counts mean that each acknowledged one is stored.
+  // Every stored message was acknowledged. If the counts are equal, every acknowledged message is stored.
   expect(stored).toBe(acked.size);
-  for (const order of orders) {
+  for (const order of sentSeqs) {
     const numbers = order.filter((seq) => seq !== undefined);
-    expect(numbers).toEqual(numbers.toSorted((one, another) => one - another));
+    expect(numbers).toEqual(numbers.toSorted((a, b) => a - b));
   }
 
   for (const parley of instances) expect((await parley.stop()).code).toBe(0);
   const [state] = await database`select deadlocks::int from pg_stat_database where datname = current_database()`;
   expect(state).toEqual({ deadlocks: 0 });
-  expect(site.readLog().match(/.*"level":"(?:error|fatal)".*/g)).toBeNull();
+  expect(installation.readLog().match(/.*"level":"(?:error|fatal)".*/g)).toBeNull();
 });

@@ -2,10 +2,10 @@ import { afterAll, afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, copyFileSync } from "node:fs";
 import { connect as connectHttp2 } from "node:http2";
 import { join } from "node:path";
-import { createCertificates, readServedNames } from "../support/certificates.ts";
+import { createCertificates, fetchCertificateNames } from "../support/certificates.ts";
 import { TEST_PASSWORD } from "../support/client.ts";
 import { openSocket } from "../support/socket.ts";
-import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
@@ -14,20 +14,23 @@ afterAll(() => certificates.remove());
 const first = certificates.create("first.test");
 const second = certificates.create("second.test");
 
-const sites: Site[] = [];
+const installations: Installation[] = [];
 afterEach(async () => {
-  for (const site of sites.splice(0)) await site.remove();
+  for (const installation of installations.splice(0)) await installation.remove();
 });
 
-async function openSite(): Promise<Site> {
-  const site = await createSite({ env: { HOST: "127.0.0.1" } });
-  sites.push(site);
-  return site;
+async function openInstallation(): Promise<Installation> {
+  const installation = await createInstallation({ env: { HOST: "127.0.0.1" } });
+  installations.push(installation);
+  return installation;
 }
 
-/** Replaces the site's certificate, as a renewal would. */
-function installCertificate(site: Site, { certFile, keyFile }: { certFile: string; keyFile: string }) {
-  const files = { TLS_CERT_FILE: join(site.directory, "tls.crt"), TLS_KEY_FILE: join(site.directory, "tls.key") };
+/** Replaces the installation's certificate, as a renewal would. Returns its settings. */
+function installCertificate(installation: Installation, { certFile, keyFile }: { certFile: string; keyFile: string }) {
+  const files = {
+    TLS_CERT_FILE: join(installation.directory, "tls.crt"),
+    TLS_KEY_FILE: join(installation.directory, "tls.key"),
+  };
   copyFileSync(certFile, files.TLS_CERT_FILE);
   copyFileSync(keyFile, files.TLS_KEY_FILE);
   for (const file of Object.values(files)) chmodSync(file, 0o644);
@@ -36,20 +39,20 @@ function installCertificate(site: Site, { certFile, keyFile }: { certFile: strin
 
 const tls = { rejectUnauthorized: false };
 
-/** REST over a self-signed certificate. */
+/** Creates a REST client that accepts self-signed certificates. */
 function createClient(parley: Parley) {
   const url = parley.url.replace("http:", "https:");
-  const call = (path: string, token?: string, json?: unknown) =>
+  const request = (path: string, token?: string, json?: unknown) =>
     fetch(`${url}${path}`, {
       tls,
       method: json === undefined ? "GET" : "POST",
       headers: { "content-type": "application/json", ...(token !== undefined && { authorization: `Bearer ${token}` }) },
       ...(json !== undefined && { body: JSON.stringify(json) }),
     });
-  const waitReady = async () => {
-    while ((await call("/readyz")).status !== 200) await Bun.sleep(20);
+  const waitUntilReady = async () => {
+    while ((await request("/readyz")).status !== 200) await Bun.sleep(20);
   };
-  return { url, port: Number(new URL(url).port), call, waitReady };
+  return { url, port: Number(new URL(url).port), call: request, waitUntilReady };
 }
 
 async function waitForLog(parley: Parley, text: string): Promise<void> {
@@ -60,14 +63,16 @@ async function waitForLog(parley: Parley, text: string): Promise<void> {
   }
 }
 
-test("serves https and wss on one port; SIGHUP loads a new certificate, and an open socket stays", async () => {
-  const site = await openSite();
-  const parley = await site.start({ env: installCertificate(site, first), until: "listening" });
-  const { url, port, call, waitReady } = createClient(parley);
-  await waitReady();
-  expect(await readServedNames(port)).toEqual(["first.test"]);
+test("Parley serves https and wss on one port, and SIGHUP reloads the certificate without closing sockets", async () => {
+  const installation = await openInstallation();
+  const parley = await installation.start({ env: installCertificate(installation, first), until: "listening" });
+  const { url, port, call, waitUntilReady } = createClient(parley);
+  await waitUntilReady();
+  expect(await fetchCertificateNames(port)).toEqual(["first.test"]);
   expect((await call("/version")).headers.get("strict-transport-security")).toMatch(/^max-age=\d{8}/);
-  expect(await site.run(["healthcheck"], { ...installCertificate(site, first), PORT: String(port) })).toMatchObject({
+  expect(
+    await installation.run(["healthcheck"], { ...installCertificate(installation, first), PORT: String(port) }),
+  ).toMatchObject({
     code: 0,
   });
   await expect(fetch(`http://127.0.0.1:${port}/livez`)).rejects.toThrow();
@@ -78,37 +83,37 @@ test("serves https and wss on one port; SIGHUP loads a new certificate, and an o
   };
   const conversation = (await (await call("/api/v1/conversations", access_token, {})).json()) as { id: string };
   const subscribe = { type: "subscribe", id: "s", conversation_id: conversation.id };
-  const early = await openSocket(url, { token: access_token, tls });
-  early.send(subscribe);
-  await early.waitFor(({ id }) => id === "s");
+  const oldSocket = await openSocket(url, { token: access_token, tls });
+  oldSocket.send(subscribe);
+  await oldSocket.waitFor(({ id }) => id === "s");
 
-  installCertificate(site, second);
+  installCertificate(installation, second);
   process.kill(parley.pid, "SIGHUP");
   await waitForLog(parley, '"names":"CN=second.test"');
-  expect(await readServedNames(port)).toEqual(["second.test"]);
-  const late = await openSocket(url, { token: access_token, tls });
-  late.send(subscribe);
-  await late.waitFor(({ id }) => id === "s");
+  expect(await fetchCertificateNames(port)).toEqual(["second.test"]);
+  const newSocket = await openSocket(url, { token: access_token, tls });
+  newSocket.send(subscribe);
+  await newSocket.waitFor(({ id }) => id === "s");
   await call(`/api/v1/conversations/${conversation.id}/messages`, access_token, { content: "to both", reply: false });
-  for (const socket of [early, late]) {
+  for (const socket of [oldSocket, newSocket]) {
     const { data } = await socket.waitFor(({ type }) => type === "message.created");
     expect(data?.content).toBe("to both");
     socket.send({ type: "ping", id: "p" });
     await socket.waitFor(({ type }) => type === "pong");
   }
 
-  // An incomplete renewal: the key doesn't match the certificate.
-  installCertificate(site, { certFile: first.certFile, keyFile: second.keyFile });
+  // After an incomplete renewal, the key doesn't match the certificate.
+  installCertificate(installation, { certFile: first.certFile, keyFile: second.keyFile });
   process.kill(parley.pid, "SIGHUP");
   await waitForLog(parley, "the new certificate can't be used; keeping the current one");
-  expect(await readServedNames(port)).toEqual(["second.test"]);
+  expect(await fetchCertificateNames(port)).toEqual(["second.test"]);
 
   const { code, tookMs } = await parley.stop();
   expect(code).toBe(0);
   expect(tookMs).toBeLessThan(5_000);
 });
 
-/** The cipher that openssl negotiates when it offers only this; null if none. */
+/** Returns the cipher that openssl negotiates with these options, or null if it fails. */
 async function negotiate(port: number, ...offer: string[]): Promise<string | null> {
   const child = Bun.spawn(["openssl", "s_client", "-connect", `127.0.0.1:${port}`, ...offer], {
     stdio: ["ignore", "pipe", "ignore"],
@@ -116,11 +121,11 @@ async function negotiate(port: number, ...offer: string[]): Promise<string | nul
   });
   const text = await new Response(child.stdout).text();
   await child.exited;
-  const agreed = /^New, .*, Cipher is (\S+)$/m.exec(text)?.[1];
-  return agreed === undefined || agreed === "(NONE)" ? null : agreed;
+  const cipher = /^New, .*, Cipher is (\S+)$/m.exec(text)?.[1];
+  return cipher === undefined || cipher === "(NONE)" ? null : cipher;
 }
 
-/** Every TLS 1.2 cipher that openssl knows, including weak ones. */
+/** Lists all TLS 1.2 ciphers that openssl supports, including weak ones. */
 function listCiphers(): string[] {
   const { stdout } = Bun.spawnSync(["openssl", "ciphers", "-s", "-tls1_2", "ALL:COMPLEMENTOFALL:@SECLEVEL=0"]);
   return String(stdout).trim().split(":");
@@ -130,58 +135,58 @@ test.each([
   ["ec", "ECDHE-ECDSA", "on"],
   ["rsa", "ECDHE-RSA", "off"],
 ] as const)(
-  "of TLS 1.2, only ECDHE with AEAD is supported, and nothing older (%s)",
-  async (algorithm, exchange, http2Cipher) => {
-    const site = await openSite();
+  "with TLS 1.2, only ECDHE ciphers with AEAD are accepted, and older versions are rejected (%s)",
+  async (algorithm, exchange, http2) => {
+    const installation = await openInstallation();
     const certificate = certificates.create(`${algorithm}.test`, { algorithm });
-    const parley = await site.start({
-      env: { ...installCertificate(site, certificate), http2Cipher },
+    const parley = await installation.start({
+      env: { ...installCertificate(installation, certificate), HTTP2: http2 },
       until: "listening",
     });
-    const { port, waitReady } = createClient(parley);
-    await waitReady();
-    const allowed = ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"].map(
+    const { port, waitUntilReady } = createClient(parley);
+    await waitUntilReady();
+    const expectedCiphers = ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"].map(
       (name) => `${exchange}-${name}`,
     );
-    const known = listCiphers();
+    const knownCiphers = listCiphers();
     for (const name of [
-      ...allowed,
+      ...expectedCiphers,
       "AES128-SHA",
       "AES128-GCM-SHA256",
       `${exchange}-AES128-SHA`,
       `${exchange}-AES256-SHA384`,
     ])
-      expect(known).toContain(name);
+      expect(knownCiphers).toContain(name);
     const listSupported = async () => {
       const supported: string[] = [];
-      const left = new Set(known);
-      // The server picks one; the next offer omits it.
+      const remainingCiphers = new Set(knownCiphers);
+      // The server picks a cipher, and the next handshake doesn't offer it.
       for (;;) {
-        const name = await negotiate(port, "-tls1_2", "-cipher", `${[...left].join(":")}:@SECLEVEL=0`);
-        if (name === null || !left.delete(name)) return supported.sort();
+        const name = await negotiate(port, "-tls1_2", "-cipher", `${[...remainingCiphers].join(":")}:@SECLEVEL=0`);
+        if (name === null || !remainingCiphers.delete(name)) return supported.sort();
         supported.push(name);
       }
     };
-    expect(await listSupported()).toEqual(allowed);
+    expect(await listSupported()).toEqual(expectedCiphers);
     for (const version of ["-tls1", "-tls1_1"])
       expect(await negotiate(port, version, "-cipher", "ALL:@SECLEVEL=0")).toBeNull();
     for (const name of ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"])
       expect(await negotiate(port, "-tls1_3", "-ciphersuites", name)).toBe(name);
 
-    // A renewed certificate has the same ciphers.
-    installCertificate(site, certificates.create(`renewed-${algorithm}.test`, { algorithm }));
+    // Renewing the certificate doesn't change the ciphers.
+    installCertificate(installation, certificates.create(`renewed-${algorithm}.test`, { algorithm }));
     process.kill(parley.pid, "SIGHUP");
     await waitForLog(parley, `"names":"CN=renewed-${algorithm}.test"`);
-    expect(await listSupported()).toEqual(allowed);
+    expect(await listSupported()).toEqual(expectedCiphers);
     expect((await parley.stop()).code).toBe(0);
   },
 );
 
-test("serves HTTP/2 to clients that support it", async () => {
-  const site = await openSite();
-  const parley = await site.start({ env: installCertificate(site, first), until: "listening" });
-  const { url, waitReady } = createClient(parley);
-  await waitReady();
+test("Parley serves HTTP/2 to clients that support it", async () => {
+  const installation = await openInstallation();
+  const parley = await installation.start({ env: installCertificate(installation, first), until: "listening" });
+  const { url, waitUntilReady } = createClient(parley);
+  await waitUntilReady();
   const session = connectHttp2(url, tls);
   const stream = session.request({ ":path": "/api/v1/me", authorization: "Bearer no.good.token" });
   const headers = await new Promise<Record<string, unknown>>((resolve) => stream.on("response", resolve));
@@ -195,18 +200,18 @@ test("serves HTTP/2 to clients that support it", async () => {
 });
 
 test("without TLS, SIGHUP has no effect", async () => {
-  const parley = await (await openSite()).start();
+  const parley = await (await openInstallation()).start();
   process.kill(parley.pid, "SIGHUP");
   await waitForLog(parley, "no certificate to reload");
   expect((await parley.fetch("/readyz")).status).toBe(200);
   expect((await parley.stop()).code).toBe(0);
 });
 
-test("a key that doesn't match the certificate stops the start", async () => {
-  const site = await openSite();
-  const env = installCertificate(site, { certFile: first.certFile, keyFile: second.keyFile });
+test("Parley doesn't start if the key doesn't match the certificate", async () => {
+  const installation = await openInstallation();
+  const env = installCertificate(installation, { certFile: first.certFile, keyFile: second.keyFile });
   for (const args of [["config", "check"], ["serve"]])
-    expect(await site.run(args, env)).toEqual({
+    expect(await installation.run(args, env)).toEqual({
       code: 2,
       output: "",
       errors:

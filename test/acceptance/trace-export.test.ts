@@ -1,63 +1,63 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { startCollector } from "../support/collector.ts";
 import { createConversation } from "../support/conversation.ts";
 import { startMockProvider } from "../support/mock-provider/server.ts";
+import { startCollector } from "../support/trace-collector.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { openChat, waitForText } from "./chat.ts";
-import { createSite, type Parley, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const CALLER = { traceId: "0af7651916cd43dd8448eb211c80319c", spanId: "b7ad6b7169203331" };
-const headersOf = (flags: string) => ({ traceparent: `00-${CALLER.traceId}-${CALLER.spanId}-${flags}` });
+const createHeaders = (flags: string) => ({ traceparent: `00-${CALLER.traceId}-${CALLER.spanId}-${flags}` });
 
-type Asked = { message: { id: string }; reply: { id: string } | null };
+type AnswerRequest = { message: { id: string }; reply: { id: string } | null };
 
-/** The spans that `/metrics` has counted, by outcome. */
+/** Returns the number of spans in `/metrics`, by outcome. */
 async function countSpans(parley: Parley): Promise<Record<string, number>> {
   const text = await (await parley.fetch("/metrics")).text();
   const found = text.matchAll(/^parley_trace_spans_total\{outcome="(\w+)"\} (\d+)$/gm);
   return Object.fromEntries([...found].map(([, outcome, count]) => [outcome, Number(count)]));
 }
 
-test("with TRACE_CONTEXT=continue, the caller's trace is continued, as sampled by the caller", async () => {
+test("TRACE_CONTEXT=continue continues the caller's trace if the caller sampled it", async () => {
   const collector = startCollector();
   const env = { OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${collector.url}/v1/traces`, OTEL_BSP_SCHEDULE_DELAY: "50" };
-  const site = await createSite({ env: { ...env, TRACE_CONTEXT: "continue" } });
+  const installation = await createInstallation({ env: { ...env, TRACE_CONTEXT: "continue" } });
   try {
-    const parley = await site.start();
-    await parley.fetch("/api/v1/models", { headers: headersOf("00") });
-    await parley.fetch("/version", { headers: headersOf("01") });
+    const parley = await installation.start();
+    await parley.fetch("/api/v1/models", { headers: createHeaders("00") });
+    await parley.fetch("/version", { headers: createHeaders("01") });
     await parley.fetch("/version", { headers: { traceparent: "00-0-0-01" } });
-    const [continued, fresh] = await collector.waitFor(({ name }) => name === "GET /version", 2);
-    expect(continued).toMatchObject({ traceId: CALLER.traceId, parentId: CALLER.spanId, links: [] });
-    expect(fresh?.parentId).toBeNull();
+    const [continuedTrace, newTrace] = await collector.waitFor(({ name }) => name === "GET /version", 2);
+    expect(continuedTrace).toMatchObject({ traceId: CALLER.traceId, parentId: CALLER.spanId, links: [] });
+    expect(newTrace?.parentId).toBeNull();
     expect(collector.spans.some(({ name }) => name === "GET /api/v1/models")).toBe(false);
 
-    const { account, conversationId, get } = await openChat(parley);
+    const { account, conversationId, fetchMessage } = await openChat(parley);
     const path = `/api/v1/conversations/${conversationId}/messages`;
-    const ask = async (flags: string, below = "", json: object = { content: "Hello", reply: true }) => {
-      const options = { method: "POST", token: account.access_token, headers: headersOf(flags), json };
-      const { reply, message } = (await (await parley.fetch(path + below, options)).json()) as Asked;
+    const requestAnswer = async (flags: string, pathSuffix = "", json: object = { content: "Hello", reply: true }) => {
+      const options = { method: "POST", token: account.access_token, headers: createHeaders(flags), json };
+      const { reply, message } = (await (await parley.fetch(path + pathSuffix, options)).json()) as AnswerRequest;
       const { id } = reply ?? message;
-      await waitUntil(async () => (await get(parley, id)).status === "complete");
+      await waitUntil(async () => (await fetchMessage(parley, id)).status === "complete");
       return id;
     };
-    const answerId = await ask("00");
-    await ask("00", `/${answerId}/regenerate`, {});
-    await ask("01");
+    const answerId = await requestAnswer("00");
+    await requestAnswer("00", `/${answerId}/regenerate`, {});
+    await requestAnswer("01");
     const answers = await collector.waitFor(({ name }) => name === "generate answer");
     expect(answers.map(({ traceId }) => traceId)).toEqual([CALLER.traceId]);
   } finally {
-    await site.remove();
+    await installation.remove();
     await collector.stop();
   }
 });
 
-test("after kill -9, the successor's answer is in the trace of the request", async () => {
+test("an answer that continues after kill -9 stays in the request's trace", async () => {
   const collector = startCollector();
   const mockProvider = startMockProvider();
-  const site = await createSite({
+  const installation = await createInstallation({
     env: {
       OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
       OTEL_BSP_SCHEDULE_DELAY: "50",
@@ -68,13 +68,13 @@ test("after kill -9, the successor's answer is in the trace of the request", asy
   try {
     const pieces = Array.from({ length: 400 }, (_, index) => `first${index} `);
     mockProvider.script("slow", { pieces, pieceDelayMs: 50 }, { text: "the rest." });
-    const first = await site.start();
-    const questions = await openChat(first);
-    const answerId = await questions.ask("compatible/slow");
-    await waitForText(questions.socket, answerId, 200);
+    const first = await installation.start();
+    const chatClient = await openChat(first);
+    const answerId = await chatClient.requestAnswer("compatible/slow");
+    await waitForText(chatClient.socket, answerId, 200);
     await first.kill();
-    const second = await site.start();
-    await waitUntil(async () => (await questions.get(second, answerId)).status === "complete", 30_000);
+    const second = await installation.start();
+    await waitUntil(async () => (await chatClient.fetchMessage(second, answerId)).status === "complete", 30_000);
     const [answer] = await collector.waitFor(({ name }) => name === "generate answer");
     const [frame] = await collector.waitFor(({ name }) => name === "message.send");
     expect(answer).toMatchObject({ traceId: frame?.traceId as string });
@@ -82,17 +82,19 @@ test("after kill -9, the successor's answer is in the trace of the request", asy
     const [chat] = await collector.waitFor(({ name }) => name === "chat slow");
     expect(chat?.parentId).toBe(answer?.spanId as string);
   } finally {
-    await site.remove();
+    await installation.remove();
     await Promise.all([collector.stop(), mockProvider.stop()]);
   }
 });
 
-test("a collector that never responds changes nothing; spans beyond the queue are dropped and counted", async () => {
+test("an unresponsive collector doesn't affect requests, and spans that exceed the queue are dropped and counted", async () => {
   const collector = startCollector(() => new Promise<Response>(() => {}));
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_BSP_SCHEDULE_DELAY: "50" };
-  const site = await createSite({ env: { ...env, OTEL_BSP_MAX_QUEUE_SIZE: "5", OTEL_EXPORTER_OTLP_TIMEOUT: "60000" } });
+  const installation = await createInstallation({
+    env: { ...env, OTEL_BSP_MAX_QUEUE_SIZE: "5", OTEL_EXPORTER_OTLP_TIMEOUT: "60000" },
+  });
   try {
-    const parley = await site.start();
+    const parley = await installation.start();
     const anna = await parley.register();
     const { id } = await createConversation(parley, anna);
     for (let sent = 0; sent < 20; sent += 1) {
@@ -102,26 +104,26 @@ test("a collector that never responds changes nothing; spans beyond the queue ar
     }
     expect((await countSpans(parley)).dropped).toBeGreaterThan(20);
     expect((await countSpans(parley)).exported).toBeUndefined();
-    // Nothing of it is left to wait for but the flush, which has its own limit.
+    // The shutdown only waits for the final flush, which has its own timeout.
     const { code, tookMs } = await parley.stop();
     expect(code).toBe(0);
     expect(tookMs).toBeGreaterThan(1_900);
   } finally {
-    await site.remove();
+    await installation.remove();
     await collector.stop();
   }
 });
 
-test("what the collector refuses is counted and logged; what it asks to retry is sent again", async () => {
-  const answers = [503, 200, 400];
+test("spans are sent again after a 503, but counted and logged as failed after a 400", async () => {
+  const statuses = [503, 200, 400];
   const collector = startCollector(() => {
-    const status = answers.shift() ?? 200;
-    return status === 200 ? null : new Response("secret text of the collector", { status });
+    const status = statuses.shift() ?? 200;
+    return status === 200 ? null : new Response("secret text from the collector", { status });
   });
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_BSP_SCHEDULE_DELAY: "20" };
-  const site = await createSite({ env });
+  const installation = await createInstallation({ env });
   try {
-    const parley = await site.start();
+    const parley = await installation.start();
     await parley.fetch("/version");
     await collector.waitFor(({ name }) => name === "GET /version");
     await waitUntil(async () => ((await countSpans(parley)).exported ?? 0) >= 1);
@@ -131,67 +133,69 @@ test("what the collector refuses is counted and logged; what it asks to retry is
     expect(parley.readLog()).toContain("HTTP 400");
     expect(parley.readLog()).not.toContain("secret text");
   } finally {
-    await site.remove();
+    await installation.remove();
     await collector.stop();
   }
 });
 
-test("redirects aren't followed, and an endless response isn't read", async () => {
+test("a collector's redirects aren't followed, and its endless response isn't read", async () => {
   const endless = () => new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(65_536)) });
   const paths: string[] = [];
-  let redirects = true;
+  let shouldRedirect = true;
   const collector = startCollector(({ url }) => {
     paths.push(new URL(url).pathname);
-    return redirects
+    return shouldRedirect
       ? new Response(null, { status: 307, headers: { location: "/elsewhere" } })
       : new Response(endless());
   });
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_BSP_SCHEDULE_DELAY: "20" };
-  const site = await createSite({ env });
+  const installation = await createInstallation({ env });
   try {
-    const parley = await site.start();
+    const parley = await installation.start();
     await parley.fetch("/version");
     await waitUntil(async () => ((await countSpans(parley)).failed ?? 0) > 0);
     expect(parley.readLog()).toContain("HTTP 307");
     expect(parley.readLog()).toContain("check OTEL_EXPORTER_OTLP_ENDPOINT");
-    redirects = false;
+    shouldRedirect = false;
     await parley.fetch("/version");
     await waitUntil(async () => ((await countSpans(parley)).exported ?? 0) > 0);
     expect(new Set(paths)).toEqual(new Set(["/v1/traces"]));
   } finally {
-    await site.remove();
+    await installation.remove();
     await collector.stop();
   }
 });
 
-test("the last spans are sent at the shutdown", async () => {
+test("the last spans are sent during shutdown", async () => {
   const collector = startCollector();
   const env = { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_BSP_SCHEDULE_DELAY: "60000" };
-  const site = await createSite({ env });
+  const installation = await createInstallation({ env });
   try {
-    const parley = await site.start();
+    const parley = await installation.start();
     await parley.fetch("/version");
     expect(collector.spans).toEqual([]);
     expect((await parley.stop()).code).toBe(0);
     expect(collector.spans.some(({ name }) => name === "GET /version")).toBe(true);
   } finally {
-    await site.remove();
+    await installation.remove();
     await collector.stop();
   }
 });
 
-test("OTEL_SDK_DISABLED turns traces off, OTEL_TRACES_SAMPLER=always_off records none", async () => {
+test("OTEL_SDK_DISABLED=true and OTEL_TRACES_SAMPLER=always_off disable traces", async () => {
   const collector = startCollector();
-  const site = await createSite({ env: { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_BSP_SCHEDULE_DELAY: "20" } });
+  const installation = await createInstallation({
+    env: { OTEL_EXPORTER_OTLP_ENDPOINT: collector.url, OTEL_BSP_SCHEDULE_DELAY: "20" },
+  });
   try {
     for (const env of [{ OTEL_SDK_DISABLED: "true" }, { OTEL_TRACES_SAMPLER: "always_off" }]) {
-      const parley = await site.start({ env: env as unknown as Record<string, string> });
-      expect((await parley.fetch("/version", { headers: headersOf("01") })).status).toBe(200);
+      const parley = await installation.start({ env: env as unknown as Record<string, string> });
+      expect((await parley.fetch("/version", { headers: createHeaders("01") })).status).toBe(200);
       expect((await parley.stop()).code).toBe(0);
     }
     expect(collector.headers).toEqual([]);
   } finally {
-    await site.remove();
+    await installation.remove();
     await collector.stop();
   }
 });

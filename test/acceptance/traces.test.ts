@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { type SeenSpan, startCollector } from "../support/collector.ts";
 import { createConversation } from "../support/conversation.ts";
 import { startMcpServer } from "../support/mcp-server.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { openSocket } from "../support/socket.ts";
+import { type ReceivedSpan, startCollector } from "../support/trace-collector.ts";
 import { waitUntil } from "../support/wait-until.ts";
-import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
@@ -19,7 +19,7 @@ let collector: ReturnType<typeof startCollector>;
 let mockProvider: MockProvider;
 let receiver: Bun.Server<undefined>;
 let mcp: ReturnType<typeof startMcpServer>;
-let site: Site;
+let installation: Installation;
 let parley: Parley;
 const toolHeaders: (string | null)[] = [];
 const webhookHeaders: Headers[] = [];
@@ -43,7 +43,7 @@ beforeAll(async () => {
       return null;
     },
   });
-  site = await createSite({
+  installation = await createInstallation({
     env: {
       OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
       OTEL_EXPORTER_OTLP_HEADERS: `authorization=Bearer%20${COLLECTOR_TOKEN}`,
@@ -59,26 +59,27 @@ beforeAll(async () => {
       LOG_LEVEL: "debug",
     },
   });
-  parley = await site.start();
-  mockProvider.script("broken", { fault: "status", status: 503, times: 1_000 });
+  parley = await installation.start();
+  mockProvider.script("broken", { fault: "status", status: 503, faultCount: 1_000 });
 });
 afterAll(async () => {
-  await site?.remove();
+  await installation?.remove();
   await Promise.all([collector?.stop(), mockProvider?.stop(), mcp?.stop(), receiver?.stop(true)]);
 });
 
-const isNamed = (name: string) => (span: SeenSpan) => span.name === name;
-const inTrace = (traceId: string, name: string) => (span: SeenSpan) => span.traceId === traceId && span.name === name;
+const isNamed = (name: string) => (span: ReceivedSpan) => span.name === name;
+const inTrace = (traceId: string, name: string) => (span: ReceivedSpan) =>
+  span.traceId === traceId && span.name === name;
 
-/** The one span of this name in a trace. */
-async function findOne(traceId: string, name: string): Promise<SeenSpan> {
+/** Returns the only span with this name in a trace. */
+async function findOnlySpan(traceId: string, name: string): Promise<ReceivedSpan> {
   const found = await collector.waitFor(inTrace(traceId, name));
   expect({ name, count: found.length }).toEqual({ name, count: 1 });
-  return found[0] as SeenSpan;
+  return found[0] as ReceivedSpan;
 }
 
-describe("the trace of a message", () => {
-  let root: SeenSpan;
+describe("a message's trace", () => {
+  let root: ReceivedSpan;
   let email: string;
   let token: string;
 
@@ -99,10 +100,10 @@ describe("the trace of a message", () => {
     });
     expect(await response.text()).toContain("message.completed");
     const [found] = await collector.waitFor(({ attributes }) => attributes["parley.request_id"] === "request-of-anna");
-    root = found as SeenSpan;
+    root = found as ReceivedSpan;
   });
 
-  test("starts with the request, named after its route, and links to the caller's", () => {
+  test("starts with a span named after the route, which links to the caller's trace", () => {
     expect(root).toMatchObject({
       name: "POST /api/v1/conversations/:id/messages",
       kind: "SERVER",
@@ -121,17 +122,17 @@ describe("the trace of a message", () => {
     expect(root.resource["service.version"]).toBeString();
   });
 
-  test("has the commit, the answer, each attempt of a model and each tool call below it", async () => {
-    const store = await findOne(root.traceId, "store message");
+  test("has spans for the commit, the answer, each model attempt and each tool call", async () => {
+    const store = await findOnlySpan(root.traceId, "store message");
     expect(store.parentId).toBe(root.spanId);
-    const commit = await findOne(root.traceId, "commit messages");
+    const commit = await findOnlySpan(root.traceId, "commit messages");
     expect(commit.parentId).toBe(store.spanId);
-    const answer = await findOne(root.traceId, "generate answer");
+    const answer = await findOnlySpan(root.traceId, "generate answer");
     expect(answer.parentId).toBe(store.spanId);
     expect(answer.attributes).toMatchObject({ "parley.generation.outcome": "complete" });
     const conversationId = answer.attributes["gen_ai.conversation.id"];
 
-    // The first model fails once per step; the second one takes over.
+    // In each step, the first model fails, and the second one takes over.
     const failed = await collector.waitFor(inTrace(root.traceId, "chat broken"), 2);
     const succeeded = await collector.waitFor(inTrace(root.traceId, "chat good"), 2);
     for (const span of [...failed, ...succeeded]) {
@@ -150,12 +151,12 @@ describe("the trace of a message", () => {
     expect(succeeded[1]?.attributes["gen_ai.usage.output_tokens"]).toBeGreaterThan(0);
     expect(succeeded[1]?.attributes["gen_ai.usage.input_tokens"]).toBeGreaterThan(0);
 
-    const tool = await findOne(root.traceId, "execute_tool wiki_look");
+    const tool = await findOnlySpan(root.traceId, "execute_tool wiki_look");
     expect(tool.parentId).toBe(answer.spanId);
     expect(toolHeaders).toEqual([`00-${root.traceId}-${tool.spanId}-01`]);
   });
 
-  test("has the statements of the request, as summaries", async () => {
+  test("has spans for the request's SQL statements, named by their summaries", async () => {
     const statements = (await collector.waitFor(({ traceId }) => traceId === root.traceId)).filter(
       ({ attributes }) => attributes["db.system.name"] === "postgresql",
     );
@@ -166,7 +167,7 @@ describe("the trace of a message", () => {
     for (const { parentId } of statements) expect(ids).toContain(parentId as string);
   });
 
-  test("isn't passed on to model providers or webhooks", async () => {
+  test("isn't propagated to model providers or webhooks", async () => {
     const [delivery] = await collector.waitFor(isNamed("deliver webhook"));
     expect(delivery).toMatchObject({ kind: "CLIENT", parentId: null, status: "ERROR" });
     expect(delivery?.attributes).toMatchObject({ "http.response.status_code": 503, "server.address": "127.0.0.1" });
@@ -177,7 +178,7 @@ describe("the trace of a message", () => {
     for (const { headers } of mockProvider.requests) expect(JSON.stringify(headers)).not.toContain(root.traceId);
   });
 
-  test("is named in the log lines of the request and of its answer", async () => {
+  test("is identified in the log lines of the request and the answer", async () => {
     const lines = () =>
       parley
         .readLog()
@@ -191,10 +192,10 @@ describe("the trace of a message", () => {
     expect(lines().some((line) => line.includes("provider_unavailable"))).toBe(true);
   });
 
-  test("contains no content, no e-mail address and no secret", async () => {
+  test("contains no content, email addresses or secrets", async () => {
     expect(collector.bodies.length).toBeGreaterThan(0);
-    const seen = Buffer.concat(collector.bodies).toString("latin1");
-    expect(seen).toContain("gen_ai.provider.name");
+    const exportedText = Buffer.concat(collector.bodies).toString("latin1");
+    expect(exportedText).toContain("gen_ai.provider.name");
     for (const secret of [
       QUESTION,
       ANSWER,
@@ -205,14 +206,14 @@ describe("the trace of a message", () => {
       "key-of-the-provider",
       "key-in-the-path",
     ])
-      expect(seen).not.toContain(secret);
-    expect(seen).not.toContain("before=x");
+      expect(exportedText).not.toContain(secret);
+    expect(exportedText).not.toContain("before=x");
     for (const headers of collector.headers) expect(headers.get("authorization")).toBe(`Bearer ${COLLECTOR_TOKEN}`);
-    expect(site.readLog()).not.toContain(COLLECTOR_TOKEN);
+    expect(installation.readLog()).not.toContain(COLLECTOR_TOKEN);
   });
 });
 
-test("each frame that does work is a trace, which links to the request that opened the socket", async () => {
+test("each frame except pings has its own trace, which links to the upgrade request's trace", async () => {
   const anna = await parley.register();
   const { id } = await createConversation(parley, anna);
   const socket = await openSocket(parley.url, { token: anna.access_token });
@@ -223,7 +224,7 @@ test("each frame that does work is a trace, which links to the request that open
   await socket.close();
   const [frame] = await collector.waitFor(isNamed("message.send"));
   expect(frame).toMatchObject({ kind: "SERVER", parentId: null, status: "UNSET" });
-  const store = await findOne(frame?.traceId ?? "", "store message");
+  const store = await findOnlySpan(frame?.traceId ?? "", "store message");
   expect(store.parentId).toBe(frame?.spanId as string);
   const [upgrade] = await collector.waitFor(isNamed("GET /realtime"));
   expect(upgrade?.attributes["http.response.status_code"]).toBe(101);
@@ -233,7 +234,7 @@ test("each frame that does work is a trace, which links to the request that open
   expect(collector.spans.some(isNamed("ping"))).toBe(false);
 });
 
-test("an answer to an OpenAI client is below its request", async () => {
+test("a completion's spans are children of its /v1 request", async () => {
   const anna = await parley.register();
   mockProvider.script("good", { text: ANSWER });
   const response = await parley.fetch("/v1/chat/completions", {
@@ -242,13 +243,13 @@ test("an answer to an OpenAI client is below its request", async () => {
   });
   expect(response.status).toBe(200);
   const [request] = await collector.waitFor(isNamed("POST /v1/chat/completions"));
-  const answer = await findOne(request?.traceId ?? "", "generate answer");
+  const answer = await findOnlySpan(request?.traceId ?? "", "generate answer");
   expect(answer.parentId).toBe(request?.spanId as string);
-  const chat = await findOne(request?.traceId ?? "", "chat good");
+  const chat = await findOnlySpan(request?.traceId ?? "", "chat good");
   expect(chat.parentId).toBe(answer.spanId);
 });
 
-test("requests to unknown paths have no path, and monitoring isn't traced", async () => {
+test("traces of unknown routes don't contain the path, and monitoring requests aren't traced", async () => {
   await parley.fetch("/nowhere/secret-in-a-path");
   await parley.fetch("/livez");
   await parley.fetch("/metrics");

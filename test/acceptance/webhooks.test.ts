@@ -3,28 +3,28 @@ import type { Account } from "../support/client.ts";
 import { createConversation } from "../support/conversation.ts";
 import { startReceiver, verify } from "../webhooks/receiver.ts";
 import { type Backend, backends } from "./backends.ts";
-import { createSite, type Site, TEST_TIMEOUT_MS } from "./site.ts";
+import { createInstallation, type Installation, TEST_TIMEOUT_MS } from "./installation.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
 const ROUNDS = 3;
-const SENDS_MS = 400;
+const SEND_DURATION_MS = 400;
 
-describe.each(backends)("webhooks through kill -9, on the $name", ({ open }) => {
+describe.each(backends)("webhooks after kill -9 ($name)", ({ open }) => {
   let backend: Backend;
-  let site: Site;
+  let installation: Installation;
   beforeAll(async () => {
     backend = await open();
-    site = await createSite({ env: { ...backend.env, WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true" } });
+    installation = await createInstallation({ env: { ...backend.env, WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true" } });
   });
   afterAll(async () => {
-    await site?.remove();
+    await installation?.remove();
     await backend?.close();
   });
 
-  test("delivers every acknowledged message, and retries under the same webhook-id", async () => {
+  test("deliver every acknowledged message, and retries have the same webhook-id", async () => {
     const receiver = startReceiver();
-    let parley = await site.start();
+    let parley = await installation.start();
     const account: Account = await parley.register();
     const options = { token: account.access_token };
     const created = await parley.fetch("/api/v1/webhooks", {
@@ -36,9 +36,9 @@ describe.each(backends)("webhooks through kill -9, on the $name", ({ open }) => 
     const acked = new Set<string>();
 
     for (let round = 0; round < ROUNDS; round += 1) {
-      const endsAtMs = performance.now() + SENDS_MS;
+      const deadlineMs = performance.now() + SEND_DURATION_MS;
       const senders = [1, 2, 3, 4].map(async () => {
-        while (performance.now() < endsAtMs) {
+        while (performance.now() < deadlineMs) {
           const sent = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
             ...options,
             json: { content: "x" },
@@ -48,16 +48,17 @@ describe.each(backends)("webhooks through kill -9, on the $name", ({ open }) => 
       });
       await Promise.allSettled(senders);
       await parley.kill();
-      parley = await site.start();
+      parley = await installation.start();
     }
 
     const isDelivered = () => acked.isSubsetOf(new Set(receiver.received.map(({ json }) => String(json.data.id))));
-    // The killed instance's lease must expire first.
+    // Deliveries wait until the killed instance's lease expires.
     for (let attempts = 0; attempts < 300 && !isDelivered(); attempts += 1) await Bun.sleep(100);
     expect(acked.size).toBeGreaterThan(20);
     expect(isDelivered()).toBe(true);
-    const idsOf = Map.groupBy(receiver.received, ({ json }) => String(json.data.id));
-    for (const [, deliveries] of idsOf) expect(new Set(deliveries.map((delivery) => delivery.id)).size).toBe(1);
+    const deliveriesByMessage = Map.groupBy(receiver.received, ({ json }) => String(json.data.id));
+    for (const [, deliveries] of deliveriesByMessage)
+      expect(new Set(deliveries.map((delivery) => delivery.id)).size).toBe(1);
     for (const received of receiver.received) verify(secret, received);
     expect((await parley.stop()).code).toBe(0);
     await receiver.stop();

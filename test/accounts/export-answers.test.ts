@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { deleteFinished, FINISHED_RETENTION_DAYS } from "../../src/modules/generations/retention.ts";
 import { type ModelApp, type StoredMessage, startModelApp } from "../generations/start-model-app.ts";
 import type { Account } from "../support/app.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
 let app: ModelApp;
@@ -13,21 +13,21 @@ afterAll(() => app.stop());
 
 type Export = { answers: { id: string; content: string }[] };
 const listAnswers = async (account: Account) =>
-  (await createRest(app.parley, account).get<Export>("/me/export")).body.answers.map(({ content }) => content);
+  (await createRestClient(app.parley, account).get<Export>("/me/export")).body.answers.map(({ content }) => content);
 
-test("an export includes answers that the user requested again, even long after leaving the group", async () => {
+test("an export includes the answers that the user regenerated in a group, even long after the user left it", async () => {
   const [anna, ben] = [await app.parley.register(), await app.parley.register()];
   const { id } = await app.createConversation(anna, [ben], { kind: "group" });
-  const answer = (text: string) => app.provider.script("one", { text });
-  answer("First.");
-  const { message } = await app.say(ben, id, "What is it?");
-  answer("Again.");
-  const again = await app.regenerate(ben, id, message.id);
-  answer("For Anna.");
+  const scriptAnswer = (text: string) => app.provider.script("one", { text });
+  scriptAnswer("First.");
+  const { message } = await app.sendMessage(ben, id, "What is it?");
+  scriptAnswer("Again.");
+  const regenerated = await app.regenerate(ben, id, message.id);
+  scriptAnswer("For Anna.");
   const other = await app.regenerate(anna, id, message.id);
-  expect([again.status, other.status]).toEqual(["complete", "complete"]);
+  expect([regenerated.status, other.status]).toEqual(["complete", "complete"]);
 
-  const rest = createRest(app.parley, anna);
+  const rest = createRestClient(app.parley, anna);
   await rest.request("DELETE", `/conversations/${id}/members/${ben.user.id}`);
   const { database } = app.parley;
   await database`
@@ -38,24 +38,24 @@ test("an export includes answers that the user requested again, even long after 
   expect(await listAnswers(anna)).toEqual([]);
 });
 
-test("doesn't show who requested an answer again", async () => {
+test("members can't see who regenerated an answer", async () => {
   const [anna, ben] = [await app.parley.register(), await app.parley.register()];
   const { id } = await app.createConversation(anna, [ben], { kind: "group" });
   const socket = await openSocket(app.parley.url, { token: anna.access_token });
   await socket.request({ type: "subscribe", conversation_id: id });
-  const { message } = await app.say(ben, id, "What is it?");
-  const again = await app.regenerate(ben, id, message.id);
-  const [row] = await app.parley.database`select metadata from messages where id = ${again.id}`;
+  const { message } = await app.sendMessage(ben, id, "What is it?");
+  const regenerated = await app.regenerate(ben, id, message.id);
+  const [row] = await app.parley.database`select metadata from messages where id = ${regenerated.id}`;
   expect(row?.metadata).toEqual({ models: ["compatible/one"], requested_by: ben.user.id });
-  expect(again.metadata).toEqual({ models: ["compatible/one"] });
+  expect(regenerated.metadata).toEqual({ models: ["compatible/one"] });
 
-  const rest = createRest(app.parley, anna);
+  const rest = createRestClient(app.parley, anna);
   const { body: page } = await rest.get<{ data: StoredMessage[] }>(`/conversations/${id}/messages`);
   expect(page.data.map(({ metadata }) => metadata.requested_by)).toEqual([undefined, undefined, undefined]);
   const { body: events } = await rest.get<unknown>(`/conversations/${id}/events?after_seq=0`);
-  await socket.waitFor(({ type, data }) => type === "message.completed" && data?.id === again.id);
+  await socket.waitFor(({ type, data }) => type === "message.completed" && data?.id === regenerated.id);
   for (const text of [JSON.stringify(events), JSON.stringify(socket.frames)]) {
-    expect(text).toContain(again.id);
+    expect(text).toContain(regenerated.id);
     expect(text).not.toContain("requested_by");
   }
   await socket.close();

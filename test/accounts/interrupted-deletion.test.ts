@@ -9,7 +9,7 @@ import { registerAccountJobs } from "../../src/modules/accounts/jobs.ts";
 import { createDeletions } from "../../src/modules/accounts/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
 import { listMemberships } from "../../src/modules/conversations/departure-queries.ts";
-import { createDepartures, createErasures } from "../../src/modules/conversations/service.ts";
+import { createDepartures, createErasureJobs } from "../../src/modules/conversations/service.ts";
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -21,21 +21,21 @@ beforeAll(async () => {
 afterAll(() => database.end({ timeout: 1 }));
 
 const bus = createMemoryBus({ log: silentLog });
-const createInstance = (jobs: Pick<Jobs, "nudge">) => {
+const createDeletionService = (jobs: Pick<Jobs, "nudge">) => {
   const events = createEventLog({ database, changes: createChanges(database), bus });
   const departures = createDepartures({ database, events });
   return createDeletions({ database, audit: createAuditService(), departures, jobs, onDeleted: () => {} });
 };
 
-const started: { stop(): Promise<void> }[] = [];
-/** Starts an instance's deletion job. */
+const instances: { stop(): Promise<void> }[] = [];
+/** Starts another instance's deletion job. */
 function startInstance() {
   const jobs = createJobs({ database, log: silentLog, instanceId: createId() });
-  const deletions = createInstance(jobs);
+  const deletions = createDeletionService(jobs);
   registerAccountJobs(jobs, { deletions });
   jobs.start();
   const instance = { ...deletions, jobs, stop: () => jobs.stop(Date.now() + 5_000) };
-  started.push(instance);
+  instances.push(instance);
   return instance;
 }
 
@@ -45,29 +45,35 @@ async function createUser(): Promise<string> {
   return id;
 }
 
-/** Conversations with two members, `others` of them owned by the second, and some with only the first. */
-async function createConversations(userId: string, otherId: string, shared: number, own: number): Promise<void> {
+/** Creates `sharedCount` conversations with both users as members, and `ownCount` with only the first. */
+async function createConversations(
+  userId: string,
+  otherId: string,
+  sharedCount: number,
+  ownCount: number,
+): Promise<void> {
   await database`
-    with made as (
+    with created as (
       insert into conversations (id, kind, reply_mode, last_seq)
-      select gen_random_uuid(), 'group', 'never', 1 from generate_series(1, ${shared + own}) returning id
+      select gen_random_uuid(), 'group', 'never', 1 from generate_series(1, ${sharedCount + ownCount}) returning id
     ),
-    numbered as (select id, row_number() over () as n from made),
-    said as (
+    numbered as (select id, row_number() over () as n from created),
+    sent as (
       insert into messages (id, conversation_id, seq, role, author_id, content)
-      select gen_random_uuid(), id, 1, 'user', ${userId}, 'text' from made
+      select gen_random_uuid(), id, 1, 'user', ${userId}, 'text' from created
     ),
     other as (
       insert into members (conversation_id, user_id, role)
-      select id, ${otherId}, case when n % 2 = 0 then 'owner' else 'member' end from numbered where n <= ${shared}
+      select id, ${otherId}, case when n % 2 = 0 then 'owner' else 'member' end from numbered where n <= ${sharedCount}
     )
-    insert into members (conversation_id, user_id, role) select id, ${userId}, 'owner' from made`;
+    insert into members (conversation_id, user_id, role) select id, ${userId}, 'owner' from created`;
 }
 
-const begin = (userId: string) => database.begin((sql) => createInstance({ nudge() {} }).begin(sql, userId));
+const beginDeletion = (userId: string) =>
+  database.begin((sql) => createDeletionService({ nudge() {} }).begin(sql, userId));
 
-/** What is left of a user, and gaps in the conversations' sequence numbers. */
-async function inspect(userId: string) {
+/** Counts what remains of a user, invalid conversations, and the events that the deletion created. */
+async function countRows(userId: string) {
   const [row] = await database`
     select (select count(*)::int from users where id = ${userId}) as users,
       (select count(*)::int from members where user_id = ${userId}) as members,
@@ -82,123 +88,123 @@ async function inspect(userId: string) {
   return row;
 }
 
-const done = { users: 0, members: 0, unowned: 0, gaps: 0 };
+const nothingLeft = { users: 0, members: 0, unowned: 0, gaps: 0 };
 
-/** Erases deleted conversations, as the job does. */
-const erase = () => createErasures({ database }).run(new AbortController().signal);
+const erase = () => createErasureJobs({ database }).run(new AbortController().signal);
 afterEach(async () => {
-  await Promise.all(started.splice(0).map((instance) => instance.stop()));
+  await Promise.all(instances.splice(0).map((instance) => instance.stop()));
   await erase();
-  const [left] = await database`select 1 from conversations where deleted_at is not null`;
-  expect(left).toBeUndefined();
+  const [remaining] = await database`select 1 from conversations where deleted_at is not null`;
+  expect(remaining).toBeUndefined();
 });
 
-test("removes 10,000 memberships in batches, without delaying others", async () => {
-  const [gone, stays] = [await createUser(), await createUser()];
-  await createConversations(gone, stays, 9_500, 500);
-  await begin(gone);
-  // A user who writes in one of them the whole time.
-  const [chat] = await database`select conversation_id as id from members where user_id = ${stays} limit 1`;
-  let waitedMs = 0;
+test("a deletion removes 10,000 memberships in batches, without delaying other users", async () => {
+  const [deletedId, otherId] = [await createUser(), await createUser()];
+  await createConversations(deletedId, otherId, 9_500, 500);
+  await beginDeletion(deletedId);
+  // Another member keeps writing in one of the conversations.
+  const [conversation] = await database`select conversation_id as id from members where user_id = ${otherId} limit 1`;
+  let waitMsMax = 0;
   let isDone = false;
   const writer = (async () => {
     while (!isDone) {
       const startedAt = performance.now();
-      await database`update conversations set updated_at = now() where id = ${chat?.id}`;
-      waitedMs = Math.max(waitedMs, performance.now() - startedAt);
+      await database`update conversations set updated_at = now() where id = ${conversation?.id}`;
+      waitMsMax = Math.max(waitMsMax, performance.now() - startedAt);
       await Bun.sleep(5);
     }
   })();
   const deletions = startInstance();
   const deadlineMs = Date.now() + 60_000;
-  while ((await inspect(gone))?.users === 1 && Date.now() < deadlineMs) await deletions.complete(gone);
+  while ((await countRows(deletedId))?.users === 1 && Date.now() < deadlineMs) await deletions.complete(deletedId);
   isDone = true;
   await writer;
-  expect(await inspect(gone)).toEqual({ ...done, removals: 9_500, deletions: 500 });
-  expect(waitedMs).toBeLessThan(2_000);
+  expect(await countRows(deletedId)).toEqual({ ...nothingLeft, removals: 9_500, deletions: 500 });
+  expect(waitMsMax).toBeLessThan(2_000);
 }, 90_000);
 
-test("a batch is limited by conversations and their members, and has at least one", async () => {
-  const [gone, stays] = [await createUser(), await createUser()];
-  await createConversations(gone, stays, 6, 0);
-  const count = async (rows: number, members: number) =>
-    (await listMemberships(database, gone, undefined, { rows, members })).length;
+test("a batch is limited to a number of conversations and members, but contains at least one conversation", async () => {
+  const [deletedId, otherId] = [await createUser(), await createUser()];
+  await createConversations(deletedId, otherId, 6, 0);
+  const count = async (conversationsMax: number, membersMax: number) =>
+    (await listMemberships(database, deletedId, undefined, { conversationsMax, membersMax })).length;
   expect([await count(10, 100), await count(4, 100), await count(10, 3), await count(10, 1)]).toEqual([6, 4, 2, 1]);
 });
 
-describe("an interrupted deletion", () => {
-  test("is continued by any instance, and leaves nothing half done", async () => {
-    const [gone, stays] = [await createUser(), await createUser()];
-    await createConversations(gone, stays, 450, 20);
-    await begin(gone);
+describe("a deletion", () => {
+  test("is completed by another instance if it is interrupted", async () => {
+    const [deletedId, otherId] = [await createUser(), await createUser()];
+    await createConversations(deletedId, otherId, 450, 20);
+    await beginDeletion(deletedId);
     const first = startInstance();
     const [last] = await database`
-      select conversation_id as id from members where user_id = ${gone} order by 1 desc limit 1`;
-    // The lock of this conversation keeps the deletion from completing.
+      select conversation_id as id from members where user_id = ${deletedId} order by 1 desc limit 1`;
+    // Locking this conversation keeps the deletion from completing.
     const interrupted = await database.begin(async (sql) => {
       await sql`select 1 from conversations where id = ${last?.id} for update`;
       first.jobs.nudge(USER_DELETIONS);
-      while ((await inspect(gone))?.members === 470) await Bun.sleep(1);
+      while ((await countRows(deletedId))?.members === 470) await Bun.sleep(1);
       await first.stop();
-      return inspect(gone);
+      return countRows(deletedId);
     });
     expect(interrupted).toMatchObject({ users: 1, gaps: 0, unowned: 0 });
     expect(interrupted?.members).toBeGreaterThan(0);
     expect(interrupted?.members).toBeLessThan(470);
-    await startInstance().complete(gone);
-    expect(await inspect(gone)).toEqual({ ...done, removals: 450, deletions: 20 });
+    await startInstance().complete(deletedId);
+    expect(await countRows(deletedId)).toEqual({ ...nothingLeft, removals: 450, deletions: 20 });
   }, 30_000);
 
-  test("is done once by two concurrent instances", async () => {
-    const [gone, stays] = [await createUser(), await createUser()];
-    await createConversations(gone, stays, 350, 10);
-    await begin(gone);
-    await Promise.all([startInstance().complete(gone), startInstance().complete(gone)]);
-    expect(await inspect(gone)).toEqual({ ...done, removals: 350, deletions: 10 });
+  test("removes each membership once, even on two concurrent instances", async () => {
+    const [deletedId, otherId] = [await createUser(), await createUser()];
+    await createConversations(deletedId, otherId, 350, 10);
+    await beginDeletion(deletedId);
+    await Promise.all([startInstance().complete(deletedId), startInstance().complete(deletedId)]);
+    expect(await countRows(deletedId)).toEqual({ ...nothingLeft, removals: 350, deletions: 10 });
   }, 30_000);
 
-  test("several users who share all conversations can be deleted concurrently; the last deletion also deletes the conversations", async () => {
+  test("deletes conversations whose members are all being deleted at the same time", async () => {
     const [first, second] = [await createUser(), await createUser()];
     await createConversations(first, second, 250, 0);
-    await Promise.all([begin(first), begin(second)]);
+    await Promise.all([beginDeletion(first), beginDeletion(second)]);
     await Promise.all([startInstance().complete(first), startInstance().complete(second)]);
-    expect(await inspect(first)).toMatchObject(done);
-    expect(await inspect(second)).toMatchObject({ ...done, deletions: 250 });
+    expect(await countRows(first)).toMatchObject(nothingLeft);
+    expect(await countRows(second)).toMatchObject({ ...nothingLeft, deletions: 250 });
     await erase();
-    const left = await database`select 1 from messages where author_id in (${first}, ${second})`;
-    expect(left).toHaveLength(0);
+    const remaining = await database`select 1 from messages where author_id in (${first}, ${second})`;
+    expect(remaining).toHaveLength(0);
   }, 30_000);
 
-  test("a user added at the last moment is removed again, with an event", async () => {
-    const [gone, stays] = [await createUser(), await createUser()];
-    await createConversations(stays, stays, 0, 1);
-    const [conversation] = await database`select conversation_id as id from members where user_id = ${stays}`;
-    await begin(gone);
-    // A request that checked the user before the deletion began.
+  test("also removes a membership that was added after the deletion began", async () => {
+    const [deletedId, otherId] = [await createUser(), await createUser()];
+    await createConversations(otherId, otherId, 0, 1);
+    const [conversation] = await database`select conversation_id as id from members where user_id = ${otherId}`;
+    await beginDeletion(deletedId);
+    // The request to add the member checked the user before the deletion began.
     const lateRequest = database.begin(async (sql) => {
-      await sql`insert into members (conversation_id, user_id, role) values (${conversation?.id}, ${gone}, 'member')`;
+      await sql`insert into members (conversation_id, user_id, role) values (${conversation?.id}, ${deletedId}, 'member')`;
       await Bun.sleep(300);
     });
     await Bun.sleep(50);
-    await startInstance().complete(gone);
+    await startInstance().complete(deletedId);
     await lateRequest;
-    expect(await inspect(gone)).toMatchObject({ ...done, removals: 1 });
+    expect(await countRows(deletedId)).toMatchObject({ ...nothingLeft, removals: 1 });
   }, 30_000);
 });
 
-test("a locked conversation doesn't delay the others, and is left once it is unlocked", async () => {
-  const [gone, stays] = [await createUser(), await createUser()];
-  await createConversations(gone, stays, 150, 50);
-  await begin(gone);
-  const [locked] = await database`select conversation_id as id from members where user_id = ${gone} order by 1 limit 1`;
+test("a locked conversation delays only the user's removal from that conversation", async () => {
+  const [deletedId, otherId] = [await createUser(), await createUser()];
+  await createConversations(deletedId, otherId, 150, 50);
+  await beginDeletion(deletedId);
+  const [locked] =
+    await database`select conversation_id as id from members where user_id = ${deletedId} order by 1 limit 1`;
   await database.begin(async (sql) => {
     await sql`select 1 from conversations where id = ${locked?.id} for update`;
-    // Waits for the locked one, for a limited time.
-    await startInstance().complete(gone);
-    expect(await inspect(gone)).toMatchObject({ users: 1, members: 1, gaps: 0, unowned: 0 });
+    // The deletion waits for the locked conversation only for a limited time.
+    await startInstance().complete(deletedId);
+    expect(await countRows(deletedId)).toMatchObject({ users: 1, members: 1, gaps: 0, unowned: 0 });
   });
-  await startInstance().complete(gone);
-  const left = await inspect(gone);
-  expect(left).toMatchObject(done);
-  expect([left?.removals, left?.deletions]).toEqual([150, 50]);
+  await startInstance().complete(deletedId);
+  const remaining = await countRows(deletedId);
+  expect(remaining).toMatchObject(nothingLeft);
+  expect([remaining?.removals, remaining?.deletions]).toEqual([150, 50]);
 }, 30_000);

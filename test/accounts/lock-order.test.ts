@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Account } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import { type Administration, startAdministration } from "./start-administration.ts";
 
 const CONVERSATIONS = 12;
 const USERS = 8;
-const DELETED = 4;
+const DELETED_USERS = 4;
 
 let parley: Administration;
 beforeAll(async () => {
@@ -14,22 +14,22 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("deletions, sends and member changes never deadlock, and leave no gap", async () => {
+test("concurrent user deletions, new messages and member changes never deadlock or leave gaps", async () => {
   const accounts: Account[] = [];
   for (let count = 0; count < USERS; count += 1) accounts.push(await parley.register());
   const [owner, ...others] = accounts as [Account, ...Account[]];
-  const gone = others.slice(0, DELETED);
-  const stays = accounts.filter((account) => !gone.includes(account));
+  const deletedAccounts = others.slice(0, DELETED_USERS);
+  const remaining = accounts.filter((account) => !deletedAccounts.includes(account));
   const ids: string[] = [];
   for (let count = 0; count < CONVERSATIONS; count += 1) {
-    // Some are owned by deleted users.
-    const first = count % 3 === 0 ? (gone[count % DELETED] ?? owner) : owner;
+    // Some conversations are owned by users who will be deleted.
+    const creator = count % 3 === 0 ? (deletedAccounts[count % DELETED_USERS] ?? owner) : owner;
     ids.push(
       (
         await createConversation(
           parley,
-          first,
-          accounts.filter((account) => account !== first),
+          creator,
+          accounts.filter((account) => account !== creator),
         )
       ).id,
     );
@@ -39,7 +39,7 @@ test("deletions, sends and member changes never deadlock, and leave no gap", asy
   let isDone = false;
   const pick = <T>(items: T[]) => items[Math.floor(Math.random() * items.length)] as T;
   const writers = accounts.map(async (account) => {
-    const rest = createRest(parley, account);
+    const rest = createRestClient(parley, account);
     while (!isDone) {
       count((await rest.request("POST", `/conversations/${pick(ids)}/messages`, { content: "text" })).status);
       const change = { user_id: pick(accounts).user.id, role: pick(["member", "viewer"]) };
@@ -49,17 +49,17 @@ test("deletions, sends and member changes never deadlock, and leave no gap", asy
   });
   await Bun.sleep(100);
   const removals = await Promise.all(
-    gone.map(({ user }) => parley.admin.request("DELETE", `/users/${user.id}`).then(({ status }) => status)),
+    deletedAccounts.map(({ user }) => parley.admin.request("DELETE", `/users/${user.id}`).then(({ status }) => status)),
   );
   isDone = true;
   await Promise.all(writers);
 
-  expect(removals).toEqual(gone.map(() => 204));
+  expect(removals).toEqual(deletedAccounts.map(() => 204));
   expect([...statuses.keys()].filter((status) => ![201, 401, 403, 404, 409, 429].includes(status))).toEqual([]);
   expect(statuses.get(201)).toBeGreaterThan(USERS);
   const sql = parley.database;
-  const [left] = await sql`
-    select (select count(*)::int from users where id in ${sql(gone.map(({ user }) => user.id))}) as users,
+  const [state] = await sql`
+    select (select count(*)::int from users where id in ${sql(deletedAccounts.map(({ user }) => user.id))}) as users,
       (select count(*)::int from conversations) as conversations,
       (select count(*)::int from conversations c
        where not exists (select 1 from members m where m.conversation_id = c.id and m.role = 'owner')) as unowned,
@@ -67,6 +67,6 @@ test("deletions, sends and member changes never deadlock, and leave no gap", asy
        where c.last_seq <> (select count(*) from events e where e.conversation_id = c.id)
          + (select count(*) from messages x where x.conversation_id = c.id)) as gaps,
       (select deadlocks::int from pg_stat_database where datname = current_database()) as deadlocks`;
-  expect(left).toEqual({ users: 0, conversations: CONVERSATIONS, unowned: 0, gaps: 0, deadlocks: 0 });
-  expect(stays.length).toBe(USERS - DELETED);
+  expect(state).toEqual({ users: 0, conversations: CONVERSATIONS, unowned: 0, gaps: 0, deadlocks: 0 });
+  expect(remaining.length).toBe(USERS - DELETED_USERS);
 }, 60_000);

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
 import { type Account, TEST_PASSWORD } from "../support/app.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 import { type Administration, type AuditEvent, type Page, startAdministration } from "./start-administration.ts";
 
@@ -19,11 +19,11 @@ const tryLogin = async (email: string, password: string) =>
   (await parley.fetch("/api/v1/auth/login", { json: { email, password } })).status;
 const isLoggedIn = async ({ access_token: token }: Account) =>
   (await parley.fetch("/api/v1/me", { token })).status === 200;
-const makeOld = (id: string) =>
+const backdateSessions = (id: string) =>
   parley.database`update sessions set created_at = now() - interval '5 minutes 1 second' where user_id = ${id}`;
 
-describe("a password set by an administrator", () => {
-  test("logs in, the old one doesn't, and all sessions and sockets of the user end", async () => {
+describe("setting a user's password as an administrator", () => {
+  test("replaces the old password, revokes the user's sessions and closes their sockets", async () => {
     const anna = await parley.register();
     const ben = await parley.register();
     const socket = await openSocket(parley.url, { token: anna.access_token });
@@ -36,8 +36,8 @@ describe("a password set by an administrator", () => {
       true,
       true,
     ]);
-    const refreshed = await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token: anna.refresh_token } });
-    expect(refreshed.status).toBe(401);
+    const refreshResponse = await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token: anna.refresh_token } });
+    expect(refreshResponse.status).toBe(401);
     expect(await tryLogin(anna.user.email, TEST_PASSWORD)).toBe(401);
     expect(await tryLogin(anna.user.email, NEW_PASSWORD)).toBe(200);
     expect(await tryLogin(ben.user.email, TEST_PASSWORD)).toBe(200);
@@ -51,54 +51,54 @@ describe("a password set by an administrator", () => {
     expect(JSON.stringify(body)).not.toContain(NEW_PASSWORD);
   });
 
-  test("can be set together with other changes; if it is invalid, nothing changes", async () => {
+  test("can be combined with other changes, none of which apply if the password is invalid", async () => {
     const { user } = await parley.register();
-    const both = { password: NEW_PASSWORD, display_name: "Named anew", disabled: true };
-    expect((await parley.admin.request("PATCH", `/users/${user.id}`, both)).body).toMatchObject({
+    const combinedChange = { password: NEW_PASSWORD, display_name: "Named anew", disabled: true };
+    expect((await parley.admin.request("PATCH", `/users/${user.id}`, combinedChange)).body).toMatchObject({
       display_name: "Named anew",
       disabled: true,
     });
     const other = await parley.register();
-    const bad = { password: "password", display_name: "Never" };
-    expect((await parley.admin.refused("PATCH", `/users/${other.user.id}`, bad)).status).toBe(422);
+    const invalidChange = { password: "password", display_name: "Never" };
+    expect((await parley.admin.requestProblem("PATCH", `/users/${other.user.id}`, invalidChange)).status).toBe(422);
     expect(await isLoggedIn(other)).toBe(true);
     expect(await setPassword(createId())).toMatchObject({ status: 404, body: { code: "not_found" } });
   });
 
-  test("is rejected if it equals the address in the same request", async () => {
+  test("fails if the password equals the email address in the same request", async () => {
     const { user } = await parley.register();
     const email = `moved-${user.id}@example.com`;
     for (const password of [email.toUpperCase(), `moved-${user.id}`]) {
-      const refused = await parley.admin.refused("PATCH", `/users/${user.id}`, { email, password });
-      expect(refused).toMatchObject({ status: 422, errors: [{ pointer: "#/password" }] });
+      const problem = await parley.admin.requestProblem("PATCH", `/users/${user.id}`, { email, password });
+      expect(problem).toMatchObject({ status: 422, errors: [{ pointer: "#/password" }] });
     }
-    const kept = { email, password: `${NEW_PASSWORD} once more` };
-    expect((await parley.admin.request("PATCH", `/users/${user.id}`, kept)).body).toMatchObject({ email });
-    expect(await tryLogin(email, kept.password)).toBe(200);
+    const validChange = { email, password: `${NEW_PASSWORD} once more` };
+    expect((await parley.admin.request("PATCH", `/users/${user.id}`, validChange)).body).toMatchObject({ email });
+    expect(await tryLogin(email, validChange.password)).toBe(200);
   });
 
-  test("can't be set by other users", async () => {
+  test("is forbidden for other users", async () => {
     const anna = await parley.register();
-    const outsider = createRest(parley, await parley.register());
+    const outsider = createRestClient(parley, await parley.register());
     expect((await setPassword(anna.user.id, NEW_PASSWORD, outsider)).status).toBe(403);
     expect((await setPassword(outsider.id, NEW_PASSWORD, outsider)).status).toBe(403);
     const key = await parley.admin.request<{ key: string }>("POST", "/api-keys", {
       name: "k",
       scopes: ["users:write"],
     });
-    const machine = createRest(parley, { ...parley.admin.account, access_token: key.body.key });
-    // A key with users:write can neither take over an administrator nor its owner.
+    const keyRest = createRestClient(parley, { ...parley.admin.account, access_token: key.body.key });
+    // A key with users:write can't set any administrator's password, including its owner's.
     const other = await parley.createAdministrator();
-    expect((await setPassword(other.id, NEW_PASSWORD, machine)).status).toBe(403);
-    expect((await setPassword(machine.id, NEW_PASSWORD, machine)).status).toBe(403);
+    expect((await setPassword(other.id, NEW_PASSWORD, keyRest)).status).toBe(403);
+    expect((await setPassword(keyRest.id, NEW_PASSWORD, keyRest)).status).toBe(403);
     expect(await tryLogin(other.account.user.email, TEST_PASSWORD)).toBe(200);
     expect(await tryLogin(anna.user.email, TEST_PASSWORD)).toBe(200);
-    expect((await setPassword(anna.user.id, NEW_PASSWORD, machine)).status).toBe(200);
+    expect((await setPassword(anna.user.id, NEW_PASSWORD, keyRest)).status).toBe(200);
   });
 
-  test("for an administrator's own account, requires a login within 5 minutes, as do address and deletion", async () => {
+  test("requires a login within the last 5 minutes for the administrator's own account", async () => {
     const admin = await parley.createAdministrator();
-    await makeOld(admin.id);
+    await backdateSessions(admin.id);
     const path = `/users/${admin.id}`;
     const changes: [string, object?][] = [
       ["PATCH", { password: NEW_PASSWORD }],
@@ -106,27 +106,30 @@ describe("a password set by an administrator", () => {
       ["DELETE"],
     ];
     for (const [method, json] of changes)
-      expect(await admin.refused(method, path, json)).toMatchObject({ status: 403, code: "reauthentication_required" });
+      expect(await admin.requestProblem(method, path, json)).toMatchObject({
+        status: 403,
+        code: "reauthentication_required",
+      });
     expect(await isLoggedIn(admin.account)).toBe(true);
     // Changes that don't affect the login still work.
     expect((await admin.request("PATCH", path, { display_name: "Me" })).status).toBe(200);
-    const again = await parley.fetch("/api/v1/auth/login", {
+    const login = await parley.fetch("/api/v1/auth/login", {
       json: { email: admin.account.user.email, password: TEST_PASSWORD },
     });
-    const fresh = createRest(parley, (await again.json()) as Account);
-    expect((await fresh.request("PATCH", path, { password: NEW_PASSWORD })).status).toBe(200);
-    expect([await isLoggedIn(fresh.account), await isLoggedIn(admin.account)]).toEqual([false, false]);
+    const freshRest = createRestClient(parley, (await login.json()) as Account);
+    expect((await freshRest.request("PATCH", path, { password: NEW_PASSWORD })).status).toBe(200);
+    expect([await isLoggedIn(freshRest.account), await isLoggedIn(admin.account)]).toEqual([false, false]);
     expect(await tryLogin(admin.account.user.email, NEW_PASSWORD)).toBe(200);
   });
 });
 
-describe("an address changed by an administrator", () => {
-  test("logs in, and is rejected if it is taken", async () => {
+describe("changing a user's email address as an administrator", () => {
+  test("changes the address used to log in, and fails if the new address is taken", async () => {
     const { user } = await parley.register();
-    const taken = await parley.register();
+    const otherAccount = await parley.register();
     const email = `Moved.${createId()}@example.com`;
     const change = (json: object) => parley.admin.request<{ code?: string }>("PATCH", `/users/${user.id}`, json);
-    expect(await change({ email: taken.user.email.toUpperCase() })).toMatchObject({
+    expect(await change({ email: otherAccount.user.email.toUpperCase() })).toMatchObject({
       status: 409,
       body: { code: "conflict" },
     });
@@ -139,44 +142,45 @@ describe("an address changed by an administrator", () => {
 });
 
 describe("changing one's own password", () => {
-  const change = (account: Account, more: object = {}) =>
-    createRest(parley, account).request<{ api_keys_active: number }>("POST", "/me/password", {
+  const change = (account: Account, extraFields: object = {}) =>
+    createRestClient(parley, account).request<{ api_keys_active: number }>("POST", "/me/password", {
       current_password: TEST_PASSWORD,
       new_password: "a better one",
-      ...more,
+      ...extraFields,
     });
+  /** Creates three keys, one of them expired, and returns the two valid ones. */
   async function createKeys(account: Account): Promise<string[]> {
     const keys: string[] = [];
     for (const name of ["one", "two", "three"]) {
       const json = { name, scopes: ["users:read"] };
-      keys.push((await createRest(parley, account).request<{ key: string }>("POST", "/api-keys", json)).body.key);
+      keys.push((await createRestClient(parley, account).request<{ key: string }>("POST", "/api-keys", json)).body.key);
     }
     await parley.database`update api_keys set expires_at = now() where name = 'three' and user_id = ${account.user.id}`;
     return keys.slice(0, 2);
   }
-  const works = async (token: string) => (await parley.fetch("/api/v1/me", { token })).status === 200;
+  const isKeyValid = async (token: string) => (await parley.fetch("/api/v1/me", { token })).status === 200;
 
-  test("keeps API keys, and returns how many still work", async () => {
+  test("keeps API keys valid and returns their number", async () => {
     const anna = await parley.register();
     const keys = await createKeys(anna);
     expect(await change(anna)).toMatchObject({ status: 200, body: { api_keys_active: 2 } });
     expect(await change(await parley.register(), { revoke_api_keys: false })).toMatchObject({
       body: { api_keys_active: 0 },
     });
-    for (const key of keys) expect(await works(key)).toBe(true);
+    for (const key of keys) expect(await isKeyValid(key)).toBe(true);
   });
 
-  test("ends API keys and their sockets on request, but no other user's", async () => {
+  test("on request, revokes the user's API keys and closes their sockets", async () => {
     const anna = await parley.register();
     const ben = await parley.register();
     const keys = await createKeys(anna);
-    const others = await createKeys(ben);
+    const otherKeys = await createKeys(ben);
     const socket = await openSocket(parley.url, { token: keys[0] ?? "" });
-    for (const key of keys) expect(await works(key)).toBe(true);
+    for (const key of keys) expect(await isKeyValid(key)).toBe(true);
     expect(await change(anna, { revoke_api_keys: true })).toMatchObject({ status: 200, body: { api_keys_active: 0 } });
     expect((await socket.closed).code).toBe(4506);
-    for (const key of keys) expect(await works(key)).toBe(false);
-    for (const key of others) expect(await works(key)).toBe(true);
+    for (const key of keys) expect(await isKeyValid(key)).toBe(false);
+    for (const key of otherKeys) expect(await isKeyValid(key)).toBe(true);
     const { body } = await parley.admin.get<Page<AuditEvent>>(
       `/audit?target_id=${anna.user.id}&action=api_key.deleted`,
     );
@@ -187,6 +191,6 @@ describe("changing one's own password", () => {
     const anna = await parley.register();
     const [key = ""] = await createKeys(anna);
     expect((await change(anna, { current_password: "wrong", revoke_api_keys: true })).status).toBe(403);
-    expect(await works(key)).toBe(true);
+    expect(await isKeyValid(key)).toBe(true);
   });
 });

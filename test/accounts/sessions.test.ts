@@ -3,166 +3,169 @@ import { createId } from "../../src/lib/id.ts";
 import { KEY_CACHE_MS } from "../../src/modules/api-keys/limits.ts";
 import { IDENTITY_CACHE_MS } from "../../src/modules/auth/limits.ts";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
-import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
+import { advanceClock, resetClock } from "../support/test-clock.ts";
 import { type Administration, type AuditEvent, logIn, type Page, startAdministration } from "./start-administration.ts";
 
-/** From the contract: any instance closes the sockets of a session ended elsewhere within this. */
-const CLOSED_WITHIN_MS = 2_000;
+/** The documented maximum time in which every instance closes the sockets of a revoked session. */
+const CLOSE_DELAY_MS_MAX = 2_000;
 
-let here: Administration;
-let there: TestApp;
-let shared: Awaited<ReturnType<typeof createTestDatabase>>;
-let admin: Rest;
+let instance: Administration;
+let otherInstance: TestApp;
+let sharedDatabase: Awaited<ReturnType<typeof createTestDatabase>>;
+let admin: RestClient;
 beforeAll(async () => {
-  shared = await createTestDatabase();
-  here = await startAdministration({ database: shared });
-  there = await startApp({ database: shared });
-  admin = here.admin;
+  sharedDatabase = await createTestDatabase();
+  instance = await startAdministration({ database: sharedDatabase });
+  otherInstance = await startApp({ database: sharedDatabase });
+  admin = instance.admin;
 });
 afterEach(resetClock);
 afterAll(async () => {
-  await here.stop();
-  await there.stop();
-  await shared.database.end({ timeout: 1 });
+  await instance.stop();
+  await otherInstance.stop();
+  await sharedDatabase.database.end({ timeout: 1 });
 });
 
-const entriesOf = async (query: string) => (await admin.get<Page<AuditEvent>>(`/audit?${query}`)).body.data;
+const listEntries = async (query: string) => (await admin.get<Page<AuditEvent>>(`/audit?${query}`)).body.data;
 
-async function isRefused({ access_token, refresh_token }: Account): Promise<boolean> {
+async function isRevoked({ access_token, refresh_token }: Account): Promise<boolean> {
   // The other instance may cache a session for a second.
-  const answers = await Promise.all([
-    here.fetch("/api/v1/me", { token: access_token }),
-    here.fetch("/api/v1/auth/refresh", { json: { refresh_token } }),
+  const responses = await Promise.all([
+    instance.fetch("/api/v1/me", { token: access_token }),
+    instance.fetch("/api/v1/auth/refresh", { json: { refresh_token } }),
   ]);
-  return answers.every(({ status }) => status === 401);
+  return responses.every(({ status }) => status === 401);
 }
 
-/** A user's sockets and live feeds on both instances, and a bystander's. */
+/** Opens an event feed for a user, and sockets on both instances for this user and for another user. */
 async function connect(account: Account) {
-  const bystander = await here.register();
-  const { id } = await createConversation(here, account);
-  const feed = await openStream(there, `/conversations/${id}/events`, { token: account.access_token });
+  const otherUser = await instance.register();
+  const { id } = await createConversation(instance, account);
+  const feed = await openStream(otherInstance, `/conversations/${id}/events`, { token: account.access_token });
   const sockets = [
-    await openSocket(here.url, { token: account.access_token }),
-    await openSocket(there.url, { token: account.access_token }),
+    await openSocket(instance.url, { token: account.access_token }),
+    await openSocket(otherInstance.url, { token: account.access_token }),
   ];
-  const stays = [
-    await openSocket(here.url, { token: bystander.access_token }),
-    await openSocket(there.url, { token: bystander.access_token }),
+  const otherSockets = [
+    await openSocket(instance.url, { token: otherUser.access_token }),
+    await openSocket(otherInstance.url, { token: otherUser.access_token }),
   ];
   return {
     sockets,
-    /** Expects that everything is closed in time, except the bystander's connections. */
-    async expectEnded(): Promise<void> {
+    /** Expects the user's connections to close within the documented time, and the other user's to stay open. */
+    async expectClosed(): Promise<void> {
       const startedAt = performance.now();
       const closed = await Promise.race([
         Promise.all([...sockets.map((socket) => socket.closed), feed.ended]),
-        Bun.sleep(CLOSED_WITHIN_MS + 500).then(() => null),
+        Bun.sleep(CLOSE_DELAY_MS_MAX + 500).then(() => null),
       ]);
       expect(closed).not.toBeNull();
       expect(closed?.slice(0, 2)).toEqual([1, 2].map(() => expect.objectContaining({ code: 4506 })));
-      expect(performance.now() - startedAt).toBeLessThan(CLOSED_WITHIN_MS);
-      for (const { socket } of stays) expect(socket.readyState).toBe(WebSocket.OPEN);
-      for (const socket of stays) await socket.close();
+      expect(performance.now() - startedAt).toBeLessThan(CLOSE_DELAY_MS_MAX);
+      for (const { socket } of otherSockets) expect(socket.readyState).toBe(WebSocket.OPEN);
+      for (const socket of otherSockets) await socket.close();
     },
   };
 }
 
 describe("disabling a user", () => {
-  test("ends sessions, sockets and feeds on every instance, and blocks logins until it is undone", async () => {
-    const account = await here.register();
-    const connected = await connect(account);
+  test("revokes sessions, closes sockets and feeds on every instance, and blocks logins until the user is enabled", async () => {
+    const account = await instance.register();
+    const connections = await connect(account);
     const { status, body } = await admin.request("PATCH", `/users/${account.user.id}`, { disabled: true });
     expect({ status, body }).toMatchObject({ status: 200, body: { disabled: true } });
-    await connected.expectEnded();
-    expect(await isRefused(account)).toBe(true);
+    await connections.expectClosed();
+    expect(await isRevoked(account)).toBe(true);
     const login = () =>
-      here.fetch("/api/v1/auth/login", { json: { email: account.user.email, password: TEST_PASSWORD } });
+      instance.fetch("/api/v1/auth/login", { json: { email: account.user.email, password: TEST_PASSWORD } });
     expect((await login()).status).toBe(403);
-    const [ended] = await here.database`select revoked_reason from sessions where user_id = ${account.user.id}`;
-    expect(ended?.revoked_reason).toBe("user_disabled");
+    const [session] = await instance.database`select revoked_reason from sessions where user_id = ${account.user.id}`;
+    expect(session?.revoked_reason).toBe("user_disabled");
 
     await admin.request("PATCH", `/users/${account.user.id}`, { disabled: false });
     expect((await login()).status).toBe(200);
-    // Ended sessions stay ended.
-    expect(await isRefused(account)).toBe(true);
-    const about = await entriesOf(`target_id=${account.user.id}&limit=5`);
-    expect(about.map(({ action }) => action)).toEqual([
+    // Revoked sessions stay revoked.
+    expect(await isRevoked(account)).toBe(true);
+    const entries = await listEntries(`target_id=${account.user.id}&limit=5`);
+    expect(entries.map(({ action }) => action)).toEqual([
       "user.logged_in",
       "user.enabled",
       "user.login_failed",
       "user.disabled",
       "user.logged_in",
     ]);
-    expect(about[2]?.details).toEqual({ reason: "disabled" });
+    expect(entries[2]?.details).toEqual({ reason: "disabled" });
   });
 
-  test("by an SQL statement has the same effect on sockets", async () => {
-    const account = await here.register();
-    const connected = await connect(account);
-    await here.database`update users set disabled_at = now() where id = ${account.user.id}`;
-    await connected.expectEnded();
+  test("with an SQL statement closes sockets and feeds too", async () => {
+    const account = await instance.register();
+    const connections = await connect(account);
+    await instance.database`update users set disabled_at = now() where id = ${account.user.id}`;
+    await connections.expectClosed();
     advanceClock(IDENTITY_CACHE_MS);
-    expect(await isRefused(account)).toBe(true);
+    expect(await isRevoked(account)).toBe(true);
   });
 
-  test("disables the user's API keys too, and closes their sockets", async () => {
-    const account = await here.register();
-    const rest = createRest(here, account);
+  test("also disables the user's API keys and closes their sockets", async () => {
+    const account = await instance.register();
+    const rest = createRestClient(instance, account);
     const { body } = await rest.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["messages:read"] });
-    const sockets = [await openSocket(here.url, { token: body.key }), await openSocket(there.url, { token: body.key })];
+    const sockets = [
+      await openSocket(instance.url, { token: body.key }),
+      await openSocket(otherInstance.url, { token: body.key }),
+    ];
     await admin.request("PATCH", `/users/${account.user.id}`, { disabled: true });
     const closed = await Promise.race([
       Promise.all(sockets.map((socket) => socket.closed)),
-      Bun.sleep(CLOSED_WITHIN_MS).then(() => null),
+      Bun.sleep(CLOSE_DELAY_MS_MAX).then(() => null),
     ]);
     expect(closed?.map(({ code }) => code)).toEqual([4506, 4506]);
     // The other instance may cache a key for a second.
     advanceClock(KEY_CACHE_MS);
-    for (const parley of [here, there])
+    for (const parley of [instance, otherInstance])
       expect((await parley.fetch("/api/v1/me", { token: body.key })).status).toBe(401);
   });
 });
 
-test("an administrator ends all sessions of a user, who may log in again", async () => {
-  const account = await here.register();
-  const connected = await connect(account);
+test("an administrator can revoke all sessions of a user, who can log in again", async () => {
+  const account = await instance.register();
+  const connections = await connect(account);
   expect((await admin.request("DELETE", `/users/${account.user.id}/sessions`)).status).toBe(204);
-  await connected.expectEnded();
-  expect(await isRefused(account)).toBe(true);
-  await logIn(here, account.user.email);
-  const [entry] = await entriesOf(`action=session.ended&target_id=${account.user.id}`);
+  await connections.expectClosed();
+  expect(await isRevoked(account)).toBe(true);
+  await logIn(instance, account.user.email);
+  const [entry] = await listEntries(`action=session.ended&target_id=${account.user.id}`);
   expect(entry).toMatchObject({ actor_id: admin.id, details: { reason: "ended", sessions: 1 } });
 });
 
-test("one request ends all other sessions; their sockets are closed on every instance", async () => {
-  const current = await here.register();
-  const other = await logIn(here, current.user.email);
-  const connected = await connect(other);
-  const kept = await openSocket(there.url, { token: current.access_token });
-  expect((await createRest(here, current).request("DELETE", "/me/sessions")).status).toBe(204);
-  await connected.expectEnded();
-  expect(await isRefused(other)).toBe(true);
-  expect(kept.socket.readyState).toBe(WebSocket.OPEN);
-  await kept.close();
+test("a user can revoke all their other sessions, whose sockets every instance closes", async () => {
+  const current = await instance.register();
+  const other = await logIn(instance, current.user.email);
+  const connections = await connect(other);
+  const currentSocket = await openSocket(otherInstance.url, { token: current.access_token });
+  expect((await createRestClient(instance, current).request("DELETE", "/me/sessions")).status).toBe(204);
+  await connections.expectClosed();
+  expect(await isRevoked(other)).toBe(true);
+  expect(currentSocket.socket.readyState).toBe(WebSocket.OPEN);
+  await currentSocket.close();
 });
 
 test("a deleted user's sockets and feeds are closed on every instance", async () => {
-  const account = await here.register();
-  const connected = await connect(account);
+  const account = await instance.register();
+  const connections = await connect(account);
   expect((await admin.request("DELETE", `/users/${account.user.id}`)).status).toBe(204);
-  await connected.expectEnded();
-  expect(await isRefused(account)).toBe(true);
+  await connections.expectClosed();
+  expect(await isRevoked(account)).toBe(true);
 });
 
 test("a role changed on another instance applies within a second", async () => {
-  const account = await here.register();
-  const rest = createRest(there, account);
+  const account = await instance.register();
+  const rest = createRestClient(otherInstance, account);
   expect((await rest.get("/users")).status).toBe(403);
   await admin.request("PATCH", `/users/${account.user.id}`, { role: "admin" });
   advanceClock(IDENTITY_CACHE_MS);

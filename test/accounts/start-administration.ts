@@ -1,6 +1,6 @@
 import { createId } from "../../src/lib/id.ts";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 
 export type User = {
   id: string;
@@ -26,18 +26,18 @@ export type Page<T> = { data: T[]; next_cursor: string | null };
 
 const ADMIN_EMAIL = "root@example.com";
 
-/** Logs in. @throws with the response's text if that fails. */
+/** Logs a user in. @throws if the login fails. */
 export async function logIn(parley: Pick<TestApp, "fetch">, email: string): Promise<Account> {
   const response = await parley.fetch("/api/v1/auth/login", { json: { email, password: TEST_PASSWORD } });
   if (response.status !== 200) throw new Error(`login: ${response.status} ${await response.text()}`);
   return (await response.json()) as Account;
 }
 
-/** An instance, and a logged-in administrator. */
+/** Starts an instance, and logs an administrator in. */
 export async function startAdministration(options: Parameters<typeof startApp>[0] = {}) {
   const config = { ADMIN_EMAIL, ADMIN_PASSWORD: TEST_PASSWORD, ...options.config };
   const parley = await startApp({ ...options, config });
-  const admin = createRest(parley, await logIn(parley, ADMIN_EMAIL));
+  const admin = createRestClient(parley, await logIn(parley, ADMIN_EMAIL));
   return {
     ...parley,
     admin,
@@ -47,12 +47,12 @@ export async function startAdministration(options: Parameters<typeof startApp>[0
       const account = await parley.register();
       const { status } = await admin.request("PATCH", `/users/${account.user.id}`, { role: "admin" });
       if (status !== 200) throw new Error(`role: ${status}`);
-      return createRest(parley, account);
+      return createRestClient(parley, account);
     },
 
-    /** Creates a user with a unique name and address. */
-    async createNamed(display_name: string, local: string): Promise<Account> {
-      return parley.register(`${local}.${createId()}@example.com`, display_name);
+    /** Creates a user with a unique email address that starts with `localPart`. */
+    async createNamedUser(display_name: string, localPart: string): Promise<Account> {
+      return parley.register(`${localPart}.${createId()}@example.com`, display_name);
     },
   };
 }

@@ -10,8 +10,8 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** Tables that have a list in the export; `users` and `preferences` are top-level objects. */
-const exported = [
+/** Tables whose rows are in the export. */
+const exportedTables = [
   "api_keys",
   "audit_events",
   "budget_windows",
@@ -27,21 +27,21 @@ const exported = [
   "webhooks",
 ];
 /** Reasons why a table isn't exported. */
-const reasons: Record<string, string> = {
-  analytics_users: "a number for the user; its counts are derived from messages that are exported",
-  budget_reservations: "exists only while an answer is generated; the window holds the spending",
-  former_members: "a position and a count; the messages are exported",
+const exclusionReasons: Record<string, string> = {
+  analytics_users: "a numeric id for the user; the counts are derived from exported messages",
+  budget_reservations: "exists only while an answer is generated; the spending is in budget_windows",
+  former_members: "a sequence number and a count; the messages are exported",
   generations: "the answers themselves are exported",
-  import_sources: "which conversation came from where; the conversation's metadata says it as well",
+  import_sources: "the sources of imported conversations, which their metadata contains too",
   idempotency_keys: "hashes and encrypted responses, kept for a day",
-  member_activity: "the order of the conversation list; its times are those of the conversations",
+  member_activity: "the order of the conversation list, derived from the conversations",
   search_counts: "the number of search index entries of the user",
   search_ranges: "messages to be indexed for the user",
   tickets: "a secret valid for 30 seconds",
-  webhook_deliveries: "deliveries of events that are exported; the user is the event's subject",
+  webhook_deliveries: "refers to the user that an event is about; these events are exported",
 };
 
-test("every table that refers to a user is covered by the deletion, and by the export or a reason", async () => {
+test("every table that refers to users is covered by the decision on deletion, and is either exported or excluded with a reason", async () => {
   const rows = await database<{ table: string }[]>`
     select distinct c.table_name as table from information_schema.columns c join information_schema.tables t
       on t.table_schema = c.table_schema and t.table_name = c.table_name and t.table_type = 'BASE TABLE'
@@ -52,9 +52,9 @@ test("every table that refers to a user is covered by the deletion, and by the e
     where f.contype = 'f' and f.confrelid = 'users'::regclass
     union select 'users'
     order by 1`;
-  // Whether a user or a model set the title; not which user.
+  // The column `conversations.titled_by` says whether a user or a model set the title, not which user.
   const tables = rows.map(({ table }) => table).filter((table) => table !== "conversations");
-  expect(tables).toEqual([...exported, ...Object.keys(reasons)].sort());
+  expect(tables).toEqual([...exportedTables, ...Object.keys(exclusionReasons)].sort());
   const decision = readFileSync(join(import.meta.dir, "../../docs/decisions/0040-deleting-a-user.md"), "utf8");
   expect(tables.filter((table) => !decision.includes(`\`${table}\``))).toEqual([]);
 });

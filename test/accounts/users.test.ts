@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
 import { IDENTITY_CACHE_MS } from "../../src/modules/auth/limits.ts";
 import { TEST_PASSWORD } from "../support/app.ts";
-import { advanceClock, resetClock } from "../support/clock.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
+import { advanceClock, resetClock } from "../support/test-clock.ts";
 import {
   type Administration,
   type AuditEvent,
@@ -14,23 +14,23 @@ import {
 } from "./start-administration.ts";
 
 let parley: Administration;
-let admin: Rest;
-let user: Rest;
+let admin: RestClient;
+let user: RestClient;
 beforeAll(async () => {
   parley = await startAdministration();
   admin = parley.admin;
-  user = createRest(parley, await parley.register());
+  user = createRestClient(parley, await parley.register());
 });
 afterAll(resetClock);
 afterAll(() => parley.stop());
 
-const entriesAbout = async (id: string) =>
+const listEntries = async (id: string) =>
   (await admin.get<Page<AuditEvent>>(`/audit?target_id=${id}`)).body.data.map(({ action, details }) => ({
     action,
     details,
   }));
 
-test("requires authentication as an administrator", async () => {
+test("only administrators can manage users", async () => {
   const routes: [string, string, unknown?][] = [
     ["GET", "/users"],
     ["GET", `/users?q=${user.account.user.email}`],
@@ -42,7 +42,7 @@ test("requires authentication as an administrator", async () => {
     ["DELETE", `/users/${admin.id}/sessions`],
   ];
   for (const [method, path, json] of routes) {
-    expect(await user.refused(method, path, json)).toMatchObject({ status: 403, code: "forbidden" });
+    expect(await user.requestProblem(method, path, json)).toMatchObject({ status: 403, code: "forbidden" });
     const response = await parley.fetch(`/api/v1${path}`, { method, ...(json !== undefined && { json }) });
     expect({ method, path, status: response.status }).toEqual({ method, path, status: 401 });
   }
@@ -50,58 +50,60 @@ test("requires authentication as an administrator", async () => {
   expect((await admin.get<User>("/me")).status).toBe(200);
 });
 
-test("accepts only administrators' keys that have the scope", async () => {
-  const createKey = async (rest: Rest, scopes: string[]) =>
+test("only administrators' keys with the right scope can manage users", async () => {
+  const createKey = async (rest: RestClient, scopes: string[]) =>
     (await rest.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes })).body.key;
-  const reading = await createKey(admin, ["users:read"]);
-  const writing = await createKey(admin, ["users:write"]);
-  const unrelated = await createKey(admin, ["messages:write"]);
-  const ordinary = await createKey(user, ["users:read", "users:write"]);
-  const ask = async (token: string, method: string, path: string, json?: unknown) =>
+  const readKey = await createKey(admin, ["users:read"]);
+  const writeKey = await createKey(admin, ["users:write"]);
+  const unrelatedKey = await createKey(admin, ["messages:write"]);
+  const userKey = await createKey(user, ["users:read", "users:write"]);
+  const fetchStatus = async (token: string, method: string, path: string, json?: unknown) =>
     (await parley.fetch(`/api/v1${path}`, { token, method, ...(json !== undefined && { json }) })).status;
   for (const [key, read, write] of [
-    [reading, 200, 403],
-    [writing, 403, 200],
-    [unrelated, 403, 403],
-    [ordinary, 403, 403],
+    [readKey, 200, 403],
+    [writeKey, 403, 200],
+    [unrelatedKey, 403, 403],
+    [userKey, 403, 403],
   ] as const) {
-    expect(await ask(key, "GET", "/users")).toBe(read);
-    expect(await ask(key, "GET", `/users/${user.id}`)).toBe(read);
-    expect(await ask(key, "PATCH", `/users/${user.id}`, {})).toBe(write);
-    expect(await ask(key, "DELETE", `/users/${createId()}`)).toBe(write === 200 ? 404 : 403);
-    expect(await ask(key, "DELETE", `/users/${createId()}/sessions`)).toBe(write === 200 ? 404 : 403);
+    expect(await fetchStatus(key, "GET", "/users")).toBe(read);
+    expect(await fetchStatus(key, "GET", `/users/${user.id}`)).toBe(read);
+    expect(await fetchStatus(key, "PATCH", `/users/${user.id}`, {})).toBe(write);
+    expect(await fetchStatus(key, "DELETE", `/users/${createId()}`)).toBe(write === 200 ? 404 : 403);
+    expect(await fetchStatus(key, "DELETE", `/users/${createId()}/sessions`)).toBe(write === 200 ? 404 : 403);
   }
 });
 
-test("a key needs the scope admin to create, change or delete administrators", async () => {
+test("a key needs the admin scope to create, change or delete administrators", async () => {
   const createKey = async (scopes: string[]) =>
     (await admin.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes })).body.key;
   const { user: person } = await parley.register();
-  const ask = async (token: string, method: string, path: string, json: unknown) =>
+  const fetchStatus = async (token: string, method: string, path: string, json: unknown) =>
     (await parley.fetch(`/api/v1${path}`, { token, method, json })).status;
-  const fresh = () => ({ email: `${createId()}@example.com`, password: "correct horse battery" });
-  const writing = await createKey(["users:write"]);
-  expect(await ask(writing, "PATCH", `/users/${person.id}`, { role: "admin" })).toBe(403);
-  expect(await ask(writing, "POST", "/users", { ...fresh(), role: "admin" })).toBe(403);
-  expect(await ask(writing, "POST", "/users", { ...fresh(), role: "user" })).toBe(201);
-  const full = await createKey(["admin"]);
-  const { body: made } = await admin.request<User>("POST", "/users", fresh());
-  for (const id of [made.id, person.id]) expect(await ask(full, "PATCH", `/users/${id}`, { role: "admin" })).toBe(200);
+  const createInput = () => ({ email: `${createId()}@example.com`, password: "correct horse battery" });
+  const writeKey = await createKey(["users:write"]);
+  expect(await fetchStatus(writeKey, "PATCH", `/users/${person.id}`, { role: "admin" })).toBe(403);
+  expect(await fetchStatus(writeKey, "POST", "/users", { ...createInput(), role: "admin" })).toBe(403);
+  expect(await fetchStatus(writeKey, "POST", "/users", { ...createInput(), role: "user" })).toBe(201);
+  const adminKey = await createKey(["admin"]);
+  const { body: created } = await admin.request<User>("POST", "/users", createInput());
+  for (const id of [created.id, person.id])
+    expect(await fetchStatus(adminKey, "PATCH", `/users/${id}`, { role: "admin" })).toBe(200);
   for (const [method, path, json] of [
     ["PATCH", "", { role: "user" }],
     ["PATCH", "", { disabled: true }],
     ["DELETE", "", undefined],
     ["DELETE", "/sessions", undefined],
   ] as const)
-    expect(await ask(writing, method, `/users/${made.id}${path}`, json)).toBe(403);
-  for (const id of [made.id, person.id]) expect(await ask(full, "PATCH", `/users/${id}`, { role: "user" })).toBe(200);
-  expect(await ask(writing, "PATCH", `/users/${made.id}`, { disabled: true })).toBe(200);
+    expect(await fetchStatus(writeKey, method, `/users/${created.id}${path}`, json)).toBe(403);
+  for (const id of [created.id, person.id])
+    expect(await fetchStatus(adminKey, "PATCH", `/users/${id}`, { role: "user" })).toBe(200);
+  expect(await fetchStatus(writeKey, "PATCH", `/users/${created.id}`, { disabled: true })).toBe(200);
 });
 
-describe("the list", () => {
-  test("is paged, newest first, to the end", async () => {
+describe("the list of users", () => {
+  test("is paginated, newest first", async () => {
     for (let count = 0; count < 3; count += 1) await parley.register();
-    const { rows, pages } = await admin.all<User>("/users", 2);
+    const { rows, pages } = await admin.listAll<User>("/users", 2);
     expect(rows.length).toBeGreaterThanOrEqual(5);
     expect(pages.slice(0, -1).every((rows) => rows === 2)).toBe(true);
     const ids = rows.map(({ id }) => id);
@@ -114,36 +116,39 @@ describe("the list", () => {
       "id",
       "role",
     ]);
-    for (const bad of ["x", Buffer.from('["v1","no id"]').toString("base64url")])
-      expect(await admin.refused("GET", `/users?cursor=${bad}`)).toMatchObject({ status: 400, code: "bad_cursor" });
+    for (const invalidCursor of ["x", Buffer.from('["v1","no id"]').toString("base64url")])
+      expect(await admin.requestProblem("GET", `/users?cursor=${invalidCursor}`)).toMatchObject({
+        status: 400,
+        code: "bad_cursor",
+      });
   });
 
-  test("is searched for any part of an address or a name, case-insensitively", async () => {
-    const found = await parley.createNamed("Zoë Ärmel 100%_sure", "quokka_fan");
-    await parley.createNamed("Zoo Worker 100 sure", "quokkaxfan");
+  test("can be searched for any part of an email address or name, ignoring case", async () => {
+    const matchingUser = await parley.createNamedUser("Zoë Ärmel 100%_sure", "quokka_fan");
+    await parley.createNamedUser("Zoo Worker 100 sure", "quokkaxfan");
     const search = async (q: string) =>
       (await admin.get<Page<User>>(`/users?q=${encodeURIComponent(q)}`)).body.data.map(({ id }) => id);
     for (const q of ["quokka_fan", "QUOKKA_F", "zoë ärm", "ÄRMEL", "100%", "0%_s", "ë ä", "ë", "%"])
-      expect({ q, found: await search(q) }).toEqual({ q, found: [found.user.id] });
+      expect({ q, found: await search(q) }).toEqual({ q, found: [matchingUser.user.id] });
     expect(await search("quokka")).toHaveLength(2);
     for (const q of ["nobody has this", "quokka%", "quokka.*", "' or 1=1 --", "\\", '"'])
       expect({ q, found: await search(q) }).toEqual({ q, found: [] });
     expect((await search("")).length).toBeGreaterThan(2);
     expect((await search("  ")).length).toBeGreaterThan(2);
     for (const q of ["%00", "a%00b", "x".repeat(255)])
-      expect((await admin.refused("GET", `/users?q=${q}`)).status).toBe(422);
+      expect((await admin.requestProblem("GET", `/users?q=${q}`)).status).toBe(422);
   });
 
-  test("pages keep the search term", async () => {
-    for (const local of ["wombat.a", "wombat.b", "wombat.c"]) await parley.createNamed("Somebody", local);
-    const { rows, pages } = await admin.all<User>("/users?q=wombat", 2);
+  test("keeps the search term on every page", async () => {
+    for (const local of ["wombat.a", "wombat.b", "wombat.c"]) await parley.createNamedUser("Somebody", local);
+    const { rows, pages } = await admin.listAll<User>("/users?q=wombat", 2);
     expect(pages).toEqual([2, 1]);
     expect(rows.every(({ email }) => email.startsWith("wombat"))).toBe(true);
   });
 });
 
-describe("creating", () => {
-  test("returns a user or administrator who can log in", async () => {
+describe("creating a user", () => {
+  test("returns a new user or administrator, who can then log in", async () => {
     for (const role of ["user", "admin"] as const) {
       const email = `${createId()}@Example.com`;
       const { status, headers, body } = await admin.request<User>("POST", "/users", {
@@ -159,15 +164,15 @@ describe("creating", () => {
       expect(headers.get("location")).toBe(`/api/v1/users/${body.id}`);
       expect((await admin.get<User>(`/users/${body.id}`)).body).toEqual(body);
       expect((await logIn(parley, email)).user as User).toEqual(body);
-      expect(await entriesAbout(body.id)).toContainEqual({ action: "user.created", details: { role } });
+      expect(await listEntries(body.id)).toContainEqual({ action: "user.created", details: { role } });
       if (role === "admin") await admin.request("DELETE", `/users/${body.id}`);
     }
   });
 
-  test("rejects a taken address and invalid fields", async () => {
+  test("fails if the email address is taken or a field is invalid", async () => {
     const { email } = user.account.user;
-    const taken = { email: email.toUpperCase(), password: TEST_PASSWORD };
-    expect(await admin.refused("POST", "/users", taken)).toMatchObject({ status: 409, code: "conflict" });
+    const takenInput = { email: email.toUpperCase(), password: TEST_PASSWORD };
+    expect(await admin.requestProblem("POST", "/users", takenInput)).toMatchObject({ status: 409, code: "conflict" });
     for (const json of [
       {},
       { email: "nobody", password: TEST_PASSWORD },
@@ -175,46 +180,46 @@ describe("creating", () => {
       { email: "a@example.com", password: TEST_PASSWORD, role: "root" },
       { email: "a@example.com", password: TEST_PASSWORD, disabled: true },
     ])
-      expect((await admin.refused("POST", "/users", json)).status).toBe(422);
+      expect((await admin.requestProblem("POST", "/users", json)).status).toBe(422);
   });
 });
 
-describe("changing", () => {
-  test("a new role applies immediately, in both directions, also to open sessions", async () => {
-    const rest = createRest(parley, await parley.register());
+describe("changing a user", () => {
+  test("applies a new role immediately, even to open sessions", async () => {
+    const rest = createRestClient(parley, await parley.register());
     expect((await rest.get("/users")).status).toBe(403);
-    const raised = await admin.request<User>("PATCH", `/users/${rest.id}`, { role: "admin" });
-    expect(raised).toMatchObject({ status: 200, body: { id: rest.id, role: "admin" } });
+    const response = await admin.request<User>("PATCH", `/users/${rest.id}`, { role: "admin" });
+    expect(response).toMatchObject({ status: 200, body: { id: rest.id, role: "admin" } });
     expect((await rest.get("/users")).status).toBe(200);
     await admin.request("PATCH", `/users/${rest.id}`, { role: "user" });
     expect((await rest.get("/users")).status).toBe(403);
-    const roles = (await entriesAbout(rest.id)).filter(({ action }) => action === "user.role_changed");
+    const roles = (await listEntries(rest.id)).filter(({ action }) => action === "user.role_changed");
     expect(roles.map(({ details }) => details)).toEqual([{ role: "user" }, { role: "admin" }]);
   });
 
-  test("changes a name, which the audit log doesn't record", async () => {
+  test("doesn't record a new name in the audit log", async () => {
     const { user: before } = await parley.register();
     const { body } = await admin.request<User>("PATCH", `/users/${before.id}`, { display_name: " Grace " });
     expect(body).toMatchObject({ id: before.id, display_name: "Grace", email: before.email });
-    expect(await entriesAbout(before.id)).toContainEqual({
+    expect(await listEntries(before.id)).toContainEqual({
       action: "user.changed",
       details: { field: "display_name" },
     });
-    expect(JSON.stringify(await entriesAbout(before.id))).not.toContain("Grace");
+    expect(JSON.stringify(await listEntries(before.id))).not.toContain("Grace");
   });
 
-  test("an unchanged value changes nothing and isn't recorded", async () => {
+  test("to its current values has no effect and isn't recorded", async () => {
     const { user: before } = await parley.register();
-    const entries = await entriesAbout(before.id);
-    const same = { role: "user", disabled: false, display_name: before.display_name };
-    for (const json of [{}, same]) {
+    const entries = await listEntries(before.id);
+    const sameValues = { role: "user", disabled: false, display_name: before.display_name };
+    for (const json of [{}, sameValues]) {
       const { status, body } = await admin.request<User>("PATCH", `/users/${before.id}`, json);
       expect({ status, body }).toEqual({ status: 200, body: before as User });
     }
-    expect(await entriesAbout(before.id)).toEqual(entries);
+    expect(await listEntries(before.id)).toEqual(entries);
   });
 
-  test("rejects unknown users, fields and values", async () => {
+  test("fails if the user, a field or a value is unknown", async () => {
     const path = `/users/${user.id}`;
     for (const json of [
       { role: "root" },
@@ -224,26 +229,29 @@ describe("changing", () => {
       { password: "short" },
       [],
     ])
-      expect((await admin.refused("PATCH", path, json)).status).toBe(422);
+      expect((await admin.requestProblem("PATCH", path, json)).status).toBe(422);
     for (const method of ["GET", "PATCH", "DELETE"]) {
       const json = method === "PATCH" ? {} : undefined;
-      expect(await admin.refused(method, `/users/${createId()}`, json)).toMatchObject({ code: "not_found" });
+      expect(await admin.requestProblem(method, `/users/${createId()}`, json)).toMatchObject({ code: "not_found" });
     }
-    expect(await admin.refused("DELETE", `/users/${createId()}/sessions`)).toMatchObject({ code: "not_found" });
+    expect(await admin.requestProblem("DELETE", `/users/${createId()}/sessions`)).toMatchObject({ code: "not_found" });
   });
 });
 
 describe("the last administrator", () => {
-  test("can't be demoted, disabled or deleted by anybody", async () => {
+  test("can't be demoted, disabled or deleted by anyone", async () => {
     const changes = [{ role: "user" }, { disabled: true }, { role: "user", disabled: true }];
     for (const json of changes)
-      expect(await admin.refused("PATCH", `/users/${admin.id}`, json)).toMatchObject({ status: 409, code: "conflict" });
-    expect((await admin.refused("DELETE", `/users/${admin.id}`)).status).toBe(409);
-    expect((await admin.refused("DELETE", "/me")).status).toBe(409);
+      expect(await admin.requestProblem("PATCH", `/users/${admin.id}`, json)).toMatchObject({
+        status: 409,
+        code: "conflict",
+      });
+    expect((await admin.requestProblem("DELETE", `/users/${admin.id}`)).status).toBe(409);
+    expect((await admin.requestProblem("DELETE", "/me")).status).toBe(409);
     // A disabled administrator doesn't count.
     const other = await parley.createAdministrator();
     await admin.request("PATCH", `/users/${other.id}`, { disabled: true });
-    expect((await admin.refused("PATCH", `/users/${admin.id}`, { disabled: true })).status).toBe(409);
+    expect((await admin.requestProblem("PATCH", `/users/${admin.id}`, { disabled: true })).status).toBe(409);
     await admin.request("DELETE", `/users/${other.id}`);
     expect((await admin.get<User>("/me")).body).toMatchObject({ role: "admin", disabled: false });
   });
@@ -252,16 +260,16 @@ describe("the last administrator", () => {
     ["demote", "PATCH", { role: "user" }],
     ["disable", "PATCH", { disabled: true }],
     ["delete", "DELETE", undefined],
-  ])("of three who concurrently %s each other, one stays", async (_, method, json) => {
-    // Only this test's administrators must exist: the first one is demoted meanwhile.
+  ])("remains when three administrators concurrently %s each other", async (_, method, json) => {
+    // The original administrator is demoted, so that only these three exist.
     const three = [
       await parley.createAdministrator(),
       await parley.createAdministrator(),
       await parley.createAdministrator(),
     ];
-    const [first, second, third] = three as [Rest, Rest, Rest];
+    const [first, second, third] = three as [RestClient, RestClient, RestClient];
     await first.request("PATCH", `/users/${admin.id}`, { role: "user" });
-    const pairs: [Rest, Rest][] = [
+    const pairs: [RestClient, RestClient][] = [
       [first, second],
       [second, third],
       [third, first],
@@ -269,16 +277,18 @@ describe("the last administrator", () => {
       [third, second],
       [first, third],
     ];
-    const answers = await Promise.all(pairs.map(([by, on]) => by.request(method, `/users/${on.id}`, json)));
-    const statuses = answers.map(({ status }) => status);
-    // Disabling a disabled user changes nothing, and isn't rejected.
+    const responses = await Promise.all(
+      pairs.map(([actor, target]) => actor.request(method, `/users/${target.id}`, json)),
+    );
+    const statuses = responses.map(({ status }) => status);
+    // Disabling a user who is already disabled succeeds without effect.
     expect(statuses.filter((status) => status < 300).length).toBeGreaterThanOrEqual(2);
     expect(statuses.filter((status) => status >= 400).length).toBeGreaterThanOrEqual(3);
     expect(statuses.every((status) => [200, 204, 401, 403, 404, 409].includes(status))).toBe(true);
-    const left = await parley.database`select id from users where role = 'admin' and disabled_at is null`;
-    expect(left).toHaveLength(1);
+    const remaining = await parley.database`select id from users where role = 'admin' and disabled_at is null`;
+    expect(remaining).toHaveLength(1);
     await parley.database`update users set role = 'admin' where id = ${admin.id}`;
-    await parley.database`update users set role = 'user' where id = ${left[0]?.id}`;
+    await parley.database`update users set role = 'user' where id = ${remaining[0]?.id}`;
     advanceClock(IDENTITY_CACHE_MS);
   });
 });

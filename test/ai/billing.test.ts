@@ -3,7 +3,7 @@ import { createCatalog } from "../../src/ai/models.ts";
 import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createRecorder, createTestChain } from "./collect.ts";
+import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -12,19 +12,19 @@ beforeAll(() => {
 afterEach(() => mockProvider.reset());
 afterAll(() => mockProvider.stop());
 
-const question = [{ role: "user" as const, content: "What is Parley?" }];
-const promptTokens = countMessages(question);
+const messages = [{ role: "user" as const, content: "What is Parley?" }];
+const promptTokens = countMessages(messages);
 
 describe("an attempt without reported tokens", () => {
-  test("is billed for its prompt once a tool call started", async () => {
-    mockProvider.script("cut", { pieces: [], fault: "tool_call_cut", after: 0 });
+  test("is billed for its prompt once a tool call has started", async () => {
+    mockProvider.script("cut", { pieces: [], fault: "tool_call_cut", piecesBeforeFault: 0 });
     const { end } = await collect(createTestChain(mockProvider, ["openai/cut"], { maxRetries: 0 }));
     expect(end).toMatchObject({ type: "error", model: "openai/cut" });
     expect(end.usage).toEqual({ ...noUsage, input_tokens: promptTokens, estimated: true });
   });
 
-  test("is billed for reasoning without an answer", async () => {
-    mockProvider.script("thinks", { thinking: 3, pieces: [], fault: "cut", after: 0 });
+  test("is billed for its reasoning even without an answer", async () => {
+    mockProvider.script("thinks", { thinking: 3, pieces: [], fault: "cut", piecesBeforeFault: 0 });
     const { end } = await collect(createTestChain(mockProvider, ["compatible/thinks"], { maxRetries: 0 }));
     const tokens = estimateTokens("Thinking. ".repeat(3));
     expect(end.usage).toEqual({
@@ -36,18 +36,18 @@ describe("an attempt without reported tokens", () => {
     });
   });
 
-  test("is counted by the metrics as it is billed, under its own model", async () => {
-    mockProvider.script("first", { pieces: ["one two "], fault: "cut", after: 1 });
-    mockProvider.script("second", { text: "three", usage: false });
-    const { observe, events } = createRecorder();
+  test("adds the billed tokens to the metrics of its own model", async () => {
+    mockProvider.script("first", { pieces: ["one two "], fault: "cut", piecesBeforeFault: 1 });
+    mockProvider.script("second", { text: "three", reportsUsage: false });
+    const { observe, events } = createRecordingObserver();
     const tokens: Record<string, number> = {};
-    const counting = {
+    const tokenObserver = {
       ...observe,
       onTokens: (model: string, kind: string, count: number) => {
         tokens[`${model} ${kind}`] = count;
       },
     };
-    const chain = createTestChain(mockProvider, ["openai/first", "compatible/second"], { observe: counting });
+    const chain = createTestChain(mockProvider, ["openai/first", "compatible/second"], { observe: tokenObserver });
     const { end } = await collect(chain);
     expect(events.some(([name]) => name === "failover")).toBe(true);
     expect(tokens).toEqual({
@@ -95,7 +95,7 @@ test("OpenAI's newer models charge more for tokens written to their cache than f
 });
 
 describe("the answer length limit", () => {
-  const ask = async (model: string, request: Parameters<typeof collect>[1]) => {
+  const fetchSentLimit = async (model: string, request: Parameters<typeof collect>[1]) => {
     await collect(createTestChain(mockProvider, [model], { catalog: createCatalog() }), request);
     const body = mockProvider.requests.at(-1)?.body;
     return body?.max_tokens ?? body?.max_output_tokens ?? null;
@@ -105,10 +105,10 @@ describe("the answer length limit", () => {
     ["anthropic/claude-3-haiku-20240307", 4_096],
     ["anthropic/claude-3-5-sonnet-20241022", 8_192],
     ["anthropic/claude-opus-4-6", 16_384],
-    ["anthropic/claude-never-heard-of", 16_384],
+    ["anthropic/claude-unknown", 16_384],
     ["openai/gpt-4o-2024-05-13", null],
-  ])("%s is limited to %p tokens by default", async (model, tokens) => {
-    expect(await ask(model, {})).toBe(tokens);
+  ])("of %s is %p by default", async (model, tokens) => {
+    expect(await fetchSentLimit(model, {})).toBe(tokens);
   });
 
   test.each([
@@ -118,12 +118,14 @@ describe("the answer length limit", () => {
     ["openai/gpt-4o", 16_384],
     ["openai/gpt-5-chat-latest", 16_384],
     ["compatible/own", 50_000],
-  ])("%s is limited to its own maximum: %p of 50,000", async (model, tokens) => {
-    expect(await ask(model, { outputTokensMax: 50_000 })).toBe(tokens);
+  ])("of %s is lowered from a requested 50,000 to the model's maximum: %p", async (model, tokens) => {
+    expect(await fetchSentLimit(model, { outputTokensMax: 50_000 })).toBe(tokens);
   });
 
-  test("is the model's maximum if requests are fitted to it", async () => {
-    expect(await ask("anthropic/claude-haiku-4-5", { isFitted: true })).toBe(64_000);
-    expect(await ask("anthropic/claude-haiku-4-5", { isFitted: true, outputTokensMax: 1_000 })).toBe(1_000);
+  test("is the model's maximum if messages are trimmed to fit the model", async () => {
+    expect(await fetchSentLimit("anthropic/claude-haiku-4-5", { shouldFitModelLimits: true })).toBe(64_000);
+    expect(
+      await fetchSentLimit("anthropic/claude-haiku-4-5", { shouldFitModelLimits: true, outputTokensMax: 1_000 }),
+    ).toBe(1_000);
   });
 });

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { sse } from "../support/mock-provider/wire-format.ts";
-import { collect, createRecorder, createTestChain } from "./collect.ts";
+import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -13,7 +13,7 @@ afterAll(() => mockProvider.stop());
 const fullAnswer = "Parley's provider answers in several pieces.";
 const chunk = (delta: unknown, finish_reason: string | null = null, usage: unknown = null) =>
   sse(null, { choices: [{ index: 0, delta, finish_reason }], usage });
-const record = (...events: string[]) => ({ recording: [...events, sse(null, "[DONE]")].join("") });
+const createRecording = (...events: string[]) => ({ recording: [...events, sse(null, "[DONE]")].join("") });
 
 describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   test.each([
@@ -24,54 +24,54 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   ])("%s is retried, then the next model is tried", async (_name, pieces) => {
     mockProvider.script("blank", { pieces });
     const second = provider === "openai" ? "anthropic/normal" : "openai/normal";
-    const { observe, events } = createRecorder();
+    const { observe, events } = createRecordingObserver();
     const chain = createTestChain(mockProvider, [`${provider}/blank`, second], { observe });
     const { text, reasoning, parts, end } = await collect(chain);
-    expect(mockProvider.requestsOf("blank").length).toBe(2);
+    expect(mockProvider.listRequests("blank").length).toBe(2);
     expect([text, reasoning]).toEqual([fullAnswer, ""]);
-    // Its reasoning was already shown.
-    const openings = parts.filter((part) => part.type === "start" || part.type === "reset");
-    expect(openings.at(-1)?.model).toBe(second);
-    expect(openings.length).toBe(parts.some(({ type }) => type === "reasoning") ? 3 : 1);
+    // A reader that has received reasoning needs a reset.
+    const starts = parts.filter((part) => part.type === "start" || part.type === "reset");
+    expect(starts.at(-1)?.model).toBe(second);
+    expect(starts.length).toBe(parts.some(({ type }) => type === "reasoning") ? 3 : 1);
     expect(end).toMatchObject({ type: "finish", model: second, models: [second] });
-    const failed = ["attempt", `${provider}/blank`, "failed", "provider_unavailable"];
-    expect(events.filter(([name]) => name === "attempt").slice(0, 2)).toEqual([failed, failed]);
+    const failedAttempt = ["attempt", `${provider}/blank`, "failed", "provider_unavailable"];
+    expect(events.filter(([name]) => name === "attempt").slice(0, 2)).toEqual([failedAttempt, failedAttempt]);
   });
 
-  test("a token limit that leaves no room for text isn't retried and doesn't count against the model", async () => {
-    mockProvider.script("limited", { pieces: [], finish: "length" });
+  test("an answer that reaches the token limit without text isn't retried and doesn't count against the model", async () => {
+    mockProvider.script("limited", { pieces: [], finishReason: "length" });
     const chain = createTestChain(mockProvider, [`${provider}/limited`]);
     for (let run = 0; run < 20; run += 1)
       expect((await collect(chain)).end).toMatchObject({ type: "error", code: "provider_unavailable" });
-    expect(mockProvider.requestsOf("limited").length).toBe(20);
-    expect(chain.models()[0]?.state).toBe("available");
+    expect(mockProvider.listRequests("limited").length).toBe(20);
+    expect(chain.listModels()[0]?.state).toBe("available");
   });
 
   test("an answer blocked by a content filter isn't retried", async () => {
-    mockProvider.script("filtered", { pieces: [], finish: "content_filter" });
+    mockProvider.script("filtered", { pieces: [], finishReason: "content_filter" });
     const { text, end } = await collect(createTestChain(mockProvider, [`${provider}/filtered`]));
     expect([text, end]).toMatchObject(["", { type: "finish", reason: "content_filter" }]);
   });
 });
 
-test("a step after others may have no text, even the last one, if the answer has some", async () => {
+test("a later step of an answer can be empty if an earlier step returned text", async () => {
   mockProvider.script("model", { pieces: [] });
   const chain = createTestChain(mockProvider, ["compatible/model"]);
   const { text, end } = await collect(chain, { resume: { text: "Let me look.", attempt: 1, step: "next" } });
   expect([text, end.type]).toEqual(["Let me look.", "finish"]);
 });
 
-test("spaces already shown are removed with their attempt", async () => {
+test("a reset removes whitespace that a failed attempt wrote", async () => {
   mockProvider.script("space", { pieces: [" ".repeat(100), "\n"] });
   const { text, resets } = await collect(createTestChain(mockProvider, ["compatible/space", "compatible/normal"]));
   expect(text).toBe(fullAnswer);
   expect(resets.at(-1)).toMatchObject({ text: "" });
-  expect(mockProvider.requestsOf("space").length).toBe(2);
+  expect(mockProvider.listRequests("space").length).toBe(2);
 });
 
-test("invalid token counts don't lose the answer's text; they are estimated", async () => {
+test("invalid token counts are replaced by estimates", async () => {
   const usage = { prompt_tokens: 7.5, completion_tokens: "7", total_tokens: 1e15 };
-  mockProvider.script("odd", record(chunk({ content: "Paris." }), chunk({}, "stop", usage)));
+  mockProvider.script("odd", createRecording(chunk({ content: "Paris." }), chunk({}, "stop", usage)));
   const { text, end } = await collect(createTestChain(mockProvider, ["compatible/odd"]));
   expect(text).toBe("Paris.");
   expect(end).toMatchObject({ type: "finish", usage: { estimated: true } });
@@ -81,17 +81,17 @@ test("invalid token counts don't lose the answer's text; they are estimated", as
 test("reasoning and text in one event are both used", async () => {
   mockProvider.script(
     "both",
-    record(chunk({ reasoning_content: "Which one?", content: "Paris" }), chunk({ content: "." }, "stop")),
+    createRecording(chunk({ reasoning_content: "Which one?", content: "Paris" }), chunk({ content: "." }, "stop")),
   );
   const { text, end } = await collect(createTestChain(mockProvider, ["compatible/both"]));
   expect(text).toBe("Paris.");
   expect(end.usage?.reasoning_tokens).toBeGreaterThan(0);
 });
 
-test("an unknown finish reason causes a failover, and the next model continues the text", async () => {
+test("an unknown finish reason makes the next model continue the text", async () => {
   mockProvider.script(
     "short",
-    record(chunk({ content: "Parley's provider " }), chunk({}, "insufficient_system_resource")),
+    createRecording(chunk({ content: "Parley's provider " }), chunk({}, "insufficient_system_resource")),
   );
   const { text, resets } = await collect(createTestChain(mockProvider, ["compatible/short", "openai/normal"]));
   expect(text).toBe(fullAnswer);
@@ -99,23 +99,23 @@ test("an unknown finish reason causes a failover, and the next model continues t
 });
 
 describe("a model that continues a broken answer", () => {
-  const broken = { recording: chunk({ content: "Parley's provider " }) };
+  const brokenResponse = { recording: chunk({ content: "Parley's provider " }) };
 
-  test("and returns nothing is replaced by the next one", async () => {
-    mockProvider.script("broken", broken);
-    mockProvider.script("silent", record(chunk({}, "stop")));
+  test("is replaced by the next model if it sends no text and no token counts", async () => {
+    mockProvider.script("broken", brokenResponse);
+    mockProvider.script("silent", createRecording(chunk({}, "stop")));
     const models = ["compatible/broken", "compatible/silent", "openai/normal"];
     const { text, resets, end } = await collect(createTestChain(mockProvider, models, { maxRetries: 0 }));
     expect([text, end]).toMatchObject([fullAnswer, { type: "finish", model: "openai/normal" }]);
     expect(resets).toEqual([{ type: "reset", model: "openai/normal", attempt: 2, text: "Parley's provider " }]);
-    expect(mockProvider.requestsOf("silent").length).toBe(1);
-    const alone = await collect(createTestChain(mockProvider, models.slice(0, 2), { maxRetries: 0 }));
-    expect([alone.text, alone.end]).toMatchObject(["Parley's provider ", { type: "error" }]);
+    expect(mockProvider.listRequests("silent").length).toBe(1);
+    const withoutThird = await collect(createTestChain(mockProvider, models.slice(0, 2), { maxRetries: 0 }));
+    expect([withoutThird.text, withoutThird.end]).toMatchObject(["Parley's provider ", { type: "error" }]);
   });
 
-  test("and has nothing to add completes it", async () => {
-    mockProvider.script("broken", broken);
-    mockProvider.script("done", record(chunk({}, "stop", { prompt_tokens: 9, completion_tokens: 1 })));
+  test("completes the answer if it reports tokens but has no text to add", async () => {
+    mockProvider.script("broken", brokenResponse);
+    mockProvider.script("done", createRecording(chunk({}, "stop", { prompt_tokens: 9, completion_tokens: 1 })));
     const { text, end } = await collect(
       createTestChain(mockProvider, ["compatible/broken", "compatible/done"], { maxRetries: 0 }),
     );

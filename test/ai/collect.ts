@@ -11,8 +11,8 @@ export const TEST_KEY = "sk-test-0123456789abcdef";
 
 const noDocuments: SearchDocuments = async () => [];
 
-/** Configures all three providers with the stub server. */
-const configureProviders = (mockProvider: ProviderAddresses, models: string[]) => ({
+/** Returns a configuration that uses the mock provider in place of all three providers. */
+const configureProviders = (mockProvider: ProviderUrls, models: string[]) => ({
   OPENAI_API_KEY: TEST_KEY,
   OPENAI_BASE_URL: mockProvider.openaiUrl,
   ANTHROPIC_API_KEY: TEST_KEY,
@@ -21,8 +21,7 @@ const configureProviders = (mockProvider: ProviderAddresses, models: string[]) =
   AI_MODELS: models,
 });
 
-/** The URLs of the providers. */
-type ProviderAddresses = Pick<MockProvider, "openaiUrl" | "anthropicUrl">;
+type ProviderUrls = Pick<MockProvider, "openaiUrl" | "anthropicUrl">;
 
 type TestChainOptions = Partial<ChainOptions> & {
   firstTokenTimeoutMs?: number;
@@ -31,15 +30,15 @@ type TestChainOptions = Partial<ChainOptions> & {
   findProxy?: FindProxy;
 };
 
-/** A chain with the real SDKs and the stub server, with timeouts suitable for a test. */
+/** Creates a failover chain that uses the mock provider, with short timeouts. */
 export function createTestChain(
-  mockProvider: ProviderAddresses,
+  mockProvider: ProviderUrls,
   models: string[],
   { firstTokenTimeoutMs = 600, idleTimeoutMs = 600, observeRequests, findProxy, ...options }: TestChainOptions = {},
 ): Chain {
   return createChain({
     ...createProviders(configureProviders(mockProvider, models), noDocuments, observeRequests, findProxy),
-    timeoutsOf: () => ({ firstTokenMs: firstTokenTimeoutMs, idleMs: idleTimeoutMs }),
+    getTimeouts: () => ({ firstTokenMs: firstTokenTimeoutMs, idleMs: idleTimeoutMs }),
     maxRetries: 1,
     backoffBaseMs: 5,
     log: silentLog,
@@ -47,19 +46,18 @@ export function createTestChain(
   });
 }
 
-export type Collected = {
+export type CollectedRun = {
   parts: AnswerPart[];
-  /** The answer as seen by a reader that applies every reset. */
+  /** The answer's text after all resets. */
   text: string;
-  /** The reasoning, likewise. */
+  /** The answer's reasoning after all resets. */
   reasoning: string;
   resets: Extract<AnswerPart, { type: "reset" }>[];
-  /** The result of the run. */
   end: RunEnd;
 };
 
-/** Runs the chain as a reader would, and checks the invariants of every run. */
-export async function collect(chain: Chain, request: Partial<RunRequest> = {}): Promise<Collected> {
+/** Runs a failover chain, collects the answer's parts, and checks the invariants of every run. */
+export async function collect(chain: Chain, request: Partial<RunRequest> = {}): Promise<CollectedRun> {
   const parts: AnswerPart[] = [];
   let text = request.resume?.text ?? "";
   let reasoning = request.resume?.reasoning ?? "";
@@ -88,17 +86,17 @@ export async function collect(chain: Chain, request: Partial<RunRequest> = {}): 
     },
   );
   hasEnded = true;
-  const isShown = (part: AnswerPart) => part.type === "text" || part.type === "reasoning";
-  const firstText = parts.findIndex(isShown);
-  const opening = parts.findIndex((part) => !isShown(part));
-  // Later steps of an answer need none: the readers are up to date.
-  const isOpened = request.resume?.step === "next" || (opening !== -1 && opening < firstText);
-  if (firstText !== -1 && !isOpened) throw new Error("text before the start");
+  const isContent = (part: AnswerPart) => part.type === "text" || part.type === "reasoning";
+  const contentIndex = parts.findIndex(isContent);
+  const startIndex = parts.findIndex((part) => !isContent(part));
+  // The later steps of an answer don't start with `start` or `reset`.
+  const hasStarted = request.resume?.step === "next" || (startIndex !== -1 && startIndex < contentIndex);
+  if (contentIndex !== -1 && !hasStarted) throw new Error("text before the start");
   return { parts, text, reasoning, resets: parts.filter((part) => part.type === "reset"), end };
 }
 
-/** An observer that records its events. */
-export function createRecorder(): { observe: ChainObserver; events: unknown[][] } {
+/** Creates an observer that records its events. */
+export function createRecordingObserver(): { observe: ChainObserver; events: unknown[][] } {
   const events: unknown[][] = [];
   return {
     events,

@@ -8,7 +8,7 @@ afterEach(() => {
   globalThis.setTimeout = realSetTimeout;
 });
 
-test("a stalled TLS handshake times out long before a silent model would", async () => {
+test("a stalled TLS handshake times out long before the first-token timeout", async () => {
   let connections = 0;
   const server = Bun.listen({
     hostname: "127.0.0.1",
@@ -21,8 +21,8 @@ test("a stalled TLS handshake times out long before a silent model would", async
     },
   });
   // Shortens the timeout for the test.
-  spyOn(globalThis, "setTimeout").mockImplementation(((work: () => void, ms: number) =>
-    realSetTimeout(work, ms === CONNECT_TIMEOUT_MS ? 100 : ms)) as typeof setTimeout);
+  spyOn(globalThis, "setTimeout").mockImplementation(((callback: () => void, ms: number) =>
+    realSetTimeout(callback, ms === CONNECT_TIMEOUT_MS ? 100 : ms)) as typeof setTimeout);
   const url = `https://127.0.0.1:${server.port}/v1`;
   const mockProvider = { openaiUrl: url, anthropicUrl: url } as MockProvider;
   const options = { firstTokenTimeoutMs: 60_000, maxRetries: 1 };

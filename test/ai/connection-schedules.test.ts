@@ -1,30 +1,31 @@
 import { expect, test } from "bun:test";
 import type { Socket } from "bun";
 import fc from "fast-check";
-import { countRuns } from "../support/properties.ts";
-import { ask, readAll, serveBytes } from "./raw-server.ts";
+import { scaleRuns } from "../support/property-tests.ts";
+import { post, readAll, startRawServer } from "./raw-server.ts";
 
-const HEALTHY_MS_MAX = 3_000;
+const HEALTHY_TIMEOUT_MS = 3_000;
 const WRITE_ATTEMPTS_MAX = 500;
 
-/** One request to a misbehaving server. Times in milliseconds. */
+/** A response from a misbehaving server, and what the client does with it. */
 const misbehavior = fc.record({
   framing: fc.constantFrom("length", "chunks", "close"),
   bytes: fc.constantFrom(0, 1, 500, 70_000, 300_000),
-  /** Where its response is split into packets, in thousandths. */
+  /** Where the response is split into packets, in thousandths of its length. */
   cuts: fc.array(fc.nat(1_000), { maxLength: 4 }),
-  gapMs: fc.nat(2),
+  packetDelayMs: fc.nat(2),
   ending: fc.constantFrom("stay", "end", "reset"),
-  /** The response breaks off after this many thousandths, in the way of `ending`. */
-  upTo: fc.oneof(fc.constant(1_000), fc.nat(1_000)),
+  /** How much of the response is sent, in thousandths of its length. */
+  sentThousandths: fc.oneof(fc.constant(1_000), fc.nat(1_000)),
+  /** The last three values abort before reading, by the request's signal, or after a while without reading. */
   reader: fc.constantFrom("read", "pause", "abort", "abort at the end", "abort before", "signal", "leave"),
-  afterMs: fc.nat(4),
+  readerDelayMs: fc.nat(4),
 });
 type Misbehavior = typeof misbehavior extends fc.Arbitrary<infer T> ? T : never;
 
-const healthyAnswer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
+const healthyResponse = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n";
 
-function encodeAnswer({ framing, bytes }: Misbehavior): string {
+function encodeResponse({ framing, bytes }: Misbehavior): string {
   const body = "x".repeat(bytes);
   if (framing === "length") return `HTTP/1.1 500 No\r\nContent-Length: ${bytes}\r\n\r\n${body}`;
   if (framing === "close") return `HTTP/1.1 500 No\r\n\r\n${body}`;
@@ -33,36 +34,36 @@ function encodeAnswer({ framing, bytes }: Misbehavior): string {
 }
 
 async function misbehave(socket: Socket, plan: Misbehavior): Promise<void> {
-  const answer = encodeAnswer(plan);
-  const whole = answer.slice(0, Math.ceil((answer.length * plan.upTo) / 1_000));
-  const cuts = [...plan.cuts.map((cut) => Math.floor((whole.length * cut) / 1_000)), whole.length];
+  const response = encodeResponse(plan);
+  const sentPart = response.slice(0, Math.ceil((response.length * plan.sentThousandths) / 1_000));
+  const cuts = [...plan.cuts.map((cut) => Math.floor((sentPart.length * cut) / 1_000)), sentPart.length];
   let from = 0;
   for (const to of cuts.sort((a, b) => a - b)) {
-    let rest = Buffer.from(whole.slice(from, to));
-    for (let attempts = 0; rest.length > 0; attempts += 1) {
-      const written = socket.write(rest);
+    let unsent = Buffer.from(sentPart.slice(from, to));
+    for (let attempts = 0; unsent.length > 0; attempts += 1) {
+      const written = socket.write(unsent);
       // The client has disconnected, or stopped reading.
       if (written < 0 || attempts === WRITE_ATTEMPTS_MAX) return void socket.terminate();
-      rest = rest.subarray(written);
-      if (rest.length > 0) await Bun.sleep(1);
+      unsent = unsent.subarray(written);
+      if (unsent.length > 0) await Bun.sleep(1);
     }
     from = to;
-    if (plan.gapMs > 0) await Bun.sleep(plan.gapMs);
+    if (plan.packetDelayMs > 0) await Bun.sleep(plan.packetDelayMs);
   }
   if (plan.ending === "reset") socket.terminate();
-  // A response that breaks off or has no length needs an end.
-  else if (plan.ending === "end" || plan.upTo < 1_000 || plan.framing === "close") socket.end();
+  // A response that is truncated or has no length ends only when the connection is closed.
+  else if (plan.ending === "end" || plan.sentThousandths < 1_000 || plan.framing === "close") socket.end();
 }
 
 /** Sends a request to the misbehaving server; its result is ignored. */
 async function requestMisbehaving(url: string, plan: Misbehavior, index: number): Promise<void> {
-  const stopping = new AbortController();
+  const controller = new AbortController();
   const timer =
-    plan.reader === "signal" ? setTimeout(() => stopping.abort(new Error("stop")), plan.afterMs) : undefined;
+    plan.reader === "signal" ? setTimeout(() => controller.abort(new Error("stop")), plan.readerDelayMs) : undefined;
   try {
-    const { body } = await ask(new URL(`/misbehavior/${index}`, url), "", { signal: stopping.signal });
+    const { body } = await post(new URL(`/misbehavior/${index}`, url), "", { signal: controller.signal });
     if (plan.reader === "abort before") return body.abort();
-    if (plan.reader === "leave") return void setTimeout(body.abort, plan.afterMs);
+    if (plan.reader === "leave") return void setTimeout(body.abort, plan.readerDelayMs);
     const ended = Promise.withResolvers<void>();
     body.listen({
       onBytes() {
@@ -71,7 +72,7 @@ async function requestMisbehaving(url: string, plan: Misbehavior, index: number)
           ended.resolve();
         } else if (plan.reader === "pause") {
           body.pause();
-          setTimeout(body.resume, plan.afterMs);
+          setTimeout(body.resume, plan.readerDelayMs);
         }
       },
       onEnd() {
@@ -80,52 +81,52 @@ async function requestMisbehaving(url: string, plan: Misbehavior, index: number)
       },
     });
     await ended.promise;
-    // What happens to it from here on doesn't matter.
+    // Calls after the end must not affect other requests.
     body.pause();
     body.abort();
   } catch {
-    // A planned failure.
+    // The request may fail, because the server misbehaves.
   } finally {
     clearTimeout(timer);
-    stopping.abort(new Error("over"));
+    controller.abort(new Error("finished"));
   }
 }
 
-/** One step: a request with a good response, or a misbehaving one. */
+/** A step is one request, to the misbehaving server or, if null, to the healthy one. */
 const step = fc.oneof({ weight: 2, arbitrary: fc.constant(null) }, { weight: 3, arbitrary: misbehavior });
 
-test("a request gets its response whatever happens to others on the same connections", async () => {
+test("a request gets its response whatever happens to other requests on the same connections", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.record({ step, waitMs: fc.constantFrom(null, 0, 0, 1, 3) }), { minLength: 4, maxLength: 24 }),
       fc.integer({ min: 1, max: 4 }),
-      async (steps, lanes) => {
+      async (steps, concurrency) => {
         let repeats = 0;
-        let index = 0;
-        const server = serveBytes((socket, packet) => {
+        let nextIndex = 0;
+        const server = startRawServer((socket, packet) => {
           const misbehavior = /^POST \/misbehavior\/(\d+) /.exec(packet)?.[1];
           const plan = misbehavior === undefined ? null : steps[Number(misbehavior)]?.step;
           if (plan) void misbehave(socket, plan);
-          else socket.write(healthyAnswer);
+          else socket.write(healthyResponse);
         });
-        const runLane = async (): Promise<void> => {
-          for (let at = index++; at < steps.length; at = index++) {
-            const { step: plan, waitMs } = steps[at] ?? { step: null, waitMs: null };
-            if (plan) await requestMisbehaving(server.url, plan, at);
+        const runWorker = async (): Promise<void> => {
+          for (let index = nextIndex++; index < steps.length; index = nextIndex++) {
+            const { step: plan, waitMs } = steps[index] ?? { step: null, waitMs: null };
+            if (plan) await requestMisbehaving(server.url, plan, index);
             else {
-              const signal = AbortSignal.timeout(HEALTHY_MS_MAX);
+              const signal = AbortSignal.timeout(HEALTHY_TIMEOUT_MS);
               const onRepeat = () => {
                 repeats += 1;
               };
-              const response = await ask(new URL(`/healthy/${at}`, server.url), "", { signal, onRepeat });
+              const response = await post(new URL(`/healthy/${index}`, server.url), "", { signal, onRepeat });
               expect(await readAll(response)).toEqual({ text: "ok", error: null });
             }
             if (waitMs !== null) await Bun.sleep(waitMs);
           }
         };
         try {
-          await Promise.all(Array.from({ length: lanes }, runLane));
-          // None arrived twice, except for reported repeats.
+          await Promise.all(Array.from({ length: concurrency }, runWorker));
+          // No request arrived twice, except for the reported repeats.
           const healthy = server.requests.filter((line) => line.includes("/healthy/"));
           expect(healthy.length - new Set(healthy).size).toBeLessThanOrEqual(repeats);
           expect(new Set(healthy).size).toBe(steps.filter(({ step: plan }) => plan === null).length);
@@ -134,6 +135,6 @@ test("a request gets its response whatever happens to others on the same connect
         }
       },
     ),
-    { numRuns: countRuns(40) },
+    { numRuns: scaleRuns(40) },
   );
 }, 60_000);

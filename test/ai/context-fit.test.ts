@@ -14,7 +14,7 @@ describe("messages for a smaller model", () => {
   const words = "word ".repeat(50);
   const user = (content: string): ChatMessage => ({ role: "user", content });
   const assistant = (content: string): ChatMessage => ({ role: "assistant", content });
-  const all: ChatMessage[] = [
+  const allMessages: ChatMessage[] = [
     { role: "system", content: "Prompt" },
     user(`1 ${words}`),
     assistant(`2 ${words}`),
@@ -22,20 +22,20 @@ describe("messages for a smaller model", () => {
     assistant(`4 ${words}`),
     user("5"),
   ];
-  const firsts = (messages: ChatMessage[]) => messages.map(({ content }) => content.slice(0, 1)).join("");
+  const joinFirstLetters = (messages: ChatMessage[]) => messages.map(({ content }) => content.slice(0, 1)).join("");
 
   test("are unchanged if they fit", () => {
-    expect(fitMessages(all, 1_000_000)).toEqual(all);
-    expect(fitMessages(all, countMessages(all))).toEqual(all);
+    expect(fitMessages(allMessages, 1_000_000)).toEqual(allMessages);
+    expect(fitMessages(allMessages, countMessages(allMessages))).toEqual(allMessages);
   });
 
-  test("lose the oldest first, start with a user message, and keep the system text and the question", () => {
-    expect(firsts(fitMessages(all, countMessages(all) - 1))).toBe("P345");
-    expect(firsts(fitMessages(all, 100))).toBe("P5");
-    expect(firsts(fitMessages(all, 1))).toBe("P5");
+  test("are dropped oldest first, except for the system prompt and the question", () => {
+    expect(joinFirstLetters(fitMessages(allMessages, countMessages(allMessages) - 1))).toBe("P345");
+    expect(joinFirstLetters(fitMessages(allMessages, 100))).toBe("P5");
+    expect(joinFirstLetters(fitMessages(allMessages, 1))).toBe("P5");
   });
 
-  test("keep a tool's result with its call", () => {
+  test("include a tool's result only with its call", () => {
     const withTools: ChatMessage[] = [
       user(`1 ${words}`),
       { role: "assistant", content: "", toolCalls: [{ id: "c", name: "f", arguments: "{}" }] },
@@ -43,18 +43,18 @@ describe("messages for a smaller model", () => {
       assistant("2"),
       user("3"),
     ];
-    expect(firsts(fitMessages(withTools, 60))).toBe("3");
-    expect(firsts(fitMessages(withTools.slice(0, 3), 1))).toBe("1r");
+    expect(joinFirstLetters(fitMessages(withTools, 60))).toBe("3");
+    expect(joinFirstLetters(fitMessages(withTools.slice(0, 3), 1))).toBe("1r");
   });
 });
 
-describe("a chain", () => {
-  const requestsTo = async (request: { isFitted?: boolean; hasFallback?: boolean }) => {
-    const received: Record<string, { messages: number; outputTokensMax: number | null }> = {};
+describe("a failover chain", () => {
+  const collectRequests = async (request: { shouldFitModelLimits?: boolean; hasFallback?: boolean }) => {
+    const receivedRequests: Record<string, { messages: number; outputTokensMax: number | null }> = {};
     const provider: Provider = {
       name: "compatible",
       async stream({ model, messages, outputTokensMax }, push) {
-        received[model] = { messages: messages.length, outputTokensMax };
+        receivedRequests[model] = { messages: messages.length, outputTokensMax };
         if (model === "large") return { type: "error", error: createProviderError("provider_refused", "no") };
         push({ type: "text", text: "x" });
         return { type: "finish", reason: "stop", usage: null };
@@ -63,12 +63,12 @@ describe("a chain", () => {
     const chain = createChain({
       providers: new Map([["compatible", provider]]),
       models: ["compatible/large", "compatible/small"],
-      timeoutsOf: () => ({ firstTokenMs: 1_000, idleMs: 1_000 }),
+      getTimeouts: () => ({ firstTokenMs: 1_000, idleMs: 1_000 }),
       maxRetries: 0,
       log: silentLog,
       catalog: {
         ...createCatalog(),
-        budgetOf: (model) =>
+        getBudget: (model) =>
           model.endsWith("large")
             ? { inputTokens: 10_000, outputTokensMax: null }
             : { inputTokens: 60, outputTokensMax: 50 },
@@ -77,18 +77,18 @@ describe("a chain", () => {
     const content = "word ".repeat(50);
     const messages: ChatMessage[] = [1, 2, 3].map(() => ({ role: "user", content }));
     await chain.run({ model: null, messages, signal: new AbortController().signal, ...request }, () => {});
-    return received;
+    return receivedRequests;
   };
 
-  test("sends each model what fits it", async () => {
-    expect(await requestsTo({ isFitted: true })).toEqual({
+  test("sends each model as many messages as fit its context window", async () => {
+    expect(await collectRequests({ shouldFitModelLimits: true })).toEqual({
       large: { messages: 3, outputTokensMax: null },
       small: { messages: 1, outputTokensMax: 50 },
     });
   });
 
-  test("sends every model everything unless configured otherwise", async () => {
-    expect((await requestsTo({})).small).toEqual({ messages: 3, outputTokensMax: null });
+  test("sends every model all messages by default", async () => {
+    expect((await collectRequests({})).small).toEqual({ messages: 3, outputTokensMax: null });
   });
 
   test("offers tools only to models that support them", async () => {
@@ -102,24 +102,24 @@ describe("a chain", () => {
     };
     const chain = createChain({
       providers: new Map([["compatible", provider]]),
-      models: ["compatible/able", "compatible/unable"],
-      timeoutsOf: () => ({ firstTokenMs: 1_000, idleMs: 1_000 }),
+      models: ["compatible/tools", "compatible/no-tools"],
+      getTimeouts: () => ({ firstTokenMs: 1_000, idleMs: 1_000 }),
       maxRetries: 0,
       log: silentLog,
-      catalog: { ...createCatalog(), can: (model) => model.endsWith("/able") },
+      catalog: { ...createCatalog(), hasCapability: (model) => model.endsWith("/tools") },
     });
     const tools = [{ name: "look_up", description: null, parameters: {} }];
     const request = { model: null, messages: [], options: { tools }, signal: new AbortController().signal };
     await chain.run(request, () => {});
-    expect(offered).toEqual({ able: 1, unable: 0 });
+    expect(offered).toEqual({ tools: 1, "no-tools": 0 });
   });
 
-  test("tries no other model if fallback is off", async () => {
-    expect(Object.keys(await requestsTo({ hasFallback: false }))).toEqual(["large"]);
+  test("doesn't try another model if fallback is off", async () => {
+    expect(Object.keys(await collectRequests({ hasFallback: false }))).toEqual(["large"]);
   });
 });
 
-describe("Anthropic's cache", () => {
+describe("Anthropic's prompt cache", () => {
   const request = (messages: ChatMessage[]) =>
     mapToMessagesRequest(
       {
@@ -128,7 +128,7 @@ describe("Anthropic's cache", () => {
         partial: null,
         outputTokensMax: null,
         options: {},
-        isThinking: false,
+        canThink: false,
         signal: new AbortController().signal,
         pause: new PauseSignal(),
       },
@@ -136,7 +136,7 @@ describe("Anthropic's cache", () => {
     );
   const system: ChatMessage = { role: "system", content: "s".repeat(CACHED_LENGTH_MIN) };
 
-  test("is used for the prompt and the messages before the question", () => {
+  test("is used for the system prompt and the messages before the question", () => {
     const { system: sent, messages } = request([
       system,
       { role: "user", content: "1" },

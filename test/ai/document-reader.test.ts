@@ -6,7 +6,7 @@ import { readBody, summarize } from "./read-body.ts";
 
 const document = (text: string) => JSON.stringify({ content: [{ type: "text", text }], stop_reason: "end_turn" });
 
-const cut = (text: string, length: number) => text.match(new RegExp(`[^]{1,${length}}`, "g")) ?? [];
+const splitEvery = (text: string, length: number) => text.match(new RegExp(`[^]{1,${length}}`, "g")) ?? [];
 
 test("brackets and quotes in strings don't end the document", () => {
   const text = 'a } ] " \\ \\" { [ \\\\" }';
@@ -14,10 +14,10 @@ test("brackets and quotes in strings don't end the document", () => {
     expect(summarize(readBody(createMessagesMapper(), packets))).toMatchObject({ text, end: "stop" });
 });
 
-test("a document below the limit is read, in packets of any size, and fast", () => {
+test("a large document below the limit is read quickly", () => {
   const text = "ä".repeat(4_000_000);
   const startedMs = performance.now();
-  const answer = summarize(readBody(createMessagesMapper(), cut(document(text), 10_000)));
+  const answer = summarize(readBody(createMessagesMapper(), splitEvery(document(text), 10_000)));
   expect([answer.text === text, answer.end]).toEqual([true, "stop"]);
   expect(performance.now() - startedMs).toBeLessThan(10_000);
 });
@@ -25,26 +25,26 @@ test("a document below the limit is read, in packets of any size, and fast", () 
 test("an endless document fails at the limit", () => {
   const block = "x".repeat(1024 * 1024);
   let bytes = 0;
-  function* rain() {
+  function* generateForever() {
     yield '{"content":"';
     for (;;) {
       bytes += block.length;
       yield block;
     }
   }
-  expect(readBody(createMessagesMapper(), rain()).at(-1)).toBeInstanceOf(BrokenStreamError);
+  expect(readBody(createMessagesMapper(), generateForever()).at(-1)).toBeInstanceOf(BrokenStreamError);
   expect(bytes).toBeWithin(DOCUMENT_BYTES_MAX - block.length, DOCUMENT_BYTES_MAX + 2 * block.length);
 });
 
 test("endless blank lines fail at the limit", () => {
   const block = " \r\n".repeat(400_000);
   let bytes = 0;
-  function* rain() {
+  function* generateForever() {
     for (;;) {
       bytes += block.length;
       yield block;
     }
   }
-  expect(readBody(createMessagesMapper(), rain()).at(-1)).toBeInstanceOf(BrokenStreamError);
+  expect(readBody(createMessagesMapper(), generateForever()).at(-1)).toBeInstanceOf(BrokenStreamError);
   expect(bytes).toBeLessThan(EVENT_BYTES_MAX + 2 * block.length);
 });

@@ -21,7 +21,7 @@ describe("createEventParser", () => {
     ["an event", "event: a\ndata: b\n\n", [{ event: "a", data: "b" }]],
     ["several data lines", "data: a\ndata:b\ndata\n\n", [{ event: null, data: "a\nb\n" }]],
     ["comments and unknown fields", ": hi\nid: 1\nretry: 5\ndata: a\n\n:\n\n", [{ event: null, data: "a" }]],
-    ["an event without data is ignored", "event: ping\n\ndata: a\n\n", [{ event: null, data: "a" }]],
+    ["an event without data, which is ignored", "event: ping\n\ndata: a\n\n", [{ event: null, data: "a" }]],
     [
       "a last event without its blank line",
       "data: a\n\ndata: [DONE]",
@@ -32,7 +32,7 @@ describe("createEventParser", () => {
     ],
     ["a byte order mark", "\ufeffdata: a\n\n", [{ event: null, data: "a" }]],
     [
-      "the field error",
+      "the field `error`",
       'error: {"a":1}\ndata: b\n\n',
       [
         { event: "error", data: '{"a":1}' },
@@ -48,12 +48,12 @@ describe("createEventParser", () => {
         { event: null, data: '{"error":1}' },
       ],
     ],
-    ["nothing", "", []],
-  ])("%s", (_name, text, expected) => {
+    ["an empty stream", "", []],
+  ])("parses %s", (_name, text, expected) => {
     expect(readText(text)).toEqual(expected);
   });
 
-  test("handles every line ending, split anywhere, in packets of any size", () => {
+  test("parses every line ending in packets of any size", () => {
     const lineEnd = fc.constantFrom("\n", "\r\n", "\r");
     fc.assert(
       fc.property(
@@ -61,20 +61,20 @@ describe("createEventParser", () => {
         lineEnd,
         fc.integer({ min: 1, max: 7 }),
         (values, end, size) => {
-          const datas = values.map((value) => value.replace(/[\r\n\ufeff]/g, ""));
+          const payloads = values.map((value) => value.replace(/[\r\n\ufeff]/g, ""));
           const bytes = encoder.encode(
-            datas.map((data) => `: c${end}event: e${end}data: ${data}${end}${end}`).join(""),
+            payloads.map((data) => `: c${end}event: e${end}data: ${data}${end}${end}`).join(""),
           );
           const packets = Array.from({ length: Math.ceil(bytes.length / size) }, (_, index) =>
             bytes.slice(index * size, (index + 1) * size),
           );
-          expect(read(packets)).toEqual(datas.map((data) => ({ event: "e", data })));
+          expect(read(packets)).toEqual(payloads.map((data) => ({ event: "e", data })));
         },
       ),
     );
   });
 
-  test("a line of megabytes below the limit is read, and fast", () => {
+  test("parses a line of several megabytes quickly", () => {
     const data = "x".repeat(EVENT_BYTES_MAX - 100_000);
     const bytes = encoder.encode(`data: ${data}\n\n`);
     const packets = Array.from({ length: Math.ceil(bytes.length / 16_384) }, (_, index) =>
@@ -86,19 +86,19 @@ describe("createEventParser", () => {
   });
 
   test.each([
-    ["comments", ": keep-alive\n\n"],
-    ["one line", "data: x"],
-  ])("endless %s break the stream", (_name, text) => {
+    ["endless comments", ": keep-alive\n\n"],
+    ["an endless line", "data: x"],
+  ])("throws on %s", (_name, text) => {
     const packet = encoder.encode(text.repeat(10_000));
     const parser = createEventParser();
     let bytes = 0;
-    const rain = () => {
+    const pushForever = () => {
       for (;;) {
         bytes += packet.length;
         parser.push(packet);
       }
     };
-    expect(rain).toThrow(BrokenStreamError);
+    expect(pushForever).toThrow(BrokenStreamError);
     expect(bytes).toBeLessThan(EVENT_BYTES_MAX + 2 * packet.length);
   });
 });

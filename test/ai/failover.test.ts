@@ -5,8 +5,8 @@ import { createCatalog } from "../../src/ai/models.ts";
 import { QUOTE_LENGTH_MAX } from "../../src/ai/providers/map-conversation.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { FOREIGN_TEXT } from "../support/mock-provider/wire-format.ts";
-import { collect, createRecorder, createTestChain, TEST_KEY } from "./collect.ts";
+import { PROVIDER_INTERNAL_TEXT } from "../support/mock-provider/wire-format.ts";
+import { collect, createRecordingObserver, createTestChain, TEST_KEY } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -15,42 +15,43 @@ beforeAll(() => {
 afterEach(() => mockProvider.reset());
 afterAll(() => mockProvider.stop());
 
-type Sent = { role: string; content: string }[];
+type SentMessages = { role: string; content: string }[];
 
-const sentMessages = (model: string): Sent => {
-  const body = mockProvider.requestsOf(model).at(-1)?.body;
-  return (body?.input ?? body?.messages) as Sent;
+const findSentMessages = (model: string): SentMessages => {
+  const body = mockProvider.listRequests(model).at(-1)?.body;
+  return (body?.input ?? body?.messages) as SentMessages;
 };
 
-describe("a failover after text was shown", () => {
-  test.each(["openai", "anthropic", "compatible"])(
-    "%s continues from a user message that quotes the text",
-    async (provider) => {
-      mockProvider.script("first", { pieces: ["The capital ", "of France", "never sent"], fault: "cut", after: 2 });
-      mockProvider.script("second", { pieces: [" is", " Paris."] });
-      const chain = createTestChain(mockProvider, ["compatible/first", `${provider}/second`]);
-      const { text, parts, end } = await collect(chain);
-      expect(text).toBe("The capital of France is Paris.");
-      expect(parts.map((part) => part.type)).toEqual(["start", "text", "text", "reset", "text", "text"]);
-      expect(end.models).toEqual(["compatible/first", `${provider}/second`]);
-      const messages = sentMessages("second");
-      expect(messages.map(({ role }) => role)).toEqual(["user"]);
-      expect(messages[0]?.content).toStartWith("What is Parley?\n\n");
-      expect(messages[0]?.content).toContain("<partial_answer>\nThe capital of France\n</partial_answer>");
-    },
-  );
+describe("a failover after some text", () => {
+  test.each(["openai", "anthropic", "compatible"])("sends %s a user message that quotes the text", async (provider) => {
+    mockProvider.script("first", {
+      pieces: ["The capital ", "of France", "never sent"],
+      fault: "cut",
+      piecesBeforeFault: 2,
+    });
+    mockProvider.script("second", { pieces: [" is", " Paris."] });
+    const chain = createTestChain(mockProvider, ["compatible/first", `${provider}/second`]);
+    const { text, parts, end } = await collect(chain);
+    expect(text).toBe("The capital of France is Paris.");
+    expect(parts.map((part) => part.type)).toEqual(["start", "text", "text", "reset", "text", "text"]);
+    expect(end.models).toEqual(["compatible/first", `${provider}/second`]);
+    const messages = findSentMessages("second");
+    expect(messages.map(({ role }) => role)).toEqual(["user"]);
+    expect(messages[0]?.content).toStartWith("What is Parley?\n\n");
+    expect(messages[0]?.content).toContain("<partial_answer>\nThe capital of France\n</partial_answer>");
+  });
 
-  test("both models are charged", async () => {
-    mockProvider.script("first", { text: "one two three four", fault: "cut", after: 2 });
+  test("adds up the usage of both models", async () => {
+    mockProvider.script("first", { text: "one two three four", fault: "cut", piecesBeforeFault: 2 });
     mockProvider.script("second", { text: " five six" });
     const catalog = createCatalog({ prices: "anthropic/first=1/100000,openai/second=0/100000" });
-    const { observe, events } = createRecorder();
+    const { observe, events } = createRecordingObserver();
     const { end } = await collect(
       createTestChain(mockProvider, ["anthropic/first", "openai/second"], { catalog, observe }),
     );
-    const anthropicInput = JSON.stringify(mockProvider.requestsOf("first")[0]?.body.messages).length;
-    const openaiInput = JSON.stringify(mockProvider.requestsOf("second")[0]?.body).length;
-    // The first broke off after "one two " (8 characters, 2 tokens by estimate); the second reported 3 pieces.
+    const anthropicInput = JSON.stringify(mockProvider.listRequests("first")[0]?.body.messages).length;
+    const openaiInput = JSON.stringify(mockProvider.listRequests("second")[0]?.body).length;
+    // The first model sent "one two ", estimated at 2 tokens. The second reported 3 tokens.
     expect(end.usage).toEqual({
       ...noUsage,
       input_tokens: anthropicInput + openaiInput,
@@ -61,65 +62,69 @@ describe("a failover after text was shown", () => {
     expect(events.filter(([name]) => name === "tokens").length).toBe(4);
   });
 
-  test("the cost is null if one model has no known price", async () => {
+  test("has no known cost if the price of one model is unknown", async () => {
     const catalog = createCatalog({ prices: "openai/normal=1/1" });
     const { end } = await collect(createTestChain(mockProvider, ["anthropic/cut", "openai/normal"], { catalog }));
     expect(end.type).toBe("finish");
     expect(end.costUsd).toBeNull();
   });
 
-  test("a single model continues its own answer", async () => {
-    mockProvider.script("only", { text: "one two ", fault: "stall", after: 2 }, { text: "three four" });
+  test("lets a model continue its own answer if there is no other model", async () => {
+    mockProvider.script("only", { text: "one two ", fault: "stall", piecesBeforeFault: 2 }, { text: "three four" });
     const { text, resets, end } = await collect(createTestChain(mockProvider, ["openai/only"]));
     expect(text).toBe("one two three four");
     expect(resets).toEqual([{ type: "reset", model: "openai/only", attempt: 2, text: "one two " }]);
     expect(end).toMatchObject({ type: "finish", models: ["openai/only"] });
   });
 
-  test("every reset increases the attempt; a model that adds no text causes none", async () => {
-    mockProvider.script("a", { pieces: ["alpha "], fault: "cut", after: 1 });
-    mockProvider.script("b", { pieces: ["beta "], fault: "error_event", after: 1 });
+  test("resets the text with a higher attempt number for every model that adds to it", async () => {
+    mockProvider.script("a", { pieces: ["alpha "], fault: "cut", piecesBeforeFault: 1 });
+    mockProvider.script("b", { pieces: ["beta "], fault: "error_event", piecesBeforeFault: 1 });
     mockProvider.script("c", { fault: "status", status: 400 });
     mockProvider.script("d", { pieces: ["delta"] });
     const models = ["openai/a", "anthropic/b", "openai/c", "compatible/d"];
     const { text, resets, end } = await collect(createTestChain(mockProvider, models));
     expect(text).toBe("alpha beta delta");
-    expect(resets.map(({ attempt, text: kept }) => [attempt, kept])).toEqual([
+    expect(resets.map(({ attempt, text: resetText }) => [attempt, resetText])).toEqual([
       [2, "alpha "],
       [3, "alpha beta "],
     ]);
     expect(end.models).toEqual(["openai/a", "anthropic/b", "compatible/d"]);
   });
 
-  test("never continues after a tool call started: the step starts over", async () => {
+  test("starts the step over if a tool call had started", async () => {
     const chain = createTestChain(mockProvider, ["openai/tool-call-cut", "anthropic/normal"]);
     const { text, resets, end } = await collect(chain);
     expect(text).toBe("Parley's provider answers in several pieces.");
     expect(resets).toEqual([{ type: "reset", model: "anthropic/normal", attempt: 2, text: "" }]);
     expect(end).toMatchObject({ type: "finish", model: "anthropic/normal", toolCalls: [] });
-    expect(sentMessages("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
+    expect(findSentMessages("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
   });
 
-  test("fails if no other model is left after a tool call started", async () => {
+  test("fails if a tool call had started and no other model is left", async () => {
     const { text, end } = await collect(createTestChain(mockProvider, ["openai/tool-call-cut"], { maxRetries: 0 }));
     expect(text).toBe("Parley's provider answers ");
     expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
   });
 
-  test("but a tool call before any text may be repeated", async () => {
+  test("repeats a tool call that started before any text", async () => {
     const chain = createTestChain(mockProvider, ["compatible/tool-call-cut?after=0", "anthropic/normal"]);
     expect((await collect(chain)).end).toMatchObject({ type: "finish", model: "anthropic/normal" });
   });
 
-  test("a long text is quoted from its end", async () => {
-    mockProvider.script("first", { pieces: ["x".repeat(QUOTE_LENGTH_MAX), "The end"], fault: "cut", after: 2 });
+  test("quotes only the end of a long text", async () => {
+    mockProvider.script("first", {
+      pieces: ["x".repeat(QUOTE_LENGTH_MAX), "The end"],
+      fault: "cut",
+      piecesBeforeFault: 2,
+    });
     await collect(createTestChain(mockProvider, ["openai/first", "anthropic/second"]));
-    const content = sentMessages("second")[0]?.content ?? "";
+    const content = findSentMessages("second")[0]?.content ?? "";
     expect(content).toContain("xThe end\n</partial_answer>");
     expect(content.length).toBeLessThan(QUOTE_LENGTH_MAX + 2_000);
   });
 
-  test("the offline model adds its own paragraph", async () => {
+  test("to the offline model adds a separate paragraph", async () => {
     const { text, end } = await collect(createTestChain(mockProvider, ["openai/cut", "offline/documents"]));
     expect(text).toStartWith("Parley's provider answers \n\nI am offline: none of the configured AI models");
     expect(end).toMatchObject({ type: "finish", model: "offline/documents" });
@@ -133,7 +138,7 @@ describe("a run that continues a stored text", () => {
     const { parts, text } = await collect(chain, { resume: { text: "one two three ", attempt: 4 } });
     expect(parts[0]).toEqual({ type: "reset", model: "anthropic/model", attempt: 5, text: "one two three " });
     expect(text).toBe("one two three four five");
-    expect(sentMessages("model")[0]?.content).toContain("one two three");
+    expect(findSentMessages("model")[0]?.content).toContain("one two three");
   });
 
   test("starts over if nothing was stored", async () => {
@@ -141,7 +146,7 @@ describe("a run that continues a stored text", () => {
     const { parts, text } = await collect(chain, { resume: { text: "", attempt: 1 } });
     expect(parts[0]).toEqual({ type: "reset", model: "anthropic/normal", attempt: 2, text: "" });
     expect(text).toBe("Parley's provider answers in several pieces.");
-    expect(sentMessages("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
+    expect(findSentMessages("normal")).toEqual([{ role: "user", content: "What is Parley?" }]);
   });
 });
 
@@ -157,8 +162,8 @@ describe("the requested model", () => {
 
   test("falls back to the default if it is no longer configured", async () => {
     const chain = createTestChain(mockProvider, ["openai/normal"]);
-    expect((await collect(chain, { model: "openai/gone" })).end).toMatchObject({ model: "openai/normal" });
-    expect([chain.has("openai/gone"), chain.has("openai/normal"), chain.defaultModel]).toEqual([
+    expect((await collect(chain, { model: "openai/removed" })).end).toMatchObject({ model: "openai/normal" });
+    expect([chain.has("openai/removed"), chain.has("openai/normal"), chain.defaultModel]).toEqual([
       false,
       true,
       "openai/normal",
@@ -166,28 +171,28 @@ describe("the requested model", () => {
   });
 });
 
-test("the log shows briefly why a model failed, without the key", async () => {
-  let written = "";
+test("the log says briefly why a model failed, without the API key", async () => {
+  let output = "";
   const sink = new Writable({
     write(chunk, _encoding, done) {
-      written += chunk;
+      output += chunk;
       done();
     },
   });
   mockProvider.script("model", { fault: "status", status: 401 });
   await collect(createTestChain(mockProvider, ["openai/model", "anthropic/html"], { log: pino({}, sink) }));
-  expect(written).toContain(FOREIGN_TEXT);
-  expect(written).toContain("HTTP 401");
-  expect(written).toContain("instead of an event stream");
-  expect(written).not.toContain(TEST_KEY);
+  expect(output).toContain(PROVIDER_INTERNAL_TEXT);
+  expect(output).toContain("HTTP 401");
+  expect(output).toContain("instead of an event stream");
+  expect(output).not.toContain(TEST_KEY);
 });
 
-test("100 concurrent answers", async () => {
+test("100 answers can be streamed concurrently", async () => {
   const chain = createTestChain(mockProvider, ["openai/any?pieces=20&delay_ms=2", "anthropic/normal"], {
     firstTokenTimeoutMs: 5_000,
     idleTimeoutMs: 5_000,
   });
-  const answers = await Promise.all(Array.from({ length: 100 }, () => collect(chain)));
+  const runs = await Promise.all(Array.from({ length: 100 }, () => collect(chain)));
   const expected = Array.from({ length: 20 }, (_, index) => `word${index} `).join("");
-  expect(answers.filter(({ text, end }) => text === expected && end.type === "finish").length).toBe(100);
+  expect(runs.filter(({ text, end }) => text === expected && end.type === "finish").length).toBe(100);
 });

@@ -12,10 +12,10 @@ function createTestFailures() {
   const { log, lines } = createTestLog();
   let nowMs = 0;
   const failures = createFailureLog({ log, explain: () => "do this", now: () => nowMs });
-  const logged = (level: string) => lines.filter((line) => line.level === level);
+  const listLines = (level: string) => lines.filter((line) => line.level === level);
   return {
-    logged,
-    pass(ms: number) {
+    listLines,
+    advance(ms: number) {
       nowMs += ms;
     },
     fail: (code: ProviderErrorCode, model = "openai/a") =>
@@ -24,32 +24,32 @@ function createTestFailures() {
 }
 
 test("a rejected key is logged as an error once a minute per provider, however many answers fail", () => {
-  const { logged, pass, fail } = createTestFailures();
+  const { listLines, advance, fail } = createTestFailures();
   for (let count = 0; count < 100; count += 1) fail("provider_unauthorized");
   fail("provider_unauthorized", "openai/other");
-  expect(logged("error")).toMatchObject([
+  expect(listLines("error")).toMatchObject([
     { ...context, model: "openai/a", code: "provider_unauthorized", msg: "do this" },
   ]);
-  expect(logged("warn")).toEqual([]);
-  expect(logged("debug")).toHaveLength(100);
+  expect(listLines("warn")).toEqual([]);
+  expect(listLines("debug")).toHaveLength(100);
   fail("provider_unauthorized", "anthropic/a");
-  expect(logged("error")).toHaveLength(2);
-  pass(60_000);
+  expect(listLines("error")).toHaveLength(2);
+  advance(60_000);
   fail("provider_unauthorized");
-  expect(logged("error")).toHaveLength(3);
+  expect(listLines("error")).toHaveLength(3);
 });
 
-test("failures of a model are logged as warnings with their context, 20 in ten seconds, and the rest is counted", () => {
-  const { logged, pass, fail } = createTestFailures();
+test("a model's failures are logged as warnings with context, at most 20 in ten seconds, and the omitted warnings are counted", () => {
+  const { listLines, advance, fail } = createTestFailures();
   for (let count = 0; count < 50; count += 1) fail("provider_unavailable");
   fail("provider_timeout", "openai/b");
-  expect(logged("warn")).toHaveLength(21);
-  expect(logged("warn")[0]).toMatchObject({ ...context, model: "openai/a", msg: "model failed: do this" });
-  pass(10_000);
+  expect(listLines("warn")).toHaveLength(21);
+  expect(listLines("warn")[0]).toMatchObject({ ...context, model: "openai/a", msg: "model failed: do this" });
+  advance(10_000);
   fail("provider_unavailable");
   fail("provider_unavailable");
-  expect(logged("warn").slice(21)).toMatchObject([{ lines_left_out: 30 }, { model: "openai/a" }]);
-  expect(logged("warn").at(-1)).not.toHaveProperty("lines_left_out");
+  expect(listLines("warn").slice(21)).toMatchObject([{ lines_left_out: 30 }, { model: "openai/a" }]);
+  expect(listLines("warn").at(-1)).not.toHaveProperty("lines_left_out");
 });
 
 const config = {
@@ -66,7 +66,7 @@ type Extra = Parameters<typeof createProviderError>[2];
 const cases: [
   model: string,
   code: ProviderErrorCode,
-  more: Extra & { cause?: string; set?: object },
+  failure: Extra & { cause?: string; settings?: object },
   remedy: RegExp | null,
 ][] = [
   [
@@ -91,14 +91,14 @@ const cases: [
   [
     "compatible/a",
     "provider_unauthorized",
-    { status: 401, set: { COMPATIBLE_API_KEY: KEY } },
+    { status: 401, settings: { COMPATIBLE_API_KEY: KEY } },
     /^COMPATIBLE_API_KEY was rejected/,
   ],
   [
     "compatible/a",
     "provider_refused",
-    { status: 404, set: { COMPATIBLE_BASE_URL: "http://localhost:11434" } },
-    /^localhost:11434 answered 404: COMPATIBLE_BASE_URL has no \/v1 at its end/,
+    { status: 404, settings: { COMPATIBLE_BASE_URL: "http://localhost:11434" } },
+    /^localhost:11434 responded with 404: COMPATIBLE_BASE_URL has no \/v1 at its end/,
   ],
   [
     "compatible/a",
@@ -115,13 +115,13 @@ const cases: [
   [
     "openai/a",
     "provider_refused",
-    { status: 404, set: { OPENAI_BASE_URL: "https://proxy.example/" } },
+    { status: 404, settings: { OPENAI_BASE_URL: "https://proxy.example/" } },
     /OPENAI_BASE_URL has no \/v1/,
   ],
   [
     "anthropic/a",
     "provider_refused",
-    { status: 404, set: { ANTHROPIC_BASE_URL: "https://proxy.example/v1" } },
+    { status: 404, settings: { ANTHROPIC_BASE_URL: "https://proxy.example/v1" } },
     /leave \/v1 out of ANTHROPIC_BASE_URL/,
   ],
   ["compatible/a", "provider_unavailable", { cause: "Unable to connect (ECONNREFUSED)" }, /check COMPATIBLE_BASE_URL/],
@@ -138,11 +138,14 @@ const cases: [
 ];
 
 test.each(cases)(
-  "%s, %s %o: the remedy names the setting, and no secret",
-  (model, code, { cause = "x", set, ...extra }, remedy) => {
-    const explained = createExplainFailure({ ...config, ...set })(model, createProviderError(code, cause, extra));
-    if (remedy === null) expect(explained).toBeNull();
-    else expect(explained).toMatch(remedy);
-    expect(explained ?? "").not.toContain("hunter2");
+  "the remedy for %s, %s %o names the setting but no secret",
+  (model, code, { cause = "x", settings, ...extra }, remedy) => {
+    const remedyMessage = createExplainFailure({ ...config, ...settings })(
+      model,
+      createProviderError(code, cause, extra),
+    );
+    if (remedy === null) expect(remedyMessage).toBeNull();
+    else expect(remedyMessage).toMatch(remedy);
+    expect(remedyMessage ?? "").not.toContain("hunter2");
   },
 );

@@ -21,67 +21,67 @@ const start: AnswerPart = { type: "start", model: "a/b", attempt: 1 };
 const text = (value: string): AnswerPart => ({ type: "text", text: value });
 const neverAborted = () => new AbortController().signal;
 
-/** A run controlled by the test. */
+/** Creates a run that the test controls. */
 function createRun() {
   const ended = Promise.withResolvers<RunEnd>();
-  const given: { push: PushPart<AnswerPart>; request: Request } = {
+  const captured: { push: PushPart<AnswerPart>; request: Request } = {
     push: () => {},
     request: { signal: neverAborted() },
   };
   const run = (request: Request, push: PushPart<AnswerPart>) => {
-    Object.assign(given, { push, request });
+    Object.assign(captured, { push, request });
     return ended.promise;
   };
-  return { run, given, end: () => ended.resolve(finish), fail: (error: Error) => ended.reject(error) };
+  return { run, captured, end: () => ended.resolve(finish), fail: (error: Error) => ended.reject(error) };
 }
 
 describe("a reader that never waits", () => {
-  test("takes each part in its tick, and gets the end", async () => {
-    const { run, given, end } = createRun();
-    const seen: AnswerPart[] = [];
-    const followed = follow(run, { signal: neverAborted() }, (part) => void seen.push(part));
-    given.push(start);
-    given.push(text("a"));
-    expect(seen).toEqual([start, text("a")]);
-    expect(given.request.pause?.isPaused).toBe(false);
+  test("receives each part in the tick in which it is pushed", async () => {
+    const { run, captured, end } = createRun();
+    const received: AnswerPart[] = [];
+    const followed = follow(run, { signal: neverAborted() }, (part) => void received.push(part));
+    captured.push(start);
+    captured.push(text("a"));
+    expect(received).toEqual([start, text("a")]);
+    expect(captured.request.pause?.isPaused).toBe(false);
     end();
     expect(await followed).toEqual(finish);
   });
 });
 
-describe("a reader that waits at a part", () => {
-  test("pauses the run, then takes the queued parts in order, then the end", async () => {
-    const { run, given, end } = createRun();
+describe("a reader that returns a promise", () => {
+  test("pauses the run, then receives the queued parts in order", async () => {
+    const { run, captured, end } = createRun();
     const stored = Promise.withResolvers<void>();
-    const seen: AnswerPart[] = [];
+    const received: AnswerPart[] = [];
     const followed = follow(run, { signal: neverAborted() }, (part) => {
-      if (part.type === "text") return void seen.push(part);
-      return stored.promise.then(() => void seen.push(part));
+      if (part.type === "text") return void received.push(part);
+      return stored.promise.then(() => void received.push(part));
     });
-    given.push(start);
-    given.push(text("a"));
-    given.push(text("b"));
+    captured.push(start);
+    captured.push(text("a"));
+    captured.push(text("b"));
     end();
     await Bun.sleep(5);
-    expect(seen).toEqual([]);
-    expect(given.request.pause?.isPaused).toBe(true);
+    expect(received).toEqual([]);
+    expect(captured.request.pause?.isPaused).toBe(true);
     stored.resolve();
     expect(await followed).toEqual(finish);
-    expect(seen).toEqual([start, text("a"), text("b")]);
-    expect(given.request.pause?.isPaused).toBe(false);
+    expect(received).toEqual([start, text("a"), text("b")]);
+    expect(captured.request.pause?.isPaused).toBe(false);
   });
 
-  test("takes texts in their tick again afterwards", async () => {
-    const { run, given, end } = createRun();
-    const seen: AnswerPart[] = [];
+  test("receives parts in the tick in which they are pushed once it has caught up", async () => {
+    const { run, captured, end } = createRun();
+    const received: AnswerPart[] = [];
     const followed = follow(run, { signal: neverAborted() }, (part) => {
-      seen.push(part);
+      received.push(part);
       return part.type === "start" ? Bun.sleep(1) : undefined;
     });
-    given.push(start);
+    captured.push(start);
     await Bun.sleep(10);
-    given.push(text("a"));
-    expect(seen).toEqual([start, text("a")]);
+    captured.push(text("a"));
+    expect(received).toEqual([start, text("a")]);
     end();
     await followed;
   });
@@ -92,40 +92,40 @@ describe("a failing reader", () => {
     [
       "an immediate exception",
       () => {
-        throw new Error("no room");
+        throw new Error("disk full");
       },
     ],
-    ["a later rejection", () => Promise.reject(new Error("no room"))],
-  ] as [string, () => Promise<void>][])("%s ends the run, and takes nothing more", async (_when, failing) => {
-    const { run, given } = createRun();
-    let taken = 0;
+    ["a later rejection", () => Promise.reject(new Error("disk full"))],
+  ] as [string, () => Promise<void>][])("with %s aborts the run and receives no more parts", async (_when, failing) => {
+    const { run, captured } = createRun();
+    let partsReceived = 0;
     const followed = follow(run, { signal: neverAborted() }, () => {
-      taken += 1;
+      partsReceived += 1;
       return failing();
     });
-    given.push(start);
-    given.push(text("a"));
-    await expect(followed).rejects.toThrow("no room");
-    given.push(text("b"));
-    expect([taken, given.request.signal.aborted]).toEqual([1, true]);
+    captured.push(start);
+    captured.push(text("a"));
+    await expect(followed).rejects.toThrow("disk full");
+    captured.push(text("b"));
+    expect([partsReceived, captured.request.signal.aborted]).toEqual([1, true]);
   });
 
-  test("doesn't wait for a run that ignores it", async () => {
-    const { run, given } = createRun();
-    const followed = follow(run, { signal: neverAborted() }, () => Promise.reject(new Error("no room")));
-    given.push(start);
-    await expect(followed).rejects.toThrow("no room");
+  test("doesn't wait for a run that ignores the abort", async () => {
+    const { run, captured } = createRun();
+    const followed = follow(run, { signal: neverAborted() }, () => Promise.reject(new Error("disk full")));
+    captured.push(start);
+    await expect(followed).rejects.toThrow("disk full");
   });
 });
 
-test("rethrows what the run throws", async () => {
+test("follow rethrows the run's error", async () => {
   const { run, fail } = createRun();
   const followed = follow(run, { signal: neverAborted() }, () => {});
   fail(new Error("the database is unavailable"));
   await expect(followed).rejects.toThrow("the database is unavailable");
 });
 
-describe("with the real transport", () => {
+describe("over a real connection", () => {
   let mockProvider: MockProvider;
   beforeAll(() => {
     mockProvider = startMockProvider();
@@ -140,21 +140,21 @@ describe("with the real transport", () => {
   });
 
   test.each(["openai", "anthropic", "compatible"])(
-    "%s: a slow reader gets everything, without a timeout",
+    "%s: a slow reader receives the whole answer without a timeout",
     async (name) => {
       mockProvider.script("model", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 5 });
       const chain = createTestChain(mockProvider, [`${name}/model`], { idleTimeoutMs: 60, maxRetries: 0 });
-      let all = "";
+      let receivedText = "";
       const end = await follow(chain.run, request(neverAborted()), async (part) => {
         await Bun.sleep(100);
-        if (part.type === "text") all += part.text;
+        if (part.type === "text") receivedText += part.text;
       });
-      expect([all, end.type]).toEqual(["one two three four", "finish"]);
+      expect([receivedText, end.type]).toEqual(["one two three four", "finish"]);
       expect(end.usage?.estimated).toBe(false);
     },
   );
 
-  test("a failing reader ends the request at the provider", async () => {
+  test("a failing reader aborts the request to the provider", async () => {
     mockProvider.script("model", { pieceDelayMs: 20, pieces: Array(200).fill("word ") });
     const chain = createTestChain(mockProvider, ["anthropic/model"]);
     const followed = follow(chain.run, request(neverAborted()), (part) => {
@@ -162,6 +162,6 @@ describe("with the real transport", () => {
     });
     await expect(followed).rejects.toThrow("enough");
     await Bun.sleep(60);
-    expect(mockProvider.requests[0]?.aborted).toBe(true);
+    expect(mockProvider.requests[0]?.wasAborted).toBe(true);
   });
 });

@@ -5,53 +5,53 @@ import { join } from "node:path";
 import { sendRequest } from "../../src/lib/http-client/client.ts";
 import { IDLE_MS_MAX } from "../../src/lib/http-client/connection-pool.ts";
 import { prepareRequest } from "../../src/lib/http-client/prepared-request.ts";
-import { ask, readAll, serveBytes, untilReusable } from "./raw-server.ts";
+import { post, readAll, startRawServer, waitUntilReusable } from "./raw-server.ts";
 
-/** More than Bun's own `fetch` runs concurrently. */
-const REQUESTS = 400;
+/** The number of concurrent requests: more than Bun's `fetch` would run. */
+const CONCURRENT_REQUESTS = 400;
 
 const stops: (() => unknown)[] = [];
 afterAll(async () => {
   for (const stop of stops) await stop();
 });
 
-/** A server that sends these bytes and stops with the tests. */
-function serve(answer: Parameters<typeof serveBytes>[0]) {
-  const server = serveBytes(answer);
+/** Starts a server that stops after the tests. */
+function serve(respond: Parameters<typeof startRawServer>[0]) {
+  const server = startRawServer(respond);
   stops.push(server.stop);
   return server;
 }
 
-test("a connection serves one request after another", async () => {
+test("a connection is reused for consecutive requests", async () => {
   const server = serve((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
   for (let n = 0; n < 5; n += 1) {
-    expect(await readAll(await ask(server.url))).toEqual({ text: "ok", error: null });
-    await untilReusable();
+    expect(await readAll(await post(server.url))).toEqual({ text: "ok", error: null });
+    await waitUntilReusable();
   }
   expect(server.connections).toBe(1);
 });
 
-test("a connection isn't reused if the server wants to close it or its answer was aborted", async () => {
+test("a connection isn't reused if the server wants to close it or its response was aborted", async () => {
   const server = serve((socket, request) => {
     const isLast = request.includes("/last");
     socket.write(
       `HTTP/1.1 200 OK\r\n${isLast ? "Connection: close\r\n" : ""}Content-Length: 2\r\n\r\n${isLast ? "ok" : "o"}`,
     );
   });
-  await readAll(await ask(new URL("/last", server.url)));
-  await readAll(await ask(new URL("/last", server.url)));
-  (await ask(server.url)).body.abort();
-  await readAll(await ask(new URL("/last", server.url)));
+  await readAll(await post(new URL("/last", server.url)));
+  await readAll(await post(new URL("/last", server.url)));
+  (await post(server.url)).body.abort();
+  await readAll(await post(new URL("/last", server.url)));
   expect(server.connections).toBe(4);
 });
 
-test("an answer aborted in the packet that ends it leaves no dead connection behind", async () => {
+test("a request succeeds after a response was aborted in its last packet", async () => {
   const server = serve((socket) => {
     socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     setTimeout(() => socket.write("2\r\nok\r\n0\r\n\r\n"), 20);
   });
-  const { body } = await ask(server.url);
-  const { promise: givenUp, resolve } = Promise.withResolvers<void>();
+  const { body } = await post(server.url);
+  const { promise: aborted, resolve } = Promise.withResolvers<void>();
   body.listen({
     onBytes() {
       body.abort();
@@ -59,18 +59,18 @@ test("an answer aborted in the packet that ends it leaves no dead connection beh
     },
     onEnd: () => {},
   });
-  await givenUp;
-  expect(await readAll(await ask(server.url))).toEqual({ text: "ok", error: null });
+  await aborted;
+  expect(await readAll(await post(server.url))).toEqual({ text: "ok", error: null });
   expect(server.connections).toBe(2);
 });
 
-test("a request contains the required headers, and neither body nor headers can inject others", async () => {
+test("a request contains the required headers, and its method can't inject any others", async () => {
   let request = "";
   const server = serve((socket, text) => {
     request = text;
     socket.write("HTTP/1.1 204 No Content\r\n\r\n");
   });
-  await ask(new URL("/a%20b?c=d", server.url), "häl");
+  await post(new URL("/a%20b?c=d", server.url), "häl");
   expect(request).toStartWith("POST /a%20b?c=d HTTP/1.1\r\n");
   for (const field of [
     "content-length: 4",
@@ -79,17 +79,17 @@ test("a request contains the required headers, and neither body nor headers can 
     "x-own: yes",
   ])
     expect(request).toContain(`\r\n${field}\r\n`);
-  const smuggling = { url: new URL(server.url), headers: new Headers(), method: "GET / HTTP/1.1\r\nX: y\r\n\r\nGET" };
-  expect(() => prepareRequest(smuggling)).toThrow("method");
+  const injected = { url: new URL(server.url), headers: new Headers(), method: "GET / HTTP/1.1\r\nX: y\r\n\r\nGET" };
+  expect(() => prepareRequest(injected)).toThrow("method");
 });
 
-test("a prepared request is sent with different bodies, each with its own length", async () => {
-  const seen: [string | null, string][] = [];
+test("a prepared request can be sent with different bodies, each with the right length", async () => {
+  const received: [string | null, string][] = [];
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     async fetch(request) {
-      seen.push([request.headers.get("content-length"), await request.text()]);
+      received.push([request.headers.get("content-length"), await request.text()]);
       return new Response("ok");
     },
   });
@@ -97,75 +97,77 @@ test("a prepared request is sent with different bodies, each with its own length
   const headers = new Headers({ "content-length": "7" });
   const prepared = prepareRequest({ url: server.url, method: "POST", headers });
   for (const body of ["häl", "世界 🚀", ""]) await readAll(await sendRequest(prepared, body, { signal: null }));
-  expect(seen).toEqual([
+  expect(received).toEqual([
     ["4", "häl"],
     ["11", "世界 🚀"],
     ["0", ""],
   ]);
 });
 
-test(`${REQUESTS} requests run concurrently`, async () => {
-  let waiting = 0;
-  const everybodyIsHere = Promise.withResolvers<void>();
+test(`${CONCURRENT_REQUESTS} requests run concurrently`, async () => {
+  let waitingRequests = 0;
+  const allArrived = Promise.withResolvers<void>();
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     async fetch() {
-      waiting += 1;
-      if (waiting === REQUESTS) everybodyIsHere.resolve();
-      await everybodyIsHere.promise;
+      waitingRequests += 1;
+      if (waitingRequests === CONCURRENT_REQUESTS) allArrived.resolve();
+      await allArrived.promise;
       return new Response("ok");
     },
   });
   stops.push(() => server.stop(true));
-  const answers = await Promise.all(Array.from({ length: REQUESTS }, () => ask(server.url).then(readAll)));
-  expect(answers).toEqual(Array(REQUESTS).fill({ text: "ok", error: null }));
+  const responses = await Promise.all(
+    Array.from({ length: CONCURRENT_REQUESTS }, () => post(server.url).then(readAll)),
+  );
+  expect(responses).toEqual(Array(CONCURRENT_REQUESTS).fill({ text: "ok", error: null }));
 }, 10_000);
 
 test("redirects aren't followed", async () => {
   const server = serve((socket) => {
     socket.write("HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n");
   });
-  const response = await ask(server.url);
+  const response = await post(server.url);
   expect([response.status, response.headers.get("location")]).toEqual([302, "/elsewhere"]);
 });
 
-test("aborting before the response head ends the request at the server", async () => {
-  const begun = Promise.withResolvers<void>();
-  const hungUp = Promise.withResolvers<void>();
+test("aborting a request before its response closes the connection", async () => {
+  const received = Promise.withResolvers<void>();
+  const closed = Promise.withResolvers<void>();
   const server = Bun.listen({
     hostname: "127.0.0.1",
     port: 0,
-    socket: { data: () => begun.resolve(), close: () => hungUp.resolve() },
+    socket: { data: () => received.resolve(), close: () => closed.resolve() },
   });
   stops.push(() => server.stop(true));
   const url = `http://127.0.0.1:${server.port}/`;
   const reason = new Error("stopped");
-  await expect(ask(url, "", { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
-  const stopping = new AbortController();
-  const response = ask(url, "", { signal: stopping.signal });
-  await begun.promise;
-  stopping.abort(reason);
+  await expect(post(url, "", { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  const controller = new AbortController();
+  const response = post(url, "", { signal: controller.signal });
+  await received.promise;
+  controller.abort(reason);
   await expect(response).rejects.toBe(reason);
-  await hungUp.promise;
+  await closed.promise;
 });
 
-test("an unreachable server", async () => {
-  await expect(ask("http://127.0.0.1:1/")).rejects.toThrow();
+test("a request to an unreachable server fails", async () => {
+  await expect(post("http://127.0.0.1:1/")).rejects.toThrow();
 });
 
-test("an idle connection just closed by the server causes no failure", async () => {
+test("a request succeeds if the server has just closed the idle connection", async () => {
   const first = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response("first") });
   const { port, url } = first;
-  expect((await readAll(await ask(url))).text).toBe("first");
+  expect((await readAll(await post(url))).text).toBe("first");
   await Bun.sleep(5);
   await first.stop(true);
   const second = Bun.serve({ port: port ?? 0, hostname: "127.0.0.1", fetch: () => new Response("second") });
   stops.push(() => second.stop(true));
-  expect((await readAll(await ask(url))).text).toBe("second");
+  expect((await readAll(await post(url))).text).toBe("second");
 });
 
-test("a large request and a large response arrive complete", async () => {
+test("a large request and a large response are transferred completely", async () => {
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -175,11 +177,11 @@ test("a large request and a large response arrive complete", async () => {
     },
   });
   stops.push(() => server.stop(true));
-  const { text, error } = await readAll(await ask(server.url, `${"y".repeat(5_000_000)}z`));
+  const { text, error } = await readAll(await post(server.url, `${"y".repeat(5_000_000)}z`));
   expect([text.length, text.slice(0, 13), error]).toEqual([8_000_013, "5000001 yyyyz", null]);
 });
 
-test("the server has to wait while the reader is paused", async () => {
+test("the client stops receiving while the reader is paused", async () => {
   let pulled = 0;
   const chunk = new Uint8Array(64 * 1024);
   const server = Bun.serve({
@@ -197,36 +199,36 @@ test("the server has to wait while the reader is paused", async () => {
       ),
   });
   stops.push(() => server.stop(true));
-  const response = await ask(server.url);
+  const response = await post(server.url);
   await Bun.sleep(300);
-  const before = pulled;
-  expect(before).toBeLessThan(50_000_000);
+  const pulledWhilePaused = pulled;
+  expect(pulledWhilePaused).toBeLessThan(50_000_000);
   const { text, error } = await readAll(response);
   expect(error).toBeNull();
   expect(text.length).toBeGreaterThan(99_000_000);
 });
 
-const broken: [name: string, answer: string, error: RegExp][] = [
+const brokenResponses: [name: string, response: string, error: RegExp][] = [
   ["invalid HTTP", "SSH-2.0-OpenSSH\r\n\r\n", /status line/],
   ["a broken chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", /chunk size/],
 ];
-for (const [name, answer, error] of broken)
-  test(`a response with ${name} is an error`, async () => {
-    const server = serve((socket) => void socket.write(answer));
-    const outcome = await ask(server.url).then(readAll, ({ message }) => ({ text: "", error: message }));
+for (const [name, respond, error] of brokenResponses)
+  test(`a response with ${name} fails`, async () => {
+    const server = serve((socket) => void socket.write(respond));
+    const outcome = await post(server.url).then(readAll, ({ message }) => ({ text: "", error: message }));
     expect(outcome.error).toMatch(error);
   });
 
-test("a truncated response is an error; one without a length that ends is complete", async () => {
+test("a truncated response fails, but a response without a length is complete when the connection closes", async () => {
   const server = serve((socket, request) => {
     socket.write(`HTTP/1.1 200 OK\r\n${request.includes("/whole") ? "" : "Content-Length: 9\r\n"}\r\nhalf`);
     socket.end();
   });
-  expect(await readAll(await ask(server.url))).toEqual({ text: "half", error: "connection lost" });
-  expect(await readAll(await ask(new URL("/whole", server.url)))).toEqual({ text: "half", error: null });
+  expect(await readAll(await post(server.url))).toEqual({ text: "half", error: "connection lost" });
+  expect(await readAll(await post(new URL("/whole", server.url)))).toEqual({ text: "half", error: null });
 });
 
-test("aborting during a response closes the connection, and the listener is notified", async () => {
+test("aborting a response closes the connection, and notifies the listener", async () => {
   const ended = Promise.withResolvers<void>();
   const server = Bun.listen({
     hostname: "127.0.0.1",
@@ -237,15 +239,15 @@ test("aborting during a response closes the connection, and the listener is noti
     },
   });
   stops.push(() => server.stop(true));
-  const stopping = new AbortController();
-  const response = await ask(`http://127.0.0.1:${server.port}/`, "", { signal: stopping.signal });
+  const controller = new AbortController();
+  const response = await post(`http://127.0.0.1:${server.port}/`, "", { signal: controller.signal });
   const reading = readAll(response);
-  stopping.abort();
+  controller.abort();
   expect(await reading).toEqual({ text: "half", error: "aborted" });
   await ended.promise;
 });
 
-test("a connection that was idle too long isn't reused", async () => {
+test("a connection that was idle for too long isn't reused", async () => {
   const server = serve((socket) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
   try {
     const startMs = Date.now();
@@ -255,56 +257,56 @@ test("a connection that was idle too long isn't reused", async () => {
       [2 * IDLE_MS_MAX + 1_000, 2],
     ] as const) {
       setSystemTime(startMs + elapsedMs);
-      expect(await readAll(await ask(server.url))).toEqual({ text: "ok", error: null });
+      expect(await readAll(await post(server.url))).toEqual({ text: "ok", error: null });
       expect(server.connections).toBe(connections);
-      await untilReusable();
+      await waitUntilReusable();
     }
   } finally {
     setSystemTime();
   }
 });
 
-test("a request with a broken response isn't sent again", async () => {
+test("a request isn't repeated after a broken response", async () => {
   let requests = 0;
   const server = serve((socket) => {
     requests += 1;
     socket.write(requests === 1 ? "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" : "nonsense\r\n\r\n");
   });
-  await readAll(await ask(server.url));
-  await expect(ask(server.url)).rejects.toThrow("status line");
+  await readAll(await post(server.url));
+  await expect(post(server.url)).rejects.toThrow("status line");
   expect(requests).toBe(2);
 });
 
-test("a connection that was paused when its response ended serves the next one", async () => {
+test("a connection that was paused when its response ended can be reused", async () => {
   const server = serve((socket) => {
     socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
     setTimeout(() => socket.write("ok"), 10);
   });
-  const { body } = await ask(server.url);
+  const { body } = await post(server.url);
   const ended = Promise.withResolvers<Error | null>();
   body.listen({ onBytes: () => body.pause(), onEnd: ended.resolve });
   expect(await ended.promise).toBeNull();
-  await untilReusable();
-  expect(await readAll(await ask(server.url, "", { signal: AbortSignal.timeout(2_000) }))).toEqual({
+  await waitUntilReusable();
+  expect(await readAll(await post(server.url, "", { signal: AbortSignal.timeout(2_000) }))).toEqual({
     text: "ok",
     error: null,
   });
   expect(server.connections).toBe(1);
 });
 
-test("aborting before the certificate is known closes the connection", async () => {
+test("aborting during the TLS handshake closes the connection", async () => {
   const closed = Promise.withResolvers<void>();
-  const begun = Promise.withResolvers<void>();
+  const received = Promise.withResolvers<void>();
   const server = Bun.listen({
     hostname: "127.0.0.1",
     port: 0,
-    socket: { data: () => begun.resolve(), close: () => closed.resolve() },
+    socket: { data: () => received.resolve(), close: () => closed.resolve() },
   });
   stops.push(() => server.stop(true));
-  const stopping = new AbortController();
-  const response = ask(`https://127.0.0.1:${server.port}/`, "", { signal: stopping.signal });
-  await begun.promise;
-  stopping.abort(new Error("enough"));
+  const controller = new AbortController();
+  const response = post(`https://127.0.0.1:${server.port}/`, "", { signal: controller.signal });
+  await received.promise;
+  controller.abort(new Error("enough"));
   await expect(response).rejects.toThrow("enough");
   await closed.promise;
 });
@@ -314,7 +316,7 @@ test("over TLS, nothing is sent to a server with an untrusted certificate", asyn
   stops.push(() => rmSync(folder, { recursive: true }));
   const key = join(folder, "key.pem");
   const cert = join(folder, "cert.pem");
-  const make = Bun.spawnSync(
+  const openssl = Bun.spawnSync(
     ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2"].concat([
       "-subj",
       "/CN=localhost",
@@ -323,7 +325,7 @@ test("over TLS, nothing is sent to a server with an untrusted certificate", asyn
     ]),
     { stderr: "ignore" },
   );
-  expect(make.exitCode).toBe(0);
+  expect(openssl.exitCode).toBe(0);
   let requests = 0;
   const server = Bun.serve({
     port: 0,
@@ -334,11 +336,11 @@ test("over TLS, nothing is sent to a server with an untrusted certificate", asyn
     },
   });
   stops.push(() => server.stop(true));
-  await expect(ask(`https://localhost:${server.port}/`)).rejects.toThrow("certificate is not trusted");
+  await expect(post(`https://localhost:${server.port}/`)).rejects.toThrow("certificate is not trusted");
   expect(requests).toBe(0);
 
-  // The same server, to a process that trusts the certificate, with the right name and a wrong one.
-  const program = join(import.meta.dir, "fixtures/ask-https.ts");
+  // A process that trusts the certificate can connect, but only with the right host name.
+  const program = join(import.meta.dir, "fixtures/request-https.ts");
   const run = async (url: string) => {
     const child = Bun.spawn([process.execPath, program, url], { env: { ...process.env, NODE_EXTRA_CA_CERTS: cert } });
     return (await new Response(child.stdout).text()).trim();

@@ -41,32 +41,32 @@ describe.each([
 
   test.each<[string, Iterable<string | Uint8Array>]>([
     ["in one packet", [body]],
-    ["one line per packet", body.split(/(?<=\n)/)],
-    ["one byte per packet", [...new TextEncoder().encode(body)].map((byte) => Uint8Array.of(byte))],
+    ["with one line per packet", body.split(/(?<=\n)/)],
+    ["with one byte per packet", [...new TextEncoder().encode(body)].map((byte) => Uint8Array.of(byte))],
     ["without line breaks", [body.replaceAll("\n", "")]],
-    ["spread over several lines", [events.map((event) => JSON.stringify(event, null, 2)).join("\r\n\r\n")]],
-  ])("%s", (_how, packets) => {
+    ["with line breaks within objects", [events.map((event) => JSON.stringify(event, null, 2)).join("\r\n\r\n")]],
+  ])("are read %s", (_how, packets) => {
     expect(summarize(readBody(createMapper(), packets))).toMatchObject(answer);
   });
 
-  test("a connection that breaks before the end", () => {
-    const cut = format(events.slice(0, -3));
-    expect(summarize(readBody(createMapper(), cut, new BrokenStreamError("reset")))).toMatchObject({
+  test("cause an error if the connection breaks before the end", () => {
+    const truncatedBody = format(events.slice(0, -3));
+    expect(summarize(readBody(createMapper(), truncatedBody, new BrokenStreamError("reset")))).toMatchObject({
       end: "BrokenStreamError",
     });
-    expect(summarize(readBody(createMapper(), cut))).toMatchObject({ end: "provider_unavailable" });
+    expect(summarize(readBody(createMapper(), truncatedBody))).toMatchObject({ end: "provider_unavailable" });
   });
 
-  test("an error after some text", () => {
-    const failed = [
+  test("end in an error if an error follows some text", () => {
+    const failedEvents = [
       ...events.slice(0, -3),
       { type: "error", error: { message: "no", code: "context_length_exceeded" } },
     ];
-    expect(summarize(readBody(createMapper(), format(failed)))).toMatchObject({ end: "provider_refused" });
+    expect(summarize(readBody(createMapper(), format(failedEvents)))).toMatchObject({ end: "provider_refused" });
   });
 });
 
-test("[DONE] between JSON lines is the end", () => {
+test("[DONE] ends a response of JSON lines", () => {
   const body = `${format([chunk({ content: "a" })])}[DONE]\n`;
   expect(summarize(readBody(createChatMapper(), body))).toMatchObject({ text: "a", end: "stop" });
 });
@@ -74,24 +74,24 @@ test("[DONE] between JSON lines is the end", () => {
 test("an endless line fails at the limit", () => {
   const block = "x".repeat(1024 * 1024);
   let bytes = 0;
-  function* rain() {
+  function* generateForever() {
     yield `${format([chunk({ content: "a" })])}{"`;
     for (;;) {
       bytes += block.length;
       yield block;
     }
   }
-  expect(readBody(createChatMapper(), rain()).at(-1)).toBeInstanceOf(BrokenStreamError);
+  expect(readBody(createChatMapper(), generateForever()).at(-1)).toBeInstanceOf(BrokenStreamError);
   expect(bytes).toBeLessThan(EVENT_BYTES_MAX + 2 * block.length);
 });
 
-test("lines of another protocol are not an answer", () => {
+test("JSON lines of another protocol aren't an answer", () => {
   const lines = [
     { message: { content: "a" }, done: false },
     { message: { content: "b" }, done: true },
   ];
   expect(summarize(readBody(createChatMapper(), format(lines)))).toMatchObject({
     text: "",
-    end: "UnexpectedAnswerError",
+    end: "UnexpectedResponseError",
   });
 });

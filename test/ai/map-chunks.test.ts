@@ -4,12 +4,12 @@ import { createChatMapper } from "../../src/ai/providers/compatible/map-chunks.t
 import type { MappedEvent } from "../../src/ai/providers/event-mapper.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 
-function mapAll(datas: unknown[]): MappedEvent[] {
+function mapAll(payloads: unknown[]): MappedEvent[] {
   const mapper = createChatMapper();
   const parts: MappedEvent[] = [];
-  for (const data of datas) {
+  for (const data of payloads) {
     const event = { event: null, data: typeof data === "string" ? data : JSON.stringify(data) };
-    for (let part = mapper.map(event); part; part = mapper.mapRest?.() ?? null) parts.push(part);
+    for (let part = mapper.map(event); part; part = mapper.mapNext?.() ?? null) parts.push(part);
     if (["finish", "error"].includes(parts.at(-1)?.type ?? "")) return parts;
   }
   return [...parts, mapper.end?.() ?? []].flat();
@@ -24,11 +24,11 @@ const message = (content: unknown, finish_reason: unknown = null) => ({
 const finish = (reason: string) => ({ type: "finish", reason, usage: null }) as const;
 const text = (value: string) => ({ type: "text", text: value });
 const reasoning = (value: string) => ({ type: "reasoning", text: value });
-const failed = { type: "error", error: { code: "provider_unavailable", retryable: true } };
+const retryableError = { type: "error", error: { code: "provider_unavailable", retryable: true } };
 
 test.each<[string, unknown[], unknown[]]>([
   ["[DONE] without finish_reason", [delta({ content: "a" }), "[DONE]"], [text("a"), finish("stop")]],
-  ["neither: not ended", [delta({ content: "a" })], [text("a")]],
+  ["an unfinished answer", [delta({ content: "a" })], [text("a")]],
   ["text and end in one chunk", [delta({ content: "a" }, "length")], [text("a"), finish("length")]],
   ["reasoning and text in one chunk", [delta({ reasoning: "a", content: "b" })], [reasoning("a"), text("b")]],
   [
@@ -60,7 +60,7 @@ test.each<[string, unknown[], unknown[]]>([
   ["a part that is not in an array", [delta({ content: { type: "text", text: "a" } })], [text("a")]],
   ["text in legacy fields", [delta({ text: "a" }), { choices: [{ text: "b" }] }], [text("a"), text("b")]],
   ["a refusal", [delta({ content: null, refusal: "No." })], [text("No.")]],
-  ["a whole message in the only chunk", [message({ content: "a" }, "stop")], [text("a"), finish("stop")]],
+  ["a complete message in a single chunk", [message({ content: "a" }, "stop")], [text("a"), finish("stop")]],
   [
     "a message that grows",
     [message({ content: "a" }), message({ content: "ab" }), message({ content: "ab" }, "stop")],
@@ -82,12 +82,12 @@ test.each<[string, unknown[], unknown[]]>([
     [delta({ content: "a" }, "stop"), delta({ content: "b" })],
     [text("a"), text("b"), finish("stop")],
   ],
-])("%s", (_name, datas, parts) => {
-  expect(mapAll(datas)).toEqual(parts as MappedEvent[]);
+])("maps %s", (_name, payloads, parts) => {
+  expect(mapAll(payloads)).toEqual(parts as MappedEvent[]);
 });
 
-test("fields of wrong types are ignored, and the text stays", () => {
-  const strange: unknown[] = [
+test("fields of wrong types are ignored without losing text", () => {
+  const invalidPayloads: unknown[] = [
     "",
     "null",
     "5",
@@ -120,11 +120,17 @@ test("fields of wrong types are ignored, and the text stays", () => {
     delta({ content: "" }, ""),
     message(5),
   ];
-  const datas = [delta({ content: "a" }), ...strange, delta({ content: "b" }), delta({}, "stop"), ...strange];
-  expect(mapAll(datas)).toEqual([text("a"), text("b"), finish("stop")] as MappedEvent[]);
+  const payloads = [
+    delta({ content: "a" }),
+    ...invalidPayloads,
+    delta({ content: "b" }),
+    delta({}, "stop"),
+    ...invalidPayloads,
+  ];
+  expect(mapAll(payloads)).toEqual([text("a"), text("b"), finish("stop")] as MappedEvent[]);
 });
 
-test("fields without text, whatever they contain, don't affect the text", () => {
+test("invalid values in other fields don't affect the text", () => {
   const names = ["id", "model", "created", "usage", "service_tier", "x_groq", "system_fingerprint"];
   const choiceNames = [
     "index",
@@ -137,18 +143,18 @@ test("fields without text, whatever they contain, don't affect the text", () => 
   ];
   const deltaNames = ["delta.refusal", "delta.reasoning", "delta.reasoning_content", "delta.reasoning_details"];
   const value = fc.jsonValue({ maxDepth: 3 }).filter((json) => !/error/.test(JSON.stringify(json)));
-  const odd = fc.tuple(fc.constantFrom(...names, ...choiceNames, ...deltaNames), value);
+  const invalidField = fc.tuple(fc.constantFrom(...names, ...choiceNames, ...deltaNames), value);
   const build = (content: string, fields: [string, unknown][]) => {
     const chunk: Record<string, unknown> = {};
     const choice: Record<string, unknown> = {};
-    const inner: Record<string, unknown> = {};
+    const deltaFields: Record<string, unknown> = {};
     for (const [name, json] of fields)
-      if (name.startsWith("delta.")) inner[name.slice("delta.".length)] = json;
+      if (name.startsWith("delta.")) deltaFields[name.slice("delta.".length)] = json;
       else (names.includes(name) ? chunk : choice)[name] = json;
-    return { ...chunk, choices: [{ ...choice, delta: { ...inner, content } }] };
+    return { ...chunk, choices: [{ ...choice, delta: { ...deltaFields, content } }] };
   };
   fc.assert(
-    fc.property(fc.array(odd), fc.array(odd), (first, second) => {
+    fc.property(fc.array(invalidField), fc.array(invalidField), (first, second) => {
       const parts = mapAll([build("a", first), build("b", second), delta({}, "stop"), "[DONE]"]);
       expect(parts.map((part) => (part.type === "text" ? part.text : "")).join("")).toBe("ab");
       expect(parts.at(-1)?.type).toBe("finish");
@@ -163,7 +169,7 @@ describe("the finish reason", () => {
     ["length", ["length", "max_tokens", "MAX_TOKENS", "maxTokens", "model_length", "model_context_window_exceeded"]],
     ["content_filter", ["content_filter", "SAFETY", "recitation", "sensitive", "refusal"]],
     ["stop", ["tool_calls", "tool_use", "function_call"]],
-  ])("%s", (reason, words) => {
+  ])("is mapped to %s", (reason, words) => {
     for (const word of words)
       expect(mapAll([delta({ content: "a" }), delta({}, word)])).toEqual([text("a"), finish(reason)] as MappedEvent[]);
   });
@@ -177,11 +183,11 @@ describe("the finish reason", () => {
     "network_error",
     "FINISH_REASON_UNSPECIFIED",
     "5",
-  ])("%s: the answer broke off", (word) => {
-    expect(mapAll([delta({ content: "a" }, word), "[DONE]"])).toMatchObject([text("a"), failed]);
+  ])("%s is an error", (word) => {
+    expect(mapAll([delta({ content: "a" }, word), "[DONE]"])).toMatchObject([text("a"), retryableError]);
   });
 
-  test("another reason after it, known or not, loses nothing", () => {
+  test("is the first if a server sends several", () => {
     const parts = [text("a"), finish("length")] as MappedEvent[];
     expect(mapAll([delta({ content: "a" }, "length"), delta({}, "error"), "[DONE]"])).toEqual(parts);
   });
@@ -190,7 +196,7 @@ describe("the finish reason", () => {
 describe("tool calls", () => {
   const call = { function: { name: "f", arguments: '{"a":1}' } };
   const calls = [{ id: expect.stringMatching(/^call_/), name: "f", arguments: '{"a":1}' }];
-  const ended = { type: "finish", reason: "tool_calls", usage: null, toolCalls: calls };
+  const finishEvent = { type: "finish", reason: "tool_calls", usage: null, toolCalls: calls };
 
   test.each<[string, unknown[]]>([
     ["in a delta", [delta({ tool_calls: [call] }), delta({}, "tool_calls")]],
@@ -205,13 +211,13 @@ describe("tool calls", () => {
       "in deltas, and repeated in a message",
       [delta({ tool_calls: [call] }), message({ tool_calls: [call] }, "tool_calls")],
     ],
-  ])("%s", (_name, datas) => {
-    const parts = mapAll(datas);
-    expect(parts.at(-1)).toEqual(ended as MappedEvent);
+  ])("are read %s", (_name, payloads) => {
+    const parts = mapAll(payloads);
+    expect(parts.at(-1)).toEqual(finishEvent as MappedEvent);
     expect(new Set(parts.slice(0, -1).map(({ type }) => type))).toEqual(new Set(["tool_call"]));
   });
 
-  test("aren't executed if they may be truncated", () => {
+  test("are ignored if they may be truncated", () => {
     expect(mapAll([delta({ tool_calls: [call] }), delta({}, "length")]).at(-1)).toEqual(
       finish("length") as MappedEvent,
     );
@@ -226,89 +232,97 @@ describe("tool calls", () => {
 });
 
 describe("usage", () => {
-  const counted = { prompt_tokens: 100, completion_tokens: 40, total_tokens: 140 };
-  const usageOf = (...datas: unknown[]) => {
-    const last = mapAll([delta({ content: "a" }), ...datas, "[DONE]"]).at(-1);
+  const openaiUsage = { prompt_tokens: 100, completion_tokens: 40, total_tokens: 140 };
+  const readUsage = (...payloads: unknown[]) => {
+    const last = mapAll([delta({ content: "a" }), ...payloads, "[DONE]"]).at(-1);
     return last?.type === "finish" ? last.usage : "no end";
   };
   const usage = { ...noUsage, input_tokens: 100, output_tokens: 40 };
 
   test.each<[string, unknown[], object]>([
-    ["in the last chunk", [delta({}, "stop"), { choices: [], usage: counted }], {}],
-    ["with the end", [{ ...delta({}, "stop"), usage: counted }], {}],
-    ["in the choice", [{ choices: [{ delta: {}, finish_reason: "stop", usage: counted }] }], {}],
-    ["in Groq's own fields", [{ ...delta({}, "stop"), x_groq: { usage: counted } }], {}],
+    ["in the last chunk", [delta({}, "stop"), { choices: [], usage: openaiUsage }], {}],
+    ["in the chunk with the finish reason", [{ ...delta({}, "stop"), usage: openaiUsage }], {}],
+    ["in the choice", [{ choices: [{ delta: {}, finish_reason: "stop", usage: openaiUsage }] }], {}],
+    ["in Groq's own fields", [{ ...delta({}, "stop"), x_groq: { usage: openaiUsage } }], {}],
     [
-      "that grows",
+      "from the last of several chunks",
       [
-        { choices: [], usage: { ...counted, completion_tokens: 2 } },
-        { choices: [], usage: counted },
+        { choices: [], usage: { ...openaiUsage, completion_tokens: 2 } },
+        { choices: [], usage: openaiUsage },
       ],
       {},
     ],
     [
-      "that is missing later",
-      [{ choices: [], usage: counted }, { choices: [], usage: { prompt_tokens: -1 } }, { usage: {} }],
+      "even if later chunks contain none",
+      [{ choices: [], usage: openaiUsage }, { choices: [], usage: { prompt_tokens: -1 } }, { usage: {} }],
       {},
     ],
     [
       "from OpenAI's cache",
-      [{ usage: { ...counted, prompt_tokens_details: { cached_tokens: 60 } } }],
+      [{ usage: { ...openaiUsage, prompt_tokens_details: { cached_tokens: 60 } } }],
       { cached_input_tokens: 60 },
     ],
-    ["from DeepSeek's cache", [{ usage: { ...counted, prompt_cache_hit_tokens: 60 } }], { cached_input_tokens: 60 }],
-    ["from Moonshot's cache", [{ usage: { ...counted, cached_tokens: 60 } }], { cached_input_tokens: 60 }],
     [
-      "that OpenRouter writes to the cache",
-      [{ usage: { ...counted, prompt_tokens_details: { cached_tokens: 10, cache_write_tokens: 60 } } }],
+      "from DeepSeek's cache",
+      [{ usage: { ...openaiUsage, prompt_cache_hit_tokens: 60 } }],
+      { cached_input_tokens: 60 },
+    ],
+    ["from Moonshot's cache", [{ usage: { ...openaiUsage, cached_tokens: 60 } }], { cached_input_tokens: 60 }],
+    [
+      "with OpenRouter's cache writes",
+      [{ usage: { ...openaiUsage, prompt_tokens_details: { cached_tokens: 10, cache_write_tokens: 60 } } }],
       { cached_input_tokens: 10, cache_write_tokens: 60 },
     ],
     [
       "with reasoning",
-      [{ usage: { ...counted, completion_tokens_details: { reasoning_tokens: 30 } } }],
+      [{ usage: { ...openaiUsage, completion_tokens_details: { reasoning_tokens: 30 } } }],
       { reasoning_tokens: 30 },
     ],
     [
-      "with reasoning not included, from the total",
-      [{ usage: { ...counted, total_tokens: 170, completion_tokens_details: { reasoning_tokens: 30 } } }],
+      "with reasoning that only the total includes",
+      [{ usage: { ...openaiUsage, total_tokens: 170, completion_tokens_details: { reasoning_tokens: 30 } } }],
       { output_tokens: 70, reasoning_tokens: 30 },
     ],
-    ["with reasoning known only from the total", [{ usage: { ...counted, total_tokens: 170 } }], { output_tokens: 70 }],
-    ["with a total that is too small", [{ usage: { ...counted, total_tokens: 20 } }], {}],
-    ["with an impossible total", [{ usage: { ...counted, total_tokens: 1e15 } }], {}],
-    ["with an implausible total", [{ usage: { ...counted, total_tokens: 1_000_000 } }], {}],
+    [
+      "with reasoning that only the total reveals",
+      [{ usage: { ...openaiUsage, total_tokens: 170 } }],
+      { output_tokens: 70 },
+    ],
+    ["with a total that is too small", [{ usage: { ...openaiUsage, total_tokens: 20 } }], {}],
+    ["with an impossible total", [{ usage: { ...openaiUsage, total_tokens: 1e15 } }], {}],
+    ["with an implausible total", [{ usage: { ...openaiUsage, total_tokens: 1_000_000 } }], {}],
     [
       "with a larger total, but no reasoning",
-      [{ usage: { ...counted, total_tokens: 170, completion_tokens_details: { reasoning_tokens: 0 } } }],
+      [{ usage: { ...openaiUsage, total_tokens: 170, completion_tokens_details: { reasoning_tokens: 0 } } }],
       {},
     ],
     [
-      "with a cache not included in the prompt",
-      [{ usage: { ...counted, total_tokens: 640, prompt_tokens_details: { cached_tokens: 500 } } }],
+      "with cached tokens that the prompt doesn't include",
+      [{ usage: { ...openaiUsage, total_tokens: 640, prompt_tokens_details: { cached_tokens: 500 } } }],
       { cached_input_tokens: 100 },
     ],
     [
       "with more reasoning than completion tokens",
-      [{ usage: { ...counted, total_tokens: null, completion_tokens_details: { reasoning_tokens: 50 } } }],
+      [{ usage: { ...openaiUsage, total_tokens: null, completion_tokens_details: { reasoning_tokens: 50 } } }],
       { output_tokens: 90, reasoning_tokens: 50 },
     ],
     [
       "with details of wrong types",
-      [{ usage: { ...counted, prompt_tokens_details: { cached_tokens: "9" }, completion_tokens_details: 5 } }],
+      [{ usage: { ...openaiUsage, prompt_tokens_details: { cached_tokens: "9" }, completion_tokens_details: 5 } }],
       {},
     ],
-  ])("%s", (_name, datas, parts) => {
-    expect(usageOf(...datas)).toEqual({ ...usage, ...parts });
+  ])("is read %s", (_name, payloads, parts) => {
+    expect(readUsage(...payloads)).toEqual({ ...usage, ...parts });
   });
 
-  test.each([7.5, 1e15, "7", -1, {}, null, true])("a count of %p is ignored", (count) => {
-    const odd = { prompt_tokens: count, completion_tokens: count, total_tokens: count };
-    expect(usageOf({ usage: odd })).toBeNull();
-    expect(usageOf({ usage: { ...odd, prompt_tokens: 100 } })).toEqual({ ...usage, output_tokens: null });
+  test.each([7.5, 1e15, "7", -1, {}, null, true])("ignores a count of %p", (count) => {
+    const invalidField = { prompt_tokens: count, completion_tokens: count, total_tokens: count };
+    expect(readUsage({ usage: invalidField })).toBeNull();
+    expect(readUsage({ usage: { ...invalidField, prompt_tokens: 100 } })).toEqual({ ...usage, output_tokens: null });
   });
 
-  test("is available before the end, in case the stream breaks", () => {
-    expect(mapAll([{ choices: [], usage: counted }])).toEqual([{ type: "usage", usage }]);
+  test("is reported before the end, in case the stream fails", () => {
+    expect(mapAll([{ choices: [], usage: openaiUsage }])).toEqual([{ type: "usage", usage }]);
   });
 });
 
@@ -316,28 +330,28 @@ describe("an error in the stream", () => {
   test.each<[string, unknown]>([
     ["a string", { error: "out of memory" }],
     ["a number", { error: 500 }],
-    ["a code", { error: { message: "no", code: 503 } }],
-    ["a type", { error: { message: "no", type: "server_error" } }],
-    ["an empty error", { error: {} }],
-    ["an object that is an error", { object: "error", message: "no", type: "InternalServerError", code: 500 }],
+    ["an object with a code", { error: { message: "no", code: 503 } }],
+    ["an object with a type", { error: { message: "no", type: "server_error" } }],
+    ["an empty object", { error: {} }],
+    ["the whole chunk", { object: "error", message: "no", type: "InternalServerError", code: 500 }],
     [
-      "an error in the choice",
+      "a field of the choice",
       { choices: [{ delta: { content: "" }, error: { code: 502, message: "no" }, finish_reason: "error" }] },
     ],
-    ["Groq's", { ...delta({}), x_groq: { error: "overloaded" } }],
+    ["a field of Groq's", { ...delta({}), x_groq: { error: "overloaded" } }],
     ["only a status", { status: 500, message: "no" }],
-  ])("%s", (_name, data) => {
-    expect(mapAll([data, "[DONE]"])).toMatchObject([failed]);
+  ])("can be %s", (_name, data) => {
+    expect(mapAll([data, "[DONE]"])).toMatchObject([retryableError]);
   });
 
   test.each<[string, unknown]>([
-    ["DashScope's", { code: "InvalidParameter", message: "no", request_id: "x" }],
-    ["Bedrock's", { __type: "ValidationException", message: "no" }],
-    ["FastAPI's", { detail: [{ loc: ["body", "n"], msg: "no", type: "value_error.missing" }] }],
+    ["DashScope", { code: "InvalidParameter", message: "no", request_id: "x" }],
+    ["Bedrock", { __type: "ValidationException", message: "no" }],
+    ["FastAPI", { detail: [{ loc: ["body", "n"], msg: "no", type: "value_error.missing" }] }],
     ["only a number", { error_code: 17, error_msg: "invalid model" }],
     ["an array, as Google sends", [{ error: { code: 400, message: "no", status: "INVALID_ARGUMENT" } }]],
     ["an object in its message", { error: { message: { code: 400, message: "no" } } }],
-  ])("a rejection isn't retried: %s", (_name, data) => {
+  ])("isn't retried if it is a rejection (%s)", (_name, data) => {
     const parts = mapAll([data, "[DONE]"]);
     expect(parts).toMatchObject([{ type: "error", error: { cause: expect.stringMatching(/no\b|invalid model/) } }]);
     if (!/number/.test(_name)) expect(parts).toMatchObject([{ error: { code: "provider_refused", retryable: false } }]);
@@ -347,29 +361,33 @@ describe("an error in the stream", () => {
     ["a success code", { code: 0, message: "success" }],
     ["a success name", { code: "Success", message: "" }],
     ["a progress report", { status: "queued", message: "one moment" }],
-    ["another one", { type: "progress", detail: "30 %" }],
-  ])("no error: %s", (_name, fields) => {
+    ["a progress event", { type: "progress", detail: "30 %" }],
+  ])("isn't %s", (_name, fields) => {
     expect(mapAll([fields, { ...delta({ content: "a" }, "stop"), ...fields }, "[DONE]"])).toEqual([
       text("a"),
       finish("stop"),
     ] as MappedEvent[]);
   });
 
-  test("the provider's message is included in the cause", () => {
+  test("includes the provider's message in its cause", () => {
     const error = mapAll([{ error: { message: "model is loading", code: "warming_up" } }]).at(0);
     expect(error).toMatchObject({ error: { cause: expect.stringContaining("warming_up: model is loading") } });
   });
 });
 
 describe("a JSON document instead of a stream", () => {
-  const mapWhole = (document: unknown) => createChatMapper().mapWhole?.(document);
+  const mapWhole = (document: unknown) => createChatMapper().mapDocument?.(document);
 
   test.each<[string, unknown, unknown[]]>([
     ["a completion", message({ role: "assistant", content: "a" }, "stop"), [text("a"), finish("stop")]],
-    ["without a finish reason", message({ content: "a" }), [text("a"), finish("stop")]],
-    ["in a legacy format", { choices: [{ text: "a", finish_reason: "length" }] }, [text("a"), finish("length")]],
+    ["a completion without a finish reason", message({ content: "a" }), [text("a"), finish("stop")]],
     [
-      "with token counts and reasoning",
+      "a completion in a legacy format",
+      { choices: [{ text: "a", finish_reason: "length" }] },
+      [text("a"), finish("length")],
+    ],
+    [
+      "a completion with token counts and reasoning",
       {
         ...message({ content: "a", reasoning_content: "r" }, "stop"),
         usage: { prompt_tokens: 3, completion_tokens: 4 },
@@ -377,7 +395,7 @@ describe("a JSON document instead of a stream", () => {
       [reasoning("r"), text("a"), { ...finish("stop"), usage: { ...noUsage, input_tokens: 3, output_tokens: 4 } }],
     ],
     [
-      "calls without indexes",
+      "tool calls without indexes",
       message({
         tool_calls: [
           { id: "a", function: { name: "f", arguments: { x: 1 } } },
@@ -395,19 +413,19 @@ describe("a JSON document instead of a stream", () => {
         },
       ],
     ],
-  ])("%s", (_name, document, parts) => {
+  ])("can be %s", (_name, document, parts) => {
     expect(mapWhole(document)).toEqual(parts as MappedEvent[]);
   });
 
-  test("a completion that broke off", () => {
-    expect(mapWhole(message({ content: null }, "error"))).toMatchObject([failed]);
+  test("fails if the completion failed", () => {
+    expect(mapWhole(message({ content: null }, "error"))).toMatchObject([retryableError]);
   });
 
   test.each<[string, unknown]>([
     ["another document", { status: "ok" }],
     ["a list", []],
     ["a string", "ok"],
-  ])("%s is not an answer", (_name, document) => {
+  ])("isn't an answer if it is %s", (_name, document) => {
     expect(mapWhole(document)).toEqual([]);
   });
 });

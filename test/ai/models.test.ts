@@ -4,17 +4,17 @@ import { createCatalog, findCheapestModel, INPUT_TOKENS_DEFAULT, INPUT_TOKENS_UN
 import { noUsage } from "../../src/ai/usage.ts";
 import type { PriceTable } from "../../src/lib/prices.ts";
 
-test("token budgets reserve the answer's share, limit the context, and have a default for unknown models", () => {
-  const { budgetOf } = createCatalog();
-  expect(budgetOf("openai/gpt-5.2")).toEqual({ inputTokens: INPUT_TOKENS_DEFAULT, outputTokensMax: 128_000 });
-  expect(budgetOf("compatible/llama3.2")).toEqual({ inputTokens: INPUT_TOKENS_UNKNOWN, outputTokensMax: null });
-  const { budgetOf: large } = createCatalog({ inputTokens: 500_000 });
+test("token budgets fit the model's context window and the configured context", () => {
+  const { getBudget } = createCatalog();
+  expect(getBudget("openai/gpt-5.2")).toEqual({ inputTokens: INPUT_TOKENS_DEFAULT, outputTokensMax: 128_000 });
+  expect(getBudget("compatible/llama3.2")).toEqual({ inputTokens: INPUT_TOKENS_UNKNOWN, outputTokensMax: null });
+  const { getBudget: large } = createCatalog({ inputTokens: 500_000 });
   expect(large("anthropic/claude-sonnet-4-6")).toEqual({ inputTokens: 500_000, outputTokensMax: 64_000 });
   expect(large("openai/gpt-4o-2024-08-06").inputTokens).toBe(111_616);
   expect(large("compatible/llama3.2").inputTokens).toBe(500_000);
 });
 
-test("background texts use the cheapest known model, else the last, never the offline model", () => {
+test("the cheapest model is the one with the lowest known price, or else the last, but never the offline model", () => {
   const find = (...models: string[]) => findCheapestModel(models, createCatalog().prices);
   expect(find("openai/gpt-5.2", "openai/gpt-5-nano", "anthropic/claude-haiku-4-5", "offline/documents")).toBe(
     "openai/gpt-5-nano",
@@ -35,7 +35,7 @@ test.each([
   ["anthropic/claude-opus-4-5-20251101", 64_000],
   ["anthropic/claude-opus-4-6", 128_000],
   ["anthropic/claude-opus-5-5", 128_000],
-  ["anthropic/claude-never-heard-of", 32_000],
+  ["anthropic/claude-unknown", 32_000],
   ["openai/gpt-4o-2024-05-13", 4_096],
   ["openai/gpt-4o-2024-08-06", 16_384],
   ["openai/gpt-4-turbo-2024-04-09", 4_096],
@@ -46,46 +46,52 @@ test.each([
   ["openai/o1-2024-12-17", 100_000],
   ["openai/gpt-6.2-sol", 128_000],
   ["compatible/gpt-4", null],
-])("%s isn't asked for a longer answer than it supports", (model, tokens) => {
-  expect(createCatalog().budgetOf(model).outputTokensMax).toBe(tokens);
+])("the answer length limit of %s is %p", (model, tokens) => {
+  expect(createCatalog().getBudget(model).outputTokensMax).toBe(tokens);
 });
 
-test("a small context window leaves room for a prompt and an answer", () => {
-  const { budgetOf } = createCatalog({ inputTokens: 10_000_000 });
-  expect(budgetOf("openai/gpt-4")).toEqual({ inputTokens: 4_096, outputTokensMax: 4_096 });
-  expect(budgetOf("openai/gpt-5-pro").inputTokens).toBe(128_000);
-  expect(budgetOf("anthropic/claude-opus-4-6").inputTokens).toBe(872_000);
+test("a small context window is divided between the prompt and the answer", () => {
+  const { getBudget } = createCatalog({ inputTokens: 10_000_000 });
+  expect(getBudget("openai/gpt-4")).toEqual({ inputTokens: 4_096, outputTokensMax: 4_096 });
+  expect(getBudget("openai/gpt-5-pro").inputTokens).toBe(128_000);
+  expect(getBudget("anthropic/claude-opus-4-6").inputTokens).toBe(872_000);
 });
 
-test("a model of an unknown family supports everything, the offline model nothing", () => {
-  const { can } = createCatalog();
-  expect([can("openai/gpt-5.2", "thinking"), can("openai/gpt-4o", "thinking")]).toEqual([true, false]);
-  expect([can("compatible/llama3.2", "tools"), can("offline/documents", "tools")]).toEqual([true, false]);
-});
-
-test("a model behind a gateway has its original features, with the gateway's limits and prices", () => {
-  const { can, budgetOf, prices } = createCatalog();
-  expect([can("openrouter/openai/gpt-5.2", "thinking"), can("openrouter/openai/gpt-4o", "thinking")]).toEqual([
+test("an unknown model has every capability, and the offline model has none", () => {
+  const { hasCapability } = createCatalog();
+  expect([hasCapability("openai/gpt-5.2", "thinking"), hasCapability("openai/gpt-4o", "thinking")]).toEqual([
     true,
     false,
   ]);
-  expect([can("gate/anthropic/claude-3-haiku", "thinking"), can("gate/claude-3-haiku", "thinking")]).toEqual([
-    false,
+  expect([hasCapability("compatible/llama3.2", "tools"), hasCapability("offline/documents", "tools")]).toEqual([
     true,
+    false,
   ]);
-  expect(can("openrouter/meta-llama/llama-4:free", "tools")).toBe(true);
-  expect(budgetOf("openrouter/anthropic/claude-sonnet-4-6")).toEqual({
+});
+
+test("a model behind a gateway has its original capabilities, but not its original limits and prices", () => {
+  const { hasCapability, getBudget, prices } = createCatalog();
+  expect([
+    hasCapability("openrouter/openai/gpt-5.2", "thinking"),
+    hasCapability("openrouter/openai/gpt-4o", "thinking"),
+  ]).toEqual([true, false]);
+  expect([
+    hasCapability("gate/anthropic/claude-3-haiku", "thinking"),
+    hasCapability("gate/claude-3-haiku", "thinking"),
+  ]).toEqual([false, true]);
+  expect(hasCapability("openrouter/meta-llama/llama-4:free", "tools")).toBe(true);
+  expect(getBudget("openrouter/anthropic/claude-sonnet-4-6")).toEqual({
     inputTokens: INPUT_TOKENS_UNKNOWN,
     outputTokensMax: null,
   });
-  expect(calculate("openrouter/openai/gpt-5.2", prices)).toBeNull();
-  expect(calculate("x/a/b:free", createCatalog({ prices: "x/a/b:free=1/2" }).prices)).toBe(3);
+  expect(calculateMillionCost("openrouter/openai/gpt-5.2", prices)).toBeNull();
+  expect(calculateMillionCost("x/a/b:free", createCatalog({ prices: "x/a/b:free=1/2" }).prices)).toBe(3);
 });
 
-/** A million input and output tokens, from requests with short prompts. */
-const million = { ...noUsage, input_tokens: 100_000, output_tokens: 100_000 };
-const calculate = (model: string, prices: PriceTable) => {
-  const cost = calculateCostUsd(model, million, prices);
+/** A tenth of a million tokens. The test doesn't use a million, because some models charge more for longer prompts. */
+const tenthOfMillion = { ...noUsage, input_tokens: 100_000, output_tokens: 100_000 };
+const calculateMillionCost = (model: string, prices: PriceTable) => {
+  const cost = calculateCostUsd(model, tenthOfMillion, prices);
   return cost === null ? null : Math.round(cost * 1e9) / 1e8;
 };
 
@@ -96,18 +102,18 @@ test.each([
   ["openai/gpt-4-0613", 90],
   ["anthropic/claude-haiku-4-5-20251001", 6],
   ["offline/documents", 0],
-  ["openai/gpt-5.2-unheard-of", null],
+  ["openai/gpt-5.2-unknown", null],
   ["compatible/gpt-5.2", null],
   ["constructor", null],
 ])("a million input and output tokens of %s cost %p", (model, cost) => {
-  expect(calculate(model, createCatalog().prices)).toBe(cost);
+  expect(calculateMillionCost(model, createCatalog().prices)).toBe(cost);
 });
 
 test("configured prices override list prices", () => {
   const { prices } = createCatalog({ prices: "compatible/own=1/2,openai/gpt-5.2=7/8" });
-  expect(calculate("compatible/own", prices)).toBe(3);
-  expect(calculate("openai/gpt-5.2", prices)).toBe(15);
-  expect(calculate("openai/gpt-4o", prices)).toBe(12.5);
+  expect(calculateMillionCost("compatible/own", prices)).toBe(3);
+  expect(calculateMillionCost("openai/gpt-5.2", prices)).toBe(15);
+  expect(calculateMillionCost("openai/gpt-4o", prices)).toBe(12.5);
   expect(createCatalog({ prices: "nonsense" }).prices["openai/gpt-4o"]).toEqual({
     input: 2.5,
     output: 10,

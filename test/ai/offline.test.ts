@@ -6,12 +6,12 @@ import { noUsage } from "../../src/ai/usage.ts";
 import { silentLog } from "../support/log.ts";
 import { collect } from "./collect.ts";
 
-const options = { timeoutsOf: () => ({ firstTokenMs: 100, idleMs: 100 }), maxRetries: 0, log: silentLog };
+const options = { getTimeouts: () => ({ firstTokenMs: 100, idleMs: 100 }), maxRetries: 0, log: silentLog };
 
 const createOfflineChain = (search: SearchDocuments, models: string[] = []) =>
   createChain({ ...createProviders({ AI_MODELS: models }, search), ...options });
 
-test("answers from the documents, says that no model is configured, and cites the files", async () => {
+test("the offline model says that no model is configured, quotes the documents and cites the files", async () => {
   const searches: unknown[] = [];
   const chain = createOfflineChain(async (query, limit) => {
     searches.push([query, limit]);
@@ -35,42 +35,45 @@ test("answers from the documents, says that no model is configured, and cites th
     usage: { ...noUsage, input_tokens: 0, output_tokens: 0, estimated: false },
     costUsd: 0,
   });
-  expect(chain.models()).toEqual([{ id: "offline/documents", provider: "offline", state: "available" }]);
+  expect(chain.listModels()).toEqual([{ id: "offline/documents", provider: "offline", state: "available" }]);
 });
 
-test("says so if nothing matches", async () => {
+test("the offline model says that it found nothing if no document matches", async () => {
   const { text } = await collect(createOfflineChain(async () => []));
   expect(text).toContain("found no passage that fits");
 });
 
-test("a failing search is an error without details", async () => {
+test("a failing search ends the run with an error that has no details", async () => {
   const { parts, end } = await collect(createOfflineChain(() => Promise.reject(new Error("relation is missing"))));
   expect(end).toMatchObject({ type: "error", code: "provider_unavailable" });
   expect(JSON.stringify([parts, end])).not.toContain("relation");
 });
 
-test("a hanging search is stopped by the watchdog", async () => {
+test("a hanging search times out", async () => {
   const { end } = await collect(createOfflineChain(() => new Promise(() => {})));
   expect(end).toMatchObject({ type: "error", code: "provider_timeout" });
 });
 
-test("no other offline model exists", async () => {
+test("an unknown offline model is rejected", async () => {
   const { end } = await collect(createOfflineChain(async () => [], ["offline/other"]));
   expect(end).toMatchObject({ type: "error", code: "provider_refused" });
 });
 
-test("only configured providers are built; without models it stays offline", () => {
+test("only configured providers are created, and the offline model is used if no model is configured", () => {
   const search: SearchDocuments = async () => [];
-  const keyed = createProviders({ OPENAI_API_KEY: "k", AI_MODELS: [] }, search);
-  expect([[...keyed.providers.keys()], keyed.models]).toEqual([["offline", "openai"], ["offline/documents"]]);
-  const twice = createProviders(
+  const withKey = createProviders({ OPENAI_API_KEY: "k", AI_MODELS: [] }, search);
+  expect([[...withKey.providers.keys()], withKey.models]).toEqual([["offline", "openai"], ["offline/documents"]]);
+  const withDuplicate = createProviders(
     { COMPATIBLE_BASE_URL: "http://x/v1", AI_MODELS: ["compatible/a", "compatible/a"] },
     search,
   );
-  expect([[...twice.providers.keys()], twice.models]).toEqual([["offline", "compatible"], ["compatible/a"]]);
+  expect([[...withDuplicate.providers.keys()], withDuplicate.models]).toEqual([
+    ["offline", "compatible"],
+    ["compatible/a"],
+  ]);
 });
 
-test("a chain without models, or with an unknown provider, is rejected", () => {
+test("a failover chain without models or with an unknown provider is rejected", () => {
   const { providers } = createProviders({ AI_MODELS: [] }, async () => []);
   expect(() => createChain({ ...options, providers, models: [] })).toThrow("at least one model");
   expect(() => createChain({ ...options, providers, models: ["openai/x"] })).toThrow("No provider");

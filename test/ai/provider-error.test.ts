@@ -23,17 +23,17 @@ test.each([
   [429, "provider_rate_limited", true],
   [500, "provider_unavailable", true],
   [529, "provider_unavailable", true],
-] as const)("HTTP %p is %s, retryable: %p", (status, code, retryable) => {
+] as const)("HTTP %p is mapped to %s, retryable: %p", (status, code, retryable) => {
   expect(mapHttpFailure({ status, headers: null, message: "no" }, [])).toMatchObject({ code, retryable });
 });
 
 const unavailable = { code: "provider_unavailable", retryable: true };
-const limited = { code: "provider_rate_limited", retryable: true };
+const rateLimited = { code: "provider_rate_limited", retryable: true };
 const outOfCredit = { code: "provider_rate_limited", retryable: false };
 const unauthorized = { code: "provider_unauthorized", retryable: false };
 const refused = { code: "provider_refused", retryable: false };
 
-/** Errors as providers, servers and gateways send them; over HTTP with 500 and within a stream they mean the same. */
+/** Errors that providers, servers and gateways send with HTTP 500 or within a stream. */
 const bodies: [name: string, body: unknown, expected: object][] = [
   [
     "OpenAI: context length",
@@ -50,13 +50,17 @@ const bodies: [name: string, body: unknown, expected: object][] = [
     { error: { message: "x", type: "insufficient_quota", param: null, code: "insufficient_quota" } },
     { ...outOfCredit, providerCode: "insufficient_quota" },
   ],
-  ["OpenAI: rate limit", { error: { type: "tokens", code: "rate_limit_exceeded" } }, limited],
+  ["OpenAI: rate limit", { error: { type: "tokens", code: "rate_limit_exceeded" } }, rateLimited],
   ["OpenAI: an invalid key", { error: { type: "invalid_request_error", code: "invalid_api_key" } }, unauthorized],
   ["OpenAI: content policy", { error: { type: "invalid_request_error", code: "content_policy_violation" } }, refused],
-  ["OpenAI: an event", { type: "error", code: "rate_limit_exceeded", message: "x", param: null }, limited],
-  ["OpenAI: a response", { type: "response.failed", response: { error: { code: "server_error" } } }, unavailable],
+  ["OpenAI: an error event", { type: "error", code: "rate_limit_exceeded", message: "x", param: null }, rateLimited],
+  [
+    "OpenAI: a failed response",
+    { type: "response.failed", response: { error: { code: "server_error" } } },
+    unavailable,
+  ],
   ["Anthropic: overloaded", { type: "error", error: { type: "overloaded_error", message: "x" } }, unavailable],
-  ["Anthropic: rate limit", { type: "error", error: { type: "rate_limit_error" } }, limited],
+  ["Anthropic: rate limit", { type: "error", error: { type: "rate_limit_error" } }, rateLimited],
   ["Anthropic: an invalid key", { type: "error", error: { type: "authentication_error" } }, unauthorized],
   ["Anthropic: no permission", { type: "error", error: { type: "permission_error" } }, unauthorized],
   ["Anthropic: billing", { type: "error", error: { type: "billing_error" } }, outOfCredit],
@@ -70,10 +74,10 @@ const bodies: [name: string, body: unknown, expected: object][] = [
     { error: { type: "invalid_request_error", message: "prompt is too long: 9 > 8" } },
     refused,
   ],
-  ["Google: rate limit", { error: { code: 429, status: "RESOURCE_EXHAUSTED" } }, { ...limited, status: 429 }],
+  ["Google: rate limit", { error: { code: 429, status: "RESOURCE_EXHAUSTED" } }, { ...rateLimited, status: 429 }],
   ["Google: an invalid key", { error: { code: 400, details: [{ reason: "API_KEY_INVALID" }] } }, unauthorized],
   ["Google: an invalid request", [{ error: { code: 400, status: "INVALID_ARGUMENT" } }], refused],
-  ["Azure: rate limit", { error: { code: "RateLimitReached" } }, limited],
+  ["Azure: rate limit", { error: { code: "RateLimitReached" } }, rateLimited],
   ["DeepSeek: no credit", { error: { message: "Insufficient Balance", code: "unknown" } }, outOfCredit],
   [
     "vLLM: an invalid request",
@@ -92,11 +96,15 @@ const bodies: [name: string, body: unknown, expected: object][] = [
     { ...refused, providerCode: "context_length_exceeded" },
   ],
   ["an error within a string", { error: { message: '{"error":{"code":"invalid_api_key"}}' } }, unauthorized],
-  ["nested twice", { error: { error: { error: { code: "model_not_found", param: "model" } } } }, { param: "model" }],
-  ["a number as a string", { error: { code: "429" } }, limited],
+  [
+    "an error nested twice",
+    { error: { error: { error: { code: "model_not_found", param: "model" } } } },
+    { param: "model" },
+  ],
+  ["a number as a string", { error: { code: "429" } }, rateLimited],
   ["a status with its name", { error: { code: "400 Bad Request" } }, { ...refused, status: 400 }],
   ["an array of errors", { success: false, errors: [{ code: "invalid_api_key", message: "x" }] }, unauthorized],
-  ["in detail", { detail: { error: { code: "model_not_found" } } }, refused],
+  ["an error in detail", { detail: { error: { code: "model_not_found" } } }, refused],
   [
     "pydantic: an extra field",
     {
@@ -107,7 +115,7 @@ const bodies: [name: string, body: unknown, expected: object][] = [
     { param: "messages.0.name", providerCode: "extra_forbidden" },
   ],
   ["Azure: content policy", { error: { code: "x", innererror: { code: "ResponsibleAIPolicyViolation" } } }, refused],
-  ["a null level is not followed", { error: { code: "rate_limit_exceeded", error: null, response: null } }, limited],
+  ["nested errors that are null", { error: { code: "rate_limit_exceeded", error: null, response: null } }, rateLimited],
   ["401", { error: { code: 401 } }, unauthorized],
   ["403", { code: "403" }, unauthorized],
   ["404", { error: { status: 404 } }, refused],
@@ -118,7 +126,7 @@ const bodies: [name: string, body: unknown, expected: object][] = [
   ["wrong types", { error: { code: {}, type: [], message: 7, param: {}, status: null } }, unavailable],
 ];
 
-test.each(bodies)("%s: the same over HTTP and in a stream", (_name, body, expected) => {
+test.each(bodies)("%s: the error is the same over HTTP and in a stream", (_name, body, expected) => {
   expect(mapErrorFields(body, [])).toMatchObject(expected);
   expect(mapErrorText(JSON.stringify(body), [])).toMatchObject(expected);
   const { status: _, ...overHttp } = expected as { status?: number };
@@ -127,11 +135,11 @@ test.each(bodies)("%s: the same over HTTP and in a stream", (_name, body, expect
 });
 
 test.each([
-  ["general names count less than the status", 401, { type: "invalid_request_error", code: null }, unauthorized],
+  ["only a general name", 401, { type: "invalid_request_error", code: null }, unauthorized],
   ["a vendor code", 400, { code: "1113" }, refused],
-  ["nothing known", 418, {}, refused],
-  ["no body", 503, undefined, unavailable],
-] as const)("over HTTP: %s", (_name, status, body, expected) => {
+  ["no known field", 418, {}, refused],
+  ["no content", 503, undefined, unavailable],
+] as const)("the HTTP status determines the error if the body has %s", (_name, status, body, expected) => {
   expect(mapHttpFailure({ status, headers: null, message: "no", body }, [])).toMatchObject({ ...expected, status });
 });
 
@@ -143,7 +151,7 @@ test.each([
   [{ retry_after: 1e300 }, 86_400_000],
   [{ retry_after: -1 }, null],
   [{ retry_after: "soon", retry_after_ms: {} }, null],
-] as const)("an error event with a retry delay: %p", (body, retryAfterMs) => {
+] as const)("the retry delay in the body %p is %p ms", (body, retryAfterMs) => {
   expect(mapErrorFields(body, []).retryAfterMs).toBe(retryAfterMs);
   expect(mapHttpFailure({ status: 429, headers: null, message: "", body }, []).retryAfterMs).toBe(retryAfterMs);
   const headers = new Headers({ "retry-after": "2" });
@@ -158,7 +166,7 @@ test.each([
   ["my-secret-word", null],
   [1234, "1234"],
   [null, null],
-])("the provider's code %p is passed on as %p", (code, expected) => {
+])("the provider's code %p is reported as %p", (code, expected) => {
   expect(mapErrorFields({ error: { code } }, ["my-secret-word"]).providerCode).toBe(expected);
 });
 
@@ -170,11 +178,11 @@ test.each([
   ["my-secret-word", null],
   ["a.my-secret-word", null],
   [7, null],
-])("the parameter %p is passed on as %p", (param, expected) => {
+])("the parameter %p is reported as %p", (param, expected) => {
   expect(mapErrorFields({ error: { param } }, ["my-secret-word"]).param).toBe(expected);
 });
 
-test("a valid answer is not an error", () => {
+test("a value whose error fields are missing or empty isn't an error", () => {
   for (const value of [{ error: null }, { error: {} }, { error: "" }, { error: false }, {}, [], "error", 7, null])
     expect(isErrorValue(value)).toBeFalse();
   expect(isErrorValue({ error: { message: "", code: null, status: 0 } })).toBeFalse();
@@ -202,7 +210,7 @@ test.each([
   ["invalid_prompt", "provider_refused", false],
   ["context_length_exceeded", "provider_refused", false],
   ["503", "provider_unavailable", true],
-])("the error event %s is %s, retryable: %p", (name, code, retryable) => {
+])("the error event %s is mapped to %s, retryable: %p", (name, code, retryable) => {
   expect(mapErrorFields({ code: name, message: "no" })).toMatchObject({ code, retryable });
 });
 
@@ -215,7 +223,7 @@ test.each([
   [{ "retry-after": "Sun, 01 Nov 2026 12:00:10 GMT" }, 10_000],
   [{ "retry-after": "Sun, 01 Nov 2026 11:00:00 GMT" }, 0],
   [{ "retry-after-ms": "150", "retry-after": "9" }, 150],
-] as [Record<string, string>, number | null][])("Retry-After %p is %p ms", (headers, expected) => {
+] as [Record<string, string>, number | null][])("the retry delay in the headers %p is %p ms", (headers, expected) => {
   expect(parseRetryAfter(new Headers(headers), Date.parse("2026-11-01T12:00:00Z"))).toBe(expected);
 });
 
@@ -227,13 +235,13 @@ test("the cause contains no key, and is one short line", () => {
   expect(cause.length).toBe(300);
 });
 
-test.each(["ollama", "EMPTY"])("a placeholder key such as %s hides nothing in a cause", (secret) => {
+test.each(["ollama", "EMPTY"])("a placeholder key such as %s isn't redacted from a cause", (secret) => {
   const message = 'model "a" not found, try ollama pull a, or EMPTY';
   const { cause } = createProviderError("provider_refused", message, { secrets: [secret] });
   expect(cause).toBe(message);
 });
 
-test("an unusual error is distinguished from normal data", () => {
+test("an error without the field `error` is distinguished from normal data", () => {
   for (const value of [
     { code: "InvalidParameter", message: "no" },
     { type: "BadRequestError", detail: "no" },
@@ -254,7 +262,7 @@ test("an unusual error is distinguished from normal data", () => {
     expect(isBareError(value)).toBeFalse();
 });
 
-test("a key is never cut before it is redacted", () => {
+test("a key at the cause's length limit is redacted before the cause is truncated", () => {
   const secret = "plainly-secret-value-of-a-key";
   for (let length = 250; length < 300; length += 1) {
     const message = `${"x".repeat(length)}${secret}`;
@@ -265,11 +273,11 @@ test("a key is never cut before it is redacted", () => {
   }
 });
 
-test("a key is redacted completely, however long it is and wherever an error is cut", () => {
+test("a key is redacted completely, however long it is", () => {
   const key = Array.from({ length: 400 }, (_, index) => `part${index}-`).join("");
   const message = `Invalid key ${key}, and once more ${key}`;
-  const hidden = "Invalid key [key], and once more [key]";
-  expect(mapHttpFailure({ status: 401, headers: null, message }, [key]).cause).toBe(`HTTP 401: ${hidden}`);
-  const found = mapErrorFields({ error: { message } });
-  expect(cleanError(found, [key]).cause).toBe(`error event of no name: ${hidden}`);
+  const redacted = "Invalid key [key], and once more [key]";
+  expect(mapHttpFailure({ status: 401, headers: null, message }, [key]).cause).toBe(`HTTP 401: ${redacted}`);
+  const error = mapErrorFields({ error: { message } });
+  expect(cleanError(error, [key]).cause).toBe(`error event of no name: ${redacted}`);
 });

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { countMessages, estimateTokens } from "../../src/ai/tokens.ts";
 import { noUsage } from "../../src/ai/usage.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { FOREIGN_TEXT } from "../support/mock-provider/wire-format.ts";
+import { PROVIDER_INTERNAL_TEXT } from "../support/mock-provider/wire-format.ts";
 import { collect, createTestChain, TEST_KEY } from "./collect.ts";
 
 let mockProvider: MockProvider;
@@ -48,8 +48,8 @@ describe.each(providers)("%s", (provider) => {
   test.each([
     ["length", "length"],
     ["content_filter", "content_filter"],
-  ] as const)("reports the finish reason %s", async (finish, reason) => {
-    mockProvider.script("model", { finish });
+  ] as const)("reports the finish reason %s", async (finishReason, reason) => {
+    mockProvider.script("model", { finishReason });
     const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`]));
     expect(end).toMatchObject({ type: "finish", reason });
   });
@@ -71,7 +71,7 @@ describe.each(providers)("%s", (provider) => {
     expect(new Set(ports).size).toBe(1);
   });
 
-  test("reasoning resets the watchdog", async () => {
+  test("doesn't time out while it sends reasoning", async () => {
     mockProvider.script("model", { thinking: 5, pieceDelayMs: 80, pieces: ["Done."] });
     const chain = createTestChain(mockProvider, [`${provider}/model`], { maxRetries: 0 });
     const { text, end } = await collect(chain);
@@ -84,7 +84,7 @@ describe.each(providers)("%s", (provider) => {
   });
 
   test("estimates tokens that aren't reported, and marks them as estimated", async () => {
-    mockProvider.script("model", { usage: false });
+    mockProvider.script("model", { reportsUsage: false });
     const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`]));
     const input_tokens = countMessages([{ role: "user", content: "What is Parley?" }]);
     const output_tokens = estimateTokens("Parley's provider answers in several pieces.");
@@ -100,12 +100,12 @@ describe.each(providers)("%s", (provider) => {
   ])("%s: clients see neither the provider's message nor the key", async (model, code) => {
     const { parts, end } = await collect(createTestChain(mockProvider, [`${provider}/${model}`]));
     expect(end).toMatchObject({ type: "error", code });
-    const seen = JSON.stringify([parts, end]);
-    expect(seen).not.toContain(FOREIGN_TEXT);
-    expect(seen).not.toContain(TEST_KEY);
+    const visible = JSON.stringify([parts, end]);
+    expect(visible).not.toContain(PROVIDER_INTERNAL_TEXT);
+    expect(visible).not.toContain(TEST_KEY);
   });
 
-  test("stopping ends the request at the provider, and the run with `aborted`", async () => {
+  test("aborting a run also aborts the request to the provider", async () => {
     mockProvider.script("model", { pieceDelayMs: 30, pieces: Array(100).fill("word ") });
     const controller = new AbortController();
     const running = collect(createTestChain(mockProvider, [`${provider}/model`]), { signal: controller.signal });
@@ -119,7 +119,7 @@ describe.each(providers)("%s", (provider) => {
     expect(end.models).toEqual([`${provider}/model`]);
     expect(end.usage?.output_tokens).toBeGreaterThan(0);
     await Bun.sleep(60);
-    expect(mockProvider.requests[0]?.aborted).toBe(true);
+    expect(mockProvider.requests[0]?.wasAborted).toBe(true);
   });
 });
 
@@ -148,14 +148,14 @@ test("every conversation is normalized for the strictest provider", async () => 
   });
 });
 
-test("a reasoning model is asked for summaries, other models aren't", async () => {
+test("reasoning summaries are requested unless the model is known not to reason", async () => {
   for (const model of ["gpt-5.2", "gpt-4o", "unknown"])
     await collect(createTestChain(mockProvider, [`openai/${model}`]));
   const summary = { summary: "auto" };
   expect(mockProvider.requests.map(({ body }) => body.reasoning)).toEqual([summary, undefined, summary]);
 });
 
-test("nothing is stored at OpenAI", async () => {
+test("requests to OpenAI disable storage", async () => {
   await collect(createTestChain(mockProvider, ["openai/normal"]));
   expect(mockProvider.requests[0]?.body.store).toBe(false);
 });

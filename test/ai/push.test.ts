@@ -13,52 +13,57 @@ beforeAll(() => {
 afterEach(() => mockProvider.reset());
 afterAll(() => mockProvider.stop());
 
-const words = (parts: AnswerPart[]) => parts.map((part) => (part.type === "text" ? part.text : part.type));
+const describeParts = (parts: AnswerPart[]) => parts.map((part) => (part.type === "text" ? part.text : part.type));
 
-test.each(["openai", "anthropic", "compatible"])("%s: every piece is a separate part", async (provider) => {
+test.each(["openai", "anthropic", "compatible"])("%s: every delta is a separate part", async (provider) => {
   mockProvider.script("steady", { pieces: ["one ", "two ", "three ", "four"], pieceDelayMs: 20 });
   const { parts } = await collect(createTestChain(mockProvider, [`${provider}/steady`]));
-  expect(words(parts)).toEqual(["start", "one ", "two ", "three ", "four"]);
+  expect(describeParts(parts)).toEqual(["start", "one ", "two ", "three ", "four"]);
 });
 
 test("a reset comes before the first text of the attempt that continues", async () => {
-  mockProvider.script("first", { pieces: ["The capital ", "of ", "France"], pieceDelayMs: 20, fault: "cut", after: 3 });
+  mockProvider.script("first", {
+    pieces: ["The capital ", "of ", "France"],
+    pieceDelayMs: 20,
+    fault: "cut",
+    piecesBeforeFault: 3,
+  });
   mockProvider.script("second", { pieces: [" is", " the city", " of Paris."], pieceDelayMs: 20 });
   const { parts, text } = await collect(createTestChain(mockProvider, ["openai/first", "anthropic/second"]));
   expect(text).toBe("The capital of France is the city of Paris.");
-  const all = ["start", "The capital ", "of ", "France", "reset", " is", " the city", " of Paris."];
-  expect(words(parts)).toEqual(all);
+  const expected = ["start", "The capital ", "of ", "France", "reset", " is", " the city", " of Paris."];
+  expect(describeParts(parts)).toEqual(expected);
 });
 
-test("a part reaches the reader in the tick in which its provider pushes it", async () => {
+test("the reader receives a part in the tick in which the provider pushes it", async () => {
   let push: PushPart<ProviderPart> = () => {};
-  const { promise: ended, resolve: endWith } = Promise.withResolvers<ProviderEnd>();
+  const { promise: ended, resolve: endStream } = Promise.withResolvers<ProviderEnd>();
   const chain = createChain({
     providers: new Map([
       [
         "own",
         {
           name: "own",
-          stream: (_request, given) => {
-            push = given;
+          stream: (_request, pushPart) => {
+            push = pushPart;
             return ended;
           },
         },
       ],
     ]),
     models: ["own/model"],
-    timeoutsOf: () => ({ firstTokenMs: 1_000, idleMs: 1_000 }),
+    getTimeouts: () => ({ firstTokenMs: 1_000, idleMs: 1_000 }),
     maxRetries: 0,
     log: silentLog,
   });
-  const seen: AnswerPart[] = [];
+  const received: AnswerPart[] = [];
   const request = { model: null, messages: [], signal: new AbortController().signal };
-  const run = chain.run(request, (part) => seen.push(part));
+  const run = chain.run(request, (part) => received.push(part));
   await Bun.sleep(0);
   push({ type: "text", text: "one " });
-  expect(words(seen)).toEqual(["start", "one "]);
+  expect(describeParts(received)).toEqual(["start", "one "]);
   push({ type: "text", text: "two" });
-  expect(words(seen)).toEqual(["start", "one ", "two"]);
-  endWith({ type: "finish", reason: "stop", usage: null });
+  expect(describeParts(received)).toEqual(["start", "one ", "two"]);
+  endStream({ type: "finish", reason: "stop", usage: null });
   expect((await run).type).toBe("finish");
 });

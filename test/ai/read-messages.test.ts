@@ -3,18 +3,22 @@ import { createMessagesMapper } from "../../src/ai/providers/anthropic/read-mess
 import { noUsage } from "../../src/ai/usage.ts";
 import { event, readBody, summarize } from "./read-body.ts";
 
-const read = (body: string, fault: Error | null = null) => summarize(readBody(createMessagesMapper(), body, fault));
+const read = (body: string, connectionError: Error | null = null) =>
+  summarize(readBody(createMessagesMapper(), body, connectionError));
 
-const typed = (type: string, fields: object = {}) => event(type, { type, ...fields });
-const start = (usage: unknown = {}, fields: object = {}) => typed("message_start", { message: { usage, ...fields } });
-const block = (content_block: unknown, index: unknown = 0) => typed("content_block_start", { index, content_block });
-const delta = (fields: unknown, index: unknown = 0) => typed("content_block_delta", { index, delta: fields });
+const typedEvent = (type: string, fields: object = {}) => event(type, { type, ...fields });
+const start = (usage: unknown = {}, fields: object = {}) =>
+  typedEvent("message_start", { message: { usage, ...fields } });
+const block = (content_block: unknown, index: unknown = 0) =>
+  typedEvent("content_block_start", { index, content_block });
+const delta = (fields: unknown, index: unknown = 0) => typedEvent("content_block_delta", { index, delta: fields });
 const text = (value: unknown) => delta({ type: "text_delta", text: value });
-const stop = (stop_reason: unknown, usage: unknown = {}) => typed("message_delta", { delta: { stop_reason }, usage });
-const end = typed("message_stop");
+const stop = (stop_reason: unknown, usage: unknown = {}) =>
+  typedEvent("message_delta", { delta: { stop_reason }, usage });
+const end = typedEvent("message_stop");
 const tool = { type: "tool_use", id: "toolu_1", name: "look_up", input: {} };
 
-describe("an answer of the Messages API", () => {
+describe("an answer from the Messages API", () => {
   test.each<[string, string, object]>([
     [
       "texts in deltas",
@@ -68,7 +72,7 @@ describe("an answer of the Messages API", () => {
       { end: "tool_calls", calls: ['look_up {"q":1}'] },
     ],
     [
-      "a call with its input at once",
+      "a call with its complete input",
       block({ ...tool, input: { q: 1 } }) + stop("tool_use") + end,
       { end: "tool_calls", calls: ['look_up {"q":1}'] },
     ],
@@ -99,13 +103,13 @@ describe("an answer of the Messages API", () => {
     ["a truncated call", block(tool) + stop("max_tokens") + end, { end: "length", calls: [] }],
     ["a refusal", text("No.") + stop("refusal") + end, { text: "No.", end: "content_filter" }],
     ["a full context window", text("a") + stop("model_context_window_exceeded") + end, { text: "a", end: "length" }],
-    ["another protocol's reason", text("a") + stop("STOP") + end, { text: "a", end: "stop" }],
-    ["null as a string for a reason", text("a") + stop("null") + stop("end_turn") + end, { text: "a", end: "stop" }],
+    ["another protocol's stop reason", text("a") + stop("STOP") + end, { text: "a", end: "stop" }],
+    ["the string null as a stop reason", text("a") + stop("null") + stop("end_turn") + end, { text: "a", end: "stop" }],
     ["a connection that breaks after the end", text("a") + stop("end_turn"), { text: "a", end: "stop" }],
-    ["an end of the body after the end", text("a") + stop("end_turn"), { text: "a", end: "stop" }],
+    ["a body that ends without an end marker", text("a") + stop("end_turn"), { text: "a", end: "stop" }],
     [
       "an error after the end",
-      text("a") + stop("end_turn") + typed("error", { error: {} }),
+      text("a") + stop("end_turn") + typedEvent("error", { error: {} }),
       { text: "a", end: "stop" },
     ],
     ["invalid JSON after the end", text("a") + stop("end_turn") + event(null, '{"type"'), { text: "a", end: "stop" }],
@@ -118,7 +122,7 @@ describe("an answer of the Messages API", () => {
     [
       "fields of wrong types",
       start("x", { content: 7, id: [] }) +
-        typed("ping", { x: 1 }) +
+        typedEvent("ping", { x: 1 }) +
         event("ping", "pong") +
         event("keep-alive", "{") +
         event(null, " ") +
@@ -131,7 +135,7 @@ describe("an answer of the Messages API", () => {
         delta({ type: "thinking_delta", thinking: 7 }) +
         event(null, "7") +
         stop(7, []) +
-        typed("message_delta", { delta: "x", usage: null }) +
+        typedEvent("message_delta", { delta: "x", usage: null }) +
         end,
       { text: "a", end: "stop", usage: null },
     ],
@@ -140,7 +144,7 @@ describe("an answer of the Messages API", () => {
       event(null, { type: "message", content: [{ type: "text", text: "a" }], stop_reason: "end_turn" }),
       { text: "a", end: "stop" },
     ],
-  ])("%s", (name, body, expected) => {
+  ])("is read with %s", (name, body, expected) => {
     expect(read(body, name.includes("breaks") ? new Error("reset") : null)).toMatchObject(expected);
   });
 
@@ -154,9 +158,9 @@ describe("an answer of the Messages API", () => {
   };
   test.each<[string, unknown, unknown, object | null]>([
     ["at the start", { input_tokens: 3, ...cached, output_tokens: 1 }, { output_tokens: 9 }, countedUsage],
-    ["late", {}, { input_tokens: 3, ...cached, output_tokens: 9 }, countedUsage],
+    ["at the end", {}, { input_tokens: 3, ...cached, output_tokens: 9 }, countedUsage],
     [
-      "late, with 0 or null before",
+      "at the end, after 0 or null",
       { input_tokens: 0, cache_read_input_tokens: null, output_tokens: 0 },
       { input_tokens: 3, ...cached, output_tokens: 9 },
       countedUsage,
@@ -179,56 +183,65 @@ describe("an answer of the Messages API", () => {
       { output_tokens: 9, output_tokens_details: { thinking_tokens: 4 } },
       { ...noUsage, input_tokens: 123, output_tokens: 9, reasoning_tokens: 4 },
     ],
-    ["invalid numbers", { input_tokens: 7.5, output_tokens: "7" }, { input_tokens: -1, output_tokens: 1e15 }, null],
-    ["that are not numbers", "x", { input_tokens: {}, output_tokens: [] }, null],
+    [
+      "with only invalid numbers",
+      { input_tokens: 7.5, output_tokens: "7" },
+      { input_tokens: -1, output_tokens: 1e15 },
+      null,
+    ],
+    ["without numbers", "x", { input_tokens: {}, output_tokens: [] }, null],
     [
       "with some invalid numbers",
       { input_tokens: {}, ...cached },
       { output_tokens: 9 },
       { ...countedUsage, input_tokens: null },
     ],
-  ])("usage %s", (_name, first, last, usage) => {
+  ])("has usage %s", (_name, first, last, usage) => {
     const body = start(first) + text("a") + stop("end_turn", last) + end;
     expect(read(body)).toMatchObject({ text: "a", end: "stop", usage });
   });
 
-  test("the usage so far is reported, in case an answer breaks off", () => {
+  test("reports its usage before the end, in case the stream breaks", () => {
     const [usage] = readBody(createMessagesMapper(), start({ input_tokens: 3, output_tokens: 1 }) + text("a"));
     expect(usage).toEqual({ type: "usage", usage: { ...noUsage, input_tokens: 3, output_tokens: 1 } });
   });
 });
 
-describe("a failure of the Messages API", () => {
+describe("an answer from the Messages API fails", () => {
   test.each<[string, string, object]>([
-    ["no end marker", start() + text("a"), { text: "a", end: "provider_unavailable" }],
-    ["a pause", text("a") + stop("pause_turn") + end, { text: "a", end: "provider_unavailable" }],
+    ["without an end marker", start() + text("a"), { text: "a", end: "provider_unavailable" }],
+    ["with a pause", text("a") + stop("pause_turn") + end, { text: "a", end: "provider_unavailable" }],
     [
-      "a stop reason that is a property of every object",
+      "with a stop reason that is a property of every object",
       text("a") + stop("constructor") + end,
       { end: "provider_unavailable" },
     ],
-    ["an unknown stop reason", text("a") + stop("aborted") + end, { text: "a", end: "provider_unavailable" }],
-    ["an error event", typed("error", { error: { type: "rate_limit_error" } }), { end: "provider_rate_limited" }],
+    ["with an unknown stop reason", text("a") + stop("aborted") + end, { text: "a", end: "provider_unavailable" }],
     [
-      "an error event without a type",
+      "with an error event",
+      typedEvent("error", { error: { type: "rate_limit_error" } }),
+      { end: "provider_rate_limited" },
+    ],
+    [
+      "with an error event without a type",
       event("error", { error: { type: "invalid_request_error" } }),
       { end: "provider_refused" },
     ],
     [
-      "an error without an event name",
+      "with an error without an event name",
       event(null, { error: { type: "authentication_error" } }),
       { end: "provider_unauthorized" },
     ],
-    ["an error that is a string", event(null, { error: "overloaded" }), { end: "provider_unavailable" }],
-    ["an error object", event(null, { object: "error", code: 413 }), { end: "provider_refused" }],
-    ["the field error", 'error: {"error": {"code": "402"}}\n\n', { end: "provider_rate_limited" }],
-    ["an error event without JSON", event("error", "<h1>down</h1>"), { end: "provider_unavailable" }],
+    ["with an error that is a string", event(null, { error: "overloaded" }), { end: "provider_unavailable" }],
+    ["with an error object", event(null, { object: "error", code: 413 }), { end: "provider_refused" }],
+    ["with the field `error`", 'error: {"error": {"code": "402"}}\n\n', { end: "provider_rate_limited" }],
+    ["with an error event without JSON", event("error", "<h1>down</h1>"), { end: "provider_unavailable" }],
   ])("%s", (_name, body, expected) => {
     expect(read(body)).toMatchObject(expected);
   });
 });
 
-describe("a JSON document of the Messages API", () => {
+describe("a JSON document from the Messages API", () => {
   const usage = { input_tokens: 3, cache_read_input_tokens: 2, output_tokens: 4 };
   test.each<[string, unknown, object]>([
     [
@@ -251,11 +264,15 @@ describe("a JSON document of the Messages API", () => {
         usage: { ...noUsage, input_tokens: 5, cached_input_tokens: 2, output_tokens: 4 },
       },
     ],
-    ["content as a string", { content: "ab", stop_reason: "max_tokens" }, { text: "ab", end: "length" }],
+    [
+      "an answer with a string as its content",
+      { content: "ab", stop_reason: "max_tokens" },
+      { text: "ab", end: "length" },
+    ],
     ["a paused turn", { content: "ab", stop_reason: "pause_turn" }, { text: "ab", end: "provider_unavailable" }],
     ["an error", { type: "error", error: { type: "overloaded_error" } }, { end: "provider_unavailable" }],
-    ["something else", { hello: "world" }, { end: "UnexpectedAnswerError" }],
-  ])("%s", (_name, document, expected) => {
+    ["an unrelated document", { hello: "world" }, { end: "UnexpectedResponseError" }],
+  ])("can be %s", (_name, document, expected) => {
     expect(read(JSON.stringify(document))).toMatchObject(expected);
   });
 });

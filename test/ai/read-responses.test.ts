@@ -3,55 +3,56 @@ import { createResponsesMapper } from "../../src/ai/providers/openai/read-respon
 import { noUsage } from "../../src/ai/usage.ts";
 import { event, readBody, summarize } from "./read-body.ts";
 
-const read = (body: string | string[], fault: Error | null = null) =>
-  summarize(readBody(createResponsesMapper(), body, fault));
+const read = (body: string | string[], connectionError: Error | null = null) =>
+  summarize(readBody(createResponsesMapper(), body, connectionError));
 
-const typed = (type: string, fields: object = {}) => event(type, { type, ...fields });
+const typedEvent = (type: string, fields: object = {}) => event(type, { type, ...fields });
 const delta = (text: unknown, fields: object = { output_index: 0, content_index: 0 }) =>
-  typed("response.output_text.delta", { delta: text, ...fields });
+  typedEvent("response.output_text.delta", { delta: text, ...fields });
 const message = (text: string) => ({ type: "message", content: [{ type: "output_text", text }] });
 const completed = (fields: object = {}) =>
-  typed("response.completed", { response: { status: "completed", ...fields } });
+  typedEvent("response.completed", { response: { status: "completed", ...fields } });
 const call = { type: "function_call", call_id: "call_1", name: "look_up", arguments: '{"q":1}' };
 
-describe("an answer of the Responses API", () => {
+describe("an answer from the Responses API", () => {
   test.each<[string, string, object]>([
     ["texts in deltas", delta("a") + delta("b") + completed(), { text: "ab", end: "stop" }],
     ["text only in the last event", completed({ output: [message("ab")] }), { text: "ab", end: "stop" }],
     [
       "text only at the end of its part",
-      typed("response.output_text.done", { output_index: 0, content_index: 0, text: "ab" }) + completed(),
+      typedEvent("response.output_text.done", { output_index: 0, content_index: 0, text: "ab" }) + completed(),
       { text: "ab", end: "stop" },
     ],
     [
       "text only at the end of its part, in the part's event",
-      typed("response.content_part.done", { output_index: 0, content_index: 0, part: { text: "ab" } }) + completed(),
+      typedEvent("response.content_part.done", { output_index: 0, content_index: 0, part: { text: "ab" } }) +
+        completed(),
       { text: "ab", end: "stop" },
     ],
     [
       "text only at the end of its item",
-      typed("response.output_item.done", { output_index: 0, item: message("ab") }) + completed(),
+      typedEvent("response.output_item.done", { output_index: 0, item: message("ab") }) + completed(),
       { text: "ab", end: "stop" },
     ],
     [
-      "a second text that arrives only as a whole",
+      "a second text without deltas",
       delta("ab") +
-        typed("response.output_text.done", { output_index: 0, content_index: 0, text: "ab" }) +
-        typed("response.output_text.done", { output_index: 1, content_index: 0, text: "cd" }) +
+        typedEvent("response.output_text.done", { output_index: 0, content_index: 0, text: "ab" }) +
+        typedEvent("response.output_text.done", { output_index: 1, content_index: 0, text: "cd" }) +
         completed({ output: [message("ab"), message("cd")] }),
       { text: "abcd", end: "stop" },
     ],
     [
       "everything repeated four times, with conflicting indexes",
       delta("ab", {}) +
-        typed("response.output_text.done", { output_index: 1, content_index: 0, text: "ab" }) +
-        typed("response.content_part.done", { output_index: 2, content_index: 1, part: { text: "ab" } }) +
-        typed("response.output_item.done", { output_index: 3, item: message("ab") }) +
+        typedEvent("response.output_text.done", { output_index: 1, content_index: 0, text: "ab" }) +
+        typedEvent("response.content_part.done", { output_index: 2, content_index: 1, part: { text: "ab" } }) +
+        typedEvent("response.output_item.done", { output_index: 3, item: message("ab") }) +
         completed({ output: [message("ab")] }),
       { text: "ab", end: "stop" },
     ],
     [
-      "a refusal as a whole",
+      "a refusal without deltas",
       completed({ output: [{ type: "message", content: [{ type: "refusal", refusal: "No." }] }] }),
       { text: "No.", end: "stop" },
     ],
@@ -63,40 +64,40 @@ describe("an answer of the Responses API", () => {
     ["a call only in the last event", completed({ output: [call] }), { end: "tool_calls", calls: ['look_up {"q":1}'] }],
     [
       "a repeated call",
-      typed("response.output_item.added", { output_index: 0, item: { ...call, arguments: "" } }) +
-        typed("response.output_item.done", { output_index: 0, item: call }) +
+      typedEvent("response.output_item.added", { output_index: 0, item: { ...call, arguments: "" } }) +
+        typedEvent("response.output_item.done", { output_index: 0, item: call }) +
         completed({ output: [call, { ...call, call_id: "call_2" }] }),
       { end: "tool_calls", calls: ['look_up {"q":1}', 'look_up {"q":1}'] },
     ],
     [
       "two calls with the same index, without ids and arguments",
-      typed("response.output_item.done", { output_index: 0, item: { ...call, call_id: 1, arguments: null } }) +
-        typed("response.output_item.done", { output_index: 0, item: { ...call, call_id: 1 } }) +
+      typedEvent("response.output_item.done", { output_index: 0, item: { ...call, call_id: 1, arguments: null } }) +
+        typedEvent("response.output_item.done", { output_index: 0, item: { ...call, call_id: 1 } }) +
         completed(),
       { end: "tool_calls", calls: ["look_up {}", 'look_up {"q":1}'] },
     ],
     [
       "a repeated call without ids",
-      typed("response.output_item.done", { output_index: 0, item: { ...call, call_id: 5 } }) +
+      typedEvent("response.output_item.done", { output_index: 0, item: { ...call, call_id: 5 } }) +
         completed({ output: [{ ...call, call_id: null }] }),
       { end: "tool_calls", calls: ['look_up {"q":1}'] },
     ],
     [
-      "calls that are never complete",
+      "calls that are never completed",
       [call, { ...call, call_id: "call_2" }]
         .map(
           (item, output_index) =>
-            typed("response.output_item.added", { output_index, item: { ...item, arguments: "" } }) +
-            typed("response.function_call_arguments.delta", { output_index, delta: '{"q"' }) +
-            typed("response.function_call_arguments.delta", { output_index, delta: ":1}" }) +
-            typed("response.function_call_arguments.done", { output_index, arguments: '{"q":1}' }),
+            typedEvent("response.output_item.added", { output_index, item: { ...item, arguments: "" } }) +
+            typedEvent("response.function_call_arguments.delta", { output_index, delta: '{"q"' }) +
+            typedEvent("response.function_call_arguments.delta", { output_index, delta: ":1}" }) +
+            typedEvent("response.function_call_arguments.done", { output_index, arguments: '{"q":1}' }),
         )
         .join("") + completed({ output: [] }),
       { end: "tool_calls", calls: ['look_up {"q":1}', 'look_up {"q":1}'] },
     ],
     [
-      "pieces without a call",
-      typed("response.function_call_arguments.delta", { delta: "{" }) + delta("a") + completed(),
+      "arguments without a call",
+      typedEvent("response.function_call_arguments.delta", { delta: "{" }) + delta("a") + completed(),
       { text: "a", end: "stop" },
     ],
     ["text only in output_text", completed({ output: [], output_text: "ab" }), { text: "ab", end: "stop" }],
@@ -106,16 +107,16 @@ describe("an answer of the Responses API", () => {
       { text: "ab", end: "stop" },
     ],
     [
-      "reasoning that arrives only as a whole",
-      typed("response.output_item.done", { item: { type: "reasoning", summary: [{ text: "hm" }] } }) +
+      "reasoning without deltas",
+      typedEvent("response.output_item.done", { item: { type: "reasoning", summary: [{ text: "hm" }] } }) +
         delta("a") +
         completed(),
       { reasoning: "hm", text: "a", end: "stop" },
     ],
     [
-      "reasoning in deltas, once",
-      typed("response.reasoning_summary_text.delta", { delta: "hm" }) +
-        typed("response.output_item.done", { item: { type: "reasoning", summary: [{ text: "hm" }] } }) +
+      "reasoning in deltas that is repeated at the end",
+      typedEvent("response.reasoning_summary_text.delta", { delta: "hm" }) +
+        typedEvent("response.output_item.done", { item: { type: "reasoning", summary: [{ text: "hm" }] } }) +
         delta("a") +
         completed(),
       { reasoning: "hm", text: "a", end: "stop" },
@@ -126,13 +127,14 @@ describe("an answer of the Responses API", () => {
       { text: "a", end: "stop" },
     ],
     [
-      "an end with response.done",
-      delta("a") + typed("response.done", { response: { status: "completed" } }),
+      "response.done as its end",
+      delta("a") + typedEvent("response.done", { response: { status: "completed" } }),
       { text: "a", end: "stop" },
     ],
     [
       "a truncated answer",
-      delta("a") + typed("response.incomplete", { response: { incomplete_details: { reason: "max_output_tokens" } } }),
+      delta("a") +
+        typedEvent("response.incomplete", { response: { incomplete_details: { reason: "max_output_tokens" } } }),
       { text: "a", end: "length" },
     ],
     [
@@ -148,10 +150,10 @@ describe("an answer of the Responses API", () => {
         event(null, "[]") +
         event(null, "7") +
         event(null, "") +
-        typed("response.output_item.added", { item: "x" }) +
-        typed("response.output_item.done", { item: 7, output_index: [] }) +
-        typed("response.content_part.done", { part: "x" }) +
-        typed("response.reasoning_text.delta", { delta: {} }) +
+        typedEvent("response.output_item.added", { item: "x" }) +
+        typedEvent("response.output_item.done", { item: 7, output_index: [] }) +
+        typedEvent("response.content_part.done", { part: "x" }) +
+        typedEvent("response.reasoning_text.delta", { delta: {} }) +
         completed({ output: { a: 1 }, usage: "x", id: 5 }),
       { text: "a", end: "stop", reasoning: "" },
     ],
@@ -160,17 +162,17 @@ describe("an answer of the Responses API", () => {
       event(null, { object: "response", status: "completed", output: [message("ab")] }),
       { text: "ab", end: "stop" },
     ],
-  ])("%s", (name, body, expected) => {
-    const fault = name.includes("breaks") ? new Error("reset") : null;
-    expect(read(body, fault)).toMatchObject(expected);
-    // Split anywhere, the result is the same.
+  ])("is read with %s", (name, body, expected) => {
+    const connectionError = name.includes("breaks") ? new Error("reset") : null;
+    expect(read(body, connectionError)).toMatchObject(expected);
+    // The result is the same if every byte arrives in a separate packet.
     const bytes = [...new TextEncoder().encode(body)].map((byte) => new Uint8Array([byte]));
-    expect(summarize(readBody(createResponsesMapper(), bytes, fault))).toMatchObject(expected);
+    expect(summarize(readBody(createResponsesMapper(), bytes, connectionError))).toMatchObject(expected);
   });
 
   test.each<[string, unknown, object]>([
     [
-      "right",
+      "with details",
       {
         input_tokens: 9,
         input_tokens_details: { cached_tokens: 4 },
@@ -179,15 +181,15 @@ describe("an answer of the Responses API", () => {
       },
       { input_tokens: 9, cached_input_tokens: 4, output_tokens: 5, reasoning_tokens: 3 },
     ],
-    ["odd", { input_tokens: 7.5, output_tokens: "7" }, { input_tokens: null, output_tokens: null }],
-    ["invalid in another way", { input_tokens: 1e15, output_tokens: -1 }, { input_tokens: null, output_tokens: null }],
-    ["partly invalid", { input_tokens: {}, output_tokens: 5 }, { input_tokens: null, output_tokens: 5 }],
+    ["without integers", { input_tokens: 7.5, output_tokens: "7" }, { input_tokens: null, output_tokens: null }],
+    ["with impossible numbers", { input_tokens: 1e15, output_tokens: -1 }, { input_tokens: null, output_tokens: null }],
+    ["with one invalid number", { input_tokens: {}, output_tokens: 5 }, { input_tokens: null, output_tokens: 5 }],
     [
-      "with invalid parts",
+      "with invalid details",
       { input_tokens: 3, input_tokens_details: { cached_tokens: 9 }, output_tokens: 5, output_tokens_details: [] },
       { input_tokens: 3, cached_input_tokens: 3, output_tokens: 5, reasoning_tokens: 0 },
     ],
-  ])("usage %s", (_name, usage, expected) => {
+  ])("has usage %s", (_name, usage, expected) => {
     expect(read(delta("a") + completed({ usage }))).toMatchObject({
       end: "stop",
       usage: { ...noUsage, ...expected },
@@ -195,59 +197,72 @@ describe("an answer of the Responses API", () => {
   });
 });
 
-describe("a failure of the Responses API", () => {
+describe("an answer from the Responses API fails", () => {
   test.each<[string, string, object]>([
-    ["no end marker", delta("a"), { text: "a", end: "provider_unavailable" }],
-    ["[DONE] alone", event(null, "[DONE]"), { end: "provider_unavailable" }],
+    ["without an end marker", delta("a"), { text: "a", end: "provider_unavailable" }],
+    ["with only [DONE]", event(null, "[DONE]"), { end: "provider_unavailable" }],
     [
-      "a failed response",
-      delta("a") + typed("response.failed", { response: { error: { code: "rate_limit_exceeded", message: "x" } } }),
+      "with a failed response",
+      delta("a") +
+        typedEvent("response.failed", { response: { error: { code: "rate_limit_exceeded", message: "x" } } }),
       { text: "a", end: "provider_rate_limited" },
     ],
     [
-      "a failed response without details",
-      typed("response.failed", { response: null }),
+      "with a failed response without details",
+      typedEvent("response.failed", { response: null }),
       { end: "provider_unavailable" },
     ],
     [
-      "an error with a nested code",
-      typed("error", { error: { error: { code: "context_length_exceeded" } } }),
+      "with an error with a nested code",
+      typedEvent("error", { error: { error: { code: "context_length_exceeded" } } }),
       { end: "provider_refused" },
     ],
-    ["a flat error", typed("error", { code: "invalid_api_key", message: null }), { end: "provider_unauthorized" }],
-    ["an error without an event name", event(null, { error: { code: "429" } }), { end: "provider_rate_limited" }],
-    ["an error object", event(null, { object: "error", code: 404 }), { end: "provider_refused" }],
-    ["an error event with a string", event("error", "rate limit exceeded"), { end: "provider_rate_limited" }],
-    ["an error event without data", "event: error\n\n", { end: "provider_unavailable" }],
     [
-      "an error between the events",
+      "with an error event with top-level fields",
+      typedEvent("error", { code: "invalid_api_key", message: null }),
+      { end: "provider_unauthorized" },
+    ],
+    ["with an error without an event name", event(null, { error: { code: "429" } }), { end: "provider_rate_limited" }],
+    ["with an error object", event(null, { object: "error", code: 404 }), { end: "provider_refused" }],
+    ["with an error event with a string", event("error", "rate limit exceeded"), { end: "provider_rate_limited" }],
+    ["with an error event without data", "event: error\n\n", { end: "provider_unavailable" }],
+    [
+      "with an error between the events",
       `${delta("a")}{"error":{"code":"402"}}\n`,
       { text: "a", end: "provider_rate_limited" },
     ],
-    ["the field error", 'error: {"code": 401, "message": "no"}\n\n', { end: "provider_unauthorized" }],
-    ["the field error with a string", "error: overloaded\n", { end: "provider_unavailable" }],
-    ["an unknown status", delta("a") + completed({ status: "expired" }), { text: "a", end: "provider_unavailable" }],
-    ["a completed response with an error", completed({ error: { code: 401 } }), { end: "provider_unauthorized" }],
-    ["an event type that is a property of every object", event("constructor", {}), { end: "provider_unavailable" }],
-    ["a cancelled response", typed("response.cancelled", { response: {} }), { end: "provider_unavailable" }],
+    ["with the field `error`", 'error: {"code": 401, "message": "no"}\n\n', { end: "provider_unauthorized" }],
+    ["with a string in the field `error`", "error: overloaded\n", { end: "provider_unavailable" }],
     [
-      "an unknown reason for an incomplete response",
-      delta("a") + typed("response.incomplete", { response: { incomplete_details: { reason: "interrupted" } } }),
+      "with an unknown status",
+      delta("a") + completed({ status: "expired" }),
       { text: "a", end: "provider_unavailable" },
     ],
-    ["invalid JSON", event(null, '{"type":'), { end: "SyntaxError" }],
+    ["with an error in a completed response", completed({ error: { code: 401 } }), { end: "provider_unauthorized" }],
+    [
+      "with an event type that is a property of every object",
+      event("constructor", {}),
+      { end: "provider_unavailable" },
+    ],
+    ["with a cancelled response", typedEvent("response.cancelled", { response: {} }), { end: "provider_unavailable" }],
+    [
+      "with an unknown reason for an incomplete response",
+      delta("a") + typedEvent("response.incomplete", { response: { incomplete_details: { reason: "interrupted" } } }),
+      { text: "a", end: "provider_unavailable" },
+    ],
+    ["with invalid JSON", event(null, '{"type":'), { end: "SyntaxError" }],
   ])("%s", (_name, body, expected) => {
     expect(read(body)).toMatchObject(expected);
   });
 
-  test("a failed response reports its usage", () => {
+  test("but reports its usage", () => {
     const usage = { input_tokens: 8, output_tokens: 2 };
-    const [cost] = readBody(createResponsesMapper(), typed("response.failed", { response: { usage } }));
-    expect(cost).toEqual({ type: "usage", usage: { ...noUsage, ...usage } });
+    const [usageEvent] = readBody(createResponsesMapper(), typedEvent("response.failed", { response: { usage } }));
+    expect(usageEvent).toEqual({ type: "usage", usage: { ...noUsage, ...usage } });
   });
 });
 
-describe("a JSON document of the Responses API", () => {
+describe("a JSON document from the Responses API", () => {
   test.each<[string, unknown, object]>([
     [
       "an answer",
@@ -275,8 +290,8 @@ describe("a JSON document of the Responses API", () => {
     ["a running response", { status: "in_progress", output: [] }, { end: "provider_unavailable" }],
     ["an error", { error: { message: "x", code: "model_not_found" } }, { end: "provider_refused" }],
     ["an error in an array", [{ error: { code: 429 } }], { end: "provider_rate_limited" }],
-    ["something else", { hello: "world" }, { end: "UnexpectedAnswerError" }],
-  ])("%s", (_name, document, expected) => {
+    ["an unrelated document", { hello: "world" }, { end: "UnexpectedResponseError" }],
+  ])("can be %s", (_name, document, expected) => {
     for (const text of [JSON.stringify(document), `\ufeff\n ${JSON.stringify(document, null, 2)}\n`])
       expect(read(text)).toMatchObject(expected);
   });

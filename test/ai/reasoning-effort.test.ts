@@ -3,7 +3,7 @@ import type { AnswerOptions } from "../../src/ai/provider.ts";
 import type { ReasoningEffort } from "../../src/protocol/reasoning-effort.ts";
 import { collect, createTestChain } from "./collect.ts";
 import { startRejectingServer } from "./rejecting-server.ts";
-import { openAi, pydantic } from "./rejections.ts";
+import { createOpenAiError, createPydanticError } from "./rejections.ts";
 
 let server: ReturnType<typeof startRejectingServer>;
 beforeAll(() => {
@@ -18,14 +18,14 @@ type EffortRequest = {
   outputTokensMax?: number;
 };
 
-/** Returns what a model receives. */
-async function requestTo({
+/** Returns the request that a model receives. */
+async function captureRequest({
   model,
   effort,
   options = {},
   outputTokensMax,
 }: EffortRequest): Promise<Record<string, unknown>> {
-  server.refuse(() => null);
+  server.rejectWith(() => null);
   const chain = createTestChain(server.urls, [model]);
   const request = { options: { ...options, reasoningEffort: effort }, outputTokensMax: outputTokensMax ?? null };
   const { text } = await collect(chain, request);
@@ -33,7 +33,7 @@ async function requestTo({
   return server.bodies[0] ?? {};
 }
 
-describe("OpenAI's models get the nearest effort that they support", () => {
+describe("an OpenAI model is sent the nearest effort that it supports", () => {
   test.each([
     ["o3", { none: "low", minimal: "low", medium: "medium", xhigh: "high" }],
     ["gpt-5-mini", { none: "minimal", minimal: "minimal", high: "high", xhigh: "high" }],
@@ -47,7 +47,7 @@ describe("OpenAI's models get the nearest effort that they support", () => {
     ["fine-tuned", { minimal: "minimal" }],
   ])("%s", async (model, efforts) => {
     for (const [effort, sent] of Object.entries(efforts)) {
-      const { reasoning } = await requestTo({ model: `openai/${model}`, effort: effort as ReasoningEffort });
+      const { reasoning } = await captureRequest({ model: `openai/${model}`, effort: effort as ReasoningEffort });
       expect([effort, reasoning]).toEqual([
         effort,
         { effort: sent, ...(sent !== "none" && { summary: "auto" }) } as Record<string, unknown>,
@@ -55,22 +55,22 @@ describe("OpenAI's models get the nearest effort that they support", () => {
     }
   });
 
-  test("a model without reasoning gets no effort, and no effort is sent without a setting", async () => {
-    expect(await requestTo({ model: "openai/gpt-4o", effort: "high" })).not.toHaveProperty("reasoning");
-    expect(await requestTo({ model: "openai/gpt-5.2", effort: null })).toMatchObject({
+  test("unless it doesn't reason or no effort is set", async () => {
+    expect(await captureRequest({ model: "openai/gpt-4o", effort: "high" })).not.toHaveProperty("reasoning");
+    expect(await captureRequest({ model: "openai/gpt-5.2", effort: null })).toMatchObject({
       reasoning: { summary: "auto" },
     });
-    expect(await requestTo({ model: "anthropic/claude-3-5-sonnet-latest", effort: "high" })).not.toHaveProperty(
+    expect(await captureRequest({ model: "anthropic/claude-3-5-sonnet-latest", effort: "high" })).not.toHaveProperty(
       "thinking",
     );
-    const chat = await requestTo({ model: "compatible/any", effort: null });
+    const chat = await captureRequest({ model: "compatible/any", effort: null });
     expect(Object.keys(chat)).not.toContain("reasoning_effort");
   });
 });
 
 const adaptive = { type: "adaptive", display: "summarized" };
 
-describe("Claude gets an effort or a budget", () => {
+describe("Claude is sent an effort or a thinking budget", () => {
   test.each([
     ["claude-opus-5-5", "none", undefined, { effort: "low" }],
     ["claude-fable-5-1", "none", undefined, { effort: "low" }],
@@ -88,34 +88,34 @@ describe("Claude gets an effort or a budget", () => {
     ["claude-3-7-sonnet-latest", "none", undefined, undefined],
     ["claude-3-7-sonnet-latest", "minimal", { type: "enabled", budget_tokens: 1_024 }, undefined],
     ["claude-next", "high", adaptive, { effort: "high" }],
-    // It thinks by default, and reports it only on request.
+    // This model thinks by default, but sends its thinking only on request.
     ["claude-opus-5-5", null, adaptive, undefined],
     ["claude-opus-4-8", null, undefined, undefined],
     ["claude-next", null, undefined, undefined],
-  ] as const)("%s, %s", async (model, effort, thinking, config) => {
-    const { thinking: sent, output_config } = await requestTo({ model: `anthropic/${model}`, effort });
+  ] as const)("for %s with the effort %s", async (model, effort, thinking, config) => {
+    const { thinking: sent, output_config } = await captureRequest({ model: `anthropic/${model}`, effort });
     expect([sent, output_config]).toEqual([thinking, config] as unknown[]);
   });
 
-  test("a budget leaves room for the text; without room there is none", async () => {
+  test("with a budget that leaves tokens for the text, or with no budget", async () => {
     const model = "anthropic/claude-sonnet-4-5";
-    const large = await requestTo({ model, effort: "xhigh", outputTokensMax: 10_000 });
+    const large = await captureRequest({ model, effort: "xhigh", outputTokensMax: 10_000 });
     expect(large).toMatchObject({ max_tokens: 10_000, thinking: { type: "enabled", budget_tokens: 8_000 } });
-    expect(await requestTo({ model, effort: "high", outputTokensMax: 1_200 })).not.toHaveProperty("thinking");
+    expect(await captureRequest({ model, effort: "high", outputTokensMax: 1_200 })).not.toHaveProperty("thinking");
   });
 
-  test("incompatible parameters are omitted", async () => {
+  test("without incompatible parameters", async () => {
     const tools = [{ name: "f", description: null, parameters: { type: "object" } }];
     const model = "anthropic/claude-sonnet-4-5";
-    const forced = await requestTo({ model, effort: "high", options: { tools, toolChoice: "required" } });
+    const forced = await captureRequest({ model, effort: "high", options: { tools, toolChoice: "required" } });
     expect(forced).not.toHaveProperty("thinking");
-    const sampled = await requestTo({ model, effort: "high", options: { temperature: 0.5, topP: 0.5 } });
+    const sampled = await captureRequest({ model, effort: "high", options: { temperature: 0.5, topP: 0.5 } });
     expect(sampled).toHaveProperty("thinking");
     expect(["temperature", "top_p"].filter((name) => name in sampled)).toEqual([]);
   });
 });
 
-describe("Chat Completions servers", () => {
+describe("a Chat Completions server is sent the effort", () => {
   test.each([
     ["any", "xhigh", { reasoning_effort: "xhigh" }],
     ["any", "none", { reasoning_effort: "none" }],
@@ -123,8 +123,8 @@ describe("Chat Completions servers", () => {
     ["Qwen/Qwen3-32B", "low", { reasoning_effort: "low" }],
     ["deepseek-v4-pro", "none", { thinking: { type: "disabled" } }],
     ["kimi-k3", "none", { thinking: { type: "disabled" } }],
-  ] as const)("%s, %s", async (model, effort, fields) => {
-    const { reasoning_effort, chat_template_kwargs, thinking } = await requestTo({
+  ] as const)("for %s with the effort %s", async (model, effort, fields) => {
+    const { reasoning_effort, chat_template_kwargs, thinking } = await captureRequest({
       model: `compatible/${model}`,
       effort,
     });
@@ -133,17 +133,17 @@ describe("Chat Completions servers", () => {
   });
 });
 
-/** Rejects every effort not in the list, with this message. */
-function rejectAllExcept(supported: readonly string[], say: (effort: string) => unknown): void {
-  server.refuse((body) => {
+/** Makes the server reject every effort that isn't in the list. */
+function rejectAllExcept(supported: readonly string[], createBody: (effort: string) => unknown): void {
+  server.rejectWith((body) => {
     const { effort } = (body.reasoning ?? body.output_config ?? {}) as { effort?: string };
     const sent = effort ?? (body.reasoning_effort as string | undefined);
-    return sent === undefined || supported.includes(sent) ? null : { status: 400, body: say(sent) };
+    return sent === undefined || supported.includes(sent) ? null : { status: 400, body: createBody(sent) };
   });
 }
 
-/** The efforts sent for two answers. */
-async function askTwice(model: string, effort: ReasoningEffort): Promise<unknown[]> {
+/** Runs a model twice, and returns the effort of every request. */
+async function runTwice(model: string, effort: ReasoningEffort): Promise<unknown[]> {
   const chain = createTestChain(server.urls, [model]);
   for (const _ of [1, 2]) expect((await collect(chain, { options: { reasoningEffort: effort } })).text).toBe("Done.");
   return server.bodies.map((body) => {
@@ -153,66 +153,66 @@ async function askTwice(model: string, effort: ReasoningEffort): Promise<unknown
 }
 
 describe("a rejected value", () => {
-  test("is replaced by the nearest one that the error lists, permanently", async () => {
-    const say = (effort: string) =>
-      openAi(
+  test("is permanently replaced by the nearest effort that the error lists", async () => {
+    const createBody = (effort: string) =>
+      createOpenAiError(
         `Unsupported value: '${effort}' is not supported with the 'own' model. Supported values are: 'none', 'low', 'medium', and 'high'.`,
         "reasoning.effort",
         "unsupported_value",
       );
-    rejectAllExcept(["none", "low", "medium", "high"], say);
-    expect(await askTwice("openai/own", "xhigh")).toEqual(["xhigh", "high", "high"]);
-    rejectAllExcept(["none", "low", "medium", "high"], say);
-    expect(await askTwice("openai/own", "minimal")).toEqual(["minimal", "none", "none"]);
+    rejectAllExcept(["none", "low", "medium", "high"], createBody);
+    expect(await runTwice("openai/own", "xhigh")).toEqual(["xhigh", "high", "high"]);
+    rejectAllExcept(["none", "low", "medium", "high"], createBody);
+    expect(await runTwice("openai/own", "minimal")).toEqual(["minimal", "none", "none"]);
   });
 
-  test("also if the list has no quotes, or comes from FastAPI", async () => {
-    rejectAllExcept(["low", "medium"], () => openAi("`reasoning_effort` must be one of low, medium"));
-    expect(await askTwice("compatible/own", "none")).toEqual(["none", "low", "low"]);
+  test("is replaced even if the list has no quotes or comes from FastAPI", async () => {
+    rejectAllExcept(["low", "medium"], () => createOpenAiError("`reasoning_effort` must be one of low, medium"));
+    expect(await runTwice("compatible/own", "none")).toEqual(["none", "low", "low"]);
     const detail = [
       {
-        ...pydantic("reasoning_effort"),
+        ...createPydanticError("reasoning_effort"),
         type: "literal_error",
         msg: "Input should be 'low', 'medium' or 'high'",
         input: "xhigh",
       },
     ];
     rejectAllExcept(["low", "medium", "high"], () => ({ detail }));
-    expect(await askTwice("compatible/own", "xhigh")).toEqual(["xhigh", "high", "high"]);
+    expect(await runTwice("compatible/own", "xhigh")).toEqual(["xhigh", "high", "high"]);
   });
 
-  test("is lowered step by step if none is listed, and finally omitted", async () => {
-    rejectAllExcept(["medium"], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
-    expect(await askTwice("compatible/own", "xhigh")).toEqual(["xhigh", "high", "medium", "medium"]);
-    rejectAllExcept([], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
-    expect(await askTwice("compatible/own", "minimal")).toEqual(["minimal", "none", null, null]);
+  test("is lowered step by step if the error lists no values, and finally omitted", async () => {
+    rejectAllExcept(["medium"], (effort) => createOpenAiError(`Invalid value: '${effort}'.`, "reasoning_effort"));
+    expect(await runTwice("compatible/own", "xhigh")).toEqual(["xhigh", "high", "medium", "medium"]);
+    rejectAllExcept([], (effort) => createOpenAiError(`Invalid value: '${effort}'.`, "reasoning_effort"));
+    expect(await runTwice("compatible/own", "minimal")).toEqual(["minimal", "none", null, null]);
   });
 
   test("is omitted immediately if the model supports no effort", async () => {
-    rejectAllExcept([], () => openAi("Argument not supported on this model: reasoningEffort"));
-    expect(await askTwice("compatible/own", "high")).toEqual(["high", null, null]);
+    rejectAllExcept([], () => createOpenAiError("Argument not supported on this model: reasoningEffort"));
+    expect(await runTwice("compatible/own", "high")).toEqual(["high", null, null]);
     rejectAllExcept([], () => ({
       type: "error",
       error: { type: "invalid_request_error", message: "This model does not support the effort parameter." },
     }));
-    expect(await askTwice("anthropic/own", "high")).toEqual(["high", null, null]);
+    expect(await runTwice("anthropic/own", "high")).toEqual(["high", null, null]);
   });
 
-  test("of a mode that a Claude model doesn't have is omitted, and the effort stays", async () => {
+  test("for the thinking mode of a Claude model is omitted without changing the effort", async () => {
     const message =
       '"thinking.type.adaptive" is not supported for this model. Use "thinking.type.enabled" to control thinking behavior.';
-    server.refuse((body) =>
+    server.rejectWith((body) =>
       body.thinking
         ? { status: 400, body: { type: "error", error: { type: "invalid_request_error", message } } }
         : null,
     );
-    expect(await askTwice("anthropic/own", "high")).toEqual(["high", "high", "high"]);
+    expect(await runTwice("anthropic/own", "high")).toEqual(["high", "high", "high"]);
     expect(server.bodies.map(({ thinking }) => thinking !== undefined)).toEqual([true, false, false]);
   });
 
-  test("only affects that value, whatever was learned before", async () => {
+  test("doesn't affect requests with other values", async () => {
     const chain = createTestChain(server.urls, ["compatible/own"]);
-    rejectAllExcept(["low"], (effort) => openAi(`Invalid value: '${effort}'.`, "reasoning_effort"));
+    rejectAllExcept(["low"], (effort) => createOpenAiError(`Invalid value: '${effort}'.`, "reasoning_effort"));
     for (const reasoningEffort of ["high", "xhigh", "low", "xhigh"] as const)
       expect((await collect(chain, { options: { reasoningEffort } })).text).toBe("Done.");
     expect(server.bodies.map(({ reasoning_effort }) => reasoning_effort)).toEqual([

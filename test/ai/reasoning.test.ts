@@ -1,9 +1,9 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import type { AnswerPart } from "../../src/ai/answer-part.ts";
 import { REASONING_LENGTH_MAX } from "../../src/ai/attempt/answer.ts";
-import { THINKING_SILENCE_MS } from "../../src/ai/timeouts.ts";
+import { THINKING_TIMEOUT_MS } from "../../src/ai/timeouts.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createRecorder, createTestChain } from "./collect.ts";
+import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
 
 let mockProvider: MockProvider;
 beforeAll(() => {
@@ -31,7 +31,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
   });
 
   test("the reasoning of a model that fails before it writes text is dropped", async () => {
-    mockProvider.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", after: 0 });
+    mockProvider.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", piecesBeforeFault: 0 });
     mockProvider.script("second", { thinking: ["A better one."], pieces: ["Done."] });
     const chain = createTestChain(mockProvider, [`${provider}/first`, `${provider}/second`], { maxRetries: 0 });
     const { parts, text, reasoning, end } = await collect(chain);
@@ -43,14 +43,14 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
       ["text", "Done."],
     ]);
     expect([text, reasoning]).toEqual(["Done.", "A better one."]);
-    // Both used tokens, but only one wrote text.
+    // Both models used tokens, but only the second one wrote text.
     expect(end.models).toEqual([`${provider}/second`]);
     expect(parts[2]).not.toHaveProperty("reasoning");
   });
 
-  test("kept text keeps its reasoning", async () => {
-    mockProvider.script("first", { thinking: ["Think."], pieces: ["One ", "two"], fault: "cut", after: 2 });
-    mockProvider.script("second", { thinking: ["Go on."], pieces: [], fault: "cut", after: 0 });
+  test("the reasoning before text that is kept after a failover is kept too", async () => {
+    mockProvider.script("first", { thinking: ["Think."], pieces: ["One ", "two"], fault: "cut", piecesBeforeFault: 2 });
+    mockProvider.script("second", { thinking: ["Go on."], pieces: [], fault: "cut", piecesBeforeFault: 0 });
     mockProvider.script("third", { thinking: ["On."], pieces: [" three."] });
     const models = ["first", "second", "third"].map((name) => `${provider}/${name}`);
     const { text, reasoning, resets, end } = await collect(createTestChain(mockProvider, models, { maxRetries: 0 }));
@@ -63,9 +63,9 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(end.models).toEqual([`${provider}/first`, `${provider}/third`]);
   });
 
-  test("if reasoning isn't shown, nothing is pushed before the first text, but it is still counted", async () => {
-    mockProvider.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", after: 0 });
-    mockProvider.script("second", { thinking: ["Better. ".repeat(20)], pieces: ["Done."], usage: false });
+  test("hidden reasoning isn't pushed to the reader, but its tokens are counted", async () => {
+    mockProvider.script("first", { thinking: ["A wrong idea."], pieces: [], fault: "cut", piecesBeforeFault: 0 });
+    mockProvider.script("second", { thinking: ["Better. ".repeat(20)], pieces: ["Done."], reportsUsage: false });
     const models = [`${provider}/first`, `${provider}/second`];
     const chain = createTestChain(mockProvider, models, { maxRetries: 0, showsReasoning: false });
     const { parts, end } = await collect(chain);
@@ -77,7 +77,7 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(end.usage?.output_tokens).toBeGreaterThan(end.usage?.reasoning_tokens ?? 0);
   });
 
-  test("shown reasoning can be stored: no NUL, no half characters, and limited in length", async () => {
+  test("reasoning is limited in length, and has no NUL or split characters", async () => {
     const start = "\n  \0Plan 👩‍👩‍👧\ud83d";
     const thinking = [start, "\ude00!", ...Array.from({ length: 30 }, () => "thought ".repeat(1_000))];
     mockProvider.script("endless", { thinking, pieces: ["Done."] });
@@ -98,13 +98,13 @@ test("a think block before the text is reasoning", async () => {
   expect(reasoning.trimEnd()).toBe("Let me see.");
 });
 
-test("an empty think block is no reasoning", async () => {
+test("an empty think block isn't reasoning", async () => {
   mockProvider.script("local", { pieces: ["<think>\n\n</think>\n\n", "The answer."] });
   const { parts } = await collect(createTestChain(mockProvider, ["compatible/local"]));
   expect(parts.map(({ type }) => type)).toEqual(["start", "text"]);
 });
 
-test("steps of one answer share one reasoning, separated by blank lines", async () => {
+test("the reasoning of an answer's steps is joined with blank lines", async () => {
   mockProvider.script("model", { thinking: ["More."], pieces: ["Done."] });
   const resume = { text: "Looking.", reasoning: "Where?", attempt: 1, step: "next" } as const;
   const { reasoning, parts } = await collect(createTestChain(mockProvider, ["anthropic/model"]), { resume });
@@ -112,8 +112,13 @@ test("steps of one answer share one reasoning, separated by blank lines", async 
   expect(parts.map(({ type }) => type)).toEqual(["reasoning", "text"]);
 });
 
-test("a step that fails in a tool call only loses its own reasoning", async () => {
-  mockProvider.script("first", { thinking: ["Call it."], pieces: ["Let me see. "], fault: "tool_call_cut", after: 1 });
+test("a step that fails in a tool call loses only its own reasoning", async () => {
+  mockProvider.script("first", {
+    thinking: ["Call it."],
+    pieces: ["Let me see. "],
+    fault: "tool_call_cut",
+    piecesBeforeFault: 1,
+  });
   mockProvider.script("second", { pieces: ["Done."] });
   const chain = createTestChain(mockProvider, ["anthropic/first", "anthropic/second"], { maxRetries: 0 });
   const resume = { text: "Looking. ", reasoning: "Where?", attempt: 1, step: "next" } as const;
@@ -122,25 +127,25 @@ test("a step that fails in a tool call only loses its own reasoning", async () =
   expect(reasoning).toBe("Where?");
 });
 
-test("an answer taken over continues its reasoning, if it has text", async () => {
+test("a resumed answer keeps its reasoning only if it has text", async () => {
   mockProvider.script("model", { thinking: ["On."], pieces: [" two."] });
   const chain = createTestChain(mockProvider, ["openai/model"]);
-  const one = await collect(chain, { resume: { text: "One", reasoning: "Count.", attempt: 1 } });
-  expect([one.text, one.reasoning]).toEqual(["One two.", "Count.\n\nOn."]);
-  const none = await collect(chain, { resume: { text: "", reasoning: "Count.", attempt: 1 } });
-  expect(none.reasoning).toBe("On.");
+  const withText = await collect(chain, { resume: { text: "One", reasoning: "Count.", attempt: 1 } });
+  expect([withText.text, withText.reasoning]).toEqual(["One two.", "Count.\n\nOn."]);
+  const withoutText = await collect(chain, { resume: { text: "", reasoning: "Count.", attempt: 1 } });
+  expect(withoutText.reasoning).toBe("On.");
 });
 
-test("the first token is the first of the text", async () => {
-  const { observe, events } = createRecorder();
-  mockProvider.script("first", { thinking: ["Hm."], pieces: [], fault: "cut", after: 0 });
+test("reasoning doesn't count as the first token", async () => {
+  const { observe, events } = createRecordingObserver();
+  mockProvider.script("first", { thinking: ["Hm."], pieces: [], fault: "cut", piecesBeforeFault: 0 });
   const first = await collect(createTestChain(mockProvider, ["openai/first"], { observe, maxRetries: 0 }));
   expect(first.end.type).toBe("error");
-  expect(events.filter(([what]) => what === "first_token")).toEqual([]);
+  expect(events.filter(([name]) => name === "first_token")).toEqual([]);
   expect(events).toContainEqual(["tokens", "openai/first", "reasoning", true]);
 });
 
-test("OpenAI's summaries and Anthropic's blocks are separated", async () => {
+test("OpenAI's reasoning summaries and Anthropic's thinking blocks are separated by blank lines", async () => {
   const summary = (output: number, index: number, delta: string) =>
     `data: ${JSON.stringify({ type: "response.reasoning_summary_text.delta", output_index: output, summary_index: index, delta })}\n\n`;
   const completed = `data: ${JSON.stringify({
@@ -162,28 +167,33 @@ test("OpenAI's summaries and Anthropic's blocks are separated", async () => {
   expect(anthropic.reasoning).toBe("A a.\n\nB.");
 });
 
-test("OpenAI is asked for summaries if readers see them, or if silence would count as a failure", async () => {
+test("OpenAI's reasoning summaries are requested if readers see them or if they prevent a timeout", async () => {
   mockProvider.script("gpt-5", { pieces: ["Done."] });
-  const ask = async (options: Parameters<typeof createTestChain>[2]) => {
+  const fetchSummaryMode = async (options: Parameters<typeof createTestChain>[2]) => {
     await collect(createTestChain(mockProvider, ["openai/gpt-5"], options));
     const body = mockProvider.requests.at(-1)?.body as { reasoning?: { summary?: string } };
     return body.reasoning?.summary;
   };
-  const silent = { firstTokenTimeoutMs: THINKING_SILENCE_MS, idleTimeoutMs: THINKING_SILENCE_MS };
-  expect(await ask(silent)).toBe("auto");
-  expect(await ask({ ...silent, showsReasoning: false })).toBeUndefined();
-  expect(await ask({ showsReasoning: false })).toBe("auto");
+  const longTimeouts = { firstTokenTimeoutMs: THINKING_TIMEOUT_MS, idleTimeoutMs: THINKING_TIMEOUT_MS };
+  expect(await fetchSummaryMode(longTimeouts)).toBe("auto");
+  expect(await fetchSummaryMode({ ...longTimeouts, showsReasoning: false })).toBeUndefined();
+  expect(await fetchSummaryMode({ showsReasoning: false })).toBe("auto");
 });
 
-test("a text of only spaces keeps no reasoning", async () => {
-  mockProvider.script("first", { thinking: ["A wrong idea."], pieces: [" ".repeat(100), "x"], fault: "cut", after: 1 });
+test("reasoning followed only by spaces is dropped at a failover", async () => {
+  mockProvider.script("first", {
+    thinking: ["A wrong idea."],
+    pieces: [" ".repeat(100), "x"],
+    fault: "cut",
+    piecesBeforeFault: 1,
+  });
   mockProvider.script("second", { pieces: ["Done."] });
   const chain = createTestChain(mockProvider, ["openai/first", "anthropic/second"], { maxRetries: 0 });
   const { text, reasoning } = await collect(chain);
   expect([text.trim(), reasoning]).toEqual(["Done.", ""]);
 });
 
-test("a text corrected for its format keeps all reasoning", async () => {
+test("an answer with a corrected format keeps all its reasoning", async () => {
   mockProvider.script(
     "model",
     { thinking: ["Which colour?"], pieces: ["It is red."] },

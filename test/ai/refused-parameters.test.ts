@@ -6,9 +6,9 @@ import {
   LEARNED_MODELS_MAX,
   type ParameterAdapter,
 } from "../../src/ai/providers/parameters/adapter.ts";
-import { collect, createRecorder, createTestChain } from "./collect.ts";
+import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
 import { type SentBody, startRejectingServer } from "./rejecting-server.ts";
-import { openAi, pydantic, rejections, unsupported } from "./rejections.ts";
+import { createOpenAiError, createPydanticError, createUnsupportedError, rejections } from "./rejections.ts";
 
 let server: ReturnType<typeof startRejectingServer>;
 beforeAll(() => {
@@ -17,93 +17,106 @@ beforeAll(() => {
 afterAll(() => server.stop());
 
 const tool = { name: "look_up", description: null, parameters: { type: "object" }, isStrict: true };
-const everything = {
+const allOptions = {
   tools: [tool],
   toolChoice: "auto" as const,
   temperature: 0.2,
   topP: 0.9,
   stop: ["END"],
-  areParallelToolCallsAllowed: false,
+  canCallToolsInParallel: false,
 };
-const fullRequest: Partial<RunRequest> = { options: everything, outputTokensMax: 500 };
+const fullRequest: Partial<RunRequest> = { options: allOptions, outputTokensMax: 500 };
 
-const has = (body: SentBody, name: string): boolean => JSON.stringify(body).includes(`"${name}":`);
+const hasField = (body: SentBody, name: string): boolean => JSON.stringify(body).includes(`"${name}":`);
 
-/** Requests two answers; returns whether both succeeded, and the number of requests for each. */
-async function askTwice(model: string, request: Partial<RunRequest> = fullRequest) {
-  const { observe, events } = createRecorder();
+/** Runs a model twice. Returns both results, and the number of requests for each. */
+async function runTwice(model: string, request: Partial<RunRequest> = fullRequest) {
+  const { observe, events } = createRecordingObserver();
   const chain = createTestChain(server.urls, [model, "anthropic/spare"], { observe, maxRetries: 3 });
   const first = await collect(chain, request);
   const requests = server.bodies.length;
   const second = await collect(chain, request);
-  expect(chain.models().every(({ state }) => state === "available")).toBe(true);
+  expect(chain.listModels().every(({ state }) => state === "available")).toBe(true);
   return { first, second, requests: [requests, server.bodies.length - requests], events };
 }
 
-describe("a rejected parameter is omitted, in the same attempt", () => {
-  test.each(rejections)("$name: $parameter ($model)", async ({ model, parameter, status = 400, rejection }) => {
-    server.refuse((body) => (has(body, parameter) ? { status, body: rejection } : null));
-    const { first, second, requests, events } = await askTwice(model);
-    expect([first.text, second.text]).toEqual(["Done.", "Done."]);
-    // The rejection is remembered, unless only the value was rejected.
-    const isLearned = !JSON.stringify(rejection).includes("invalid temperature");
-    expect(requests).toEqual([2, isLearned ? 1 : 2]);
-    const [refused, taken] = server.bodies;
-    expect([has(refused ?? {}, parameter), has(taken ?? {}, parameter)]).toEqual([true, false]);
-    // Nothing else was omitted.
-    const others = ["temperature", "top_p", "stop", "stop_sequences", "tools", "model", "max_tokens"];
-    for (const other of others.filter((name) => name !== parameter))
-      expect([other, has(taken ?? {}, other)]).toEqual([other, has(refused ?? {}, other)]);
-    // One attempt, not counted as failed, and only the answer is charged.
-    expect(events.filter(([what]) => what === "attempt")).toEqual([
-      ["attempt", model, "complete", null],
-      ["attempt", model, "complete", null],
-    ]);
-    expect(events.filter(([what]) => what === "failover" || what === "state")).toEqual([]);
-    expect(first.end.usage).toMatchObject({ input_tokens: 11, output_tokens: 3, estimated: false });
-  });
+describe("a rejected parameter", () => {
+  test.each(rejections)(
+    "is omitted in the same attempt ($name: $parameter)",
+    async ({ model, parameter, status = 400, rejection }) => {
+      server.rejectWith((body) => (hasField(body, parameter) ? { status, body: rejection } : null));
+      const { first, second, requests, events } = await runTwice(model);
+      expect([first.text, second.text]).toEqual(["Done.", "Done."]);
+      // The rejection is remembered, unless only the value was rejected.
+      const isRemembered = !JSON.stringify(rejection).includes("invalid temperature");
+      expect(requests).toEqual([2, isRemembered ? 1 : 2]);
+      const [rejected, accepted] = server.bodies;
+      expect([hasField(rejected ?? {}, parameter), hasField(accepted ?? {}, parameter)]).toEqual([true, false]);
+      // No other parameter was omitted.
+      const checkedNames = ["temperature", "top_p", "stop", "stop_sequences", "tools", "model", "max_tokens"];
+      for (const other of checkedNames.filter((name) => name !== parameter))
+        expect([other, hasField(accepted ?? {}, other)]).toEqual([other, hasField(rejected ?? {}, other)]);
+      // Each run is one attempt that didn't fail, and only the answer is charged.
+      expect(events.filter(([kind]) => kind === "attempt")).toEqual([
+        ["attempt", model, "complete", null],
+        ["attempt", model, "complete", null],
+      ]);
+      expect(events.filter(([kind]) => kind === "failover" || kind === "state")).toEqual([]);
+      expect(first.end.usage).toMatchObject({ input_tokens: 11, output_tokens: 3, estimated: false });
+    },
+  );
 
-  test("of conflicting `temperature` and `top_p`, the first is kept", async () => {
+  test("is omitted if it conflicts with another parameter", async () => {
     const message = "`temperature` and `top_p` cannot both be specified for this model. Please use only one.";
-    server.refuse((body) =>
-      has(body, "temperature") && has(body, "top_p")
+    server.rejectWith((body) =>
+      hasField(body, "temperature") && hasField(body, "top_p")
         ? { status: 400, body: { type: "error", error: { type: "invalid_request_error", message } } }
         : null,
     );
-    const { first, requests } = await askTwice("anthropic/own");
+    const { first, requests } = await runTwice("anthropic/own");
     expect([first.text, requests]).toEqual(["Done.", [2, 1]]);
-    expect([has(server.bodies[1] ?? {}, "temperature"), has(server.bodies[1] ?? {}, "top_p")]).toEqual([true, false]);
+    expect([hasField(server.bodies[1] ?? {}, "temperature"), hasField(server.bodies[1] ?? {}, "top_p")]).toEqual([
+      true,
+      false,
+    ]);
   });
 
-  test("`max_tokens` is renamed, and keeps its value", async () => {
+  test("is renamed without changing its value if it is `max_tokens`", async () => {
     const message =
       "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
-    server.refuse((body) => (has(body, "max_tokens") ? { status: 400, body: openAi(message, "max_tokens") } : null));
-    const { first, requests } = await askTwice("compatible/own");
+    server.rejectWith((body) =>
+      hasField(body, "max_tokens") ? { status: 400, body: createOpenAiError(message, "max_tokens") } : null,
+    );
+    const { first, requests } = await runTwice("compatible/own");
     expect([first.text, requests]).toEqual(["Done.", [2, 1]]);
     expect(server.bodies[1]).toMatchObject({ max_completion_tokens: 500 });
   });
 
-  test("several are omitted one by one, or together if all are listed", async () => {
+  test("is omitted together with the others that the error lists", async () => {
     const names = ["temperature", "top_p", "stop", "stream_options"];
-    server.refuse((body) => {
-      const name = names.find((each) => has(body, each));
-      return name ? { status: 400, body: unsupported(name) } : null;
+    server.rejectWith((body) => {
+      const name = names.find((field) => hasField(body, field));
+      return name ? { status: 400, body: createUnsupportedError(name) } : null;
     });
-    const one = await askTwice("compatible/own");
-    expect([one.first.text, one.requests]).toEqual(["Done.", [5, 1]]);
-    server.refuse((body) => {
-      const found = names.filter((each) => has(body, each));
-      return found.length > 0 ? { status: 422, body: { detail: found.map((name) => pydantic(name)) } } : null;
+    const rejectedSingly = await runTwice("compatible/own");
+    expect([rejectedSingly.first.text, rejectedSingly.requests]).toEqual(["Done.", [5, 1]]);
+    server.rejectWith((body) => {
+      const rejectedNames = names.filter((field) => hasField(body, field));
+      return rejectedNames.length > 0
+        ? { status: 422, body: { detail: rejectedNames.map((name) => createPydanticError(name)) } }
+        : null;
     });
-    const all = await askTwice("compatible/own");
-    expect([all.first.text, all.requests]).toEqual(["Done.", [2, 1]]);
+    const rejectedTogether = await runTwice("compatible/own");
+    expect([rejectedTogether.first.text, rejectedTogether.requests]).toEqual(["Done.", [2, 1]]);
   });
 
-  test("an out-of-range value is omitted once, but other values aren't", async () => {
-    server.refuse((body) =>
+  test("is still sent with other values if a value was out of range", async () => {
+    server.rejectWith((body) =>
       Number(body.temperature ?? 0) > 1
-        ? { status: 400, body: openAi("Invalid 'temperature': expected a value <= 1, but got 1.5.", "temperature") }
+        ? {
+            status: 400,
+            body: createOpenAiError("Invalid 'temperature': expected a value <= 1, but got 1.5.", "temperature"),
+          }
         : null,
     );
     const chain = createTestChain(server.urls, ["compatible/own"]);
@@ -114,7 +127,7 @@ describe("a rejected parameter is omitted, in the same attempt", () => {
   });
 
   test.each(["openai/model", "anthropic/model", "compatible/model"])(
-    "%s: a rejection in a successful response, as an event or a document, counts too",
+    "is also omitted if %s rejects it with status 200",
     async (model) => {
       const error = {
         type: "invalid_request_error",
@@ -123,19 +136,19 @@ describe("a rejected parameter is omitted, in the same attempt", () => {
       };
       const body = { type: "error", error };
       for (const rejection of [body, `data: ${JSON.stringify(body)}\n\ndata: [DONE]\n\n`]) {
-        server.refuse((sent) => (has(sent, "temperature") ? { status: 200, body: rejection } : null));
-        const { first, second, requests, events } = await askTwice(model);
+        server.rejectWith((sent) => (hasField(sent, "temperature") ? { status: 200, body: rejection } : null));
+        const { first, second, requests, events } = await runTwice(model);
         expect([first.text, second.text, first.end.type]).toEqual(["Done.", "Done.", "finish"]);
         expect(requests).toEqual([2, 1]);
-        expect(events.filter(([what]) => what === "attempt").length).toBe(2);
+        expect(events.filter(([kind]) => kind === "attempt").length).toBe(2);
       }
     },
   );
 
-  test("a rejection after some text ends the attempt", async () => {
+  test("ends the attempt if it is rejected after some text", async () => {
     const text = JSON.stringify({ choices: [{ delta: { content: "Half. " } }] });
     const error = JSON.stringify({ error: { message: "Unsupported parameter: 'temperature'", code: 400 } });
-    server.refuse((sent) =>
+    server.rejectWith((sent) =>
       sent.model === "model" ? { status: 200, body: `data: ${text}\n\ndata: ${error}\n\n` } : null,
     );
     const chain = createTestChain(server.urls, ["compatible/model", "anthropic/spare"]);
@@ -143,13 +156,15 @@ describe("a rejected parameter is omitted, in the same attempt", () => {
     expect([written, end.model, server.bodies.length]).toEqual(["Half. Done.", "anthropic/spare", 2]);
   });
 
-  test("a parameter that one model rejects is still sent to another", async () => {
-    server.refuse(({ model, ...body }) =>
-      model === "own" && has(body, "temperature") ? { status: 400, body: unsupported("temperature") } : null,
+  test("is still sent to other models", async () => {
+    server.rejectWith(({ model, ...body }) =>
+      model === "own" && hasField(body, "temperature")
+        ? { status: 400, body: createUnsupportedError("temperature") }
+        : null,
     );
     const chain = createTestChain(server.urls, ["compatible/own", "compatible/other"]);
     for (const model of ["compatible/own", "compatible/other"]) await collect(chain, { ...fullRequest, model });
-    expect(server.bodies.map((body) => [body.model, has(body, "temperature")])).toEqual([
+    expect(server.bodies.map((body) => [body.model, hasField(body, "temperature")])).toEqual([
       ["own", true],
       ["own", false],
       ["other", true],
@@ -157,66 +172,91 @@ describe("a rejected parameter is omitted, in the same attempt", () => {
   });
 });
 
-describe("isn't retried", () => {
-  const others: [name: string, status: number, body: unknown][] = [
-    ["a model that does not exist", 404, openAi("The model 'temperature' does not exist", null, "model_not_found")],
-    ["a conversation that is too long", 400, openAi("Too long; temperature", "messages", "context_length_exceeded")],
+describe("a rejection", () => {
+  const cases: [name: string, status: number, body: unknown][] = [
+    [
+      "a model that does not exist",
+      404,
+      createOpenAiError("The model 'temperature' does not exist", null, "model_not_found"),
+    ],
+    [
+      "a conversation that is too long",
+      400,
+      createOpenAiError("Too long; temperature", "messages", "context_length_exceeded"),
+    ],
     [
       "a conversation that is too long, in a sentence",
       400,
-      openAi("This model's maximum context length is 8192 tokens; max_tokens and temperature don't help", null),
+      createOpenAiError(
+        "This model's maximum context length is 8192 tokens; max_tokens and temperature don't help",
+        null,
+      ),
     ],
-    ["messages", 400, openAi("Invalid value: 'temperature' is not a role.", "messages[0].role", "invalid_value")],
-    ["tools", 400, openAi("Invalid schema for function 'stop'.", "tools[0].function.parameters", "invalid_schema")],
-    ["an answer limit that is too large", 400, openAi("max_tokens is too large: 500. At most 100.", "max_tokens")],
+    [
+      "messages",
+      400,
+      createOpenAiError("Invalid value: 'temperature' is not a role.", "messages[0].role", "invalid_value"),
+    ],
+    [
+      "tools",
+      400,
+      createOpenAiError("Invalid schema for function 'stop'.", "tools[0].function.parameters", "invalid_schema"),
+    ],
+    [
+      "an answer limit that is too large",
+      400,
+      createOpenAiError("max_tokens is too large: 500. At most 100.", "max_tokens"),
+    ],
     [
       "words that are not parameter names",
       400,
-      openAi("This request can not be served; stop sending it, or store it."),
+      createOpenAiError("This request can not be served; stop sending it, or store it."),
     ],
-    ["a parameter that wasn't sent", 400, openAi("Unsupported parameter: 'logprobs'", "logprobs")],
-    ["a server error", 500, openAi("Unsupported parameter: 'temperature'", "temperature")],
+    ["a parameter that wasn't sent", 400, createOpenAiError("Unsupported parameter: 'logprobs'", "logprobs")],
+    ["a server error", 500, createOpenAiError("Unsupported parameter: 'temperature'", "temperature")],
     ["no text", 400, ""],
     ["a web page", 400, "<!doctype html><title>400 Bad Request</title>"],
   ];
-  test.each(others)("%s", async (_name, status, body) => {
-    server.refuse(({ model }) => (model === "own" ? { status, body } : null));
+  test.each(cases)("isn't retried without a parameter to omit (%s)", async (_name, status, body) => {
+    server.rejectWith(({ model }) => (model === "own" ? { status, body } : null));
     const chain = createTestChain(server.urls, ["compatible/own"], { maxRetries: 0 });
     const { end } = await collect(chain, fullRequest);
     expect([end.type, server.bodies.length]).toEqual(["error", 1]);
   });
 
-  test("a server that keeps rejecting is tried a few times, then the next model answers", async () => {
+  test("is retried a few times, then the next model is tried", async () => {
     const names = ["temperature", "top_p", "stop", "stream_options", "parallel_tool_calls", "strict", "tool_choice"];
-    server.refuse((body) => {
+    server.rejectWith((body) => {
       if (body.model !== "own") return null;
-      const name = names.find((each) => has(body, each));
-      return { status: 400, body: name ? unsupported(name) : openAi("No.") };
+      const name = names.find((field) => hasField(body, field));
+      return { status: 400, body: name ? createUnsupportedError(name) : createOpenAiError("No.") };
     });
-    const { first, requests } = await askTwice("compatible/own");
+    const { first, requests } = await runTwice("compatible/own");
     expect(first.text).toBe("Done.");
     expect(requests[0]).toBe(ADAPTATIONS_MAX + 2);
   });
 
-  test("omissions that didn't help aren't remembered", async () => {
-    server.refuse(({ model }) => (model === "own" ? { status: 400, body: unsupported("temperature") } : null));
+  test("isn't remembered if the omission didn't help", async () => {
+    server.rejectWith(({ model }) =>
+      model === "own" ? { status: 400, body: createUnsupportedError("temperature") } : null,
+    );
     const chain = createTestChain(server.urls, ["compatible/own"]);
     await collect(chain, fullRequest);
-    server.refuse(() => null);
+    server.rejectWith(() => null);
     await collect(chain, fullRequest);
-    expect(server.bodies.map((body) => has(body, "temperature"))).toEqual([true]);
+    expect(server.bodies.map((body) => hasField(body, "temperature"))).toEqual([true]);
   });
 });
 
 describe("learned parameters", () => {
-  const rejection = JSON.stringify(unsupported("temperature"));
+  const rejection = JSON.stringify(createUnsupportedError("temperature"));
   const begin = (adapter: ParameterAdapter, model: string) => adapter.begin({ model, temperature: 0.2 });
 
   test("are reported once per model and parameter", () => {
     const learned: string[][] = [];
-    const adapter = createParameterAdapter({ api: "chat", onLearned: (...what) => learned.push(what) });
-    const atOnce = ["a", "a", "b"].map((model) => begin(adapter, model));
-    for (const { retry } of atOnce) expect(has(retry(400, rejection) ?? {}, "temperature")).toBe(false);
+    const adapter = createParameterAdapter({ api: "chat", onLearned: (...kind) => learned.push(kind) });
+    const requests = ["a", "a", "b"].map((model) => begin(adapter, model));
+    for (const { adaptBody } of requests) expect(hasField(adaptBody(400, rejection) ?? {}, "temperature")).toBe(false);
     expect(learned).toEqual([
       ["a", "temperature"],
       ["b", "temperature"],
@@ -224,7 +264,9 @@ describe("learned parameters", () => {
   });
 
   test("are logged once, with the model's full name", async () => {
-    server.refuse((body) => (has(body, "top_p") ? { status: 400, body: unsupported("top_p") } : null));
+    server.rejectWith((body) =>
+      hasField(body, "top_p") ? { status: 400, body: createUnsupportedError("top_p") } : null,
+    );
     const lines: unknown[] = [];
     const observeRequests = { onLearned: (model: string, parameter: string) => lines.push({ model, parameter }) };
     const chain = createTestChain(server.urls, ["anthropic/own"], { observeRequests });
@@ -232,86 +274,91 @@ describe("learned parameters", () => {
     expect(lines).toEqual([{ model: "anthropic/own", parameter: "top_p" }]);
   });
 
-  test("are limited: the model learned first is forgotten", () => {
+  test("are remembered only for the models that were used last", () => {
     const adapter = createParameterAdapter({ api: "chat" });
-    for (let index = 0; index <= LEARNED_MODELS_MAX; index += 1) begin(adapter, `model${index}`).retry(400, rejection);
-    const isSent = (model: string) => has(begin(adapter, model).body, "temperature");
+    for (let index = 0; index <= LEARNED_MODELS_MAX; index += 1)
+      begin(adapter, `model${index}`).adaptBody(400, rejection);
+    const isSent = (model: string) => hasField(begin(adapter, model).body, "temperature");
     expect(["model0", "model1", `model${LEARNED_MODELS_MAX}`].map(isSent)).toEqual([true, false, false]);
   });
 });
 
-describe("nested parameters", () => {
-  /** Returns what is sent after a rejection. */
-  function retry(api: "responses" | "messages", body: Record<string, unknown>, rejection: unknown) {
-    return createParameterAdapter({ api }).begin(body).retry(400, JSON.stringify(rejection));
+describe("a request with nested parameters", () => {
+  /** Returns the body that is sent after a rejection. */
+  function adaptBody(api: "responses" | "messages", body: Record<string, unknown>, rejection: unknown) {
+    return createParameterAdapter({ api }).begin(body).adaptBody(400, JSON.stringify(rejection));
   }
   const notVerified = "Your organization must be verified to generate reasoning summaries.";
 
   test.each([
-    ["its field", openAi(notVerified, "reasoning.summary", "unsupported_value")],
-    ["a sentence", openAi(notVerified)],
-  ])("only a reasoning summary rejected by %s is removed", (_name, rejection) => {
+    ["a field", createOpenAiError(notVerified, "reasoning.summary", "unsupported_value")],
+    ["a sentence", createOpenAiError(notVerified)],
+  ])("loses only the reasoning summary if %s of the error rejects it", (_name, rejection) => {
     const reasoning = { effort: "high", summary: "auto" };
-    expect(retry("responses", { model: "m", reasoning }, rejection)).toEqual({
+    expect(adaptBody("responses", { model: "m", reasoning }, rejection)).toEqual({
       model: "m",
       reasoning: { effort: "high" },
     });
-    expect(retry("responses", { model: "m", reasoning: { summary: "auto" } }, rejection)).toEqual({ model: "m" });
+    expect(adaptBody("responses", { model: "m", reasoning: { summary: "auto" } }, rejection)).toEqual({ model: "m" });
   });
 
-  test("reasoning that a model doesn't support is removed completely", () => {
-    const rejection = unsupported("reasoning.effort");
-    expect(retry("responses", { model: "m", reasoning: { summary: "auto" } }, rejection)).toEqual({ model: "m" });
+  test("loses `reasoning` completely if the model doesn't support it", () => {
+    const rejection = createUnsupportedError("reasoning.effort");
+    expect(adaptBody("responses", { model: "m", reasoning: { summary: "auto" } }, rejection)).toEqual({ model: "m" });
   });
 
-  test("cache markers are removed everywhere, and the texts stay", () => {
-    const mark = { cache_control: { type: "ephemeral" } };
+  test("loses all cache markers but no text", () => {
+    const cacheMarker = { cache_control: { type: "ephemeral" } };
     const block = { type: "text", text: "Hello." };
     const messages = [
       { role: "user", content: "Hello." },
-      { role: "assistant", content: [block, { ...block, ...mark }] },
+      { role: "assistant", content: [block, { ...block, ...cacheMarker }] },
     ];
     const rejection = { error: { message: "system.0.cache_control: Extra inputs are not permitted" } };
-    expect(retry("messages", { model: "m", system: [{ ...block, ...mark }], messages }, rejection)).toEqual({
+    expect(adaptBody("messages", { model: "m", system: [{ ...block, ...cacheMarker }], messages }, rejection)).toEqual({
       model: "m",
       system: [block],
       messages: [messages[0], { role: "assistant", content: [block, block] }],
     });
   });
 
-  test("tool_choice is removed only if it has the default value", () => {
-    const rejection = openAi("Unrecognized request argument supplied: tool_choice");
-    expect(retry("responses", { model: "m", tool_choice: "auto" }, rejection)).toEqual({ model: "m" });
+  test("loses `tool_choice` only if it has the default value", () => {
+    const rejection = createOpenAiError("Unrecognized request argument supplied: tool_choice");
+    expect(adaptBody("responses", { model: "m", tool_choice: "auto" }, rejection)).toEqual({ model: "m" });
     for (const tool_choice of ["required", "none", { type: "function", name: "f" }])
-      expect(retry("responses", { model: "m", tool_choice }, rejection)).toBeNull();
+      expect(adaptBody("responses", { model: "m", tool_choice }, rejection)).toBeNull();
   });
 });
 
 describe("parameters that a model is known to reject aren't sent", () => {
-  const sent = async (model: string, request: Partial<RunRequest> = fullRequest): Promise<SentBody> => {
-    server.refuse(() => null);
+  const captureBody = async (model: string, request: Partial<RunRequest> = fullRequest): Promise<SentBody> => {
+    server.rejectWith(() => null);
     await collect(createTestChain(server.urls, [model]), request);
     return server.bodies[0] ?? {};
   };
 
-  test.each(["openai/gpt-5", "openai/gpt-5.2-pro", "openai/o3-mini", "openai/o1"])("%s", async (model) => {
-    const body = await sent(model);
-    expect([has(body, "temperature"), has(body, "top_p"), body.max_output_tokens]).toEqual([false, false, 500]);
+  test.each(["openai/gpt-5", "openai/gpt-5.2-pro", "openai/o3-mini", "openai/o1"])("to %s", async (model) => {
+    const body = await captureBody(model);
+    expect([hasField(body, "temperature"), hasField(body, "top_p"), body.max_output_tokens]).toEqual([
+      false,
+      false,
+      500,
+    ]);
   });
 
   test.each(["compatible/gpt-5", "compatible/openai/gpt-5-mini", "compatible/vendor/o3-mini", "compatible/o4-mini"])(
-    "%s",
+    "to %s",
     async (model) => {
-      const body = await sent(model);
-      const gone = ["temperature", "top_p", "stop", "max_tokens"].filter((name) => has(body, name));
-      expect([gone, body.max_completion_tokens]).toEqual([[], 500]);
+      const body = await captureBody(model);
+      const sentNames = ["temperature", "top_p", "stop", "max_tokens"].filter((name) => hasField(body, name));
+      expect([sentNames, body.max_completion_tokens]).toEqual([[], 500]);
     },
   );
 
   test.each(["openai/gpt-5-chat-latest", "openai/gpt-4o", "compatible/gpt-oss-120b", "compatible/openai/gpt-5-chat"])(
-    "%s accepts all of them",
+    "except to %s, which accepts them",
     async (model) => {
-      const body = await sent(model);
+      const body = await captureBody(model);
       expect(body).toMatchObject({ temperature: 0.2, top_p: 0.9 });
     },
   );
@@ -322,38 +369,38 @@ describe("parameters that a model is known to reject aren't sent", () => {
     ["claude-opus-5", false],
     ["claude-sonnet-4-20250514", true],
     ["claude-3-5-haiku-latest", true],
-  ])("anthropic/%s: sends `top_p` with `temperature`: %p", async (model, isSent) => {
-    const body = await sent(`anthropic/${model}`);
-    expect([body.temperature, has(body, "top_p")]).toEqual([0.2, isSent]);
-    const alone = await sent(`anthropic/${model}`, { options: { topP: 0.9 } });
+  ])("to anthropic/%s (`top_p` with `temperature`: %p)", async (model, isSent) => {
+    const body = await captureBody(`anthropic/${model}`);
+    expect([body.temperature, hasField(body, "top_p")]).toEqual([0.2, isSent]);
+    const alone = await captureBody(`anthropic/${model}`, { options: { topP: 0.9 } });
     expect(alone.top_p).toBe(0.9);
   });
 
-  test("a server that doesn't know the new name of `max_tokens` gets the old one", async () => {
-    server.refuse((body) =>
-      has(body, "max_completion_tokens")
-        ? { status: 400, body: openAi("Unrecognized request argument supplied: max_completion_tokens") }
+  test("but `max_tokens` is sent again to a server that doesn't know its new name", async () => {
+    server.rejectWith((body) =>
+      hasField(body, "max_completion_tokens")
+        ? { status: 400, body: createOpenAiError("Unrecognized request argument supplied: max_completion_tokens") }
         : null,
     );
-    const { first, requests } = await askTwice("compatible/vendor/o3-mini");
+    const { first, requests } = await runTwice("compatible/vendor/o3-mini");
     expect([first.text, requests]).toEqual(["Done.", [2, 1]]);
     expect(server.bodies[1]).toMatchObject({ max_tokens: 500 });
   });
 });
 
 describe("a rejection in a successful response", () => {
-  const error = unsupported("temperature");
+  const error = createUnsupportedError("temperature");
   const document = JSON.stringify(error);
   test.each([
     ["a document", document, "application/json"],
     ["an event", `data: ${document}\n\n`, "text/event-stream"],
     ["an error event", `: wait\n\nevent: error\ndata: ${document}\n\n`, "text/event-stream"],
-  ])("%s counts too", async (_name, body, type) => {
+  ])("is recognized in %s", async (_name, body, type) => {
     for (const model of ["openai/gpt-4o", "anthropic/claude-3-opus", "compatible/any"]) {
-      server.refuse((sent) => (has(sent, "temperature") ? { status: 200, body, type } : null));
-      const { first, second, requests, events } = await askTwice(model);
+      server.rejectWith((sent) => (hasField(sent, "temperature") ? { status: 200, body, type } : null));
+      const { first, second, requests, events } = await runTwice(model);
       expect([first.text, second.text, requests]).toEqual(["Done.", "Done.", [2, 1]]);
-      expect(events.filter(([what]) => what === "attempt").map(([, , outcome]) => outcome)).toEqual([
+      expect(events.filter(([kind]) => kind === "attempt").map(([, , outcome]) => outcome)).toEqual([
         "complete",
         "complete",
       ]);
@@ -361,18 +408,22 @@ describe("a rejection in a successful response", () => {
     }
   });
 
-  test("of anything else isn't retried", async () => {
+  test("isn't retried if it doesn't concern a parameter", async () => {
     const other = 'data: {"error":{"code":"context_length_exceeded","message":"temperature is not supported"}}\n\n';
-    server.refuse((sent) => (sent.model === "any" ? { status: 200, body: other, type: "text/event-stream" } : null));
-    const { requests } = await askTwice("compatible/any");
+    server.rejectWith((sent) =>
+      sent.model === "any" ? { status: 200, body: other, type: "text/event-stream" } : null,
+    );
+    const { requests } = await runTwice("compatible/any");
     expect(requests).toEqual([2, 2]);
     expect(server.bodies.map(({ model }) => model)).toEqual(["any", "spare", "any", "spare"]);
   });
 
-  test("after the start of an answer ends it", async () => {
-    const begun = `data: {"choices":[{"delta":{"content":"Do"}}]}\n\ndata: ${document}\n\n`;
-    server.refuse((sent) => (sent.model === "any" ? { status: 200, body: begun, type: "text/event-stream" } : null));
-    await askTwice("compatible/any");
+  test("ends the attempt if the answer has started", async () => {
+    const startedAnswer = `data: {"choices":[{"delta":{"content":"Do"}}]}\n\ndata: ${document}\n\n`;
+    server.rejectWith((sent) =>
+      sent.model === "any" ? { status: 200, body: startedAnswer, type: "text/event-stream" } : null,
+    );
+    await runTwice("compatible/any");
     expect(server.bodies.map(({ model }) => model)).toEqual(["any", "spare", "any", "spare"]);
   });
 });

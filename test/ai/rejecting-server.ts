@@ -1,13 +1,13 @@
 import type { MockProvider } from "../support/mock-provider/server.ts";
 
 export type SentBody = Record<string, unknown>;
-/** A rejection to send, or null to answer. `type` is for a string body; default: `text/plain`. */
+/** Returns a rejection, or null to send an answer. `type` is a string body's content type (default: `text/plain`). */
 type Reject = (body: SentBody) => { status: number; body: unknown; type?: string } | null;
 
 const event = (data: object) => `event: ${"type" in data ? data.type : "message"}\ndata: ${JSON.stringify(data)}\n\n`;
 
 /** The text "Done." in each of the three wire formats. */
-const answers: Record<string, string> = {
+const responses: Record<string, string> = {
   "/v1/chat/completions": `data: ${JSON.stringify({
     choices: [{ index: 0, delta: { content: "Done." }, finish_reason: "stop" }],
     usage: { prompt_tokens: 11, completion_tokens: 3 },
@@ -22,10 +22,10 @@ const answers: Record<string, string> = {
     event({ type: "message_stop" }),
 };
 
-/** A server for all three wire formats that rejects requests as instructed. `bodies` are the requests in order. */
+/** Starts a server for all three wire formats that rejects requests as set by `rejectWith`, and records their bodies. */
 export function startRejectingServer() {
   const bodies: SentBody[] = [];
-  let refuse: Reject = () => null;
+  let reject: Reject = () => null;
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -33,15 +33,15 @@ export function startRejectingServer() {
     async fetch(request) {
       const body = (await request.json()) as SentBody;
       bodies.push(body);
-      const refusal = refuse(body);
-      if (refusal) {
-        const isText = typeof refusal.body === "string";
-        return new Response(isText ? String(refusal.body) : JSON.stringify(refusal.body), {
-          status: refusal.status,
-          headers: { "content-type": isText ? (refusal.type ?? "text/plain") : "application/json" },
+      const rejection = reject(body);
+      if (rejection) {
+        const isText = typeof rejection.body === "string";
+        return new Response(isText ? String(rejection.body) : JSON.stringify(rejection.body), {
+          status: rejection.status,
+          headers: { "content-type": isText ? (rejection.type ?? "text/plain") : "application/json" },
         });
       }
-      return new Response(answers[new URL(request.url).pathname], {
+      return new Response(responses[new URL(request.url).pathname], {
         headers: { "content-type": "text/event-stream" },
       });
     },
@@ -49,10 +49,10 @@ export function startRejectingServer() {
   const origin = `http://127.0.0.1:${server.port}`;
   return {
     bodies,
-    /** Its URLs, for `createTestChain`. */
+    /** The server's URLs, for `createTestChain`. */
     urls: { openaiUrl: `${origin}/v1`, anthropicUrl: origin } as MockProvider,
-    refuse(next: Reject): void {
-      refuse = next;
+    rejectWith(next: Reject): void {
+      reject = next;
       bodies.length = 0;
     },
     stop: () => server.stop(true),

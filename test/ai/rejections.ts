@@ -1,36 +1,45 @@
-/** Rejections of parameters in the formats of known servers. */
+/** Creates an error in OpenAI's format. */
 
-export const openAi = (message: string, param: string | null = null, code: string | null = null) => ({
+export const createOpenAiError = (message: string, param: string | null = null, code: string | null = null) => ({
   error: { message, type: "invalid_request_error", param, code },
 });
-export const pydantic = (name: string, ...place: (string | number)[]) => ({
+/** Creates an error in pydantic's format. */
+export const createPydanticError = (name: string, ...path: (string | number)[]) => ({
   type: "extra_forbidden",
-  loc: ["body", name, ...place],
+  loc: ["body", name, ...path],
   msg: "Extra inputs are not permitted",
-  input: { temperature: "it stands in what was sent" },
+  input: { temperature: "part of the rejected input" },
 });
 
-/** A model that rejects a parameter, and its message. */
+/** A parameter that a model rejects, and the server's response. */
 type Rejection = { name: string; model: string; parameter: string; status?: number; rejection: unknown };
-export const unsupported = (name: string) =>
-  openAi(`Unsupported parameter: '${name}' is not supported with this model.`, name, "unsupported_parameter");
+export const createUnsupportedError = (name: string) =>
+  createOpenAiError(
+    `Unsupported parameter: '${name}' is not supported with this model.`,
+    name,
+    "unsupported_parameter",
+  );
 
 export const rejections: Rejection[] = [
-  { name: "OpenAI", model: "openai/own", parameter: "temperature", rejection: unsupported("temperature") },
-  { name: "OpenAI", model: "openai/own", parameter: "top_p", rejection: unsupported("top_p") },
-  { name: "OpenAI", model: "openai/own", parameter: "store", rejection: unsupported("store") },
-  { name: "OpenAI", model: "openai/own", parameter: "strict", rejection: unsupported("tools[0].strict") },
+  { name: "OpenAI", model: "openai/own", parameter: "temperature", rejection: createUnsupportedError("temperature") },
+  { name: "OpenAI", model: "openai/own", parameter: "top_p", rejection: createUnsupportedError("top_p") },
+  { name: "OpenAI", model: "openai/own", parameter: "store", rejection: createUnsupportedError("store") },
+  { name: "OpenAI", model: "openai/own", parameter: "strict", rejection: createUnsupportedError("tools[0].strict") },
   {
     name: "OpenAI",
     model: "openai/own",
     parameter: "parallel_tool_calls",
-    rejection: openAi("Unknown parameter: 'parallel_tool_calls'.", "parallel_tool_calls", "unknown_parameter"),
+    rejection: createOpenAiError(
+      "Unknown parameter: 'parallel_tool_calls'.",
+      "parallel_tool_calls",
+      "unknown_parameter",
+    ),
   },
   {
     name: "OpenAI's message for a value",
     model: "compatible/own",
     parameter: "temperature",
-    rejection: openAi(
+    rejection: createOpenAiError(
       "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is supported.",
       "temperature",
       "unsupported_value",
@@ -40,13 +49,13 @@ export const rejections: Rejection[] = [
     name: "Azure",
     model: "compatible/own",
     parameter: "stream_options",
-    rejection: openAi("Unrecognized request argument supplied: stream_options"),
+    rejection: createOpenAiError("Unrecognized request argument supplied: stream_options"),
   },
   {
     name: "Azure",
     model: "compatible/own",
     parameter: "stop",
-    rejection: openAi("Unrecognized request argument supplied: stop"),
+    rejection: createOpenAiError("Unrecognized request argument supplied: stop"),
   },
   {
     name: "Anthropic",
@@ -84,14 +93,14 @@ export const rejections: Rejection[] = [
     model: "compatible/own",
     parameter: "stream_options",
     status: 422,
-    rejection: { detail: [pydantic("stream_options", "include_usage")] },
+    rejection: { detail: [createPydanticError("stream_options", "include_usage")] },
   },
   {
     name: "FastAPI",
     model: "compatible/own",
     parameter: "strict",
     status: 422,
-    rejection: { detail: [pydantic("tools", 0, "function", "strict")] },
+    rejection: { detail: [createPydanticError("tools", 0, "function", "strict")] },
   },
   {
     name: "Mistral",
@@ -100,7 +109,7 @@ export const rejections: Rejection[] = [
     status: 422,
     rejection: {
       object: "error",
-      message: { detail: [pydantic("parallel_tool_calls")] },
+      message: { detail: [createPydanticError("parallel_tool_calls")] },
       type: "invalid_request_error",
     },
   },
@@ -165,7 +174,7 @@ export const rejections: Rejection[] = [
     name: "LiteLLM",
     model: "compatible/own",
     parameter: "parallel_tool_calls",
-    rejection: openAi(
+    rejection: createOpenAiError(
       "litellm.UnsupportedParamsError: groq does not support parameters: ['parallel_tool_calls'], for model=own.",
       "None",
     ),
@@ -174,7 +183,7 @@ export const rejections: Rejection[] = [
     name: "Azure, in another spelling",
     model: "compatible/own",
     parameter: "max_tokens",
-    rejection: openAi("this model is not supported MaxTokens, please use MaxCompletionTokens"),
+    rejection: createOpenAiError("this model is not supported MaxTokens, please use MaxCompletionTokens"),
   },
   {
     name: "a Java server",
@@ -186,6 +195,6 @@ export const rejections: Rejection[] = [
     name: "Moonshot",
     model: "compatible/own",
     parameter: "temperature",
-    rejection: openAi("invalid temperature: only 1 is allowed for this model"),
+    rejection: createOpenAiError("invalid temperature: only 1 is allowed for this model"),
   },
 ];

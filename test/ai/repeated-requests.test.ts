@@ -3,50 +3,50 @@ import type { Socket } from "bun";
 import { PauseSignal } from "../../src/ai/pause-signal.ts";
 import { createProviders } from "../../src/ai/providers/create-providers.ts";
 import { RESEND_MS_MAX } from "../../src/lib/http-client/client.ts";
-import { ask, readAll, serveBytes, untilReusable } from "./raw-server.ts";
+import { post, readAll, startRawServer, waitUntilReusable } from "./raw-server.ts";
 
 const ok = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const KEPT_CONNECTIONS = 20;
+const IDLE_CONNECTIONS = 20;
 
 const stops: (() => unknown)[] = [];
 afterAll(() => {
   for (const stop of stops) stop();
 });
 
-/** A server that answers the first request of each connection, and handles later ones with this function. */
-function serveOnce(later: (socket: Socket) => void, answer: string = ok) {
+/** Starts a server that responds to the first request of each connection, and calls a function for later ones. */
+function serveFirstRequests(onLaterRequest: (socket: Socket) => void, response: string = ok) {
   const served = new WeakSet<Socket>();
-  const server = serveBytes((socket) => {
-    if (served.has(socket)) return later(socket);
+  const server = startRawServer((socket) => {
+    if (served.has(socket)) return onLaterRequest(socket);
     served.add(socket);
-    socket.write(answer);
+    socket.write(response);
   });
   stops.push(server.stop);
   return server;
 }
 
-/** Leaves this many idle connections to the server. */
-async function keepConnections(url: string, count: number): Promise<void> {
-  const responses = await Promise.all(Array.from({ length: count }, () => ask(url)));
+/** Opens connections to the server and leaves them idle. */
+async function openIdleConnections(url: string, count: number): Promise<void> {
+  const responses = await Promise.all(Array.from({ length: count }, () => post(url)));
   await Promise.all(responses.map(readAll));
-  await untilReusable();
+  await waitUntilReusable();
 }
 
-/** Sends a request; returns its result, how many requests arrived for it, and how many repeats were reported. */
-async function sendOnce(server: ReturnType<typeof serveOnce>, signal: AbortSignal | null = null) {
-  const before = server.requests.length;
+/** Sends a request. Returns the result, and the number of requests, repeats and connections that it caused. */
+async function sendAndCount(server: ReturnType<typeof serveFirstRequests>, signal: AbortSignal | null = null) {
+  const requestsBefore = server.requests.length;
   const connectionsBefore = server.connections;
   let repeats = 0;
   const onRepeat = () => {
     repeats += 1;
   };
-  const outcome = await ask(server.url, "", { signal, onRepeat })
+  const outcome = await post(server.url, "", { signal, onRepeat })
     .then(readAll)
     .then(
       ({ text, error }) => error ?? text,
       (error) => error.message,
     );
-  const requests = server.requests.length - before;
+  const requests = server.requests.length - requestsBefore;
   return { outcome, requests, repeats, connections: server.connections - connectionsBefore };
 }
 
@@ -55,63 +55,63 @@ const closings: [name: string, close: (socket: Socket) => void][] = [
   ["RST", (socket) => void socket.terminate()],
 ];
 test.each(closings)(
-  "a reused connection that the server closes immediately (%s): one repeat, on a new connection",
+  "a request is repeated once, on a new connection, if the server closes the reused one (%s)",
   async (_name, close) => {
-    const server = serveOnce(close);
-    await keepConnections(server.url, KEPT_CONNECTIONS);
-    expect(await sendOnce(server)).toEqual({ outcome: "ok", requests: 2, repeats: 1, connections: 1 });
+    const server = serveFirstRequests(close);
+    await openIdleConnections(server.url, IDLE_CONNECTIONS);
+    expect(await sendAndCount(server)).toEqual({ outcome: "ok", requests: 2, repeats: 1, connections: 1 });
   },
 );
 
-test("a repeat that the server closes too is a failure, however many idle connections remain", async () => {
+test("a request fails if its repeat fails too, even if idle connections remain", async () => {
   let isClosing = false;
-  const server = serveBytes((socket) => void (isClosing ? socket.end() : socket.write(ok)));
+  const server = startRawServer((socket) => void (isClosing ? socket.end() : socket.write(ok)));
   stops.push(server.stop);
-  await keepConnections(server.url, KEPT_CONNECTIONS);
+  await openIdleConnections(server.url, IDLE_CONNECTIONS);
   isClosing = true;
   const expected = { outcome: "connection lost", requests: 2, repeats: 1, connections: 1 };
-  expect(await sendOnce(server)).toEqual(expected);
+  expect(await sendAndCount(server)).toEqual(expected);
 });
 
-const respond = (text: string, ending: "end" | "terminate") => (socket: Socket) => {
+const respondAndClose = (text: string, ending: "end" | "terminate") => (socket: Socket) => {
   socket.write(text);
   socket[ending]();
 };
 const failures: [name: string, later: (socket: Socket) => void, outcome: RegExp][] = [
-  ["closes after a byte", respond("H", "end"), /lost/],
-  ["closes after an interim response", respond("HTTP/1.1 100 Continue\r\n\r\n", "end"), /lost/],
-  ["closes in the head", respond("HTTP/1.1 200 OK\r\nX: ", "terminate"), /broke|reset/],
-  ["sends garbage", respond("nonsense\r\n\r\n", "end"), /status line/],
-  ["closes late", (socket) => void setTimeout(() => socket.end(), RESEND_MS_MAX + 100), /lost/],
+  ["closes after a byte", respondAndClose("H", "end"), /lost/],
+  ["closes after an interim response", respondAndClose("HTTP/1.1 100 Continue\r\n\r\n", "end"), /lost/],
+  ["closes in the middle of the head", respondAndClose("HTTP/1.1 200 OK\r\nX: ", "terminate"), /broke|reset/],
+  ["sends garbage", respondAndClose("nonsense\r\n\r\n", "end"), /status line/],
+  ["closes after a while", (socket) => void setTimeout(() => socket.end(), RESEND_MS_MAX + 100), /lost/],
 ];
-test.each(failures)("a server that %s gets no second request", async (_name, later, outcome) => {
-  const server = serveOnce(later);
-  await keepConnections(server.url, 2);
-  const result = await sendOnce(server);
+test.each(failures)("a request isn't repeated if the server %s", async (_name, onLaterRequest, outcome) => {
+  const server = serveFirstRequests(onLaterRequest);
+  await openIdleConnections(server.url, 2);
+  const result = await sendAndCount(server);
   expect(result).toMatchObject({ requests: 1, repeats: 0, connections: 0 });
   expect(result.outcome).toMatch(outcome);
 });
 
-test("a new connection that the server closes is not a stale one", async () => {
-  const server = serveBytes((socket) => void socket.end());
+test("a request isn't repeated if the server closes a new connection", async () => {
+  const server = startRawServer((socket) => void socket.end());
   stops.push(server.stop);
-  expect(await sendOnce(server)).toEqual({ outcome: "connection lost", requests: 1, repeats: 0, connections: 1 });
+  expect(await sendAndCount(server)).toEqual({ outcome: "connection lost", requests: 1, repeats: 0, connections: 1 });
 });
 
-test("an aborted request isn't sent again", async () => {
-  const stopping = new AbortController();
-  const server = serveOnce((socket) => {
-    stopping.abort(new Error("stopped"));
+test("an aborted request isn't repeated", async () => {
+  const controller = new AbortController();
+  const server = serveFirstRequests((socket) => {
+    controller.abort(new Error("stopped"));
     socket.end();
   });
-  await keepConnections(server.url, 2);
-  expect(await sendOnce(server, stopping.signal)).toMatchObject({ outcome: "stopped", requests: 1, repeats: 0 });
+  await openIdleConnections(server.url, 2);
+  expect(await sendAndCount(server, controller.signal)).toMatchObject({ outcome: "stopped", requests: 1, repeats: 0 });
 });
 
-test("every repeat is reported, with the provider's name", async () => {
+test("every repeat is reported with the provider's name", async () => {
   const body = 'data: {"choices":[{"delta":{"content":"Hi."},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n';
   const head = `HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: ${body.length}\r\n\r\n`;
-  const server = serveOnce((socket) => void socket.end(), head + body);
+  const server = serveFirstRequests((socket) => void socket.end(), head + body);
   const repeats: string[] = [];
   const { providers } = createProviders(
     { COMPATIBLE_BASE_URL: server.url, AI_MODELS: ["compatible/one"] },
@@ -124,7 +124,7 @@ test("every repeat is reported, with the provider's name", async () => {
     const end = await provider.stream(
       {
         model: "one",
-        isThinking: false,
+        canThink: false,
         messages: [{ role: "user", content: "Hello?" }],
         partial: null,
         outputTokensMax: null,
@@ -135,8 +135,8 @@ test("every repeat is reported, with the provider's name", async () => {
       () => {},
     );
     expect(end.type).toBe("finish");
-    await untilReusable();
+    await waitUntilReusable();
   }
-  // The second and third were sent on a connection that had already served a response.
+  // The second and third requests were first sent on a reused connection.
   expect({ repeats, requests: server.requests.length }).toEqual({ repeats: ["compatible", "compatible"], requests: 5 });
 });

@@ -11,9 +11,9 @@ import { TEST_KEY } from "./collect.ts";
 
 type ReceivedRequest = { line: string; headers: Record<string, string>; body: string };
 
-const seen: ReceivedRequest[] = [];
-/** The server's response; its content doesn't matter, only the requests and the errors. */
-let answer: () => Response;
+const receivedRequests: ReceivedRequest[] = [];
+/** Creates the server's response. */
+let respond: () => Response;
 let server: ReturnType<typeof Bun.serve>;
 let disconnects = 0;
 
@@ -30,15 +30,15 @@ beforeAll(() => {
       });
       const { pathname, search } = new URL(request.url);
       const headers = Object.fromEntries(request.headers);
-      seen.push({ line: `${request.method} ${pathname}${search}`, headers, body: await request.text() });
-      return answer();
+      receivedRequests.push({ line: `${request.method} ${pathname}${search}`, headers, body: await request.text() });
+      return respond();
     },
   });
-  answer = emptyStream;
+  respond = emptyStream;
 });
 afterEach(() => {
-  seen.length = 0;
-  answer = emptyStream;
+  receivedRequests.length = 0;
+  respond = emptyStream;
 });
 afterAll(() => server.stop(true));
 
@@ -50,7 +50,7 @@ const createRequest = (content: string): ProviderRequest => ({
   ],
   partial: null,
   outputTokensMax: 77,
-  isThinking: false,
+  canThink: false,
   options: { temperature: 0.5 },
   signal: new AbortController().signal,
   pause: new PauseSignal(),
@@ -59,13 +59,13 @@ const createRequest = (content: string): ProviderRequest => ({
 type Client = {
   name: string;
   create(baseUrl: string): Provider;
-  /** The same request sent by the SDK, with the runtime's `fetch`. */
-  askBySdk(baseUrl: string, request: ProviderRequest): Promise<Response>;
+  /** Sends the same request with the SDK and the runtime's `fetch`. */
+  sendWithSdk(baseUrl: string, request: ProviderRequest): Promise<Response>;
 };
 
 const createCompatible = (apiKey: string | undefined): Omit<Client, "name"> => ({
   create: (baseUrl) => createCompatibleProvider({ apiKey, baseUrl }),
-  askBySdk: (baseUrl, request) =>
+  sendWithSdk: (baseUrl, request) =>
     createOpenAiClient(apiKey ?? "none", baseUrl, fetch)
       .chat.completions.create(
         mapToChatRequest(request, "compatible"),
@@ -78,7 +78,7 @@ const clients: Client[] = [
   {
     name: "openai",
     create: (baseUrl) => createOpenAiProvider({ apiKey: TEST_KEY, baseUrl }),
-    askBySdk: (baseUrl, request) =>
+    sendWithSdk: (baseUrl, request) =>
       createOpenAiClient(TEST_KEY, baseUrl, fetch)
         .responses.create(mapToResponsesRequest(request, "openai"))
         .asResponse(),
@@ -86,7 +86,7 @@ const clients: Client[] = [
   {
     name: "anthropic",
     create: (baseUrl) => createAnthropicProvider({ apiKey: TEST_KEY, baseUrl }),
-    askBySdk: (baseUrl, request) =>
+    sendWithSdk: (baseUrl, request) =>
       createAnthropicClient(TEST_KEY, baseUrl, fetch)
         .messages.create(mapToMessagesRequest(request, "anthropic"))
         .asResponse(),
@@ -95,7 +95,7 @@ const clients: Client[] = [
   { name: "compatible without a key", ...createCompatible(undefined) },
 ];
 
-/** The server's redirect, and what is logged about it. */
+/** Redirects, each with the target that is logged. */
 const redirects: [status: number, location: string | null, target: string][] = [
   [301, "https://other.example/v2/models", "https://other.example/v2/models"],
   [302, "/login?next=secret#secret", "[server]/login"],
@@ -108,48 +108,46 @@ const redirects: [status: number, location: string | null, target: string][] = [
   [302, `https://other.example/${TEST_KEY}/v1`, "https://other.example/[key]/v1"],
 ];
 
-/** Sends a request and returns the failure of the answer; an empty stream is one. */
-async function ask(provider: Provider, request: ProviderRequest): Promise<ProviderError> {
+/** Sends a request and returns its error. An empty stream is an error too. */
+async function sendFailing(provider: Provider, request: ProviderRequest): Promise<ProviderError> {
   const end = await provider.stream(request, () => {});
   if (end.type === "error") return end.error;
   throw new Error("no failure");
 }
 
-/** These two headers come from the transport, not the SDK. */
-function withoutTransport({ headers, ...rest }: ReceivedRequest): ReceivedRequest {
+/** Removes the headers that come from the transport, not from the SDK. */
+function removeTransportHeaders({ headers, ...rest }: ReceivedRequest): ReceivedRequest {
   const { "accept-encoding": _coding, connection: _connection, ...others } = headers;
   return { ...rest, headers: others };
 }
 
-describe.each(clients)("$name", ({ name, create, askBySdk }) => {
+describe.each(clients)("$name", ({ name, create, sendWithSdk }) => {
   // A query in the base URL is part of the SDK's request.
-  test.each(["/v1", "/gateway/v1?region=north"])(
-    "sends the same request to %s as its SDK, every time",
-    async (path) => {
-      const baseUrl = new URL(path, server.url).href;
-      const provider = create(baseUrl);
-      for (const content of ["What is Parley?", "Grüße, 世界 🚀", "a lone \ud83d surrogate"]) {
-        const request = createRequest(content);
-        await ask(provider, request);
-        await askBySdk(baseUrl, request);
-        const [ours, sdks] = seen.splice(0);
-        if (!ours || !sdks) throw new Error("expected two requests");
-        expect(withoutTransport(ours)).toEqual(withoutTransport(sdks));
-        expect(ours.headers).toMatchObject({ "accept-encoding": "identity", connection: "keep-alive" });
-        expect(ours.headers["content-length"]).toBe(String(Buffer.byteLength(ours.body)));
-        expect(JSON.stringify(ours.headers).includes(TEST_KEY)).toBe(name !== "compatible without a key");
-        expect(Object.keys(ours.headers).includes("authorization")).toBe(
-          Object.keys(sdks.headers).includes("authorization"),
-        );
-      }
-    },
-  );
+  test.each(["/v1", "/gateway/v1?region=north"])("sends the same requests to %s as its SDK", async (path) => {
+    const baseUrl = new URL(path, server.url).href;
+    const provider = create(baseUrl);
+    for (const content of ["What is Parley?", "Grüße, 世界 🚀", "a lone \ud83d surrogate"]) {
+      const request = createRequest(content);
+      await sendFailing(provider, request);
+      await sendWithSdk(baseUrl, request);
+      const [ownRequest, sdkRequest] = receivedRequests.splice(0);
+      if (!ownRequest || !sdkRequest) throw new Error("expected two requests");
+      expect(removeTransportHeaders(ownRequest)).toEqual(removeTransportHeaders(sdkRequest));
+      expect(ownRequest.headers).toMatchObject({ "accept-encoding": "identity", connection: "keep-alive" });
+      expect(ownRequest.headers["content-length"]).toBe(String(Buffer.byteLength(ownRequest.body)));
+      expect(JSON.stringify(ownRequest.headers).includes(TEST_KEY)).toBe(name !== "compatible without a key");
+      expect(Object.keys(ownRequest.headers).includes("authorization")).toBe(
+        Object.keys(sdkRequest.headers).includes("authorization"),
+      );
+    }
+  });
 
-  test("concurrent requests share one preparation, and each has its own body", async () => {
+  test("sends concurrent requests with different bodies", async () => {
     const provider = create(server.url.href);
     const contents = Array.from({ length: 20 }, (_, index) => `Question ${"ä".repeat(index)}.`);
-    await Promise.all(contents.map((content) => ask(provider, createRequest(content))));
-    for (const content of contents) expect(seen.filter(({ body }) => body.includes(content)).length).toBe(1);
+    await Promise.all(contents.map((content) => sendFailing(provider, createRequest(content))));
+    for (const content of contents)
+      expect(receivedRequests.filter(({ body }) => body.includes(content)).length).toBe(1);
   });
 
   const failures: [name: string, response: () => Response, expected: Partial<ProviderError>][] = [
@@ -188,113 +186,118 @@ describe.each(clients)("$name", ({ name, create, askBySdk }) => {
     ["304", () => new Response(null, { status: 304 }), { code: "provider_refused" }],
     ["an unusual status", () => new Response("odd", { status: 529 }), { code: "provider_unavailable" }],
   ];
-  test.each(failures)("%s is the SDK's error", async (failure, response, expected) => {
-    answer = response;
+  test.each(failures)("reports the SDK's error for %s", async (failure, response, expected) => {
+    respond = response;
     const baseUrl = server.url.href;
-    const error = await ask(create(baseUrl), createRequest("What is Parley?"));
+    const error = await sendFailing(create(baseUrl), createRequest("What is Parley?"));
     expect(error).toMatchObject(expected);
     expect(JSON.stringify(error)).not.toContain(TEST_KEY);
-    const thrown = await askBySdk(baseUrl, createRequest("What is Parley?")).catch((reason: Error) => reason);
+    const thrown = await sendWithSdk(baseUrl, createRequest("What is Parley?")).catch((reason: Error) => reason);
     if (!(thrown instanceof Error) || !("status" in thrown)) throw new Error("the SDK accepted it as an answer");
     const cause = `HTTP ${thrown.status}: ${thrown.message}`.replaceAll(TEST_KEY, "[key]");
     // The `openai` SDK adds a code to its message.
     const code = failure === "an account without credit" && name !== "anthropic" ? " [insufficient_quota]" : "";
     expect(error.cause).toBe(`${cause}${code}`);
-    expect(seen.length).toBe(2);
+    expect(receivedRequests.length).toBe(2);
   });
 
-  const refusal = { message: "Not that.", type: "BadRequestError", param: "top_p", code: "unsupported_value" };
+  const rejection = { message: "Not that.", type: "BadRequestError", param: "top_p", code: "unsupported_value" };
   test.each<[string, object]>([
-    ["in `error`", { error: refusal }],
-    ["in `error` of an error", { type: "error", error: refusal }],
-    ["flat", { object: "error", ...refusal }],
-    ["nested twice", { error: { error: refusal, message: "x" } }],
-  ])("error fields are read wherever they are: %s", async (_name, body) => {
-    answer = () => Response.json(body, { status: 400 });
-    const error = await ask(create(server.url.href), createRequest("What is Parley?"));
-    expect(error).toMatchObject({ code: "provider_refused", status: 400, providerCode: refusal.code, param: "top_p" });
+    ["in `error`", { error: rejection }],
+    ["in `error` of an error event", { type: "error", error: rejection }],
+    ["at the top level", { object: "error", ...rejection }],
+    ["nested twice", { error: { error: rejection, message: "x" } }],
+  ])("reads error fields %s", async (_name, body) => {
+    respond = () => Response.json(body, { status: 400 });
+    const error = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
+    expect(error).toMatchObject({
+      code: "provider_refused",
+      status: 400,
+      providerCode: rejection.code,
+      param: "top_p",
+    });
     expect(error.cause).toMatch(/Not that\.|^HTTP 400: 400 x/);
   });
 
-  test("an error that is final only by its name isn't retried", async () => {
-    answer = () => Response.json({ code: "context_length_exceeded", retry_after: 3 }, { status: 500 });
-    const error = await ask(create(server.url.href), createRequest("What is Parley?"));
+  test("doesn't retry an error with a final code despite the status 500", async () => {
+    respond = () => Response.json({ code: "context_length_exceeded", retry_after: 3 }, { status: 500 });
+    const error = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
     expect(error).toMatchObject({ code: "provider_refused", retryable: false, status: 500, retryAfterMs: 3_000 });
   });
 
   test.each(redirects)(
-    "a redirect (%d to %s) isn't followed; the log says where it points",
+    "doesn't follow a redirect (%d to %s), and reports its target",
     async (status, location, target) => {
-      answer = () => new Response("Moved", { status, headers: location === null ? {} : { location } });
-      const error = await ask(create(server.url.href), createRequest("What is Parley?"));
-      const where = target.replace("[server]", server.url.origin);
+      respond = () => new Response("Moved", { status, headers: location === null ? {} : { location } });
+      const error = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
+      const expectedTarget = target.replace("[server]", server.url.origin);
       expect(error).toMatchObject({
         code: "provider_unavailable",
         retryable: false,
-        cause: `Error: HTTP ${status}: redirects are not followed; set the base URL to the address that answers. This one points to ${where}`,
+        cause: `Error: HTTP ${status}: redirects are not followed; set the base URL to the address that answers. This one points to ${expectedTarget}`,
       });
-      expect(seen.length).toBe(1);
+      expect(receivedRequests.length).toBe(1);
     },
   );
 
-  test("a redirect's address is shortened, without any key", async () => {
+  test("shortens a redirect's target without revealing a key", async () => {
     const location = `https://other.example/${"x".repeat(165)}/${TEST_KEY}`;
-    answer = () => new Response(null, { status: 302, headers: { location } });
-    const { cause } = await ask(create(server.url.href), createRequest("What is Parley?"));
+    respond = () => new Response(null, { status: 302, headers: { location } });
+    const { cause } = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
     expect(cause).toContain("https://other.example/xxx");
     expect(cause).not.toContain(TEST_KEY.slice(0, 5));
   });
 
-  test("a successful response without a body", async () => {
-    answer = () => new Response(null, { status: 204 });
-    const error = await ask(create(server.url.href), createRequest("What is Parley?"));
+  test("fails if a successful response has no body", async () => {
+    respond = () => new Response(null, { status: 204 });
+    const error = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
     expect(error.code).toBe("provider_unavailable");
     expect(error.cause).toContain("without a body");
   });
 
-  test("an endless error is truncated", async () => {
+  test("truncates an endless error", async () => {
     let pulled = 0;
     const chunk = new Uint8Array(65_536).fill(120);
     const pull = (controller: ReadableStreamDefaultController) => {
       pulled += chunk.byteLength;
       controller.enqueue(chunk);
     };
-    answer = () => new Response(new ReadableStream({ pull }), { status: 500 });
-    const error = await ask(create(server.url.href), createRequest("What is Parley?"));
+    respond = () => new Response(new ReadableStream({ pull }), { status: 500 });
+    const error = await sendFailing(create(server.url.href), createRequest("What is Parley?"));
     expect(error.code).toBe("provider_unavailable");
     expect(error.cause).toStartWith("HTTP 500: 500 xxx");
     expect(pulled).toBeLessThan(20_000_000);
   });
 
-  test("an unreachable server is the SDK's connection error, with its cause and without the key", async () => {
-    const error = await ask(create("http://127.0.0.1:1/v1"), createRequest("What is Parley?"));
+  test("reports an unreachable server with the cause but without the key", async () => {
+    const error = await sendFailing(create("http://127.0.0.1:1/v1"), createRequest("What is Parley?"));
     expect(error).toMatchObject({ code: "provider_unavailable", retryable: true, retryAfterMs: null });
     expect(error.cause).toMatch(/^Connection error\. \(.+\)$/);
     expect(error.cause).not.toContain(TEST_KEY);
   });
 
-  test("an invalid URL fails every time, and is reported", async () => {
+  test("fails every time if the URL is invalid", async () => {
     const provider = create("nonsense");
     for (let n = 0; n < 2; n += 1)
-      expect((await ask(provider, createRequest("What is Parley?"))).code).toBe("provider_unavailable");
+      expect((await sendFailing(provider, createRequest("What is Parley?"))).code).toBe("provider_unavailable");
   });
 
-  test("stopping before the response head ends the request at the server, and returns nothing", async () => {
+  test("closes the connection if the request is aborted before the response", async () => {
     disconnects = 0;
-    const begun = Promise.withResolvers<void>();
-    answer = () => {
-      begun.resolve();
+    const requestReceived = Promise.withResolvers<void>();
+    respond = () => {
+      requestReceived.resolve();
       return new Response(new ReadableStream({ pull: () => new Promise(() => {}) }));
     };
-    const stopping = new AbortController();
-    const request = { ...createRequest("What is Parley?"), signal: stopping.signal };
-    const given: unknown[] = [];
-    const push = (part: unknown) => given.push(part);
+    const controller = new AbortController();
+    const request = { ...createRequest("What is Parley?"), signal: controller.signal };
+    const pushed: unknown[] = [];
+    const push = (part: unknown) => pushed.push(part);
     void create(server.url.href).stream(request, push).then(push);
-    await begun.promise;
-    stopping.abort();
+    await requestReceived.promise;
+    controller.abort();
     for (let n = 0; n < 100 && disconnects === 0; n += 1) await Bun.sleep(10);
     expect(disconnects).toBe(1);
-    expect(given).toEqual([]);
+    expect(pushed).toEqual([]);
   });
 });

@@ -2,70 +2,75 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { ERROR_BODY_TIMEOUT_MS } from "../../src/ai/transport/read-start.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { collect, createTestChain } from "./collect.ts";
-import { type RawAnswer, type RawAnswers, serveRawAnswers } from "./raw-answers.ts";
+import { type RawResponse, type RawResponseServer, startRawResponseServer } from "./raw-responses.ts";
 import { event } from "./read-body.ts";
 
 let mockProvider: MockProvider;
-let raw: RawAnswers;
+let rawServer: RawResponseServer;
 beforeAll(() => {
   mockProvider = startMockProvider();
-  raw = serveRawAnswers(mockProvider);
+  rawServer = startRawResponseServer(mockProvider);
 });
 afterEach(() => {
-  raw.answers.clear();
-  raw.requestedModels.length = 0;
+  rawServer.responses.clear();
+  rawServer.requestedModels.length = 0;
 });
 afterAll(async () => {
-  raw.stop();
+  rawServer.stop();
   await mockProvider.stop();
 });
 
-/** An answer in each protocol: its text, and its end event. */
+/** An answer in each protocol, as events and as a JSON document. */
 const protocols = [
   {
     provider: "openai",
     text: event("response.output_text.delta", { type: "response.output_text.delta", delta: "Hi." }),
     end: event("response.completed", { type: "response.completed", response: { status: "completed" } }),
-    whole: { object: "response", status: "completed", error: null, output: [{ type: "message", content: "Hi." }] },
+    jsonDocument: {
+      object: "response",
+      status: "completed",
+      error: null,
+      output: [{ type: "message", content: "Hi." }],
+    },
   },
   {
     provider: "anthropic",
     text: event(null, { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "Hi." } }),
     end: event(null, { type: "message_delta", delta: { stop_reason: "end_turn" }, usage: { output_tokens: 2 } }),
-    whole: { type: "message", content: [{ type: "text", text: "Hi." }], stop_reason: "end_turn" },
+    jsonDocument: { type: "message", content: [{ type: "text", text: "Hi." }], stop_reason: "end_turn" },
   },
   {
     provider: "compatible",
     text: event(null, { choices: [{ index: 0, delta: { content: "Hi." } }] }),
     end: event(null, { choices: [{ index: 0, delta: {}, finish_reason: "stop" }] }),
-    whole: { choices: [{ message: { role: "assistant", content: "Hi." }, finish_reason: "stop" }] },
+    jsonDocument: { choices: [{ message: { role: "assistant", content: "Hi." }, finish_reason: "stop" }] },
   },
 ] as const;
 
-/** Requests `<provider>/raw`, with one retry and no other model. */
-async function ask(provider: string, answer: RawAnswer, options: Parameters<typeof createTestChain>[2] = {}) {
-  raw.answers.set("raw", answer);
+/** Runs `<provider>/raw`, with one retry and no other model. */
+async function runChain(provider: string, response: RawResponse, options: Parameters<typeof createTestChain>[2] = {}) {
+  rawServer.responses.set("raw", response);
   let activity = 0;
   const startedMs = performance.now();
-  const chain = createTestChain(raw.mockProvider, [`${provider}/raw`], options);
+  const chain = createTestChain(rawServer.mockProvider, [`${provider}/raw`], options);
   const { text, end } = await collect(chain, { onActivity: () => void activity++ });
-  return { text, end, requests: raw.requestedModels.length, activity, ms: performance.now() - startedMs };
+  return { text, end, requests: rawServer.requestedModels.length, activity, ms: performance.now() - startedMs };
 }
 
-describe.each(protocols)("$provider: events after the end don't change the answer", ({ provider, text, end }) => {
-  test.each<[string, Partial<RawAnswer>]>([
+describe.each(protocols)("$provider: an answer is complete despite", ({ provider, text, end }) => {
+  test.each<[string, Partial<RawResponse>]>([
     ["a connection that is reset", { packets: [text, end], end: "reset" }],
     ["a connection that is reset in the same packet", { packets: [text + end], end: "reset" }],
     ["an error event", { packets: [text, end, event("error", { error: { code: 500 } })] }],
     ["an error event in the same packet", { packets: [text + end + event("error", "x")], end: "reset" }],
-    ["the field error", { packets: [text, end, "error: x\n\n"] }],
+    ["the field `error`", { packets: [text, end, "error: x\n\n"] }],
     ["invalid JSON", { packets: [text, end, event(null, '{"half'), text] }],
-    ["half an event", { packets: [text, end, 'data: {"half'], end: "reset" }],
-    ["silence", { packets: [text, end], end: "open" }],
-  ])("%s", async (_name, answer) => {
-    const result = await ask(
+    ["an incomplete event", { packets: [text, end, 'data: {"half'], end: "reset" }],
+    ["a connection that stays open", { packets: [text, end], end: "open" }],
+  ])("%s after its end", async (_name, response) => {
+    const result = await runChain(
       provider,
-      { contentType: "text/event-stream", packets: [], ...answer },
+      { contentType: "text/event-stream", packets: [], ...response },
       { idleTimeoutMs: 5_000 },
     );
     expect(result).toMatchObject({ text: "Hi.", end: { type: "finish", reason: "stop" }, requests: 1 });
@@ -73,24 +78,28 @@ describe.each(protocols)("$provider: events after the end don't change the answe
   });
 });
 
-describe.each(protocols)("$provider: the first bytes determine the type of the body", ({ provider, text, end }) => {
+describe.each(protocols)("$provider: a body", ({ provider, text, end }) => {
   test.each(["application/json", "text/html; charset=utf-8", "text/plain", "application/octet-stream", undefined])(
-    "an event stream as %p",
+    "is read as an event stream despite the content type %p",
     async (contentType) => {
       for (const start of ["", "\ufeff", "\n\n", ": hello\n\n"]) {
-        const result = await ask(provider, { contentType, packets: [start + text, end] } as RawAnswer);
+        const result = await runChain(provider, { contentType, packets: [start + text, end] } as RawResponse);
         expect(result).toMatchObject({ text: "Hi.", end: { type: "finish" } });
       }
-      expect(raw.requestedModels.length).toBe(4);
+      expect(rawServer.requestedModels.length).toBe(4);
     },
   );
 
-  test("events without blank lines between them", async () => {
+  test("is read as events even without blank lines between them", async () => {
     const packets = [(text + text + end).replaceAll("\n\n", "\n")];
-    expect(await ask(provider, { packets })).toMatchObject({ text: "Hi.Hi.", end: { type: "finish" }, requests: 1 });
+    expect(await runChain(provider, { packets })).toMatchObject({
+      text: "Hi.Hi.",
+      end: { type: "finish" },
+      requests: 1,
+    });
   });
 
-  test.each<[string, RawAnswer, string, number]>([
+  test.each<[string, RawResponse, string, number]>([
     [
       "a web page",
       { contentType: "text/html", packets: ["<!doctype html><h1>Sign in</h1>"] },
@@ -98,14 +107,19 @@ describe.each(protocols)("$provider: the first bytes determine the type of the b
       1,
     ],
     ["a web page as events", { contentType: "text/event-stream", packets: [" \n<html>"] }, "provider_unavailable", 1],
-    ["a JSON document of something else", { packets: ['{"hello":"world"}'] }, "provider_unavailable", 1],
+    ["an unrelated JSON document", { packets: ['{"hello":"world"}'] }, "provider_unavailable", 1],
     ["JSON lines", { packets: ['{"response":"H"}\n', '{"response":"i"}\n'] }, "provider_unavailable", 1],
     ["JSON lines in one packet", { packets: ['{"response":"H"}\n{"response":"i"}\n'] }, "provider_unavailable", 1],
-    ["half a document", { packets: ['{"output":[{"type"'] }, "provider_unavailable", 2],
-    ["half a document, then a reset", { packets: ['{"output":[{"type"'], end: "reset" }, "provider_unavailable", 2],
-    ["brackets that are not JSON", { packets: ["{oops}"] }, "provider_unavailable", 1],
+    ["an incomplete document", { packets: ['{"output":[{"type"'] }, "provider_unavailable", 2],
+    [
+      "an incomplete document, followed by a reset",
+      { packets: ['{"output":[{"type"'], end: "reset" },
+      "provider_unavailable",
+      2,
+    ],
+    ["invalid JSON in brackets", { packets: ["{oops}"] }, "provider_unavailable", 1],
     ["a string", { contentType: "text/plain", packets: ["upstream down\n"] }, "provider_unavailable", 2],
-    ["nothing", { contentType: "application/json", packets: [] }, "provider_unavailable", 2],
+    ["empty", { contentType: "application/json", packets: [] }, "provider_unavailable", 2],
     [
       "an error as a JSON document",
       { packets: ['{"error":{"code":"context_length_exceeded"}}'] },
@@ -122,30 +136,30 @@ describe.each(protocols)("$provider: the first bytes determine the type of the b
     ["a transient error", { packets: ['{"object":"error","code":503}'] }, "provider_unavailable", 2],
     ["an error with only a code", { packets: ['{"code":"401","message":"no"}'] }, "provider_unauthorized", 1],
     [
-      "an error known by its type",
+      "an error with only a type",
       { packets: ['{"type":"invalid_request_error","detail":"no"}'] },
       "provider_refused",
       1,
     ],
     ["an error before JSON lines", { packets: ['{"error":"model not found"}\n{"x":1}\n'] }, "provider_refused", 1],
-  ])("%s is a failure", async (_name, answer, code, requests) => {
-    const result = await ask(provider, answer);
+  ])("fails if it is %s", async (_name, response, code, requests) => {
+    const result = await runChain(provider, response);
     expect(result).toMatchObject({ text: "", end: { type: "error", code }, requests });
   });
 });
 
-describe.each(protocols)("$provider: a JSON document instead of a stream", ({ provider, whole }) => {
+describe.each(protocols)("$provider: a JSON document instead of a stream", ({ provider, jsonDocument }) => {
   test.each(["application/json", "text/event-stream", undefined])(
-    "a document as %p, in pieces, with a connection that stays open or breaks",
+    "is read with the content type %p, even if the connection stays open or is reset",
     async (contentType) => {
-      const document = JSON.stringify(whole, null, 2);
+      const document = JSON.stringify(jsonDocument, null, 2);
       const packets = ["\n", document.slice(0, 30), document.slice(30)];
-      for (const how of ["whole", "reset", "open"] as const) {
-        const result = await ask(provider, { contentType, packets, end: how } as RawAnswer);
+      for (const ending of ["normal", "reset", "open"] as const) {
+        const result = await runChain(provider, { contentType, packets, end: ending } as RawResponse);
         expect(result).toMatchObject({ text: "Hi.", end: { type: "finish", reason: "stop" } });
         expect(result.ms).toBeLessThan(250);
       }
-      expect(raw.requestedModels.length).toBe(3);
+      expect(rawServer.requestedModels.length).toBe(3);
     },
   );
 });
@@ -170,7 +184,7 @@ describe.each(protocols)(
       ["402", event("error", { code: 402 }), 1, { code: "provider_rate_limited", status: 402 }],
       ["404", event("error", { error: { status: 404 } }), 1, { code: "provider_refused", status: 404 }],
       [
-        "429 with a pause",
+        "429 with a retry delay",
         event("error", { error: { code: 429, retry_after: 60 } }),
         1,
         { code: "provider_rate_limited", retryAfterMs: 60_000 },
@@ -187,14 +201,14 @@ describe.each(protocols)(
       ["a bare code", event(null, { code: "model_not_found", message: "no" }), 1, { code: "provider_refused" }],
       ["no name", event("error", {}), 2, { code: "provider_unavailable" }],
     ])("%s", async (_name, error, requests, expected) => {
-      const result = await ask(provider, { contentType: "text/event-stream", packets: [error] });
+      const result = await runChain(provider, { contentType: "text/event-stream", packets: [error] });
       expect(result).toMatchObject({ text: "", end: { type: "error", ...expected }, requests });
-      const later = await ask(
+      const afterText = await runChain(
         provider,
         { contentType: "text/event-stream", packets: [text, error] },
         { maxRetries: 0 },
       );
-      expect(later).toMatchObject({
+      expect(afterText).toMatchObject({
         text: "Hi.",
         end: { type: "error", code: result.end.type === "error" && result.end.code },
       });
@@ -204,23 +218,23 @@ describe.each(protocols)(
 
 test.each(["reset", "open"] as const)("an error whose body doesn't end (%s) keeps its status", async (end) => {
   const limits = { firstTokenTimeoutMs: 10_000, idleTimeoutMs: 10_000 };
-  const answer = { status: 401, contentType: "application/json", packets: ['{"error":{"code":"inv'], end };
-  const result = await ask("openai", answer, limits);
+  const response = { status: 401, contentType: "application/json", packets: ['{"error":{"code":"inv'], end };
+  const result = await runChain("openai", response, limits);
   expect(result).toMatchObject({ end: { type: "error", code: "provider_unauthorized", status: 401 }, requests: 1 });
   expect(result.ms).toBeLessThan(ERROR_BODY_TIMEOUT_MS + 1_000);
 });
 
-test("a document that arrives slowly counts as activity", async () => {
-  const document = JSON.stringify(protocols[1].whole);
+test("a document that arrives slowly doesn't time out", async () => {
+  const document = JSON.stringify(protocols[1].jsonDocument);
   const packets = document.match(/.{1,12}/g) ?? [];
   const limits = { firstTokenTimeoutMs: 200, idleTimeoutMs: 200, maxRetries: 0 };
-  const { text, ms, activity } = await ask("anthropic", { packets, pauseMs: 60 }, limits);
+  const { text, ms, activity } = await runChain("anthropic", { packets, pauseMs: 60 }, limits);
   expect([text, activity]).toEqual(["Hi.", 1]);
   expect(ms).toBeGreaterThan(300);
 });
 
-test("silence after the response head times out", async () => {
+test("a response without a body times out", async () => {
   const limits = { firstTokenTimeoutMs: 150, maxRetries: 0 };
-  const { end, activity } = await ask("anthropic", { packets: [], end: "open" }, limits);
+  const { end, activity } = await runChain("anthropic", { packets: [], end: "open" }, limits);
   expect([end, activity]).toMatchObject([{ type: "error", code: "provider_timeout" }, 0]);
 });

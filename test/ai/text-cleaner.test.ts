@@ -2,55 +2,55 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { createTextCleaner, TEXT_PART_LENGTH_MAX } from "../../src/ai/attempt/text-cleaner.ts";
 
-/** A cleaner, and its output. */
-function createShown(room: number) {
-  const shown: string[] = [];
-  return { shown, cleaner: createTextCleaner(room, (text) => shown.push(text)) };
+/** Creates a cleaner that records its output. */
+function createCleaner(lengthMax: number) {
+  const output: string[] = [];
+  return { output, cleaner: createTextCleaner(lengthMax, (text) => output.push(text)) };
 }
 
-test("pieces are well-formed, limited, and contain everything that fits", () => {
+test("the output is well-formed, limited, and contains everything that fits", () => {
   const unit = fc.constantFrom("a", "\0", "\ud83d", "\ude80", "é");
   fc.assert(
     fc.property(
       fc.array(fc.string({ unit, maxLength: 12 }), { maxLength: 8 }),
       fc.integer({ min: 1, max: 60 }),
-      (deltas, room) => {
-        const { shown: pieces, cleaner } = createShown(room);
+      (deltas, lengthMax) => {
+        const { output: chunks, cleaner } = createCleaner(lengthMax);
         for (const delta of deltas) cleaner.push(delta);
-        const shown = pieces.join("");
+        const output = chunks.join("");
         // A trailing half of a surrogate pair is dropped.
-        const all = deltas
+        const input = deltas
           .join("")
           .replace(/[\ud800-\udbff]$/, "")
           .replaceAll("\0", "");
-        const whole = all.toWellFormed();
-        for (const piece of pieces) expect(piece.isWellFormed() && piece.length > 0).toBe(true);
-        expect(shown.length).toBeLessThanOrEqual(room);
-        // A NUL may separate the halves of a pair permanently, so compare only without NUL.
-        if (!deltas.join("").includes("\0")) expect(whole.startsWith(shown)).toBe(true);
-        if (!deltas.join("").includes("\0") && whole.length <= room) expect(shown).toBe(whole);
+        const cleaned = input.toWellFormed();
+        for (const chunk of chunks) expect(chunk.isWellFormed() && chunk.length > 0).toBe(true);
+        expect(output.length).toBeLessThanOrEqual(lengthMax);
+        // A NUL can separate the halves of a pair, so texts with NULs aren't compared.
+        if (!deltas.join("").includes("\0")) expect(cleaned.startsWith(output)).toBe(true);
+        if (!deltas.join("").includes("\0") && cleaned.length <= lengthMax) expect(output).toBe(cleaned);
       },
     ),
   );
 });
 
-test("a large text is cut between characters", () => {
-  const { shown, cleaner } = createShown(100_000);
+test("a large text is split between characters", () => {
+  const { output, cleaner } = createCleaner(100_000);
   const text = `x${"🚀".repeat(TEXT_PART_LENGTH_MAX)}`;
   cleaner.push(text);
-  expect(shown.join("")).toBe(text);
-  expect(shown.length).toBe(3);
-  for (const piece of shown) expect(piece.length <= TEXT_PART_LENGTH_MAX && piece.isWellFormed()).toBe(true);
+  expect(output.join("")).toBe(text);
+  expect(output.length).toBe(3);
+  for (const chunk of output) expect(chunk.length <= TEXT_PART_LENGTH_MAX && chunk.isWellFormed()).toBe(true);
 });
 
-test("at its limit it is full, and outputs nothing more", () => {
-  const { shown, cleaner } = createShown(5);
+test("a cleaner produces no more output after reaching its limit", () => {
+  const { output, cleaner } = createCleaner(5);
   cleaner.push("abc");
-  expect(shown).toEqual(["abc"]);
+  expect(output).toEqual(["abc"]);
   expect(cleaner.isFull()).toBe(false);
   cleaner.push("d🚀e");
-  expect(shown).toEqual(["abc", "d"]);
+  expect(output).toEqual(["abc", "d"]);
   expect(cleaner.isFull()).toBe(true);
   cleaner.push("more");
-  expect(shown).toEqual(["abc", "d"]);
+  expect(output).toEqual(["abc", "d"]);
 });

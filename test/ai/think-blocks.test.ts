@@ -11,25 +11,25 @@ afterEach(() => mockProvider.reset());
 afterAll(() => mockProvider.stop());
 
 test.each(["openai", "anthropic", "compatible"])(
-  "%s: a leading think block is reasoning, from any of the answer's models",
+  "%s: a leading think block is reasoning, even after a failover",
   async (provider) => {
     mockProvider.script("thinks", {
       pieces: ["<thi", "nk>Which ", "Paris?</thi", "nk>\n", "\nThe ", "capital "],
       fault: "cut",
-      after: 6,
+      piecesBeforeFault: 6,
     });
-    mockProvider.script("goes-on", { pieces: ["<think>", "On.</think> ", "of France."] });
+    mockProvider.script("continues", { pieces: ["<think>", "On.</think> ", "of France."] });
     const { text, reasoning, parts, end } = await collect(
-      createTestChain(mockProvider, [`${provider}/thinks`, `${provider}/goes-on`]),
+      createTestChain(mockProvider, [`${provider}/thinks`, `${provider}/continues`]),
     );
     expect(text).toBe("The capital of France.");
     expect(reasoning).toBe("Which Paris?\n\nOn.");
     const types = parts.map((part) => part.type);
     const isRepeated = (index: number) => types[index] === "reasoning" && types[index - 1] === "reasoning";
-    const runs = types.filter((_, index) => !isRepeated(index));
-    expect(runs).toEqual(["start", "reasoning", "text", "text", "reset", "reasoning", "text"]);
+    const distinctTypes = types.filter((_, index) => !isRepeated(index));
+    expect(distinctTypes).toEqual(["start", "reasoning", "text", "text", "reset", "reasoning", "text"]);
     expect(end.usage?.reasoning_tokens).toBeGreaterThan(0);
-    expect(JSON.stringify(mockProvider.requestsOf("goes-on")[0]?.body)).not.toContain("Which");
+    expect(JSON.stringify(mockProvider.listRequests("continues")[0]?.body)).not.toContain("Which");
   },
 );
 
@@ -45,7 +45,7 @@ test("a think block before a tool call is reasoning, in every step", async () =>
   expect(second.end.usage?.reasoning_tokens).toBeGreaterThan(0);
 });
 
-test("a background text has no think block", async () => {
+test("think blocks are removed from titles and other text that background jobs generate", async () => {
   mockProvider.script("writer", { pieces: ["<think>Short, they said.</thi", "nk>", "\n\nA title"] });
   const chain = createTestChain(mockProvider, ["compatible/writer"]);
   const writer = createWriter({ chain, model: "compatible/writer", charge: async () => {} });
@@ -56,6 +56,6 @@ test("a background text has no think block", async () => {
     payerId: null,
     about: { message_id: "m", request_id: null },
   };
-  const written = await writer.write({ ...request, signal: new AbortController().signal });
-  expect(written.text).toBe("A title");
+  const result = await writer.write({ ...request, signal: new AbortController().signal });
+  expect(result.text).toBe("A title");
 });

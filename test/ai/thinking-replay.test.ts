@@ -2,9 +2,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import type { ChatMessage, Thinking } from "../../src/ai/provider.ts";
 import { THINKING_LENGTH_MAX } from "../../src/ai/thinking.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createRecorder, createTestChain } from "./collect.ts";
+import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
 import { startRejectingServer } from "./rejecting-server.ts";
-import { openAi } from "./rejections.ts";
+import { createOpenAiError } from "./rejections.ts";
 
 let mockProvider: MockProvider;
 let server: ReturnType<typeof startRejectingServer>;
@@ -23,14 +23,14 @@ const toolCalls = [
   { id: "call_1", name: "f", arguments: "{}" },
   { id: "call_2", name: "f", arguments: "{}" },
 ];
-const loop = (thinking?: Thinking, content = ""): ChatMessage[] => [
+const createLoop = (thinking?: Thinking, content = ""): ChatMessage[] => [
   { role: "user", content: "What is it?" },
   { role: "assistant", content, toolCalls, thinking },
   { role: "tool", toolCallId: "call_1", content: "This." },
   { role: "tool", toolCallId: "call_2", content: "That." },
 ];
 
-const signed: Thinking = {
+const signedThinking: Thinking = {
   provider: "anthropic",
   data: {
     model: "model",
@@ -43,7 +43,7 @@ const signed: Thinking = {
     ],
   },
 };
-const encrypted: Thinking = {
+const encryptedThinking: Thinking = {
   provider: "openai",
   data: {
     model: "model",
@@ -55,26 +55,26 @@ const encrypted: Thinking = {
     ],
   },
 };
-const plain: Thinking = {
+const plainThinking: Thinking = {
   provider: "compatible",
   data: { model: "model", field: "reasoning_content", text: "Thought" },
 };
 
-const ask = (model: string, messages: ChatMessage[], provider: MockProvider = server.urls) =>
+const runChain = (model: string, messages: ChatMessage[], provider: MockProvider = server.urls) =>
   collect(createTestChain(provider, [model]), { messages, options: { tools: [tool] } });
 
-/** The message with the calls, as sent to the model. */
-async function sentBack(model: string, messages: ChatMessage[]): Promise<unknown> {
-  server.refuse(() => null);
-  expect((await ask(model, messages)).text).toBe("Done.");
+/** Returns the message with the tool calls as sent to the model; for OpenAI, all input items. */
+async function captureMessage(model: string, messages: ChatMessage[]): Promise<unknown> {
+  server.rejectWith(() => null);
+  expect((await runChain(model, messages)).text).toBe("Done.");
   const { messages: sentMessages, input } = server.bodies[0] ?? {};
   return input ?? (sentMessages as { role: string }[]).find(({ role }) => role === "assistant");
 }
 
 describe("thinking is sent back in its original position", () => {
-  test("Anthropic's blocks between texts and calls", async () => {
+  test("as Anthropic's blocks between texts and calls", async () => {
     const call = { type: "tool_use", name: "f", input: {} };
-    expect(await sentBack("anthropic/model", loop(signed, "Let me look."))).toEqual({
+    expect(await captureMessage("anthropic/model", createLoop(signedThinking, "Let me look."))).toEqual({
       role: "assistant",
       content: [
         { type: "thinking", thinking: "Thought", signature: "signed" },
@@ -86,8 +86,8 @@ describe("thinking is sent back in its original position", () => {
     });
   });
 
-  test("text started by another model comes after the thinking, complete", async () => {
-    const sent = (await sentBack("anthropic/model", loop(signed, "Well. Let me look."))) as {
+  test("before the complete text, even if another model started it", async () => {
+    const sent = (await captureMessage("anthropic/model", createLoop(signedThinking, "Well. Let me look."))) as {
       content: { type: string }[];
     };
     expect(sent.content.map(({ type }) => type)).toEqual([
@@ -100,9 +100,9 @@ describe("thinking is sent back in its original position", () => {
     expect(sent.content[1]).toMatchObject({ text: "Well. Let me look." });
   });
 
-  test("OpenAI's items with their ids, and the message with its phase", async () => {
+  test("as OpenAI's items with their ids, with the message's phase", async () => {
     const call = { type: "function_call", name: "f", arguments: "{}" };
-    expect(await sentBack("openai/model", loop(encrypted, "One moment."))).toEqual([
+    expect(await captureMessage("openai/model", createLoop(encryptedThinking, "One moment."))).toEqual([
       { role: "user", content: "What is it?" },
       { type: "reasoning", id: "rs_1", summary: [], encrypted_content: "encrypted" },
       { ...call, id: "fc_1", call_id: "call_1" },
@@ -113,51 +113,69 @@ describe("thinking is sent back in its original position", () => {
     ]);
   });
 
-  test("an earlier call without a result isn't awaited: reasoning without its follow-up is omitted", async () => {
-    const { data } = encrypted as { data: { items: object[] } };
+  test("except for reasoning that is the last item", async () => {
+    const { data } = encryptedThinking as { data: { items: object[] } };
     const items = [...data.items, { type: "reasoning", id: "rs_2", summary: [], encrypted_content: "last" }];
-    const sent = await sentBack("openai/model", loop({ provider: "openai", data: { model: "model", items } }));
+    const sent = await captureMessage(
+      "openai/model",
+      createLoop({ provider: "openai", data: { model: "model", items } }),
+    );
     expect(JSON.stringify(sent)).not.toContain("rs_2");
   });
 
-  test("a chat model's reasoning in its original field, also to another model of the same server", async () => {
-    expect(await sentBack("compatible/model", loop(plain))).toMatchObject({ reasoning_content: "Thought" });
-    expect(await sentBack("compatible/other", loop(plain))).toMatchObject({ reasoning_content: "Thought" });
+  test("in its original field, even to another model of the same server", async () => {
+    expect(await captureMessage("compatible/model", createLoop(plainThinking))).toMatchObject({
+      reasoning_content: "Thought",
+    });
+    expect(await captureMessage("compatible/other", createLoop(plainThinking))).toMatchObject({
+      reasoning_content: "Thought",
+    });
     const vllm: Thinking = { provider: "compatible", data: { model: "model", field: "reasoning", text: "Thought" } };
-    const sent = (await sentBack("compatible/model", loop(vllm))) as object;
+    const sent = (await captureMessage("compatible/model", createLoop(vllm))) as object;
     expect(sent).toMatchObject({ reasoning: "Thought" });
     expect(sent).not.toHaveProperty("reasoning_content");
   });
 
   test.each([
-    ["anthropic/other", signed],
-    ["openai/other", encrypted],
-    ["anthropic/model", encrypted],
-    ["openai/model", plain],
-    ["compatible/model", { ...plain, provider: "other-server" }],
+    ["anthropic/other", signedThinking],
+    ["openai/other", encryptedThinking],
+    ["anthropic/model", encryptedThinking],
+    ["openai/model", plainThinking],
+    ["compatible/model", { ...plainThinking, provider: "other-server" }],
     ["compatible/model", { provider: "compatible", data: null }],
     ["anthropic/model", { provider: "anthropic", data: { model: "model", blocks: "none" } }],
     ["openai/model", { provider: "openai", data: { model: "model", items: [null, 1, {}] } }],
-  ] as [string, Thinking][])("%s gets none of another model, server, or format", async (model, thinking) => {
-    const sent = await sentBack(model, loop(thinking, "Let me look."));
-    expect(JSON.stringify(sent)).not.toMatch(/Thought|signed|encrypted|redacted/);
-  });
+  ] as [string, Thinking][])(
+    "but not to %s if it is from another model or server, or in another format",
+    async (model, thinking) => {
+      const sent = await captureMessage(model, createLoop(thinking, "Let me look."));
+      expect(JSON.stringify(sent)).not.toMatch(/Thought|signed|encrypted|redacted/);
+    },
+  );
 
-  test("no budget is set if the loop started without thinking", async () => {
+  test("and a thinking budget is set only if the tool loop started with thinking", async () => {
     const model = "anthropic/claude-sonnet-4-5";
-    const own = { ...signed, data: { ...(signed.data as object), model: "claude-sonnet-4-5" } };
-    const later: ChatMessage[] = [
+    const ownThinking = { ...signedThinking, data: { ...(signedThinking.data as object), model: "claude-sonnet-4-5" } };
+    const laterSteps: ChatMessage[] = [
       { role: "assistant", content: "", toolCalls: [{ id: "call_3", name: "f", arguments: "{}" }] },
       { role: "tool", toolCallId: "call_3", content: "Later." },
     ];
-    const begun = loop(own, "Let me look.");
+    const loopWithThinking = createLoop(ownThinking, "Let me look.");
     for (const [messages, isSet] of [
-      [loop(undefined, "Let me look."), false],
-      [begun, true],
-      [[...begun, ...later], true],
-      [[...begun, { role: "assistant", content: "It is this." }, { role: "user", content: "And?" }, ...later], false],
+      [createLoop(undefined, "Let me look."), false],
+      [loopWithThinking, true],
+      [[...loopWithThinking, ...laterSteps], true],
+      [
+        [
+          ...loopWithThinking,
+          { role: "assistant", content: "It is this." },
+          { role: "user", content: "And?" },
+          ...laterSteps,
+        ],
+        false,
+      ],
     ] as [ChatMessage[], boolean][]) {
-      server.refuse(() => null);
+      server.rejectWith(() => null);
       const options = { tools: [tool], reasoningEffort: "high" as const };
       await collect(createTestChain(server.urls, [model]), { messages, options });
       expect("thinking" in (server.bodies[0] ?? {})).toBe(isSet);
@@ -167,13 +185,13 @@ describe("thinking is sent back in its original position", () => {
 });
 
 describe("rejected or missing thinking is repaired in the same attempt", () => {
-  const has = (body: object, word: string) => JSON.stringify(body).includes(word);
+  const hasText = (body: object, word: string) => JSON.stringify(body).includes(word);
   const anthropic = (message: string) => ({ type: "error", error: { type: "invalid_request_error", message } });
 
   test.each([
     [
       "anthropic/model",
-      signed,
+      signedThinking,
       "signed",
       anthropic(
         "messages.1.content.0: Invalid `signature` in `thinking` block. The block is bound to a different conversation. Remove the block.",
@@ -181,17 +199,26 @@ describe("rejected or missing thinking is repaired in the same attempt", () => {
     ],
     [
       "openai/model",
-      encrypted,
+      encryptedThinking,
       "rs_1",
-      openAi("The encrypted content for item rs_1 could not be verified.", null, "invalid_encrypted_content"),
+      createOpenAiError(
+        "The encrypted content for item rs_1 could not be verified.",
+        null,
+        "invalid_encrypted_content",
+      ),
     ],
     [
       "openai/model",
-      encrypted,
+      encryptedThinking,
       "rs_1",
-      openAi("Item with id 'rs_1' not found. Items are not persisted when `store` is set to false."),
+      createOpenAiError("Item with id 'rs_1' not found. Items are not persisted when `store` is set to false."),
     ],
-    ["compatible/model", plain, "Thought", openAi("'messages.1' : property 'reasoning_content' is unsupported")],
+    [
+      "compatible/model",
+      plainThinking,
+      "Thought",
+      createOpenAiError("'messages.1' : property 'reasoning_content' is unsupported"),
+    ],
     [
       "compatible/model",
       {
@@ -202,45 +229,50 @@ describe("rejected or missing thinking is repaired in the same attempt", () => {
       [{ error: { code: 400, message: "Thought signature is not valid.", status: "INVALID_ARGUMENT" } }],
     ],
   ] as [string, Thinking, string, unknown][])(
-    "%s: rejected thinking is omitted",
+    "by omitting the thinking for %s",
     async (model, thinking, word, body) => {
-      const { observe, events } = createRecorder();
-      // As JSON, or as an event in a successful response.
+      const { observe, events } = createRecordingObserver();
+      // The rejection is a JSON response, or an event in a successful response.
       for (const status of [400, 200]) {
         if (status === 200 && Array.isArray(body)) continue;
-        server.refuse((sent) => (has(sent, word) ? { status, body } : null));
+        server.rejectWith((sent) => (hasText(sent, word) ? { status, body } : null));
         const chain = createTestChain(server.urls, [model, "anthropic/spare"], { observe });
-        const { text, end } = await collect(chain, { messages: loop(thinking), options: { tools: [tool] } });
+        const { text, end } = await collect(chain, { messages: createLoop(thinking), options: { tools: [tool] } });
         expect([text, end.type === "finish" && end.model, server.bodies.length]).toEqual(["Done.", model, 2]);
       }
-      expect(events.filter(([what]) => what === "failover")).toEqual([]);
+      expect(events.filter(([kind]) => kind === "failover")).toEqual([]);
     },
   );
 
-  test("a server that still rejects it is called twice, then the next model", async () => {
+  test("at most twice, then the next model is tried", async () => {
     const body = anthropic("messages.1.content.0: Invalid `signature` in `thinking` block");
-    server.refuse(({ model }) => (model === "model" ? { status: 400, body } : null));
+    server.rejectWith(({ model }) => (model === "model" ? { status: 400, body } : null));
     const chain = createTestChain(server.urls, ["anthropic/model", "anthropic/spare"]);
-    const { end } = await collect(chain, { messages: loop(signed), options: { tools: [tool] } });
+    const { end } = await collect(chain, { messages: createLoop(signedThinking), options: { tools: [tool] } });
     expect([end.model, server.bodies.length]).toEqual(["anthropic/spare", 3]);
   });
 
-  test("DeepSeek's field is empty for calls of other models", async () => {
-    server.refuse((sent) =>
-      has(sent, '"reasoning_content":""')
+  test("by an empty field for DeepSeek if another model made the calls", async () => {
+    server.rejectWith((sent) =>
+      hasText(sent, '"reasoning_content":""')
         ? null
-        : { status: 400, body: openAi("The `reasoning_content` in the thinking mode must be passed back to the API.") },
+        : {
+            status: 400,
+            body: createOpenAiError("The `reasoning_content` in the thinking mode must be passed back to the API."),
+          },
     );
-    expect((await ask("compatible/model", loop())).text).toBe("Done.");
+    expect((await runChain("compatible/model", createLoop())).text).toBe("Done.");
     expect(server.bodies).toHaveLength(2);
   });
 
-  test("Gemini is told to skip the signature of other models' calls", async () => {
+  test("by a marker for Gemini to skip the signature if another model made the calls", async () => {
     const message = "Function call is missing a thought_signature in functionCall parts.";
-    server.refuse((sent) =>
-      has(sent, "skip_thought_signature_validator") ? null : { status: 400, body: [{ error: { code: 400, message } }] },
+    server.rejectWith((sent) =>
+      hasText(sent, "skip_thought_signature_validator")
+        ? null
+        : { status: 400, body: [{ error: { code: 400, message } }] },
     );
-    expect((await ask("compatible/model", loop())).text).toBe("Done.");
+    expect((await runChain("compatible/model", createLoop())).text).toBe("Done.");
     const sentMessages = (server.bodies[1]?.messages ?? []) as { tool_calls?: { extra_content?: unknown }[] }[];
     expect(sentMessages[1]?.tool_calls?.map(({ extra_content }) => extra_content)).toEqual([
       { google: { thought_signature: "skip_thought_signature_validator" } },
@@ -251,20 +283,20 @@ describe("rejected or missing thinking is repaired in the same attempt", () => {
 
 const chunk = (delta: object, finish_reason: string | null = null) =>
   `data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason }] })}\n\n`;
-const called = { index: 0, id: "call_1", type: "function", function: { name: "f", arguments: "{}" } };
+const toolCall = { index: 0, id: "call_1", type: "function", function: { name: "f", arguments: "{}" } };
 
-/** The thinking recorded from a chat server. */
+/** Returns the thinking that is read from a chat server's response. */
 async function readThinking(recording: string): Promise<unknown> {
   mockProvider.script("model", { recording });
-  const { end } = await ask("compatible/model", [{ role: "user", content: "?" }], mockProvider);
+  const { end } = await runChain("compatible/model", [{ role: "user", content: "?" }], mockProvider);
   if (end.type !== "finish") throw new Error(JSON.stringify(end));
   return (end.thinking?.data as object) ?? null;
 }
 
 describe("a chat server's thinking is read", () => {
-  const end = `${chunk({ tool_calls: [called] }, "tool_calls")}data: [DONE]\n\n`;
+  const end = `${chunk({ tool_calls: [toolCall] }, "tool_calls")}data: [DONE]\n\n`;
 
-  test("in either field, also if empty, and once if a server sends both", async () => {
+  test("from either field, but only once if a server sends both", async () => {
     expect(await readThinking(chunk({ reasoning: "One " }) + chunk({ reasoning: "two" }) + end)).toEqual({
       model: "model",
       field: "reasoning",
@@ -279,22 +311,25 @@ describe("a chat server's thinking is read", () => {
   });
 
   test("from a JSON document", async () => {
-    const message = { role: "assistant", content: null, reasoning_content: "Whole", tool_calls: [called] };
+    const message = { role: "assistant", content: null, reasoning_content: "Whole", tool_calls: [toolCall] };
     const document = JSON.stringify({ choices: [{ index: 0, message, finish_reason: "tool_calls" }] });
     expect(await readThinking(document)).toMatchObject({ field: "reasoning_content", text: "Whole" });
   });
 
-  test("Gemini's signatures of calls and of a text, also after the call", async () => {
+  test("with Gemini's signatures of calls and texts", async () => {
     const extra_content = { google: { thought_signature: "signed" } };
-    const apart = chunk({ tool_calls: [called] }) + chunk({ tool_calls: [{ index: 0, extra_content }] }, "tool_calls");
-    expect(await readThinking(`${apart}data: [DONE]\n\n`)).toMatchObject({ extras: [["call_1", extra_content]] });
+    const separateSignature =
+      chunk({ tool_calls: [toolCall] }) + chunk({ tool_calls: [{ index: 0, extra_content }] }, "tool_calls");
+    expect(await readThinking(`${separateSignature}data: [DONE]\n\n`)).toMatchObject({
+      extras: [["call_1", extra_content]],
+    });
     const text = chunk({ content: "Text." }) + chunk({ content: "", extra_content }, "stop");
     expect(await readThinking(`${text}data: [DONE]\n\n`)).toEqual({ model: "model", extra: extra_content });
     const thought = chunk({ content: "Text.", extra_content: { google: { thought: true } } }, "stop");
     expect(await readThinking(`${thought}data: [DONE]\n\n`)).toBeNull();
   });
 
-  test("up to a limit; a longer one is dropped, and the answer continues", async () => {
+  test("completely up to a limit, and dropped if it is longer", async () => {
     const half = "x".repeat(THINKING_LENGTH_MAX / 2 + 1);
     expect(await readThinking(chunk({ reasoning_content: half }) + end)).toMatchObject({ text: half });
     expect(

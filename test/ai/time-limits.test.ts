@@ -1,63 +1,66 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import { createCatalog } from "../../src/ai/models.ts";
 import { PauseSignal } from "../../src/ai/pause-signal.ts";
-import { createTimeoutsOf, SILENCE_MS, THINKING_SILENCE_MS } from "../../src/ai/timeouts.ts";
+import { createGetTimeouts, SILENCE_TIMEOUT_MS, THINKING_TIMEOUT_MS } from "../../src/ai/timeouts.ts";
 import { loadConfig } from "../../src/config.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { collect, createRecorder, createTestChain } from "./collect.ts";
+import { collect, createRecordingObserver, createTestChain } from "./collect.ts";
 
-const { can } = createCatalog();
-const createOf = (settings: Record<string, unknown>) => createTimeoutsOf(settings, (model) => can(model, "thinking"));
+const { hasCapability } = createCatalog();
+const createTestTimeoutsOf = (settings: Record<string, unknown>) =>
+  createGetTimeouts(settings, (model) => hasCapability(model, "thinking"));
 
-describe("the timeout of a silent model", () => {
+describe("the timeout while a model sends nothing", () => {
   test.each([
-    ["openai/gpt-4o", SILENCE_MS],
-    ["openai/gpt-4o-mini-2024-07-18", SILENCE_MS],
-    ["openai/chatgpt-4o-latest", SILENCE_MS],
-    ["openai/gpt-4.1-nano", SILENCE_MS],
-    ["openai/gpt-4-turbo", SILENCE_MS],
-    ["openai/gpt-3.5-turbo", SILENCE_MS],
-    ["openai/gpt-5-chat-latest", SILENCE_MS],
-    ["openai/gpt-5.2-chat-latest", SILENCE_MS],
-    ["openai/gpt-5.2", THINKING_SILENCE_MS],
-    ["openai/gpt-5-mini", THINKING_SILENCE_MS],
-    ["openai/o3-mini", THINKING_SILENCE_MS],
-    ["openai/unheard-of", THINKING_SILENCE_MS],
-    ["anthropic/claude-3-haiku-20240307", SILENCE_MS],
-    ["anthropic/claude-3-5-sonnet-latest", SILENCE_MS],
-    ["anthropic/claude-3-7-sonnet-latest", THINKING_SILENCE_MS],
-    ["anthropic/claude-sonnet-4-5", THINKING_SILENCE_MS],
-    ["compatible/deepseek-r1", THINKING_SILENCE_MS],
-    ["offline/documents", SILENCE_MS],
-  ])("%s, without settings: %i ms", (model, ms) => {
-    expect(createOf({})(model)).toEqual({ firstTokenMs: ms, idleMs: ms });
+    ["openai/gpt-4o", SILENCE_TIMEOUT_MS],
+    ["openai/gpt-4o-mini-2024-07-18", SILENCE_TIMEOUT_MS],
+    ["openai/chatgpt-4o-latest", SILENCE_TIMEOUT_MS],
+    ["openai/gpt-4.1-nano", SILENCE_TIMEOUT_MS],
+    ["openai/gpt-4-turbo", SILENCE_TIMEOUT_MS],
+    ["openai/gpt-3.5-turbo", SILENCE_TIMEOUT_MS],
+    ["openai/gpt-5-chat-latest", SILENCE_TIMEOUT_MS],
+    ["openai/gpt-5.2-chat-latest", SILENCE_TIMEOUT_MS],
+    ["openai/gpt-5.2", THINKING_TIMEOUT_MS],
+    ["openai/gpt-5-mini", THINKING_TIMEOUT_MS],
+    ["openai/o3-mini", THINKING_TIMEOUT_MS],
+    ["openai/unknown", THINKING_TIMEOUT_MS],
+    ["anthropic/claude-3-haiku-20240307", SILENCE_TIMEOUT_MS],
+    ["anthropic/claude-3-5-sonnet-latest", SILENCE_TIMEOUT_MS],
+    ["anthropic/claude-3-7-sonnet-latest", THINKING_TIMEOUT_MS],
+    ["anthropic/claude-sonnet-4-5", THINKING_TIMEOUT_MS],
+    ["compatible/deepseek-r1", THINKING_TIMEOUT_MS],
+    ["offline/documents", SILENCE_TIMEOUT_MS],
+  ])("for %s is %i ms by default", (model, ms) => {
+    expect(createTestTimeoutsOf({})(model)).toEqual({ firstTokenMs: ms, idleMs: ms });
   });
 
-  test("a general setting overrides the model's default, and a provider's setting overrides both", () => {
-    const timeoutsOf = createOf({
+  test("can be set for all models and for a provider", () => {
+    const getTimeouts = createTestTimeoutsOf({
       AI_FIRST_TOKEN_TIMEOUT_MS: 1_000,
       AI_COMPATIBLE_FIRST_TOKEN_TIMEOUT_MS: 2_000,
       AI_OPENAI_IDLE_TIMEOUT_MS: 3_000,
       AI_MY_SERVER_IDLE_TIMEOUT_MS: 4_000,
     });
-    expect(timeoutsOf("compatible/r1")).toEqual({ firstTokenMs: 2_000, idleMs: THINKING_SILENCE_MS });
-    expect(timeoutsOf("openai/gpt-4o")).toEqual({ firstTokenMs: 1_000, idleMs: 3_000 });
-    expect(timeoutsOf("anthropic/claude-3-haiku")).toEqual({ firstTokenMs: 1_000, idleMs: SILENCE_MS });
-    expect(timeoutsOf("my-server/any")).toEqual({ firstTokenMs: 1_000, idleMs: 4_000 });
+    expect(getTimeouts("compatible/r1")).toEqual({ firstTokenMs: 2_000, idleMs: THINKING_TIMEOUT_MS });
+    expect(getTimeouts("openai/gpt-4o")).toEqual({ firstTokenMs: 1_000, idleMs: 3_000 });
+    expect(getTimeouts("anthropic/claude-3-haiku")).toEqual({ firstTokenMs: 1_000, idleMs: SILENCE_TIMEOUT_MS });
+    expect(getTimeouts("my-server/any")).toEqual({ firstTokenMs: 1_000, idleMs: 4_000 });
   });
 });
 
-test("the settings are read, within limits", () => {
+test("timeout settings out of range are rejected", () => {
   const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
-  const timeoutsOf = createOf(load({ AI_IDLE_TIMEOUT_MS: "1000", AI_ANTHROPIC_FIRST_TOKEN_TIMEOUT_MS: "600000" }));
-  expect(timeoutsOf("anthropic/claude-3-haiku")).toEqual({ firstTokenMs: 600_000, idleMs: 1_000 });
+  const getTimeouts = createTestTimeoutsOf(
+    load({ AI_IDLE_TIMEOUT_MS: "1000", AI_ANTHROPIC_FIRST_TOKEN_TIMEOUT_MS: "600000" }),
+  );
+  expect(getTimeouts("anthropic/claude-3-haiku")).toEqual({ firstTokenMs: 600_000, idleMs: 1_000 });
   expect(load({}).AI_ANSWER_TIMEOUT_MS).toBe(1_800_000);
   expect(load({ AI_ANSWER_TIMEOUT_MS: "86400000" }).AI_ANSWER_TIMEOUT_MS).toBe(86_400_000);
   expect(() => load({ AI_ANSWER_TIMEOUT_MS: "86400001" })).toThrow("AI_ANSWER_TIMEOUT_MS");
   expect(() => load({ AI_COMPATIBLE_IDLE_TIMEOUT_MS: "600001" })).toThrow("AI_COMPATIBLE_IDLE_TIMEOUT_MS");
 });
 
-describe("the timeout of a whole answer", () => {
+describe("the answer timeout", () => {
   let mockProvider: MockProvider;
   beforeAll(() => {
     mockProvider = startMockProvider();
@@ -68,9 +71,9 @@ describe("the timeout of a whole answer", () => {
   const words = Array.from({ length: 400 }, (_, index) => `word${index} `);
   const providers = ["openai", "anthropic", "compatible"];
 
-  test.each(providers)("%s: stops an ongoing answer, keeps the text, and tries no other model", async (provider) => {
+  test.each(providers)("stops an answer from %s, keeps its text, and tries no other model", async (provider) => {
     mockProvider.script("model", { pieces: words, pieceDelayMs: 20 });
-    const { observe, events } = createRecorder();
+    const { observe, events } = createRecordingObserver();
     const models = [`${provider}/model`, "compatible/other"];
     const chain = createTestChain(mockProvider, models, { answerTimeoutMs: 250, observe });
     const startedMs = performance.now();
@@ -80,13 +83,13 @@ describe("the timeout of a whole answer", () => {
     expect(text).toStartWith("word0 word1 ");
     expect(end.usage?.output_tokens).toBeGreaterThan(0);
     await Bun.sleep(20);
-    expect(mockProvider.requests.map(({ model, aborted }) => [model, aborted])).toEqual([["model", true]]);
+    expect(mockProvider.requests.map(({ model, wasAborted }) => [model, wasAborted])).toEqual([["model", true]]);
     expect(events).toContainEqual(["attempt", models[0], "failed", "provider_timeout"]);
-    // The model was active: other attempts may have used most of the time.
-    expect(chain.models().map(({ state }) => state)).toEqual(["available", "available"]);
+    // The timeout doesn't count as the model's failure, because other attempts may have used most of the time.
+    expect(chain.listModels().map(({ state }) => state)).toEqual(["available", "available"]);
   });
 
-  test.each(providers)("%s: is the only limit of an endless active stream", async (provider) => {
+  test.each(providers)("stops an endless active stream from %s", async (provider) => {
     mockProvider.script("model", { thinking: 1_000, pieceDelayMs: 20 });
     const options = { answerTimeoutMs: 400, firstTokenTimeoutMs: 100, idleTimeoutMs: 100, maxRetries: 0 };
     const startedMs = performance.now();
@@ -96,7 +99,7 @@ describe("the timeout of a whole answer", () => {
     expect(mockProvider.requests.length).toBe(1);
   });
 
-  test("includes retries and their pauses", async () => {
+  test("counts retries and their delays", async () => {
     const options = { answerTimeoutMs: 300, maxRetries: 10, backoffBaseMs: 20 };
     const startedMs = performance.now();
     const { end } = await collect(createTestChain(mockProvider, ["openai/rate-limited"], options));
@@ -106,7 +109,7 @@ describe("the timeout of a whole answer", () => {
     expect(mockProvider.requests.length).toBe(1);
   });
 
-  test("continues while the reader pauses the answer", async () => {
+  test("keeps running while the reader pauses the answer", async () => {
     const chain = createTestChain(mockProvider, ["openai/stall"], { answerTimeoutMs: 300, idleTimeoutMs: 5_000 });
     const pause = new PauseSignal();
     pause.set(true);
@@ -116,23 +119,23 @@ describe("the timeout of a whole answer", () => {
     expect(performance.now() - startedMs).toBeWithin(295, 1_000);
   });
 
-  test("a later run of an answer has the remaining time, or calls no model", async () => {
+  test("counts the time of the answer's earlier runs", async () => {
     mockProvider.script("model", { pieces: words, pieceDelayMs: 20 });
     const chain = createTestChain(mockProvider, ["openai/model"], { answerTimeoutMs: 10_000 });
     const startedMs = performance.now();
-    const late = await collect(chain, { startedAtMs: startedMs - 9_800 });
-    expect(late.end).toMatchObject({ type: "error", code: "provider_timeout" });
+    const lateRun = await collect(chain, { startedAtMs: startedMs - 9_800 });
+    expect(lateRun.end).toMatchObject({ type: "error", code: "provider_timeout" });
     expect(performance.now() - startedMs).toBeWithin(195, 1_000);
-    const over = await collect(chain, { startedAtMs: startedMs - 20_000 });
-    expect(over.end).toMatchObject({ type: "error", code: "provider_timeout", model: null });
+    const expiredRun = await collect(chain, { startedAtMs: startedMs - 20_000 });
+    expect(expiredRun.end).toMatchObject({ type: "error", code: "provider_timeout", model: null });
     expect(mockProvider.requests.length).toBe(1);
   });
 });
 
 describe("activity", () => {
-  /** Sends each piece after a pause of `pauseMs`, as raw bytes of one response. */
-  async function ask(
-    pieces: string[],
+  /** Runs a model whose server sends the given chunks of a response, `pauseMs` apart. */
+  async function runChunks(
+    chunks: string[],
     pauseMs: number,
     limits: { firstTokenTimeoutMs: number; idleTimeoutMs: number },
   ) {
@@ -141,9 +144,9 @@ describe("activity", () => {
       port: 0,
       socket: {
         async data(socket) {
-          for (const piece of pieces) {
+          for (const chunk of chunks) {
             await Bun.sleep(pauseMs);
-            socket.write(piece);
+            socket.write(chunk);
           }
           socket.end();
         },
@@ -161,7 +164,7 @@ describe("activity", () => {
   const head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
   const chunk = (delta: object, reason: string | null = null) =>
     `data: ${JSON.stringify({ choices: [{ index: 0, delta, finish_reason: reason }] })}\n\n`;
-  const closing = [chunk({ content: "Done." }), chunk({}, "stop"), "data: [DONE]\n\n"];
+  const finalChunks = [chunk({ content: "Done." }), chunk({}, "stop"), "data: [DONE]\n\n"];
 
   test.each([
     ["only the head of the response", [head, ": c\n\n"]],
@@ -172,23 +175,26 @@ describe("activity", () => {
     ["reasoning", [head, chunk({ reasoning_content: "hm" }), chunk({ reasoning: "hm" })]],
     ["interim responses", ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 102 Processing\r\n\r\n", head]],
     ["parts of the head", [head.slice(0, 10), head.slice(10, 30), head.slice(30)]],
-  ])("%s: slower than the timeout in total, but active", async (_name, pieces) => {
-    const { text, end } = await ask([...pieces, ...closing], 120, { firstTokenTimeoutMs: 200, idleTimeoutMs: 200 });
+  ])("restarts the timeout (%s)", async (_name, chunks) => {
+    const { text, end } = await runChunks([...chunks, ...finalChunks], 120, {
+      firstTokenTimeoutMs: 200,
+      idleTimeoutMs: 200,
+    });
     expect([text, end.type]).toEqual(["Done.", "finish"]);
   });
 
-  test("invalid chunk size, byte by byte: active", async () => {
-    const body = closing.join("");
+  test("restarts the timeout (a chunk size, byte by byte)", async () => {
+    const body = finalChunks.join("");
     const chunkedHead = head.replace("connection: close", "transfer-encoding: chunked");
     const size = Buffer.byteLength(body).toString(16).padStart(4, "0");
-    const pieces = [chunkedHead, ...size, "\r\n", `${body}\r\n0\r\n\r\n`];
-    const { text, end } = await ask(pieces, 120, { firstTokenTimeoutMs: 200, idleTimeoutMs: 200 });
+    const chunks = [chunkedHead, ...size, "\r\n", `${body}\r\n0\r\n\r\n`];
+    const { text, end } = await runChunks(chunks, 120, { firstTokenTimeoutMs: 200, idleTimeoutMs: 200 });
     expect([text, end.type]).toEqual(["Done.", "finish"]);
   });
 
-  test("afterwards, silence counts from the last byte", async () => {
+  test("that stops lets the timeout expire", async () => {
     const startedMs = performance.now();
-    const { end } = await ask([head, ": ping\n\n", ...Array(40).fill("")], 100, {
+    const { end } = await runChunks([head, ": ping\n\n", ...Array(40).fill("")], 100, {
       firstTokenTimeoutMs: 300,
       idleTimeoutMs: 300,
     });

@@ -10,8 +10,8 @@ import {
   MESSAGE_TOKENS,
 } from "../../src/ai/tokens.ts";
 
-// Counted with OpenAI's o200k_base.
-const counted: [string, number][] = [
+// The counts are from OpenAI's tokenizer o200k_base.
+const samples: [string, number][] = [
   [
     "The quick brown fox jumps over the lazy dog. I think that we should meet tomorrow, because the weather will be better than it was today.",
     29,
@@ -26,12 +26,12 @@ const counted: [string, number][] = [
   ["สุนัขจิ้งจอกสีน้ำตาลกระโดดข้ามสุนัขขี้เกียจ", 28],
   ["🚀🎉😀👍🏽👩‍👩‍👧", 16],
 ];
-test.each(counted)("the token count of %j is estimated within 25 percent", (text, tokens) => {
+test.each(samples)("the token count of %j is estimated within 25 percent", (text, tokens) => {
   expect(estimateTokens(text) / tokens).toBeGreaterThan(0.8);
   expect(estimateTokens(text) / tokens).toBeLessThan(1.25);
 });
 
-test("an empty text has none, and no text takes long", () => {
+test("an empty string has no tokens, and a long one is counted quickly", () => {
   expect(estimateTokens("")).toBe(0);
   for (const unit of ["a", "世", " ", "\n", "-", "🚀", "a1"]) {
     const text = unit.repeat(200_000);
@@ -41,16 +41,16 @@ test("an empty text has none, and no text takes long", () => {
   }
 });
 
-test.each(counted)("with the margin, the estimate of %j is not too low", (text, tokens) => {
+test.each(samples)("with the margin, the estimate of %j is not too low", (text, tokens) => {
   expect(estimateTokens(text) * ESTIMATE_MARGIN).toBeGreaterThanOrEqual(tokens);
 });
 
-test("a message takes more than its text", () => {
+test("a message has more tokens than its text", () => {
   expect(countMessages([{ role: "user", content: "Hello" }])).toBe(estimateTokens("Hello") + MESSAGE_TOKENS);
   expect(countMessages([])).toBe(0);
 });
 
-test("a message's calls count like text", () => {
+test("a message's tool calls are counted like text", () => {
   const argumentsText = JSON.stringify({ query: "all that was written about the harbour".repeat(1_000) });
   const message: ChatMessage = {
     role: "assistant",

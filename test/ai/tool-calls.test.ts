@@ -7,7 +7,7 @@ import {
 } from "../../src/ai/providers/tool-calls.ts";
 import { BrokenStreamError } from "../../src/ai/transport/event-stream.ts";
 
-test("pieces are joined by key, in the order in which the calls started", () => {
+test("chunks are joined by key", () => {
   const calls = createToolCalls();
   calls.add("a", { id: "1", name: "f", arguments: '{"x"' });
   calls.add("b", { id: "2", name: "g", arguments: { y: 2 } });
@@ -18,14 +18,14 @@ test("pieces are joined by key, in the order in which the calls started", () => 
   ]);
 });
 
-test("a call without an id gets one, one without a name is dropped, and all can be stored", () => {
+test("a call without an id gets one, and a call without a name is dropped", () => {
   const calls = createToolCalls();
   calls.add(0, { name: "f", arguments: "a\0b\ud800" });
   calls.add(1, { id: "2", arguments: "{}" });
   expect(calls.list()).toEqual([{ id: expect.stringMatching(/^call_/), name: "f", arguments: "ab\ufffd" }]);
 });
 
-test("null means no arguments, id or name; so does the string null for the latter two", () => {
+test("null is ignored, and so is the string null as an id or name", () => {
   const calls = createToolCalls();
   calls.add(0, { id: "1", name: "f", arguments: null });
   calls.add(0, { id: "null", name: "null", arguments: '{"x":1}' });
@@ -33,7 +33,7 @@ test("null means no arguments, id or name; so does the string null for the latte
   expect(calls.list()).toEqual([{ id: "1", name: "f", arguments: '{"x":1}' }]);
 });
 
-test("every call has a unique id, because its result is found by it", () => {
+test("every call has a unique id", () => {
   const calls = createToolCalls();
   for (const key of [0, 1, 2]) calls.add(key, { id: "same", name: "f", arguments: "{}" });
   calls.add(3, { id: "x".repeat(TOOL_LABEL_LENGTH_MAX + 1), name: "f" });
@@ -43,11 +43,11 @@ test("every call has a unique id, because its result is found by it", () => {
   expect(ids[3]).toStartWith("call_");
 });
 
-test("too many calls, or endless arguments, break the stream", () => {
+test("too many calls or arguments that are too long cause an error", () => {
   const calls = createToolCalls();
   for (let key = 0; key < TOOL_CALLS_MAX; key += 1) calls.add(key, { name: "f" });
   expect(() => calls.add(TOOL_CALLS_MAX, { name: "f" })).toThrow(BrokenStreamError);
-  const long = createToolCalls();
-  long.add(0, { name: "f", arguments: "x".repeat(TOOL_ARGUMENTS_LENGTH_MAX) });
-  expect(() => long.add(0, { arguments: "x" })).toThrow(BrokenStreamError);
+  const longCall = createToolCalls();
+  longCall.add(0, { name: "f", arguments: "x".repeat(TOOL_ARGUMENTS_LENGTH_MAX) });
+  expect(() => longCall.add(0, { arguments: "x" })).toThrow(BrokenStreamError);
 });

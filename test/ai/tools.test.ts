@@ -16,19 +16,22 @@ const weather: Tool = {
   parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
 };
 const call = (city: string) => ({ name: "get_weather", arguments: JSON.stringify({ city }) });
-const options = (more: Partial<AnswerOptions> = {}): AnswerOptions => ({ tools: [weather], ...more });
+const createOptions = (extraOptions: Partial<AnswerOptions> = {}): AnswerOptions => ({
+  tools: [weather],
+  ...extraOptions,
+});
 
-/** The conversation as sent, in the provider's format. */
-const sent = (model: string) => {
-  const body = mockProvider.requestsOf(model).at(-1)?.body;
+/** Returns the conversation as sent to the provider. */
+const findSentMessages = (model: string) => {
+  const body = mockProvider.listRequests(model).at(-1)?.body;
   return body?.input ?? body?.messages;
 };
 
 describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
-  test("returns the calls complete, with text before them", async () => {
+  test("returns complete calls and the text before them", async () => {
     mockProvider.script("model", { text: "Let me look.", toolCalls: [call("Paris"), call("Rome")] });
     const chain = createTestChain(mockProvider, [`${provider}/model`]);
-    const { text, end } = await collect(chain, { options: options() });
+    const { text, end } = await collect(chain, { options: createOptions() });
     expect(text).toBe("Let me look.");
     if (end.type !== "finish") throw new Error(end.type);
     expect(end.reason).toBe("tool_calls");
@@ -40,16 +43,18 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     expect(JSON.stringify(mockProvider.requests[0]?.body)).toContain('"required":["city"]');
   });
 
-  test("a call without text is a complete answer, and its arguments may be invalid JSON", async () => {
+  test("a call without text is a complete answer, even if its arguments are invalid JSON", async () => {
     mockProvider.script("model", { toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
-    const { parts, end } = await collect(createTestChain(mockProvider, [`${provider}/model`]), { options: options() });
+    const { parts, end } = await collect(createTestChain(mockProvider, [`${provider}/model`]), {
+      options: createOptions(),
+    });
     expect(parts.map(({ type }) => type)).toEqual(["start"]);
     expect(end).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city": Par' }] });
   });
 
-  test("no arguments become an empty object", async () => {
+  test("missing arguments become an empty object", async () => {
     mockProvider.script("model", { toolCalls: [{ name: "get_weather", arguments: "" }] });
-    const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`]), { options: options() });
+    const { end } = await collect(createTestChain(mockProvider, [`${provider}/model`]), { options: createOptions() });
     expect(end).toMatchObject({ toolCalls: [{ arguments: "{}" }] });
   });
 
@@ -67,18 +72,18 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     ];
     const { end } = await collect(createTestChain(mockProvider, [`${provider}/normal`]), {
       messages,
-      options: options(),
+      options: createOptions(),
     });
     expect(end.type).toBe("finish");
-    const text = JSON.stringify(sent("normal"));
+    const text = JSON.stringify(findSentMessages("normal"));
     expect(text).toContain("Sunny.");
     expect(text).toContain("This call was not carried out.");
     expect(text).not.toContain("Stray.");
     expect(text).not.toContain("Please continue.");
   });
 
-  test("a broken step after results is continued, without the earlier steps", async () => {
-    mockProvider.script("first", { pieces: ["It is ", "sunny", "never sent"], fault: "cut", after: 2 });
+  test("the next model continues a failed step without quoting the earlier steps", async () => {
+    mockProvider.script("first", { pieces: ["It is ", "sunny", "never sent"], fault: "cut", piecesBeforeFault: 2 });
     mockProvider.script("second", { text: " today." });
     const messages: ChatMessage[] = [
       { role: "user", content: "The weather?" },
@@ -87,48 +92,48 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
     ];
     const chain = createTestChain(mockProvider, ["compatible/first", `${provider}/second`]);
     const resume = { text: "One moment. ", attempt: 1, step: "next" as const };
-    const { parts, text } = await collect(chain, { messages, options: options(), resume });
+    const { parts, text } = await collect(chain, { messages, options: createOptions(), resume });
     expect(text).toBe("One moment. It is sunny today.");
     expect(parts.map(({ type }) => type)).toEqual(["text", "text", "reset", "text"]);
-    const seen = JSON.stringify(sent("second"));
-    expect(seen).toContain("<partial_answer>\\nIt is sunny\\n</partial_answer>");
+    const sentMessages = JSON.stringify(findSentMessages("second"));
+    expect(sentMessages).toContain("<partial_answer>\\nIt is sunny\\n</partial_answer>");
   });
 
-  test("a restarted step begins with a reset to the steps before", async () => {
+  test("a restarted step begins with a reset to the text of the earlier steps", async () => {
     mockProvider.script("model", { text: "Sunny." });
     const chain = createTestChain(mockProvider, [`${provider}/model`]);
     const resume = { text: "One moment. ", attempt: 3, step: "restarted" as const };
     const { parts, text } = await collect(chain, { resume });
     expect(parts[0]).toEqual({ type: "reset", model: `${provider}/model`, attempt: 4, text: "One moment. " });
     expect(text).toBe("One moment. Sunny.");
-    expect(JSON.stringify(sent("model"))).not.toContain("partial_answer");
+    expect(JSON.stringify(findSentMessages("model"))).not.toContain("partial_answer");
   });
 
-  test("a truncated call is never executed, and the step restarts after the earlier steps", async () => {
-    mockProvider.script("first", { pieces: ["It ", "is"], fault: "tool_call_cut", after: 2 });
+  test("the next model restarts a step that ends in a truncated call", async () => {
+    mockProvider.script("first", { pieces: ["It ", "is"], fault: "tool_call_cut", piecesBeforeFault: 2 });
     mockProvider.script("second", { toolCalls: [call("Rome")] });
     const chain = createTestChain(mockProvider, [`${provider}/first`, `${provider}/second`]);
     const resume = { text: "One moment. ", attempt: 1, step: "next" as const };
-    const { text, resets, end } = await collect(chain, { options: options(), resume });
+    const { text, resets, end } = await collect(chain, { options: createOptions(), resume });
     expect(text).toBe("One moment. ");
     expect(resets).toEqual([{ type: "reset", model: `${provider}/second`, attempt: 2, text: "One moment. " }]);
     expect(end).toMatchObject({ toolCalls: [{ name: "get_weather", arguments: '{"city":"Rome"}' }] });
   });
 
-  test("the options are sent in the provider's format", async () => {
+  test("options are sent in the provider's format", async () => {
     const chain = createTestChain(mockProvider, [`${provider}/normal`]);
     await collect(chain, {
-      options: options({
+      options: createOptions({
         temperature: 0.5,
         topP: 0.25,
         stop: ["END"],
         toolChoice: { name: "get_weather" },
-        areParallelToolCallsAllowed: false,
+        canCallToolsInParallel: false,
       }),
     });
-    const body = mockProvider.requestsOf("normal").at(-1)?.body;
+    const body = mockProvider.listRequests("normal").at(-1)?.body;
     expect(body).toMatchObject({ temperature: 0.5, top_p: 0.25 });
-    const own = {
+    const expected = {
       openai: { tool_choice: { type: "function", name: "get_weather" }, parallel_tool_calls: false },
       anthropic: {
         tool_choice: { type: "tool", name: "get_weather", disable_parallel_tool_use: true },
@@ -140,12 +145,12 @@ describe.each(["openai", "anthropic", "compatible"])("%s", (provider) => {
         stop: ["END"],
       },
     }[provider];
-    expect(body).toMatchObject(own ?? {});
+    expect(body).toMatchObject(expected ?? {});
   });
 
-  test("no options are sent if none are given", async () => {
+  test("no optional parameters are sent by default", async () => {
     await collect(createTestChain(mockProvider, [`${provider}/normal`]));
-    const names = Object.keys(mockProvider.requestsOf("normal")[0]?.body ?? {});
+    const names = Object.keys(mockProvider.listRequests("normal")[0]?.body ?? {});
     for (const name of ["tools", "tool_choice", "temperature", "top_p", "stop", "stop_sequences"])
       expect(names).not.toContain(name);
   });

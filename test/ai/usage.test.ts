@@ -7,51 +7,51 @@ import { addUsage, mergeReports, noUsage, USAGE_TOKENS_MAX } from "../../src/ai/
 
 const question = { role: "user" as const, content: "What is the capital of France, and of Germany?" };
 const request = { messages: [question], partial: null, options: {} };
-const record = {
+const attempt = {
   providerRequest: request,
   hasOutput: false,
-  readWritten: () => "",
+  getWrittenText: () => "",
   toolCalls: [],
   reasoning: "",
   reported: null,
-  isFinal: false,
+  isOutputFinal: false,
 };
 const promptTokens = countMessages([question]);
 
 test("usage reported at the end is used unchanged", () => {
   const reported = { ...noUsage, input_tokens: 3, output_tokens: 4 };
-  const ended = { ...record, hasOutput: true, reported, isFinal: true };
-  expect(countUsage(ended)).toEqual({ ...reported, estimated: false });
+  const finalAttempt = { ...attempt, hasOutput: true, reported, isOutputFinal: true };
+  expect(countUsage(finalAttempt)).toEqual({ ...reported, estimated: false });
 });
 
 test("a request that failed before any activity costs nothing, unless the provider reports usage", () => {
-  expect(countUsage(record)).toBeNull();
-  expect(countUsage({ ...record, reported: { ...noUsage, input_tokens: null, output_tokens: null } })).toBeNull();
+  expect(countUsage(attempt)).toBeNull();
+  expect(countUsage({ ...attempt, reported: { ...noUsage, input_tokens: null, output_tokens: null } })).toBeNull();
   const reported = { ...noUsage, input_tokens: 200_000, output_tokens: 0 };
-  expect(countUsage({ ...record, reported })).toEqual({ ...reported, estimated: false });
+  expect(countUsage({ ...attempt, reported })).toEqual({ ...reported, estimated: false });
 });
 
-test("a broken-off answer is estimated, and never below the reported usage", () => {
-  const written = "Paris, and Berlin.";
-  const broken = { ...record, hasOutput: true, readWritten: () => written };
-  const estimate = { ...noUsage, input_tokens: promptTokens, output_tokens: estimateTokens(written) };
-  expect(countUsage(broken)).toEqual({ ...estimate, estimated: true });
+test("the estimated usage of a truncated answer is never below the reported usage", () => {
+  const text = "Paris, and Berlin.";
+  const truncated = { ...attempt, hasOutput: true, getWrittenText: () => text };
+  const estimate = { ...noUsage, input_tokens: promptTokens, output_tokens: estimateTokens(text) };
+  expect(countUsage(truncated)).toEqual({ ...estimate, estimated: true });
   const toolCalls = [{ id: "1", name: "look_up", arguments: '{"word":"Paris"}' }];
-  const withCalls = countUsage({ ...broken, toolCalls });
+  const withCalls = countUsage({ ...truncated, toolCalls });
   expect(withCalls?.output_tokens).toBe(estimate.output_tokens + estimateTokens('look_up{"word":"Paris"}'));
   const reported = { ...noUsage, input_tokens: 100, output_tokens: 200 };
-  expect(countUsage({ ...broken, reported })).toEqual({ ...reported, estimated: true });
-  const early = { ...noUsage, input_tokens: 100, output_tokens: 1 };
-  expect(countUsage({ ...broken, reported: early })?.output_tokens).toBe(estimate.output_tokens);
+  expect(countUsage({ ...truncated, reported })).toEqual({ ...reported, estimated: true });
+  const earlier = { ...noUsage, input_tokens: 100, output_tokens: 1 };
+  expect(countUsage({ ...truncated, reported: earlier })?.output_tokens).toBe(estimate.output_tokens);
 });
 
-test("reasoning without an answer costs its estimate, and hidden reasoning at least the prompt", () => {
+test("reasoning without an answer is billed by estimate, and hidden reasoning costs at least the prompt", () => {
   const reasoning = "First the capital of France, then that of Germany.";
   const tokens = estimateTokens(reasoning);
-  const thought = { ...record, hasOutput: true, reasoning };
+  const withReasoning = { ...attempt, hasOutput: true, reasoning };
   const estimate = { ...noUsage, input_tokens: promptTokens, output_tokens: tokens, reasoning_tokens: tokens };
-  expect(countUsage(thought)).toEqual({ ...estimate, estimated: true });
-  expect(countUsage({ ...record, hasOutput: true })).toEqual({
+  expect(countUsage(withReasoning)).toEqual({ ...estimate, estimated: true });
+  expect(countUsage({ ...attempt, hasOutput: true })).toEqual({
     ...noUsage,
     input_tokens: promptTokens,
     estimated: true,
@@ -62,24 +62,24 @@ test("the prompt estimate includes the start of the answer and the tools", () =>
   const partial = "Paris is the capital of France, and";
   const tools = [{ name: "look_up", description: "Looks a word up.", parameters: { type: "object" } }];
   const usage = countUsage({
-    ...record,
+    ...attempt,
     hasOutput: true,
     providerRequest: { ...request, partial, options: { tools } },
   });
   expect(usage?.input_tokens).toBe(promptTokens + estimateTokens(partial) + estimateTokens(JSON.stringify(tools)));
 });
 
-test("in a report with one valid number, the other one is estimated", () => {
-  const ended = { ...record, hasOutput: true, readWritten: () => "Paris, and Berlin.", isFinal: true };
+test("if only one reported count is valid, the other one is estimated", () => {
+  const finalAttempt = { ...attempt, hasOutput: true, getWrittenText: () => "Paris, and Berlin.", isOutputFinal: true };
   const onlyOutput = { ...noUsage, input_tokens: null, output_tokens: 7 };
-  expect(countUsage({ ...ended, reported: onlyOutput })).toEqual({
+  expect(countUsage({ ...finalAttempt, reported: onlyOutput })).toEqual({
     ...noUsage,
     input_tokens: promptTokens,
     output_tokens: 7,
     estimated: true,
   });
   const onlyInput = { ...noUsage, input_tokens: 9, output_tokens: null, cached_input_tokens: 4 };
-  expect(countUsage({ ...ended, reported: onlyInput, isFinal: false })).toEqual({
+  expect(countUsage({ ...finalAttempt, reported: onlyInput, isOutputFinal: false })).toEqual({
     ...noUsage,
     input_tokens: 9,
     output_tokens: estimateTokens("Paris, and Berlin."),
@@ -88,7 +88,7 @@ test("in a report with one valid number, the other one is estimated", () => {
   });
 });
 
-test("an uncounted prompt is at least as long as its tokens read from and written to the cache", () => {
+test("a prompt count that isn't reported includes at least the tokens read from and written to the cache", () => {
   const reported = {
     ...noUsage,
     input_tokens: null,
@@ -96,7 +96,7 @@ test("an uncounted prompt is at least as long as its tokens read from and writte
     cached_input_tokens: 5_000,
     cache_write_tokens: 300,
   };
-  expect(countUsage({ ...record, hasOutput: true, reported, isFinal: true })).toMatchObject({
+  expect(countUsage({ ...attempt, hasOutput: true, reported, isOutputFinal: true })).toMatchObject({
     input_tokens: 5_300,
     cached_input_tokens: 5_000,
     cache_write_tokens: 300,
@@ -104,7 +104,7 @@ test("an uncounted prompt is at least as long as its tokens read from and writte
   });
 });
 
-test("no part exceeds its total, so that no cost is negative", () => {
+test("no detail exceeds its total, so that no cost is negative", () => {
   const reported = {
     input_tokens: 10,
     output_tokens: 5,
@@ -112,7 +112,7 @@ test("no part exceeds its total, so that no cost is negative", () => {
     cache_write_tokens: 8,
     reasoning_tokens: 9,
   };
-  expect(countUsage({ ...record, hasOutput: true, reported, isFinal: true })).toEqual({
+  expect(countUsage({ ...attempt, hasOutput: true, reported, isOutputFinal: true })).toEqual({
     input_tokens: 10,
     output_tokens: 5,
     cached_input_tokens: 8,
@@ -122,19 +122,19 @@ test("no part exceeds its total, so that no cost is negative", () => {
   });
 });
 
-test("a later number replaces an earlier one, but a missing one doesn't", () => {
-  const early = { ...noUsage, input_tokens: 40, output_tokens: 1, cached_input_tokens: 30 };
-  const late = { ...noUsage, input_tokens: null, output_tokens: 12 };
-  expect(mergeReports(early, late)).toEqual({ ...early, output_tokens: 12 });
-  expect(mergeReports(late, { ...noUsage, input_tokens: 50, output_tokens: null })).toEqual({
+test("a later count replaces an earlier one, but a missing count doesn't", () => {
+  const earlier = { ...noUsage, input_tokens: 40, output_tokens: 1, cached_input_tokens: 30 };
+  const later = { ...noUsage, input_tokens: null, output_tokens: 12 };
+  expect(mergeReports(earlier, later)).toEqual({ ...earlier, output_tokens: 12 });
+  expect(mergeReports(later, { ...noUsage, input_tokens: 50, output_tokens: null })).toEqual({
     ...noUsage,
     input_tokens: 50,
     output_tokens: 12,
   });
-  expect([mergeReports(null, late), mergeReports(late, null)]).toEqual([late, late]);
+  expect([mergeReports(null, later), mergeReports(later, null)]).toEqual([later, later]);
 });
 
-test("the cost is the sum of all attempts; without a price for one of them it is unknown", () => {
+test("the cost is the sum of all attempts, or unknown if one of them has no price", () => {
   const recorded: [string, string | number, number?][] = [];
   const bill = createBill(createCatalog().prices, {
     onCost: (model, usd) => recorded.push([model, usd]),

@@ -3,7 +3,7 @@ import { watch } from "../../src/ai/attempt/watchdog.ts";
 import { PauseSignal } from "../../src/ai/pause-signal.ts";
 import type { ProviderEnd, ProviderPart, PushPart } from "../../src/ai/provider.ts";
 
-type Open = (signal: AbortSignal, push: PushPart<ProviderPart>) => Promise<ProviderEnd>;
+type OpenStream = (signal: AbortSignal, push: PushPart<ProviderPart>) => Promise<ProviderEnd>;
 
 const neverResolves = () => new Promise<never>(() => {});
 const text = (value: string): ProviderPart => ({ type: "text", text: value });
@@ -13,11 +13,11 @@ const createOptions = () => ({
   pause: new PauseSignal(),
   firstTokenTimeoutMs: 60,
   idleTimeoutMs: 30,
-  endsAtMs: Number.POSITIVE_INFINITY,
+  deadlineMs: Number.POSITIVE_INFINITY,
 });
 
-/** The parts taken, the result, and the duration. */
-async function run(open: Open, options = createOptions()) {
+/** Runs a stream under the watchdog. */
+async function run(open: OpenStream, options = createOptions()) {
   const startedMs = performance.now();
   const parts: ProviderPart[] = [];
   const end = await watch(open, options, (part) => void parts.push(part));
@@ -35,8 +35,8 @@ test("a provider that hangs and ignores its signal can't block the answer", asyn
   expect(ms).toBeLessThan(1_000);
 });
 
-test("a short idle timeout applies although the first token may take long", async () => {
-  const slow: Open = async (_signal, push) => {
+test("the idle timeout applies even if the first-token timeout is longer", async () => {
+  const slow: OpenStream = async (_signal, push) => {
     await Bun.sleep(40);
     push(text("a"));
     return neverResolves();
@@ -46,17 +46,17 @@ test("a short idle timeout applies although the first token may take long", asyn
   expect(ms).toBeLessThan(1_000);
 });
 
-test("the provider is notified of every end that it didn't cause", async () => {
+test("the provider's signal is aborted unless the provider itself ended the stream", async () => {
   let receivedSignal: AbortSignal | undefined;
-  const open: Open = (signal, push) => {
+  const open: OpenStream = (signal, push) => {
     receivedSignal = signal;
     push(text("a"));
     return neverResolves();
   };
   await run(open);
   expect(receivedSignal?.aborted).toBe(true);
-  const early = await watch(open, createOptions(), () => finish);
-  expect([early, receivedSignal?.aborted]).toEqual([finish, true]);
+  const earlyEnd = await watch(open, createOptions(), () => finish);
+  expect([earlyEnd, receivedSignal?.aborted]).toEqual([finish, true]);
   const controller = new AbortController();
   setTimeout(() => controller.abort(), 5);
   const { codes } = await run(open, { ...createOptions(), signal: controller.signal });
@@ -68,21 +68,21 @@ test("the provider is notified of every end that it didn't cause", async () => {
   expect(receivedSignal?.aborted).toBe(false);
 });
 
-test("nothing is taken after the end", async () => {
-  let late: PushPart<ProviderPart> = () => {};
+test("parts pushed after the end are ignored", async () => {
+  let pushLate: PushPart<ProviderPart> = () => {};
   const { parts } = await run((_signal, push) => {
     push(text("a"));
-    late = push;
+    pushLate = push;
     return neverResolves();
   });
-  late(text("b"));
+  pushLate(text("b"));
   expect(parts).toEqual([text("a")]);
 });
 
-test("silence doesn't count while the reader is paused", async () => {
+test("the idle timeout is suspended while the reader is paused", async () => {
   const options = createOptions();
-  const endsAtMs = performance.now() + 100;
-  const open: Open = async (_signal, push) => {
+  const deadlineMs = performance.now() + 100;
+  const open: OpenStream = async (_signal, push) => {
     push(text("a"));
     options.pause.set(true);
     setTimeout(() => options.pause.set(false), 100);
@@ -91,10 +91,10 @@ test("silence doesn't count while the reader is paused", async () => {
   const { codes } = await run(open, options);
   expect(codes).toEqual(["text", "provider_timeout"]);
   // The timeout restarts at the end of the pause.
-  expect(performance.now()).toBeGreaterThanOrEqual(endsAtMs + 29);
+  expect(performance.now()).toBeGreaterThanOrEqual(deadlineMs + 29);
 });
 
-test("nor while it is paused before the first token", async () => {
+test("the first-token timeout is suspended while the reader is paused", async () => {
   const options = { ...createOptions(), firstTokenTimeoutMs: 150, idleTimeoutMs: 150 };
   options.pause.set(true);
   setTimeout(() => options.pause.set(false), 300);
@@ -114,7 +114,7 @@ test.each([
     },
   ],
   ["later", () => () => Promise.reject(new Error("broken inside"))],
-] as [string, () => Open][])("an exception thrown by a provider %s becomes an error", async (_when, create) => {
+] as [string, () => OpenStream][])("an exception that a provider throws %s becomes an error", async (_when, create) => {
   const { end } = await run(create());
   expect(end).toMatchObject({
     type: "error",
@@ -122,9 +122,9 @@ test.each([
   });
 });
 
-test("if aborted before the start, the provider isn't called", async () => {
+test("the provider isn't called if the run was aborted before its start", async () => {
   let calls = 0;
-  const open: Open = async () => {
+  const open: OpenStream = async () => {
     calls += 1;
     return finish;
   };

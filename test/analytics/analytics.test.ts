@@ -8,21 +8,21 @@ import type {
 import { type Administration, startAdministration } from "../accounts/start-administration.ts";
 import type { Account } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
 type Users = { data: UserFigures[]; next_cursor: string | null };
 const paths = ["overview", "usage", "models", "users"];
 
 let parley: Administration;
-let admin: Rest;
+let admin: RestClient;
 beforeAll(async () => {
   parley = await startAdministration({ config: { AI_MODELS: "offline/documents" } });
   admin = parley.admin;
 });
 afterAll(() => parley.stop());
 
-const overview = async (query = "") => (await admin.get<AnalyticsOverview>(`/analytics/overview?${query}`)).body;
-const readCsv = async (path: string) => {
+const fetchOverview = async (query = "") => (await admin.get<AnalyticsOverview>(`/analytics/overview?${query}`)).body;
+const fetchCsv = async (path: string) => {
   const response = await parley.fetch(`/api/v1/analytics/${path}`, {
     token: admin.account.access_token,
     headers: { accept: "text/csv" },
@@ -31,59 +31,62 @@ const readCsv = async (path: string) => {
 };
 
 async function send(account: Account, conversationId: string, content: string, reply = false): Promise<string> {
-  const sent = await createRest(parley, account).request<{ message: { id: string } }>(
+  const response = await createRestClient(parley, account).request<{ message: { id: string } }>(
     "POST",
     `/conversations/${conversationId}/messages`,
     { content, reply },
   );
-  expect(sent.status).toBe(201);
-  return sent.body.message.id;
+  expect(response.status).toBe(201);
+  return response.body.message.id;
 }
 
-/** Stores a message as if it had been sent at this time. */
+/** Sends a message, and changes its time to `at` in the database. */
 async function sendAt(account: Account, conversationId: string, at: string): Promise<void> {
   const id = await send(account, conversationId, "late");
   await parley.database`update messages set created_at = ${at} where id = ${id}`;
   await parley.database`select mark_analytics_slots(array[${at}::timestamptz])`;
 }
 
-describe("access", () => {
-  test("requires an administrator's session, or an administrator's key with the scope analytics:read", async () => {
-    const user = createRest(parley, await parley.register());
+describe("access to analytics", () => {
+  test("requires an administrator's session, or an administrator's key with the analytics:read scope", async () => {
+    const user = createRestClient(parley, await parley.register());
     const keys = await Promise.all(
       ["analytics:read", "users:read", "admin"].map(async (scope) => {
         const { body } = await admin.request<{ key: string }>("POST", "/api-keys", { name: scope, scopes: [scope] });
         return body.key;
       }),
     );
-    const own = await user.request<{ key: string }>("POST", "/api-keys", { name: "own", scopes: ["analytics:read"] });
+    const userKey = await user.request<{ key: string }>("POST", "/api-keys", {
+      name: "own",
+      scopes: ["analytics:read"],
+    });
     for (const path of paths) {
-      const ask = async (token?: string) =>
+      const fetchStatus = async (token?: string) =>
         (await parley.fetch(`/api/v1/analytics/${path}`, token === undefined ? {} : { token })).status;
-      expect(await ask()).toBe(401);
-      expect(await ask(user.account.access_token)).toBe(403);
-      expect(await ask(own.body.key)).toBe(403);
-      expect(await Promise.all(keys.map(ask))).toEqual([200, 403, 200]);
+      expect(await fetchStatus()).toBe(401);
+      expect(await fetchStatus(user.account.access_token)).toBe(403);
+      expect(await fetchStatus(userKey.body.key)).toBe(403);
+      expect(await Promise.all(keys.map(fetchStatus))).toEqual([200, 403, 200]);
     }
   });
 });
 
 describe("figures", () => {
-  test("include sent, answered, rated and deleted messages immediately", async () => {
-    const before = await overview();
+  test("immediately reflect messages, answers, ratings and deletions", async () => {
+    const before = await fetchOverview();
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
     await send(account, id, "first");
     const second = await send(account, id, "second", true);
-    const rest = createRest(parley, account);
-    type Found = { data: { id: string; role: string; status: string; usage: { input_tokens: number } | null }[] };
+    const rest = createRestClient(parley, account);
+    type MessagePage = { data: { id: string; role: string; status: string; usage: { input_tokens: number } | null }[] };
     const findAnswer = async () =>
-      (await rest.get<Found>(`/conversations/${id}/messages`)).body.data.find(({ role }) => role === "assistant");
+      (await rest.get<MessagePage>(`/conversations/${id}/messages`)).body.data.find(({ role }) => role === "assistant");
     let answer = await findAnswer();
     for (; answer?.status === "streaming"; answer = await findAnswer()) await Bun.sleep(20);
     if (answer?.status !== "complete") throw new Error(`The answer ended with status ${answer?.status}.`);
     await rest.request("PUT", `/conversations/${id}/messages/${answer.id}/feedback`, { rating: -1 });
-    const after = await overview();
+    const after = await fetchOverview();
     expect(after.messages - before.messages).toBe(3);
     expect(after.active_users - before.active_users).toBe(1);
     expect(after.active_conversations - before.active_conversations).toBe(1);
@@ -96,27 +99,27 @@ describe("figures", () => {
     expect(models.data.map(({ model }) => model)).toEqual(["offline/documents"]);
 
     expect((await rest.request("DELETE", `/conversations/${id}/messages/${second}`)).status).toBe(204);
-    expect((await overview()).messages).toBe(after.messages - 1);
+    expect((await fetchOverview()).messages).toBe(after.messages - 1);
     await rest.request("PUT", `/conversations/${id}/messages/${answer.id}/feedback`, { rating: 1 });
-    expect((await overview()).feedback).toEqual({
+    expect((await fetchOverview()).feedback).toEqual({
       positive: after.feedback.positive + 1,
       negative: after.feedback.negative - 1,
     });
     expect((await rest.request("DELETE", `/conversations/${id}`)).status).toBe(204);
-    const last = await overview();
-    expect({ messages: last.messages, active: last.active_users }).toEqual({
+    const overviewAfterDeletion = await fetchOverview();
+    expect({ messages: overviewAfterDeletion.messages, active: overviewAfterDeletion.active_users }).toEqual({
       messages: before.messages,
       active: before.active_users,
     });
   });
 
-  test("count a time span from its start, inclusive, to its end, exclusive", async () => {
+  test("include the start of a time span, but not its end", async () => {
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
     for (const second of ["10:07:30.000", "10:07:30.001", "10:22:00.000"])
       await sendAt(account, id, `2025-02-03T${second}Z`);
     const count = async (from: string, to: string) =>
-      (await overview(`from=2025-02-03T${from}Z&to=2025-02-03T${to}Z`)).messages;
+      (await fetchOverview(`from=2025-02-03T${from}Z&to=2025-02-03T${to}Z`)).messages;
     expect(await count("10:07:30.000", "10:07:30.001")).toBe(1);
     expect(await count("10:07:30.001", "10:22:00.000")).toBe(1);
     expect(await count("10:07:30.000", "10:22:00.001")).toBe(3);
@@ -124,11 +127,11 @@ describe("figures", () => {
     expect(await count("10:08:00", "10:08:00")).toBe(0);
   });
 
-  test("contain no text, and no id of a deleted conversation", async () => {
+  test("are stored without text, and without ids of deleted conversations", async () => {
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
     await sendAt(account, id, "2025-02-05T10:00:00Z");
-    await overview("from=2025-02-05T00:00:00Z&to=2025-02-06T00:00:00Z");
+    await fetchOverview("from=2025-02-05T00:00:00Z&to=2025-02-06T00:00:00Z");
     const findRows = async () => {
       const tables = await parley.database<{ name: string }[]>`
         select relname as name from pg_class where relkind = 'r' and relname like 'analytics%'`;
@@ -139,68 +142,69 @@ describe("figures", () => {
       return (await Promise.all(texts)).flat().filter(({ text }) => text.includes(id)).length;
     };
     expect(await findRows()).toBe(1);
-    await createRest(parley, account).request("DELETE", `/conversations/${id}`);
+    await createRestClient(parley, account).request("DELETE", `/conversations/${id}`);
     for (let waits = 0; waits < 400 && (await findRows()) > 0; waits += 1) await Bun.sleep(50);
     expect(await findRows()).toBe(0);
-    expect((await overview("from=2025-02-05T00:00:00Z&to=2025-02-06T00:00:00Z")).messages).toBe(0);
+    expect((await fetchOverview("from=2025-02-05T00:00:00Z&to=2025-02-06T00:00:00Z")).messages).toBe(0);
   });
 });
 
-describe("series", () => {
-  const usage = async (query: string) => (await admin.get<AnalyticsUsage>(`/analytics/usage?${query}`)).body.data;
-  const starts = async (query: string) => (await usage(query)).map(({ start }) => start);
+describe("time series", () => {
+  const fetchUsage = async (query: string) => (await admin.get<AnalyticsUsage>(`/analytics/usage?${query}`)).body.data;
+  const listStarts = async (query: string) => (await fetchUsage(query)).map(({ start }) => start);
 
-  test("have days of 23 and 25 hours at clock changes, with all their hours", async () => {
+  test("have days of 23 and 25 hours when clocks change", async () => {
     const spring = "from=2026-03-28T00:00:00%2B01:00&to=2026-03-31T00:00:00%2B02:00&time_zone=Europe/Berlin";
-    expect(await starts(spring)).toEqual([
+    expect(await listStarts(spring)).toEqual([
       "2026-03-27T23:00:00.000Z",
       "2026-03-28T23:00:00.000Z",
       "2026-03-29T22:00:00.000Z",
     ]);
     const autumn = "from=2026-10-24T22:00:00Z&to=2026-10-25T23:00:00Z&time_zone=Europe/Berlin";
-    expect(await starts(`${autumn}&interval=day`)).toEqual(["2026-10-24T22:00:00.000Z"]);
-    const hours = await starts(`${autumn}&interval=hour`);
+    expect(await listStarts(`${autumn}&interval=day`)).toEqual(["2026-10-24T22:00:00.000Z"]);
+    const hours = await listStarts(`${autumn}&interval=hour`);
     expect(hours.length).toBe(25);
     expect(new Set(hours).size).toBe(25);
     const newfoundland = "from=2026-03-07T03:30:00Z&to=2026-03-09T02:30:00Z&time_zone=America/St_Johns";
-    expect(await starts(newfoundland)).toEqual(["2026-03-07T03:30:00.000Z", "2026-03-08T03:30:00.000Z"]);
-    expect((await starts(`${newfoundland}&interval=hour`)).length).toBe(47);
+    expect(await listStarts(newfoundland)).toEqual(["2026-03-07T03:30:00.000Z", "2026-03-08T03:30:00.000Z"]);
+    expect((await listStarts(`${newfoundland}&interval=hour`)).length).toBe(47);
   });
 
-  test("align days and hours to time zones with half and quarter hour offsets", async () => {
-    expect(await starts("from=2026-05-01T20:00:00Z&to=2026-05-02T20:00:00Z&time_zone=Asia/Kolkata")).toEqual([
+  test("align days and hours to time zones with offsets of half and quarter hours", async () => {
+    expect(await listStarts("from=2026-05-01T20:00:00Z&to=2026-05-02T20:00:00Z&time_zone=Asia/Kolkata")).toEqual([
       "2026-05-01T18:30:00.000Z",
       "2026-05-02T18:30:00.000Z",
     ]);
     expect(
-      await starts("from=2026-05-01T18:00:00Z&to=2026-05-01T19:20:00Z&time_zone=Asia/Kathmandu&interval=hour"),
+      await listStarts("from=2026-05-01T18:00:00Z&to=2026-05-01T19:20:00Z&time_zone=Asia/Kathmandu&interval=hour"),
     ).toEqual(["2026-05-01T17:15:00.000Z", "2026-05-01T18:15:00.000Z", "2026-05-01T19:15:00.000Z"]);
-    // Clocks go back by half an hour, so midnight happens twice.
+    // On Lord Howe Island, clocks go back by half an hour.
     const lordHowe = "from=2026-04-04T13:00:00Z&to=2026-04-04T17:30:00Z&time_zone=Australia/Lord_Howe&interval=hour";
-    expect((await starts(lordHowe)).slice(0, 4)).toEqual([
+    expect((await listStarts(lordHowe)).slice(0, 4)).toEqual([
       "2026-04-04T13:00:00.000Z",
       "2026-04-04T14:00:00.000Z",
       "2026-04-04T15:00:00.000Z",
       "2026-04-04T15:30:00.000Z",
     ]);
     const havana = "from=2026-10-31T04:00:00Z&to=2026-11-02T05:00:00Z&time_zone=America/Havana";
-    expect(await starts(havana)).toEqual(["2026-10-31T04:00:00.000Z", "2026-11-01T04:00:00.000Z"]);
+    expect(await listStarts(havana)).toEqual(["2026-10-31T04:00:00.000Z", "2026-11-01T04:00:00.000Z"]);
   });
 
-  test("assign a message to the day of the time zone, and include empty days", async () => {
+  test("assign messages to days in the time zone, and include empty days", async () => {
     const account = await parley.register();
     const { id } = await createConversation(parley, account);
     await sendAt(account, id, "2025-05-02T18:29:59.999Z");
     await sendAt(account, id, "2025-05-02T18:30:00Z");
     const span = "from=2025-04-30T18:30:00Z&to=2025-05-04T18:30:00Z";
-    const count = async (zone: string) => (await usage(`${span}&time_zone=${zone}`)).map(({ messages }) => messages);
+    const count = async (zone: string) =>
+      (await fetchUsage(`${span}&time_zone=${zone}`)).map(({ messages }) => messages);
     expect(await count("Asia/Kolkata")).toEqual([0, 1, 1, 0]);
     expect(await count("UTC")).toEqual([0, 0, 2, 0, 0]);
   });
 });
 
 describe("users", () => {
-  test("are paged over one time span, most expensive first, without deleted users", async () => {
+  test("are paginated, most expensive first, without deleted users", async () => {
     const accounts = await Promise.all(Array.from({ length: 5 }, () => parley.register()));
     const day = "from=2024-06-01T00:00:00Z&to=2024-06-02T00:00:00Z";
     for (const [index, account] of accounts.entries()) {
@@ -209,38 +213,38 @@ describe("users", () => {
       await parley.database`
         update messages set cost_usd = ${index}, input_tokens = 7, output_tokens = 3 where conversation_id = ${id}`;
     }
-    const { rows, pages } = await admin.all<UserFigures>(`/analytics/users?${day}`, 2);
+    const { rows, pages } = await admin.listAll<UserFigures>(`/analytics/users?${day}`, 2);
     expect(pages).toEqual([2, 2, 1]);
     expect(rows.map(({ user }) => user.id)).toEqual(accounts.map(({ user }) => user.id).toReversed());
     expect(rows[0]).toMatchObject({ cost_usd: 4, messages: 1, input_tokens: 7, output_tokens: 3 });
 
-    const gone = accounts[4] as Account;
-    expect((await admin.request("DELETE", `/users/${gone.user.id}`)).status).toBe(204);
-    const left = await admin.get<Users>(`/analytics/users?${day}`);
-    expect(left.body.data.map(({ user }) => user.id)).not.toContain(gone.user.id);
-    expect(left.body.data.length).toBe(4);
-    const kept = await parley.database`
-      select 1 from analytics_slot_users s join analytics_users u on u.n = any (s.users) where u.user_id = ${gone.user.id}`;
-    expect(kept.length).toBe(0);
+    const deletedAccount = accounts[4] as Account;
+    expect((await admin.request("DELETE", `/users/${deletedAccount.user.id}`)).status).toBe(204);
+    const remaining = await admin.get<Users>(`/analytics/users?${day}`);
+    expect(remaining.body.data.map(({ user }) => user.id)).not.toContain(deletedAccount.user.id);
+    expect(remaining.body.data.length).toBe(4);
+    const userSlots = await parley.database`
+      select 1 from analytics_slot_users s join analytics_users u on u.n = any (s.users) where u.user_id = ${deletedAccount.user.id}`;
+    expect(userSlots.length).toBe(0);
   });
 
-  test("keep the first page's time span", async () => {
+  test("are listed for the same time span on every page", async () => {
     const account = await parley.register();
     for (const sender of [account, await parley.register()])
       await send(sender, (await createConversation(parley, sender)).id, "now");
     const first = await admin.get<Users & { to: string }>("/analytics/users?limit=1");
     const second = await admin.get<Users & { to: string }>(`/analytics/users?limit=1&cursor=${first.body.next_cursor}`);
     expect(second.body.to).toBe(first.body.to);
-    expect((await admin.refused("GET", "/analytics/users?cursor=x")).code).toBe("bad_cursor");
+    expect((await admin.requestProblem("GET", "/analytics/users?cursor=x")).code).toBe("bad_cursor");
     const forged = Buffer.from(JSON.stringify(["v1", "x", "y", "1", "1", "1"])).toString("base64url");
-    expect((await admin.refused("GET", `/analytics/users?cursor=${forged}`)).code).toBe("bad_cursor");
+    expect((await admin.requestProblem("GET", `/analytics/users?cursor=${forged}`)).code).toBe("bad_cursor");
   });
 });
 
 describe("CSV", () => {
-  test("has a header line and RFC 4180 line endings, and sends Vary: Accept", async () => {
+  test("has a header line, RFC 4180 line endings and the header Vary: Accept", async () => {
     for (const path of paths) {
-      const { response, text } = await readCsv(path);
+      const { response, text } = await fetchCsv(path);
       expect(response.status).toBe(200);
       expect(response.headers.get("content-type")).toStartWith("text/csv; charset=utf-8");
       expect(response.headers.get("content-disposition")).toBe(`attachment; filename="${path}.csv"`);
@@ -258,31 +262,34 @@ describe("CSV", () => {
     expect((await parley.fetch("/api/v1/analytics/usage", html)).status).toBe(406);
   });
 
-  test("escapes formulas, and keeps numbers as numbers", async () => {
+  test("escapes formulas but not numbers", async () => {
     const names = ["=1+1", "+1", "-1", "@SUM(A1)", "＝1+1", '=HYPERLINK("http://x","y")', "Ann, B."];
     const span = "from=2024-07-01T00:00:00Z&to=2024-07-02T00:00:00Z";
     for (const [index, name] of names.entries()) {
-      const account = await parley.createNamed(name, `formula-${index}`);
+      const account = await parley.createNamedUser(name, `formula-${index}`);
       const { id } = await createConversation(parley, account);
       await sendAt(account, id, "2024-07-01T10:00:00Z");
     }
-    const { text } = await readCsv(`users?${span}`);
+    const { text } = await fetchCsv(`users?${span}`);
     for (const cell of ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'＝1+1", `"'=HYPERLINK(""http://x"",""y"")"`, '"Ann, B."'])
       expect(text).toContain(`,${cell},1,0,0,0,0,0\r\n`);
   });
 });
 
-test("invalid input is 422, with a pointer and a remedy", async () => {
-  const refused = async (path: string, query: string) => {
-    const { status, errors } = await admin.refused("GET", `/analytics/${path}?${query}`);
+test("invalid input returns 422 with a pointer", async () => {
+  const fetchProblem = async (path: string, query: string) => {
+    const { status, errors } = await admin.requestProblem("GET", `/analytics/${path}?${query}`);
     return [status, errors?.[0]?.pointer];
   };
   for (const path of paths) {
-    expect(await refused(path, "from=2026-02-02T00:00:00Z&to=2026-02-01T00:00:00Z")).toEqual([422, "#/query/from"]);
-    expect(await refused(path, "from=0000-01-01T00:00:00Z")).toEqual([422, "#/query/from"]);
-    expect(await refused(path, "to=9999-12-31T23:59:59-23:00")).toEqual([422, "#/query/to"]);
-    expect(await refused(path, "from=yesterday")).toEqual([422, "#/query/from"]);
-    expect(await refused(path, "from=2026-02-30T00:00:00Z")).toEqual([422, "#/query/from"]);
+    expect(await fetchProblem(path, "from=2026-02-02T00:00:00Z&to=2026-02-01T00:00:00Z")).toEqual([
+      422,
+      "#/query/from",
+    ]);
+    expect(await fetchProblem(path, "from=0000-01-01T00:00:00Z")).toEqual([422, "#/query/from"]);
+    expect(await fetchProblem(path, "to=9999-12-31T23:59:59-23:00")).toEqual([422, "#/query/to"]);
+    expect(await fetchProblem(path, "from=yesterday")).toEqual([422, "#/query/from"]);
+    expect(await fetchProblem(path, "from=2026-02-30T00:00:00Z")).toEqual([422, "#/query/from"]);
     for (const zone of [
       "Mars/Olympus",
       "%2B05:30",
@@ -293,12 +300,12 @@ test("invalid input is 422, with a pointer and a remedy", async () => {
       "Etc/Unknown",
       "localtime",
     ])
-      expect([zone, ...(await refused(path, `time_zone=${zone}`))]).toEqual([zone, 422, "#/query/time_zone"]);
+      expect([zone, ...(await fetchProblem(path, `time_zone=${zone}`))]).toEqual([zone, 422, "#/query/time_zone"]);
   }
-  expect(await refused("usage", "interval=minute")).toEqual([422, "#/query/interval"]);
+  expect(await fetchProblem("usage", "interval=minute")).toEqual([422, "#/query/interval"]);
   const tooMany = "from=2016-01-01T00:00:00Z&to=2026-01-01T00:00:00Z";
-  expect(await refused("usage", `interval=hour&${tooMany}`)).toEqual([422, "#/query/interval"]);
-  expect(await refused("usage", "from=0001-01-01T00:00:00Z&to=9999-01-01T00:00:00Z")).toEqual([
+  expect(await fetchProblem("usage", `interval=hour&${tooMany}`)).toEqual([422, "#/query/interval"]);
+  expect(await fetchProblem("usage", "from=0001-01-01T00:00:00Z&to=9999-01-01T00:00:00Z")).toEqual([
     422,
     "#/query/interval",
   ]);

@@ -5,9 +5,9 @@ import * as queries from "../../src/modules/analytics/queries.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const MESSAGES = 20_000;
-/** Messages in the counted hour. */
-const COUNTED = 60;
-/** Different users per day. */
+/** The number of messages in the counted hour. */
+const COUNTED_MESSAGES = 60;
+/** The number of users who write messages each day. */
 const WRITERS = 400;
 
 let database: Database;
@@ -24,25 +24,25 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-test.each(["before the table is analysed", "after it"])(
-  "counting an hour reads only the messages of that hour, %s",
+test.each(["before the table is analyzed", "after the table is analyzed"])(
+  "counting an hour reads only that hour's messages, %s",
   async (when) => {
-    if (when === "after it") await database`analyze messages, conversations`;
-    const read = await database.begin(async (sql) => {
+    if (when === "after the table is analyzed") await database`analyze messages, conversations`;
+    const rowsRead = await database.begin(async (sql) => {
       const [counted] = await sql<{ count: number }[]>`
       select count(*)::int from list_analytics_facts(array['2026-01-05T00:00:00Z'::timestamptz], array['2026-01-05T01:00:00Z'::timestamptz])`;
-      expect(counted?.count).toBe(COUNTED);
+      expect(counted?.count).toBe(COUNTED_MESSAGES);
       const [row] = await sql<{ rows: number }[]>`
       select (coalesce(idx_tup_fetch, 0) + coalesce(seq_tup_read, 0))::int as rows from pg_stat_xact_user_tables
       where relname = 'messages'`;
       return row?.rows ?? 0;
     });
-    expect(read).toBeGreaterThanOrEqual(COUNTED);
-    expect(read).toBeLessThan(4 * COUNTED);
+    expect(rowsRead).toBeGreaterThanOrEqual(COUNTED_MESSAGES);
+    expect(rowsRead).toBeLessThan(4 * COUNTED_MESSAGES);
   },
 );
 
-test("days of other time zones are counted without the per-slot sets", async () => {
+test("days in other time zones are counted without reading the user sets of 15-minute slots", async () => {
   await refreshAll();
   const starts = Array.from({ length: 9 }, (_, n) => new Date(Date.parse("2026-01-02T18:30:00Z") + n * 86_400_000));
   const [from, to] = [starts[0] as Date, starts[8] as Date];

@@ -2,21 +2,21 @@ import { type Database, type Sql, withTransaction } from "../../src/db/client.ts
 import { createId } from "../../src/lib/id.ts";
 import { createDeletions } from "../../src/modules/accounts/deletion.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
-import { createDepartures, createErasures } from "../../src/modules/conversations/service.ts";
+import { createDepartures, createErasureJobs } from "../../src/modules/conversations/service.ts";
 import { finishAnswers } from "../../src/modules/generations/finisher.ts";
 import type { FinalState } from "../../src/modules/generations/queries.ts";
 import * as feedback from "../../src/modules/messages/feedback-queries.ts";
 
 const MODELS = ["openai/gpt-5.2", "anthropic/claude-opus-4-8", null];
-const PER_USER = 6;
+const USERS_MIN = 3;
 
 export type Random = { below(n: number): number };
 
-/** Messages, answers, ratings, deletions and logins in random order, at random times of the last weeks. */
+/** Creates messages, answers, ratings, deletions and logins in random order, at random times in the last `daysBack` days. */
 export function createHistory(database: Database, random: Random, daysBack: number) {
   const users: string[] = [];
   const conversations: string[] = [];
-  const unfinished: { id: string; message_id: string; conversation_id: string; fence: number }[] = [];
+  const unfinishedGenerations: { id: string; message_id: string; conversation_id: string; fence: number }[] = [];
   const deletions = createDeletions({
     database,
     audit: createAuditService(),
@@ -45,20 +45,20 @@ export function createHistory(database: Database, random: Random, daysBack: numb
     return id;
   }
 
-  const takeSeqs = async (sql: Sql, conversationId: string, messages: number) => {
+  const allocateSeqs = async (sql: Sql, conversationId: string, messages: number) => {
     const [row] = await sql<{ seq: number | null }[]>`
       select first_seqs[1]::int as seq from take_positions(array[${conversationId}::uuid], array[1], array[${messages}::int])`;
     return row?.seq ?? null;
   };
 
-  /** Stored as an import does: at any time, with its slot marked. */
+  /** Inserts a message as an import does, often at a past time. */
   async function addMessage(): Promise<void> {
     const conversationId = pick(conversations) ?? (await addConversation());
     const at = random.below(4) === 0 ? new Date() : pickTime();
     const role = pick(["user", "user", "user", "system", "tool"]) ?? "user";
     const author = role === "user" ? (pick(users) ?? null) : null;
     await withTransaction(database, async (sql) => {
-      const seq = await takeSeqs(sql, conversationId, 1);
+      const seq = await allocateSeqs(sql, conversationId, 1);
       if (seq === null) return;
       await sql`
         insert into messages (conversation_id, seq, id, role, author_id, content, created_at)
@@ -67,7 +67,7 @@ export function createHistory(database: Database, random: Random, daysBack: numb
     });
   }
 
-  /** An answer that started at any time. */
+  /** Starts an answer at a past time. */
   async function addAnswer(): Promise<void> {
     const conversationId = pick(conversations);
     if (conversationId === undefined) return;
@@ -77,10 +77,10 @@ export function createHistory(database: Database, random: Random, daysBack: numb
       order by random() limit 1`;
     const generation = { id: createId(), message_id: createId(), conversation_id: conversationId, fence: 1 };
     const requester = pick(users) ?? null;
-    const isAskedAgain = random.below(3) === 0;
-    const metadata = isAskedAgain && requester ? { requested_by: requester } : {};
-    const isBegun = await withTransaction(database, async (sql) => {
-      const seq = await takeSeqs(sql, conversationId, 1);
+    const isRegenerated = random.below(3) === 0;
+    const metadata = isRegenerated && requester ? { requested_by: requester } : {};
+    const hasStarted = await withTransaction(database, async (sql) => {
+      const seq = await allocateSeqs(sql, conversationId, 1);
       if (seq === null) return false;
       await sql`
         insert into messages (conversation_id, seq, id, role, content, status, parent_id, metadata, created_at)
@@ -93,20 +93,20 @@ export function createHistory(database: Database, random: Random, daysBack: numb
       await sql`select mark_analytics_slots(array[${at}::timestamptz])`;
       return true;
     });
-    if (isBegun) unfinished.push(generation);
+    if (hasStarted) unfinishedGenerations.push(generation);
   }
 
-  async function endAnswer(): Promise<void> {
-    const generation = pick(unfinished);
+  async function finishAnswer(): Promise<void> {
+    const generation = pick(unfinishedGenerations);
     if (!generation) return;
-    unfinished.splice(unfinished.indexOf(generation), 1);
-    const ending = { generation: generation as never, attempt: 1, final: createEnd() };
-    const [ended] = await finishAnswers(database, [ending], true);
-    if (typeof ended !== "object" || !["finished", "gone"].includes(ended.outcome))
+    unfinishedGenerations.splice(unfinishedGenerations.indexOf(generation), 1);
+    const ending = { generation: generation as never, attempt: 1, final: createFinalState() };
+    const [result] = await finishAnswers(database, [ending], true);
+    if (typeof result !== "object" || !["finished", "gone"].includes(result.outcome))
       throw new Error("The answer was not stored.");
   }
 
-  function createEnd(): FinalState {
+  function createFinalState(): FinalState {
     const status = pick(["complete", "complete", "failed", "cancelled"] as const) ?? "complete";
     const hasUsage = random.below(4) > 0;
     return {
@@ -141,7 +141,7 @@ export function createHistory(database: Database, random: Random, daysBack: numb
     const message = await findMessage(random.below(2) === 0 ? "user" : "assistant");
     if (!message) return;
     await withTransaction(database, async (sql) => {
-      const seq = await takeSeqs(sql, message.conversation_id, 0);
+      const seq = await allocateSeqs(sql, message.conversation_id, 0);
       await sql`
         update messages set deleted_at = now(), content = '' where conversation_id = ${message.conversation_id}
           and seq = ${message.seq}`;
@@ -171,13 +171,13 @@ export function createHistory(database: Database, random: Random, daysBack: numb
 
   async function deleteUser(): Promise<void> {
     const id = pick(users);
-    if (id === undefined || users.length <= PER_USER / 2) return;
+    if (id === undefined || users.length <= USERS_MIN) return;
     users.splice(users.indexOf(id), 1);
     await withTransaction(database, (sql) => deletions.begin(sql, id));
     await deletions.run(id, new AbortController().signal);
-    const left = await database<{ id: string }[]>`
+    const remaining = await database<{ id: string }[]>`
       select id from conversations where id = any(${conversations}) and deleted_at is null`;
-    conversations.splice(0, conversations.length, ...left.map((row) => row.id));
+    conversations.splice(0, conversations.length, ...remaining.map((row) => row.id));
   }
 
   async function logIn(): Promise<void> {
@@ -190,14 +190,14 @@ export function createHistory(database: Database, random: Random, daysBack: numb
   const steps: [number, () => Promise<unknown>][] = [
     [10, addMessage],
     [7, addAnswer],
-    [6, endAnswer],
+    [6, finishAnswer],
     [2, deleteMessage],
     [6, rate],
     [1, addUser],
     [2, addConversation],
     [1, logIn],
     [0.4, deleteConversation],
-    [0.4, () => createErasures({ database }).run(new AbortController().signal)],
+    [0.4, () => createErasureJobs({ database }).run(new AbortController().signal)],
     [0.3, deleteUser],
   ];
   const weight = steps.reduce((sum, [share]) => sum + share, 0);

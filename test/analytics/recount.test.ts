@@ -7,9 +7,9 @@ import * as queries from "../../src/modules/analytics/queries.ts";
 import { type AnalyticsService, createAnalyticsService } from "../../src/modules/analytics/service.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { countRuns } from "../support/properties.ts";
+import { scaleRuns } from "../support/property-tests.ts";
 import { createHistory, type Random } from "./random-history.ts";
-import { countAll, countAnswers, countUsers, type RawMessage, readRaw, roundCost } from "./recount.ts";
+import { countAll, countByUser, type RawMessage, readRawMessages, roundCost, summarizeAnswers } from "./recount.ts";
 
 const DAYS_BACK = 12;
 const DAY_MS = 86_400_000;
@@ -28,8 +28,8 @@ afterAll(() => database.end({ timeout: 1 }));
 const filterByTime = (rows: readonly RawMessage[], from: Date, to: Date) =>
   rows.filter(({ at }) => at >= from && at < to);
 
-/** The local day, or hour with its offset, of a time. */
-function nameLocal(at: Date, timeZone: string, interval: "hour" | "day"): string {
+/** Formats the local day of a time, or the local hour with its UTC offset. */
+function formatLocal(at: Date, timeZone: string, interval: "hour" | "day"): string {
   const options = { timeZone, year: "numeric", month: "2-digit", day: "2-digit" } as const;
   const day = new Intl.DateTimeFormat("en-CA", options).format(at);
   if (interval === "day") return day;
@@ -48,15 +48,20 @@ function pickSpan(random: Random): TimeRange {
   return { from: new Date(from), to: new Date(to), timeZone: zones[random.below(zones.length)] ?? "UTC" };
 }
 
-/** On a busy machine, counting pauses, and figures may be slightly outdated. */
+/** Waits until the figures are up to date. On a busy machine, they can lag behind. */
 async function waitUntilCounted(): Promise<void> {
-  const askedAt = new Date().toISOString();
+  const requestedAt = new Date().toISOString();
   const { from, to } = { from: new Date(), to: new Date() };
-  while ((await analytics.getOverview({ from, to, timeZone: "UTC" })).as_of < askedAt) await Bun.sleep(100);
+  while ((await analytics.getOverview({ from, to, timeZone: "UTC" })).as_of < requestedAt) await Bun.sleep(100);
 }
 
-async function checkSpan(raw: readonly RawMessage[], existing: ReadonlySet<string>, span: TimeRange, random: Random) {
-  const rows = filterByTime(raw, span.from, span.to);
+async function checkSpan(
+  rawMessages: readonly RawMessage[],
+  existingUserIds: ReadonlySet<string>,
+  span: TimeRange,
+  random: Random,
+) {
+  const rows = filterByTime(rawMessages, span.from, span.to);
   await waitUntilCounted();
   const overview = roundCost(await analytics.getOverview(span));
   expect(overview).toMatchObject(countAll(rows));
@@ -66,42 +71,46 @@ async function checkSpan(raw: readonly RawMessage[], existing: ReadonlySet<strin
     rows.filter(({ role }) => role === "assistant"),
     ({ model }) => model,
   );
-  for (const figures of models) expect(figures).toMatchObject(countAnswers(byModel.get(figures.model) ?? []));
-  const named = [...byModel].filter(([model, own]) => model !== null || countAnswers(own).generations > 0);
-  expect(models.length).toBe(named.length);
+  for (const figures of models) expect(figures).toMatchObject(summarizeAnswers(byModel.get(figures.model) ?? []));
+  const namedModels = [...byModel].filter(
+    ([model, modelRows]) => model !== null || summarizeAnswers(modelRows).generations > 0,
+  );
+  expect(models.length).toBe(namedModels.length);
 
   const users = await analytics.listUsers(span, null, 200);
-  const found = users.rows.map((row) => [row.user_id, Number(row.cost_usd), row.messages, row.generations] as const);
-  const expected = [...countUsers(rows, existing)].map(
-    ([id, own]) => [id, own.cost_usd, own.messages, own.generations] as const,
+  const userFigures = users.rows.map(
+    (row) => [row.user_id, Number(row.cost_usd), row.messages, row.generations] as const,
+  );
+  const expected = [...countByUser(rows, existingUserIds)].map(
+    ([id, counts]) => [id, counts.cost_usd, counts.messages, counts.generations] as const,
   );
   const sortById = (list: readonly (readonly [string, ...unknown[]])[]) =>
     list.toSorted(([a], [b]) => (a < b ? -1 : 1));
-  expect(sortById(found)).toEqual(sortById(expected));
-  expect(found.map(([, cost]) => cost)).toEqual(found.map(([, cost]) => cost).toSorted((a, b) => b - a));
+  expect(sortById(userFigures)).toEqual(sortById(expected));
+  expect(userFigures.map(([, cost]) => cost)).toEqual(userFigures.map(([, cost]) => cost).toSorted((a, b) => b - a));
 
   const interval = random.below(2) === 0 ? "day" : "hour";
   const usage = await analytics.getUsage(span, interval);
-  const parts = Map.groupBy(rows, ({ at }) => nameLocal(at, span.timeZone, interval));
+  const rowsByPeriod = Map.groupBy(rows, ({ at }) => formatLocal(at, span.timeZone, interval));
   for (const { start, ...figures } of usage.data) {
-    const name = nameLocal(new Date(start), span.timeZone, interval);
-    expect(roundCost(figures)).toMatchObject(countAll(parts.get(name) ?? []));
-    parts.delete(name);
+    const name = formatLocal(new Date(start), span.timeZone, interval);
+    expect(roundCost(figures)).toMatchObject(countAll(rowsByPeriod.get(name) ?? []));
+    rowsByPeriod.delete(name);
   }
-  expect([...parts.keys()]).toEqual([]);
+  expect([...rowsByPeriod.keys()]).toEqual([]);
 }
 
-test("figures match a recount of the messages, whatever was stored, changed or deleted, and however it was counted before", async () => {
-  /** Maximum counts, to prove that there was something to count. */
-  const most = { days: 0, messages: 0, ratings: 0, generations: 0 };
-  const recordMaxima = async (raw: readonly RawMessage[]) => {
+test("figures match a recount of the messages after random changes", async () => {
+  /** The highest counts, which prove that there was something to count. */
+  const maxima = { days: 0, messages: 0, ratings: 0, generations: 0 };
+  const recordMaxima = async (rawMessages: readonly RawMessage[]) => {
     const [days] = await database<{ count: number }[]>`
       select count(*)::int from analytics_days where is_rolled_up`;
-    const { messages, feedback, generations } = countAll(raw);
-    most.days = Math.max(most.days, days?.count ?? 0);
-    most.messages = Math.max(most.messages, messages);
-    most.ratings = Math.max(most.ratings, feedback.positive + feedback.negative);
-    most.generations = Math.max(most.generations, generations);
+    const { messages, feedback, generations } = countAll(rawMessages);
+    maxima.days = Math.max(maxima.days, days?.count ?? 0);
+    maxima.messages = Math.max(maxima.messages, messages);
+    maxima.ratings = Math.max(maxima.ratings, feedback.positive + feedback.negative);
+    maxima.generations = Math.max(maxima.generations, generations);
   };
   const history = createHistory(database, { below: (n) => random.below(n) }, DAYS_BACK);
   let random: Random = createRandom(1);
@@ -109,27 +118,28 @@ test("figures match a recount of the messages, whatever was stored, changed or d
     fc.asyncProperty(fc.integer({ min: 1, max: 2 ** 31 - 1 }), async (seed) => {
       random = createRandom(seed);
       for (let steps = 25 + random.below(50); steps > 0; steps -= 1) await history.step();
-      // Sometimes counts partially, and adds up days, between the changes.
+      // Between the changes, sometimes counts only some slots, and rolls up some days.
       if (random.below(2) === 0) await queries.refresh(database, 1 + random.below(30));
       else await waitUntilCounted();
       for (let days = random.below(20); days > 0; days -= 1) await queries.rollUpDay(database);
-      const raw = await readRaw(database);
-      await recordMaxima(raw);
-      const existing = new Set((await database<{ id: string }[]>`select id from users`).map(({ id }) => id));
-      for (let spans = 0; spans < 2; spans += 1) await checkSpan(raw, existing, pickSpan(random), random);
+      const rawMessages = await readRawMessages(database);
+      await recordMaxima(rawMessages);
+      const existingUserIds = new Set((await database<{ id: string }[]>`select id from users`).map(({ id }) => id));
+      for (let spans = 0; spans < 2; spans += 1)
+        await checkSpan(rawMessages, existingUserIds, pickSpan(random), random);
     }),
-    { numRuns: countRuns(8) },
+    { numRuns: scaleRuns(8) },
   );
-  expect(most.days).toBeGreaterThan(5);
-  expect(most.messages).toBeGreaterThan(60);
-  expect(most.ratings).toBeGreaterThan(5);
-  expect(most.generations).toBeGreaterThan(20);
-  const all = await analytics.getOverview({ from: new Date(0), to: new Date(), timeZone: "UTC" });
+  expect(maxima.days).toBeGreaterThan(5);
+  expect(maxima.messages).toBeGreaterThan(60);
+  expect(maxima.ratings).toBeGreaterThan(5);
+  expect(maxima.generations).toBeGreaterThan(20);
+  const overview = await analytics.getOverview({ from: new Date(0), to: new Date(), timeZone: "UTC" });
   const [logins] = await database<{ count: number }[]>`select count(*)::int from sessions`;
-  expect(all.sessions).toBe(logins?.count ?? 0);
+  expect(overview.sessions).toBe(logins?.count ?? 0);
 }, 120_000);
 
-/** mulberry32 */
+/** Creates a mulberry32 random number generator. */
 function createRandom(seed: number): Random {
   let state = seed;
   return {

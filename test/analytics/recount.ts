@@ -8,7 +8,7 @@ export type RawMessage = {
   finish_reason: string | null;
   conversation_id: string;
   author_id: string | null;
-  asker_id: string | null;
+  requester_id: string | null;
   input_tokens: number;
   output_tokens: number;
   cached_input_tokens: number;
@@ -19,11 +19,11 @@ export type RawMessage = {
   negative: number;
 };
 
-/** Every message that counts, with the simplest possible query. */
-export const readRaw = (sql: Sql): Promise<RawMessage[]> =>
+/** Reads every message that isn't deleted, with the simplest possible query. */
+export const readRawMessages = (sql: Sql): Promise<RawMessage[]> =>
   sql<RawMessage[]>`
     select m.created_at as at, m.role, m.status, m.model, m.finish_reason, m.conversation_id, m.author_id,
-      coalesce((m.metadata ->> 'requested_by')::uuid, p.author_id) as asker_id,
+      coalesce((m.metadata ->> 'requested_by')::uuid, p.author_id) as requester_id,
       coalesce(m.input_tokens, 0) as input_tokens, coalesce(m.output_tokens, 0) as output_tokens,
       coalesce(m.cached_input_tokens, 0) as cached_input_tokens, coalesce(m.reasoning_tokens, 0) as reasoning_tokens,
       coalesce(m.cost_usd, 0)::float8 as cost_usd, m.first_token_ms,
@@ -34,49 +34,54 @@ export const readRaw = (sql: Sql): Promise<RawMessage[]> =>
     left join messages p on p.id = m.parent_id
     where m.deleted_at is null and c.deleted_at is null`;
 
-const sum = (rows: readonly RawMessage[], read: (row: RawMessage) => number): number =>
-  rows.reduce((total, row) => total + read(row), 0);
+const sum = (rows: readonly RawMessage[], getValue: (row: RawMessage) => number): number =>
+  rows.reduce((total, row) => total + getValue(row), 0);
 const round = (usd: number): number => Math.round(usd * 1e6) / 1e6;
 
-/** The middle of the histogram bucket of a time to the first token, as documented. */
+/** Returns the middle of a latency's histogram bucket, as documented. */
 function roundToBucket(ms: number): number {
   if (ms < 128) return ms;
   const step = Math.floor(Math.log(ms / 128) / Math.log(1.02));
   return Math.round(128 * 1.02 ** (step + 0.5));
 }
 
-function findLatencies(rows: readonly RawMessage[]) {
-  const known = rows.flatMap(({ first_token_ms }) => first_token_ms ?? []).sort((a, b) => a - b);
-  if (known.length === 0) return null;
-  const at = (share: number) => roundToBucket(known[Math.ceil(share * known.length) - 1] ?? 0);
+function computeLatencyPercentiles(rows: readonly RawMessage[]) {
+  const latencies = rows.flatMap(({ first_token_ms }) => first_token_ms ?? []).sort((a, b) => a - b);
+  if (latencies.length === 0) return null;
+  const at = (quantile: number) => roundToBucket(latencies[Math.ceil(quantile * latencies.length) - 1] ?? 0);
   return { p50: at(0.5), p95: at(0.95) };
 }
 
-export function countAnswers(rows: readonly RawMessage[]) {
-  const ended = rows.filter(({ role, finish_reason }) => role === "assistant" && finish_reason !== null);
-  const failed = ended.filter(({ status }) => status === "failed");
+export function summarizeAnswers(rows: readonly RawMessage[]) {
+  const finished = rows.filter(({ role, finish_reason }) => role === "assistant" && finish_reason !== null);
+  const failed = finished.filter(({ status }) => status === "failed");
   return {
-    generations: ended.length,
+    generations: finished.length,
     failed_generations: failed.length,
-    error_rate: ended.length === 0 ? 0 : failed.length / ended.length,
+    error_rate: finished.length === 0 ? 0 : failed.length / finished.length,
     input_tokens: sum(rows, (row) => row.input_tokens),
     output_tokens: sum(rows, (row) => row.output_tokens),
     cached_input_tokens: sum(rows, (row) => row.cached_input_tokens),
     reasoning_tokens: sum(rows, (row) => row.reasoning_tokens),
     cost_usd: round(sum(rows, (row) => row.cost_usd)),
-    first_token_ms: findLatencies(rows),
+    first_token_ms: computeLatencyPercentiles(rows),
     feedback: { positive: sum(rows, (row) => row.positive), negative: sum(rows, (row) => row.negative) },
   };
 }
 
 export function countAll(rows: readonly RawMessage[]) {
-  const of = (role: RawMessage["role"]) => rows.filter((row) => row.role === role).length;
+  const countRole = (role: RawMessage["role"]) => rows.filter((row) => row.role === role).length;
   return {
     active_users: new Set(rows.flatMap(({ author_id }) => author_id ?? [])).size,
     active_conversations: new Set(rows.map((row) => row.conversation_id)).size,
     messages: rows.length,
-    messages_by_role: { system: of("system"), user: of("user"), assistant: of("assistant"), tool: of("tool") },
-    ...countAnswers(rows),
+    messages_by_role: {
+      system: countRole("system"),
+      user: countRole("user"),
+      assistant: countRole("assistant"),
+      tool: countRole("tool"),
+    },
+    ...summarizeAnswers(rows),
   };
 }
 
@@ -89,15 +94,15 @@ export type UserCount = {
   cost_usd: number;
 };
 
-/** By user, without deleted users. */
-export function countUsers(rows: readonly RawMessage[], existing: ReadonlySet<string>): Map<string, UserCount> {
-  const ownerOf = (row: RawMessage) => (row.role === "assistant" ? row.asker_id : row.author_id);
-  const owners = new Set(rows.flatMap((row) => ownerOf(row) ?? []).filter((id) => existing.has(id)));
+/** Returns the counts of every user, except deleted users. */
+export function countByUser(rows: readonly RawMessage[], existingUserIds: ReadonlySet<string>): Map<string, UserCount> {
+  const findUserId = (row: RawMessage) => (row.role === "assistant" ? row.requester_id : row.author_id);
+  const userIds = new Set(rows.flatMap((row) => findUserId(row) ?? []).filter((id) => existingUserIds.has(id)));
   return new Map(
-    [...owners].map((id) => {
-      const own = rows.filter((row) => ownerOf(row) === id);
-      const { generations, failed_generations, input_tokens, output_tokens, cost_usd } = countAnswers(own);
-      const messages = own.filter(({ role }) => role !== "assistant").length;
+    [...userIds].map((id) => {
+      const userRows = rows.filter((row) => findUserId(row) === id);
+      const { generations, failed_generations, input_tokens, output_tokens, cost_usd } = summarizeAnswers(userRows);
+      const messages = userRows.filter(({ role }) => role !== "assistant").length;
       return [id, { messages, generations, failed_generations, input_tokens, output_tokens, cost_usd }];
     }),
   );

@@ -4,12 +4,12 @@ import { scopes } from "../../src/access/scopes.ts";
 import { KEY_CACHE_MS } from "../../src/modules/api-keys/limits.ts";
 import type { ApiKey } from "../../src/modules/api-keys/model.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
+import { advanceClock, resetClock } from "../support/test-clock.ts";
 import { createKey } from "./create-key.ts";
 
 let provider: MockProvider;
@@ -35,8 +35,8 @@ const encode = (token: string) => `base64url.bearer.${Buffer.from(token).toStrin
 describe("a key acts for its owner", () => {
   test("over REST, with either header", async () => {
     const { key } = await createKey(parley, anna);
-    const ways: Record<string, string>[] = [{ authorization: `Bearer ${key}` }, { "x-api-key": key }];
-    for (const headers of ways) {
+    const authentications: Record<string, string>[] = [{ authorization: `Bearer ${key}` }, { "x-api-key": key }];
+    for (const headers of authentications) {
       const response = await parley.fetch("/api/v1/me", { headers });
       expect(response.status).toBe(200);
       expect(await response.json()).toMatchObject({ id: anna.user.id });
@@ -47,24 +47,24 @@ describe("a key acts for its owner", () => {
     const { key } = await createKey(parley, anna);
     const { id } = await createConversation(parley, anna);
     const stream = await openStream(parley, `/conversations/${id}/events`, { headers: { "x-api-key": key } });
-    await createRest(parley, anna).request("POST", `/conversations/${id}/messages`, { content: "hello" });
+    await createRestClient(parley, anna).request("POST", `/conversations/${id}/messages`, { content: "hello" });
     expect((await stream.waitFor(({ type }) => type === "message.created")).frame.data?.content).toBe("hello");
     await stream.close();
   });
 
-  test("on a socket: by header, subprotocol, ticket, and first frame", async () => {
+  test("on a socket, by header, subprotocol, ticket or first frame", async () => {
     const { key } = await createKey(parley, anna);
     const { ticket } = (await (await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" })).json()) as {
       ticket: string;
     };
-    const ways = [
+    const authentications = [
       { token: key },
       { headers: { "x-api-key": key } },
       { protocols: ["parley.v1", encode(key)] },
       { query: `?ticket=${ticket}` },
     ];
-    for (const way of ways) {
-      const socket = await openSocket(parley.url, way);
+    for (const options of authentications) {
+      const socket = await openSocket(parley.url, options);
       expect((await socket.waitFor(({ type }) => type === "ready")).user).toMatchObject({ id: anna.user.id });
       expect(socket.socket.protocol).toBe("parley.v1");
       await socket.close();
@@ -76,35 +76,35 @@ describe("a key acts for its owner", () => {
     const expires_at = new Date(Date.now() + 60_000).toISOString();
     const expiring = await createKey(parley, anna, { expires_at });
     expect(await socket.request({ type: "auth", token: expiring.key })).toMatchObject({ type: "ack", expires_at });
-    const foreign = await createKey(parley, await parley.register());
-    expect(await socket.request({ type: "auth", token: foreign.key })).toMatchObject({ code: "forbidden" });
+    const otherUsersKey = await createKey(parley, await parley.register());
+    expect(await socket.request({ type: "auth", token: otherUsersKey.key })).toMatchObject({ code: "forbidden" });
     await socket.close();
   });
 
-  test("with OpenAI's own client, streamed and not", async () => {
+  test("with the OpenAI SDK, with and without streaming", async () => {
     provider.script("one", { text: "Hello there." });
     const { key } = await createKey(parley, anna, { scopes: ["chat:completions"] });
     const client = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: key, maxRetries: 0 });
-    const asked = { model: "openai/one", messages: [{ role: "user" as const, content: "Hi" }] };
-    const whole = await client.chat.completions.create(asked);
-    expect(whole.choices[0]?.message.content).toBe("Hello there.");
+    const request = { model: "openai/one", messages: [{ role: "user" as const, content: "Hi" }] };
+    const completion = await client.chat.completions.create(request);
+    expect(completion.choices[0]?.message.content).toBe("Hello there.");
     let text = "";
-    for await (const chunk of await client.chat.completions.create({ ...asked, stream: true }))
+    for await (const chunk of await client.chat.completions.create({ ...request, stream: true }))
       text += chunk.choices[0]?.delta.content ?? "";
     expect(text).toBe("Hello there.");
     expect((await client.models.list()).data.map(({ id }) => id)).toEqual(["openai/one"]);
 
     const { key: other } = await createKey(parley, anna, { scopes: ["messages:write"] });
-    const refused = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: other, maxRetries: 0 });
-    await expect(refused.chat.completions.create(asked).asResponse()).rejects.toMatchObject({ status: 403 });
-    const unknown = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: `${key.slice(0, -1)}!`, maxRetries: 0 });
-    await expect(unknown.models.list().asResponse()).rejects.toMatchObject({ status: 401 });
+    const forbiddenClient = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: other, maxRetries: 0 });
+    await expect(forbiddenClient.chat.completions.create(request).asResponse()).rejects.toMatchObject({ status: 403 });
+    const unknownClient = new OpenAI({ baseURL: `${parley.url}/v1`, apiKey: `${key.slice(0, -1)}!`, maxRetries: 0 });
+    await expect(unknownClient.models.list().asResponse()).rejects.toMatchObject({ status: 401 });
   });
 });
 
 describe("scopes", () => {
-  type Needed = (typeof scopes)[number];
-  const calls: [Needed, string, string, unknown][] = [
+  type Scope = (typeof scopes)[number];
+  const calls: [Scope, string, string, unknown][] = [
     ["conversations:read", "GET", "/conversations", undefined],
     ["conversations:write", "POST", "/conversations", { title: "by a key" }],
     ["messages:read", "GET", "/conversations/{id}/messages", undefined],
@@ -114,21 +114,21 @@ describe("scopes", () => {
     ["admin", "GET", "/api-keys", undefined],
   ];
 
-  test.each(calls)("%s is what %s %s requires, or admin", async (needed, method, path, json) => {
+  test.each(calls)("must include %s or admin for %s %s", async (required, method, path, json) => {
     const owner = await parley.register();
     await parley.database`update users set role = 'admin' where id = ${owner.user.id}`;
     const { id } = await createConversation(parley, owner);
-    const ask = async (granted: readonly Needed[]) => {
+    const fetchStatus = async (granted: readonly Scope[]) => {
       const { key } = await createKey(parley, owner, { scopes: granted });
-      const rest = createRest(parley, { ...owner, access_token: key });
+      const rest = createRestClient(parley, { ...owner, access_token: key });
       return (await rest.request<{ code?: string }>(method, path.replace("{id}", id), json)).status;
     };
-    expect(await ask(scopes.filter((scope) => scope !== needed && scope !== "admin"))).toBe(403);
-    expect(await ask([needed])).toBeLessThan(300);
-    expect(await ask(["admin"])).toBeLessThan(300);
+    expect(await fetchStatus(scopes.filter((scope) => scope !== required && scope !== "admin"))).toBe(403);
+    expect(await fetchStatus([required])).toBeLessThan(300);
+    expect(await fetchStatus(["admin"])).toBeLessThan(300);
   });
 
-  test("never allow changing the address, which is part of the login", async () => {
+  test("never allow changing the email address", async () => {
     const owner = await parley.register();
     const { key } = await createKey(parley, owner, { scopes: ["users:write"] });
     const change = (token: string) =>
@@ -140,18 +140,18 @@ describe("scopes", () => {
     expect(entries).toHaveLength(1);
   });
 
-  test("never open routes that require a session", async () => {
+  test("never allow routes that require a session", async () => {
     const owner = await parley.register();
     await parley.database`update users set role = 'admin' where id = ${owner.user.id}`;
     const { key } = await createKey(parley, owner, { scopes });
-    const rest = createRest(parley, { ...owner, access_token: key });
+    const rest = createRestClient(parley, { ...owner, access_token: key });
     for (const [method, path, json] of [
       ["GET", "/me/sessions"],
       ["DELETE", "/me"],
       ["GET", "/me/export"],
       ["POST", "/me/password", { current_password: "x", new_password: "another good one" }],
     ] as const)
-      expect((await rest.refused(method, path, json)).code).toBe("forbidden");
+      expect((await rest.requestProblem(method, path, json)).code).toBe("forbidden");
   });
 
   test("apply to existing subscriptions when a socket switches to another credential", async () => {
@@ -169,10 +169,10 @@ describe("scopes", () => {
     await socket.close();
   });
 
-  test("apply to socket frames; an outsider's key gets not_found", async () => {
+  test("apply to socket frames", async () => {
     const { id: conversation_id } = await createConversation(parley, anna);
     const send = { type: "message.send", conversation_id, content: "x", client_message_id: "1", reply: false };
-    const open = async (owner: Account, granted: Needed[]) =>
+    const open = async (owner: Account, granted: Scope[]) =>
       openSocket(parley.url, { token: (await createKey(parley, owner, { scopes: granted })).key });
 
     const reader = await open(anna, ["messages:read"]);
@@ -188,14 +188,14 @@ describe("scopes", () => {
     expect(await outsider.request({ ...send, client_message_id: "2" })).toMatchObject({ code: "not_found" });
     // A ticket keeps the scopes of its key.
     const { key } = await createKey(parley, anna, { scopes: ["messages:read"] });
-    const answer = await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" });
-    const { ticket } = (await answer.json()) as { ticket: string };
-    const ticketed = await openSocket(parley.url, { query: `?ticket=${ticket}` });
-    expect(await ticketed.request({ ...send, client_message_id: "3" })).toMatchObject({ code: "forbidden" });
-    for (const socket of [reader, writer, outsider, ticketed]) await socket.close();
+    const response = await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" });
+    const { ticket } = (await response.json()) as { ticket: string };
+    const ticketSocket = await openSocket(parley.url, { query: `?ticket=${ticket}` });
+    expect(await ticketSocket.request({ ...send, client_message_id: "3" })).toMatchObject({ code: "forbidden" });
+    for (const socket of [reader, writer, outsider, ticketSocket]) await socket.close();
   });
 
-  test("don't open administrator routes if the owner is not an administrator", async () => {
+  test("don't allow administrator routes if the owner is no longer an administrator", async () => {
     const owner = await parley.register();
     await parley.database`update users set role = 'admin' where id = ${owner.user.id}`;
     const { key } = await createKey(parley, owner, { scopes: ["admin"] });
@@ -205,11 +205,11 @@ describe("scopes", () => {
   });
 });
 
-describe("rejects", () => {
+describe("authentication fails with", () => {
   test("malformed, unknown and expired keys", async () => {
     const { id, key } = await createKey(parley, anna, { expires_at: new Date(Date.now() + 60_000).toISOString() });
-    const wrong = key.slice(0, -1) + (key.endsWith("0") ? "1" : "0");
-    for (const token of [wrong, "pk_", "pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17"]) {
+    const invalidKey = key.slice(0, -1) + (key.endsWith("0") ? "1" : "0");
+    for (const token of [invalidKey, "pk_", "pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17"]) {
       expect(await getStatus(token)).toBe(401);
       expect((await parley.fetch("/api/v1/me", { headers: { "x-api-key": token } })).status).toBe(401);
       await expect(openSocket(parley.url, { token })).rejects.toThrow("refused");
@@ -218,14 +218,14 @@ describe("rejects", () => {
     const { ticket } = (await (await parley.fetch("/api/v1/auth/ticket", { token: key, method: "POST" })).json()) as {
       ticket: string;
     };
-    // It was cached a moment ago, and is still rejected.
+    // The key is cached, but has expired.
     advanceClock(60_000);
     expect(await getStatus(key)).toBe(401);
-    // For a ticket's key, the database's clock decides.
+    // The expiry of a ticket's key is checked by the database.
     resetClock();
     await parley.database`update api_keys set expires_at = now() where id = ${id}`;
     await expect(openSocket(parley.url, { query: `?ticket=${ticket}` })).rejects.toThrow("refused");
-    expect((await createRest(parley, anna).get(`/api-keys/${id}`)).status).toBe(200);
+    expect((await createRestClient(parley, anna).get(`/api-keys/${id}`)).status).toBe(200);
   });
 
   test("a disabled user's key, until the user is enabled again", async () => {
@@ -239,18 +239,19 @@ describe("rejects", () => {
   });
 });
 
-test("records its last use once a minute", async () => {
+test("a key's last use is recorded at most once a minute", async () => {
   const { id, key } = await createKey(parley, anna);
-  const read = async () => (await createRest(parley, anna).get<ApiKey>(`/api-keys/${id}`)).body.last_used_at;
-  expect(await read()).toBeNull();
+  const fetchLastUse = async () =>
+    (await createRestClient(parley, anna).get<ApiKey>(`/api-keys/${id}`)).body.last_used_at;
+  expect(await fetchLastUse()).toBeNull();
   await getStatus(key);
   let first: string | null = null;
   for (let attempts = 0; first === null && attempts < 100; attempts += 1) {
     await Bun.sleep(20);
-    first = await read();
+    first = await fetchLastUse();
   }
   expect(Math.abs(Date.now() - Date.parse(first ?? ""))).toBeLessThan(10_000);
   await Promise.all(Array.from({ length: 10 }, () => getStatus(key)));
   await Bun.sleep(100);
-  expect(await read()).toBe(first);
+  expect(await fetchLastUse()).toBe(first);
 });

@@ -9,9 +9,9 @@ import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
 import { createKey, registerAdmin } from "./create-key.ts";
 
-/** What is reserved for the first answer of a conversation: overhead, the text, and the longest answer. */
 const CONTENT = "x".repeat(30);
 const ANSWER_TOKENS = 100;
+/** Tokens reserved for a conversation's first answer, for a fixed overhead, the message and the longest answer. */
 const RESERVED_TOKENS = 500 + 10 + ANSWER_TOKENS;
 const scopes = ["messages:write", "chat:completions"];
 
@@ -58,7 +58,7 @@ const getUsage = async (app: TestApp, token: string): Promise<BudgetUsage> =>
   (await app.fetch("/api/v1/me/usage", { token })).json() as Promise<BudgetUsage>;
 const createConversations = (app: TestApp, owner: Account, count: number) =>
   Promise.all(Array.from({ length: count }, async () => (await createConversation(app, owner)).id));
-const count = <T>(values: T[], wanted: T) => values.filter((value) => value === wanted).length;
+const count = <T>(values: T[], value: T) => values.filter((candidate) => candidate === value).length;
 
 async function waitUntilIdle(app: TestApp): Promise<void> {
   for (let waits = 0; waits < 400; waits += 1) {
@@ -67,12 +67,12 @@ async function waitUntilIdle(app: TestApp): Promise<void> {
     if (rows.length === 0) return;
     await Bun.sleep(25);
   }
-  throw new Error("Answers are still running or reserved.");
+  throw new Error("Some answers are still running or have reservations.");
 }
 
-describe("the budget of a key", () => {
+describe("a key's budget", () => {
   test.each([1, 2])(
-    "for 20 answers accepts 20 of 40 concurrent sends, on %p instances; sessions and other keys are unaffected",
+    "allows only 20 of 40 concurrent messages if it covers 20 answers, without affecting sessions or other keys (instances: %p)",
     async (instances) => {
       provider.script("one", { text: "Short.", firstDelayMs: 1_500 });
       const parley = await start({ BUDGET_KEY_TOKENS_PER_DAY: String(20 * RESERVED_TOKENS) }, instances);
@@ -80,38 +80,42 @@ describe("the budget of a key", () => {
       const [first, second] = [await createKey(parley, anna, { scopes }), await createKey(parley, anna, { scopes })];
       const ids = await createConversations(parley, anna, 42);
       const sends = ids.slice(2).map((id, n) => send(apps[n % instances] ?? parley, first.key, id));
-      const answers = await Promise.all(sends);
+      const responses = await Promise.all(sends);
       expect(
         count(
-          answers.map(({ status }) => status),
+          responses.map(({ status }) => status),
           201,
         ),
       ).toBe(20);
-      const refused = answers.find(({ status }) => status === 429);
-      expect(await refused?.json()).toMatchObject({ code: "budget_exceeded" });
-      const during = await getUsage(parley, first.key);
-      expect(during.api_key?.day).toMatchObject({
+      const rejectedResponse = responses.find(({ status }) => status === 429);
+      expect(await rejectedResponse?.json()).toMatchObject({ code: "budget_exceeded" });
+      const usageDuringAnswers = await getUsage(parley, first.key);
+      expect(usageDuringAnswers.api_key?.day).toMatchObject({
         reserved_tokens: 20 * RESERVED_TOKENS,
         limit_tokens: 20 * RESERVED_TOKENS,
       });
-      expect(during.day).toMatchObject({ reserved_tokens: 20 * RESERVED_TOKENS, limit_tokens: null });
+      expect(usageDuringAnswers.day).toMatchObject({ reserved_tokens: 20 * RESERVED_TOKENS, limit_tokens: null });
       expect((await send(parley, second.key, ids[0] ?? "")).status).toBe(201);
       expect((await send(parley, anna.access_token, ids[1] ?? "")).status).toBe(201);
       await waitUntilIdle(parley);
-      const [byFirst, bySecond] = [await getUsage(parley, first.key), await getUsage(parley, second.key)];
+      const [firstUsage, secondUsage] = [await getUsage(parley, first.key), await getUsage(parley, second.key)];
       const [stored] = await parley.database<{ tokens: number; usd: number }[]>`
         select sum(input_tokens + output_tokens)::int as tokens, sum(cost_usd)::float as usd from messages`;
-      const each = (stored?.tokens ?? 0) / 22;
-      expect(byFirst.api_key?.day).toMatchObject({ spent_tokens: 20 * each, reserved_tokens: 0, reserved_usd: 0 });
-      expect(bySecond.api_key?.day).toMatchObject({ spent_tokens: each, reserved_tokens: 0 });
-      expect(byFirst.day).toMatchObject({ spent_tokens: stored?.tokens, reserved_tokens: 0, reserved_usd: 0 });
-      expect(byFirst.day.spent_usd).toBeCloseTo(stored?.usd ?? -1, 6);
+      const tokensPerAnswer = (stored?.tokens ?? 0) / 22;
+      expect(firstUsage.api_key?.day).toMatchObject({
+        spent_tokens: 20 * tokensPerAnswer,
+        reserved_tokens: 0,
+        reserved_usd: 0,
+      });
+      expect(secondUsage.api_key?.day).toMatchObject({ spent_tokens: tokensPerAnswer, reserved_tokens: 0 });
+      expect(firstUsage.day).toMatchObject({ spent_tokens: stored?.tokens, reserved_tokens: 0, reserved_usd: 0 });
+      expect(firstUsage.day.spent_usd).toBeCloseTo(stored?.usd ?? -1, 6);
       expect((await getUsage(parley, anna.access_token)).api_key).toBeNull();
     },
     30_000,
   );
 
-  test("applies together with the user's; a rejection by one leaves no reservation in the other", async () => {
+  test("applies together with the user's budget, and a request rejected by one budget reserves nothing in the other", async () => {
     provider.script("one", { text: "Short.", firstDelayMs: 1_000 });
     const parley = await start({
       BUDGET_KEY_TOKENS_PER_DAY: String(3 * RESERVED_TOKENS),
@@ -151,18 +155,18 @@ describe("the budget of a key", () => {
       }),
     );
     const outcomes = await Promise.all(frames);
-    const refused = outcomes.filter(({ type }) => type === "error");
-    expect(refused.length).toBeGreaterThan(0);
-    expect(refused.every(({ code }) => code === "budget_exceeded")).toBe(true);
+    const rejectedFrames = outcomes.filter(({ type }) => type === "error");
+    expect(rejectedFrames.length).toBeGreaterThan(0);
+    expect(rejectedFrames.every(({ code }) => code === "budget_exceeded")).toBe(true);
     const { api_key } = await getUsage(parley, key);
-    const taken = (api_key?.day.spent_tokens ?? 0) + (api_key?.day.reserved_tokens ?? 0);
-    expect(taken).toBeLessThanOrEqual(limit);
-    expect(taken).toBeGreaterThan(limit - 2 * RESERVED_TOKENS);
+    const usedTokens = (api_key?.day.spent_tokens ?? 0) + (api_key?.day.reserved_tokens ?? 0);
+    expect(usedTokens).toBeLessThanOrEqual(limit);
+    expect(usedTokens).toBeGreaterThan(limit - 2 * RESERVED_TOKENS);
     await waitUntilIdle(parley);
     await socket.close();
   }, 20_000);
 
-  test("applies to completions and regenerated answers, in tokens and in money", async () => {
+  test("applies to completions and regenerated answers, in tokens and in US dollars", async () => {
     // $0.151 per answer: 510 input tokens at $100, 100 output tokens at $1,000 per million.
     const parley = await start({ BUDGET_KEY_USD_PER_MONTH: "0.5", BUDGET_KEY_TOKENS_PER_MONTH: "100000" });
     provider.script("one", { text: "Short." });
@@ -173,14 +177,14 @@ describe("the budget of a key", () => {
     await waitUntilIdle(parley);
     expect((await complete(parley, key)).status).toBe(200);
     await waitUntilIdle(parley);
-    const spent = await getUsage(parley, key);
-    expect(spent.api_key?.month).toMatchObject({
-      spent_tokens: spent.month.spent_tokens,
-      spent_usd: spent.month.spent_usd,
+    const usage = await getUsage(parley, key);
+    expect(usage.api_key?.month).toMatchObject({
+      spent_tokens: usage.month.spent_tokens,
+      spent_usd: usage.month.spent_usd,
       limit_usd: 0.5,
       limit_tokens: 100_000,
     });
-    expect(spent.month.spent_usd).toBeGreaterThan(0);
+    expect(usage.month.spent_usd).toBeGreaterThan(0);
     await parley.database`update budget_windows set spent_usd = 0.4 where scope = 'key' and period = 'month'`;
     const regenerate = `/api/v1/conversations/${id}/messages/${reply.id}/regenerate`;
     expect((await parley.fetch(regenerate, { token: key, json: {} })).status).toBe(429);
@@ -191,7 +195,7 @@ describe("the budget of a key", () => {
     expect(await parley.database`select 1 from budget_windows where scope_id = ${keyId}`).toHaveLength(2);
   }, 20_000);
 
-  test("counts a service key's requests for many users, who each have their own budget, without deadlocks", async () => {
+  test("includes a service key's requests on behalf of many users, without deadlocks", async () => {
     provider.script("one", { text: "Short.", firstDelayMs: 500 });
     const parley = await start(
       {
@@ -210,8 +214,8 @@ describe("the budget of a key", () => {
       ),
     );
     const statuses = (await Promise.all(sends)).map(({ status }) => status);
-    // 24 by either limit: two keys for 12, three users for 8. Meanwhile, many may be rejected until another gives its
-    // reservation back.
+    // Either limit allows 24 answers: two keys with 12, three users with 8. Fewer may be accepted, because a request
+    // that one budget rejects briefly holds a reservation in the other.
     expect(count(statuses, 201) + count(statuses, 429)).toBe(60);
     expect(count(statuses, 201)).toBeGreaterThanOrEqual(12);
     const windows = await parley.database<{ scope: string; reserved: number }[]>`
@@ -232,10 +236,11 @@ describe("the budget of a key", () => {
     const { id: keyId, key } = await createKey(parley, anna, { scopes });
     expect((await complete(parley, key)).status).toBe(200);
     await waitUntilIdle(parley);
-    const list = () => parley.database`select 1 from budget_windows where scope_id in (${keyId}, ${anna.user.id})`;
-    expect(await list()).toHaveLength(4);
+    const listWindows = () =>
+      parley.database`select 1 from budget_windows where scope_id in (${keyId}, ${anna.user.id})`;
+    expect(await listWindows()).toHaveLength(4);
     await parley.fetch(`/api/v1/api-keys/${keyId}`, { method: "DELETE", token: anna.access_token });
-    expect(await list()).toHaveLength(2);
+    expect(await listWindows()).toHaveLength(2);
   });
 });
 

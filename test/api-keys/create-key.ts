@@ -3,7 +3,7 @@ import type { Account, TestApp } from "../support/app.ts";
 
 type Parley = Pick<TestApp, "fetch" | "register" | "database">;
 
-/** Creates a key for the account; by default with `messages:read` and `messages:write`. */
+/** Creates an API key, by default with `messages:read` and `messages:write`. */
 export async function createKey(
   parley: Pick<TestApp, "fetch">,
   account: Account,
@@ -17,7 +17,7 @@ export async function createKey(
   return (await response.json()) as CreatedApiKey;
 }
 
-/** A new administrator, promoted before anything caches the role. */
+/** Registers a user and makes them an administrator in the database, before any instance has cached the role. */
 export async function registerAdmin(parley: Parley): Promise<Account> {
   const account = await parley.register();
   await parley.database`update users set role = 'admin' where id = ${account.user.id}`;

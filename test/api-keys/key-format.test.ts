@@ -6,26 +6,26 @@ import { createKeyCallers } from "../../src/modules/api-keys/callers.ts";
 import { createChecksum, createKey, extractEnds, isKey } from "../../src/modules/api-keys/key-format.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
 import { silentLog } from "../support/log.ts";
-import { countRuns } from "../support/properties.ts";
+import { scaleRuns } from "../support/property-tests.ts";
 import { unknownOrigin } from "../support/request-origin.ts";
 
 const ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const random = fc
+const arbitraryText = fc
   .array(fc.constantFrom(...ALPHABET), { minLength: 30, maxLength: 30 })
   .map((characters) => characters.join(""));
 
-/** IEEE 802.3 CRC-32 bit by bit, and base62 with big integers: an independent implementation. */
+/** Calculates the checksum independently: IEEE 802.3 CRC-32 bit by bit, then base62 with big integers. */
 function checksumBitByBit(text: string): string {
   let crc = 0xffffffff;
   for (const byte of Buffer.from(text, "ascii")) {
     crc ^= byte;
     for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
   }
-  let rest = BigInt((crc ^ 0xffffffff) >>> 0);
+  let remaining = BigInt((crc ^ 0xffffffff) >>> 0);
   let digits = "";
   for (let digit = 0; digit < 6; digit += 1) {
-    digits = ALPHABET.charAt(Number(rest % 62n)) + digits;
-    rest /= 62n;
+    digits = ALPHABET.charAt(Number(remaining % 62n)) + digits;
+    remaining /= 62n;
   }
   return digits;
 }
@@ -35,30 +35,30 @@ test("the checksum matches the published test vector", () => {
   expect(isKey("pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17")).toBe(true);
 });
 
-test("any 30 characters with the six digits of their CRC-32 are a valid key", () => {
+test("any 30 characters followed by their six-character checksum form a valid key", () => {
   fc.assert(
-    fc.property(random, (text) => {
+    fc.property(arbitraryText, (text) => {
       const checksum = createChecksum(text);
       return checksum === checksumBitByBit(text) && /^[0-9A-Za-z]{6}$/.test(checksum) && isKey(`pk_${text}${checksum}`);
     }),
-    { numRuns: countRuns(2_000) },
+    { numRuns: scaleRuns(2_000) },
   );
 });
 
-test("a key with one wrong character, or two swapped, is invalid", () => {
+test("a key with one wrong character or two swapped characters is invalid", () => {
   const change = fc.record({ at: fc.nat(35), to: fc.constantFrom(...ALPHABET) });
   fc.assert(
-    fc.property(random, change, fc.nat(34), (text, { at, to }, swap) => {
+    fc.property(arbitraryText, change, fc.nat(34), (text, { at, to }, swap) => {
       const body = text + createChecksum(text);
-      const changed = body.slice(0, at) + to + body.slice(at + 1);
+      const changedBody = body.slice(0, at) + to + body.slice(at + 1);
       const swapped = body.slice(0, swap) + body.charAt(swap + 1) + body.charAt(swap) + body.slice(swap + 2);
-      return [changed, swapped].every((other) => isKey(`pk_${other}`) === (other === body));
+      return [changedBody, swapped].every((other) => isKey(`pk_${other}`) === (other === body));
     }),
-    { numRuns: countRuns(2_000) },
+    { numRuns: scaleRuns(2_000) },
   );
 });
 
-test("everything else is invalid", () => {
+test("any other string is invalid", () => {
   fc.assert(fc.property(fc.string(), (text) => !isKey(text) && !isKey(`pk_${text}`)));
   const key = createKey();
   for (const other of [
@@ -74,19 +74,20 @@ test("everything else is invalid", () => {
     expect(isKey(other)).toBe(false);
 });
 
-test("new keys are valid and different, with evenly distributed characters", () => {
+test("new keys are valid and unique, with evenly distributed characters", () => {
   const keys = Array.from({ length: 2_000 }, createKey);
   expect(new Set(keys).size).toBe(2_000);
   for (const key of keys) expect(isKey(key)).toBe(true);
   const counts = new Map<string, number>();
-  const drawn = createRandomBase62(62_000);
-  for (const character of drawn) counts.set(character, (counts.get(character) ?? 0) + 1);
+  const characters = createRandomBase62(62_000);
+  for (const character of characters) counts.set(character, (counts.get(character) ?? 0) + 1);
   expect(counts.size).toBe(62);
-  // 1,000 of each are expected, with a standard deviation of 31; seven deviations happen once in 10^11.
+  // Each character is expected 1,000 times, with a standard deviation of 31. The tolerance of seven standard deviations
+  // is exceeded about once in 10^11 cases.
   for (const count of counts.values()) expect(Math.abs(count - 1_000)).toBeLessThan(220);
 });
 
-test("base62 pads on the left; the mask shows both ends of a key", () => {
+test("base62 is padded on the left, and both ends of a key can be extracted", () => {
   expect([0, 61, 62, 2 ** 32 - 1].map((value) => encodeBase62(value, 6))).toEqual([
     "000000",
     "00000z",
@@ -105,10 +106,10 @@ test("a wrong format or checksum is rejected without a database query", async ()
   const callers = createKeyCallers({ database, audit: createAuditService(), log: silentLog });
   const key = createKey();
   const last = key.endsWith("a") ? "b" : "a";
-  for (const wrong of [key.slice(0, -1) + last, "pk_", "pk_short", `${key}0`, key.replace("_", "-")])
-    expect(await callers.findCaller(wrong, unknownOrigin)).toBeNull();
+  for (const invalidKey of [key.slice(0, -1) + last, "pk_", "pk_short", `${key}0`, key.replace("_", "-")])
+    expect(await callers.findCaller(invalidKey, unknownOrigin)).toBeNull();
   expect(queries).toBe(0);
-  // With the right checksum, it is looked up, and not found.
+  // A key with the right checksum is looked up but not found.
   expect(await callers.findCaller(key, unknownOrigin)).toBeNull();
   expect(queries).toBeGreaterThan(0);
 });

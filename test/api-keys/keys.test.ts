@@ -6,7 +6,7 @@ import { createApiKeyService } from "../../src/modules/api-keys/service.ts";
 import { createAuditService } from "../../src/modules/audit/service.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { silentLog } from "../support/log.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import { createKey, registerAdmin } from "./create-key.ts";
 
 let parley: TestApp;
@@ -19,21 +19,21 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const rest = (account: Account) => createRest(parley, account);
-const restWithKey = (key: string) => createRest(parley, { ...anna, access_token: key });
-const inAnHour = () => new Date(Date.now() + 3_600_000).toISOString();
+const createUserRest = (account: Account) => createRestClient(parley, account);
+const createKeyRest = (key: string) => createRestClient(parley, { ...anna, access_token: key });
+const createExpiry = () => new Date(Date.now() + 3_600_000).toISOString();
 const input = { name: "backend", scopes: ["messages:read"] };
 
 describe("a key", () => {
-  test("is shown once, and stored as a hash", async () => {
-    const expires_at = inAnHour();
-    const answer = await rest(anna).request<CreatedApiKey>("POST", "/api-keys", { ...input, expires_at });
-    expect(answer.status).toBe(201);
-    expect(answer.headers.get("cache-control")).toBe("no-store");
-    expect(answer.headers.get("location")).toBe(`/api/v1/api-keys/${answer.body.id}`);
-    const { key, ...shown } = answer.body;
+  test("is returned only once, and is stored as a hash", async () => {
+    const expires_at = createExpiry();
+    const response = await createUserRest(anna).request<CreatedApiKey>("POST", "/api-keys", { ...input, expires_at });
+    expect(response.status).toBe(201);
+    expect(response.headers.get("cache-control")).toBe("no-store");
+    expect(response.headers.get("location")).toBe(`/api/v1/api-keys/${response.body.id}`);
+    const { key, ...publicFields } = response.body;
     expect(key).toMatch(/^pk_[0-9A-Za-z]{36}$/);
-    expect(shown).toEqual({
+    expect(publicFields).toEqual({
       id: expect.any(String),
       ...input,
       scopes: ["messages:read"],
@@ -44,57 +44,57 @@ describe("a key", () => {
       last_used_at: null,
       created_at: expect.any(String),
     });
-    expect((await rest(anna).get<ApiKey>(`/api-keys/${shown.id}`)).body).toEqual(shown);
+    expect((await createUserRest(anna).get<ApiKey>(`/api-keys/${publicFields.id}`)).body).toEqual(publicFields);
     const stored = await parley.database<{ row: string; hash: string }[]>`
-      select k::text as row, encode(hash, 'hex') as hash from api_keys k where id = ${shown.id}`;
+      select k::text as row, encode(hash, 'hex') as hash from api_keys k where id = ${publicFields.id}`;
     expect(stored[0]?.hash).toBe(new Bun.CryptoHasher("sha256").update(key).digest("hex"));
     expect(stored[0]?.row).not.toContain(key.slice(7, -4));
   });
 
-  test("is deleted once, and invalid from then on", async () => {
+  test("is invalid once it is deleted", async () => {
     const { id, key } = await createKey(parley, anna);
-    expect((await restWithKey(key).get("/me")).status).toBe(200);
-    expect((await rest(anna).request("DELETE", `/api-keys/${id}`)).status).toBe(204);
-    expect((await restWithKey(key).refused("GET", "/me")).code).toBe("unauthorized");
+    expect((await createKeyRest(key).get("/me")).status).toBe(200);
+    expect((await createUserRest(anna).request("DELETE", `/api-keys/${id}`)).status).toBe(204);
+    expect((await createKeyRest(key).requestProblem("GET", "/me")).code).toBe("unauthorized");
     for (const method of ["GET", "DELETE"])
-      expect((await rest(anna).refused(method, `/api-keys/${id}`)).code).toBe("not_found");
+      expect((await createUserRest(anna).requestProblem(method, `/api-keys/${id}`)).code).toBe("not_found");
   });
 
-  test("belongs to its owner: nobody else can read or delete it, not even an administrator", async () => {
+  test("can't be read or deleted by other users, including administrators", async () => {
     const { id, key } = await createKey(parley, anna);
     for (const outsider of [ben, root])
       for (const method of ["GET", "DELETE"])
-        expect((await rest(outsider).refused(method, `/api-keys/${id}`)).code).toBe("not_found");
-    expect((await rest(ben).get<{ data: ApiKey[] }>("/api-keys")).body.data).toEqual([]);
-    expect((await restWithKey(key).get("/me")).status).toBe(200);
+        expect((await createUserRest(outsider).requestProblem(method, `/api-keys/${id}`)).code).toBe("not_found");
+    expect((await createUserRest(ben).get<{ data: ApiKey[] }>("/api-keys")).body.data).toEqual([]);
+    expect((await createKeyRest(key).get("/me")).status).toBe(200);
     expect((await parley.fetch("/api/v1/api-keys")).status).toBe(401);
   });
 
-  test("its creation and deletion are recorded in the audit log", async () => {
+  test("is recorded in the audit log when it is created or deleted", async () => {
     const { id } = await createKey(parley, anna);
-    await rest(anna).request("DELETE", `/api-keys/${id}`);
+    await createUserRest(anna).request("DELETE", `/api-keys/${id}`);
     const entries = await parley.database`
       select action, actor_id, target_type, ip_address, details from audit_events where target_id = ${id} order by id`;
-    const shared = { actor_id: anna.user.id, target_type: "api_key", ip_address: "127.0.0.1" };
+    const sharedFields = { actor_id: anna.user.id, target_type: "api_key", ip_address: "127.0.0.1" };
     expect([...entries] as unknown[]).toEqual([
       {
-        ...shared,
+        ...sharedFields,
         action: "api_key.created",
         details: { owner_id: anna.user.id, scopes: "messages:read messages:write", service: false },
       },
-      { ...shared, action: "api_key.deleted", details: {} },
+      { ...sharedFields, action: "api_key.deleted", details: {} },
     ]);
   });
 });
 
-test("the list is paged, newest first, and without the keys themselves", async () => {
+test("the list of keys is paginated, newest first, and doesn't contain the keys themselves", async () => {
   const account = await parley.register();
-  const made: CreatedApiKey[] = [];
-  for (let n = 0; n < 7; n += 1) made.push(await createKey(parley, account, { name: `key ${n}` }));
-  const { rows, pages } = await rest(account).all<ApiKey>("/api-keys", 3);
+  const createdKeys: CreatedApiKey[] = [];
+  for (let n = 0; n < 7; n += 1) createdKeys.push(await createKey(parley, account, { name: `key ${n}` }));
+  const { rows, pages } = await createUserRest(account).listAll<ApiKey>("/api-keys", 3);
   expect(pages).toEqual([3, 3, 1]);
-  expect(rows).toEqual(made.map(({ key: _, ...shown }) => shown).reverse());
-  expect((await rest(account).refused("GET", "/api-keys?cursor=x")).code).toBe("bad_cursor");
+  expect(rows).toEqual(createdKeys.map(({ key: _, ...publicFields }) => publicFields).reverse());
+  expect((await createUserRest(account).requestProblem("GET", "/api-keys?cursor=x")).code).toBe("bad_cursor");
 });
 
 test.each([
@@ -107,100 +107,106 @@ test.each([
   ["an expiry in the past", { expires_at: new Date(Date.now() - 1_000).toISOString() }, "#/expires_at"],
   ["an invalid expiry", { expires_at: "tomorrow" }, "#/expires_at"],
   ["an unknown field", { owner: "me" }, "#/owner"],
-])("%s is rejected", async (_, change, pointer) => {
-  const refused = await rest(anna).refused("POST", "/api-keys", { ...input, ...change });
-  expect(refused.status).toBe(422);
-  expect(refused.errors?.map((error) => error.pointer)).toContain(pointer);
+])("a key with %s is rejected", async (_, change, pointer) => {
+  const problem = await createUserRest(anna).requestProblem("POST", "/api-keys", { ...input, ...change });
+  expect(problem.status).toBe(422);
+  expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
 });
 
-test("a name may have the maximum length; a duplicate scope counts once", async () => {
+test("a key's name can have the maximum length, and a duplicate scope is stored once", async () => {
   const name = "x".repeat(NAME_CHARS_MAX);
   const key = await createKey(parley, anna, { name, scopes: ["messages:read", "messages:read"], expires_at: null });
   expect(key).toMatchObject({ name, scopes: ["messages:read"], expires_at: null });
 });
 
-test("the number of keys per user is limited, also for concurrent requests", async () => {
+test("the number of keys per user is limited, even for concurrent requests", async () => {
   const account = await parley.register();
   const quota = settings.properties.QUOTA_API_KEYS.default;
   await parley.database`
     insert into api_keys (id, user_id, name, hash, prefix, last_four, scopes)
     select gen_random_uuid(), ${account.user.id}, 'k', sha256(n::text::bytea), '', '', '{messages:read}'
     from generate_series(1, ${quota - 3}) n`;
-  const answers = await Promise.all(Array.from({ length: 8 }, () => rest(account).request("POST", "/api-keys", input)));
-  expect(answers.map(({ status }) => status).sort()).toEqual([201, 201, 201, 403, 403, 403, 403, 403]);
+  const responses = await Promise.all(
+    Array.from({ length: 8 }, () => createUserRest(account).request("POST", "/api-keys", input)),
+  );
+  expect(responses.map(({ status }) => status).sort()).toEqual([201, 201, 201, 403, 403, 403, 403, 403]);
 });
 
-describe("only administrators may grant", () => {
+describe("only administrators can create keys with", () => {
   test.each([
-    ["the scope admin", { scopes: ["admin"] }],
-    ["a service key", { service: true }],
+    ["the admin scope", { scopes: ["admin"] }],
+    ["the right to act for other users", { service: true }],
   ])("%s", async (_, change) => {
-    expect((await rest(ben).refused("POST", "/api-keys", { ...input, ...change })).code).toBe("forbidden");
+    expect((await createUserRest(ben).requestProblem("POST", "/api-keys", { ...input, ...change })).code).toBe(
+      "forbidden",
+    );
     expect((await createKey(parley, root, change)).service).toBe("service" in change);
   });
 });
 
+test("managing keys with a key requires the admin scope", async () => {
+  const limited = await createKey(parley, root, { scopes: ["users:write", "conversations:write"] });
+  for (const [method, path] of [
+    ["POST", "/api-keys"],
+    ["GET", "/api-keys"],
+    ["GET", `/api-keys/${limited.id}`],
+    ["DELETE", `/api-keys/${limited.id}`],
+  ] as const)
+    expect(
+      (await createKeyRest(limited.key).requestProblem(method, path, method === "POST" ? input : undefined)).code,
+    ).toBe("forbidden");
+  const adminKey = await createKey(parley, root, { scopes: ["admin"] });
+  const created = await createKeyRest(adminKey.key).request<CreatedApiKey>("POST", "/api-keys", {
+    ...input,
+    scopes: ["admin"],
+  });
+  expect(created.status).toBe(201);
+  expect((await createKeyRest(adminKey.key).request("DELETE", `/api-keys/${created.body.id}`)).status).toBe(204);
+});
+
 describe("keys created with a key", () => {
-  test("require the scope admin, and grant no more than the owner has", async () => {
-    const limited = await createKey(parley, root, { scopes: ["users:write", "conversations:write"] });
-    for (const [method, path] of [
-      ["POST", "/api-keys"],
-      ["GET", "/api-keys"],
-      ["GET", `/api-keys/${limited.id}`],
-      ["DELETE", `/api-keys/${limited.id}`],
-    ] as const)
-      expect((await restWithKey(limited.key).refused(method, path, method === "POST" ? input : undefined)).code).toBe(
-        "forbidden",
-      );
-    const full = await createKey(parley, root, { scopes: ["admin"] });
-    const made = await restWithKey(full.key).request<CreatedApiKey>("POST", "/api-keys", {
-      ...input,
-      scopes: ["admin"],
-    });
-    expect(made.status).toBe(201);
-    expect((await restWithKey(full.key).request("DELETE", `/api-keys/${made.body.id}`)).status).toBe(204);
+  test("can't have administrator rights that their owner has lost", async () => {
+    const formerAdmin = await registerAdmin(parley);
+    const adminKey = await createKey(parley, formerAdmin, { scopes: ["admin"] });
+    await parley.database`update users set role = 'user' where id = ${formerAdmin.user.id}`;
+    expect(
+      (await createKeyRest(adminKey.key).requestProblem("POST", "/api-keys", { ...input, scopes: ["admin"] })).code,
+    ).toBe("forbidden");
+    expect(
+      (await createKeyRest(adminKey.key).requestProblem("POST", "/api-keys", { ...input, service: true })).code,
+    ).toBe("forbidden");
   });
 
-  test("a former administrator can't grant more than they have", async () => {
-    const former = await registerAdmin(parley);
-    const full = await createKey(parley, former, { scopes: ["admin"] });
-    await parley.database`update users set role = 'user' where id = ${former.user.id}`;
-    expect((await restWithKey(full.key).refused("POST", "/api-keys", { ...input, scopes: ["admin"] })).code).toBe(
+  test("can act for other users only if the creating key can", async () => {
+    const serviceInput = { ...input, service: true };
+    const adminKey = await createKey(parley, root, { scopes: ["admin"] });
+    expect((await createKeyRest(adminKey.key).requestProblem("POST", "/api-keys", serviceInput)).code).toBe(
       "forbidden",
     );
-    expect((await restWithKey(full.key).refused("POST", "/api-keys", { ...input, service: true })).code).toBe(
-      "forbidden",
-    );
-  });
-
-  test("can only act for others if the creating key can", async () => {
-    const asked = { ...input, service: true };
-    const full = await createKey(parley, root, { scopes: ["admin"] });
-    expect((await restWithKey(full.key).refused("POST", "/api-keys", asked)).code).toBe("forbidden");
     const service = await createKey(parley, root, { scopes: ["admin"], service: true });
-    expect((await restWithKey(service.key).request("POST", "/api-keys", asked)).status).toBe(201);
+    expect((await createKeyRest(service.key).request("POST", "/api-keys", serviceInput)).status).toBe(201);
   });
 
   test("can't outlive the creating key", async () => {
-    const endsAt = new Date(Date.now() + 3_600_000).toISOString();
-    const later = new Date(Date.parse(endsAt) + 1).toISOString();
-    const brief = await createKey(parley, root, { scopes: ["admin"], expires_at: endsAt });
-    for (const expires_at of [undefined, null, later])
-      expect((await restWithKey(brief.key).refused("POST", "/api-keys", { ...input, expires_at })).code).toBe(
-        "forbidden",
-      );
-    expect((await restWithKey(brief.key).request("POST", "/api-keys", { ...input, expires_at: endsAt })).status).toBe(
-      201,
-    );
+    const expiresAt = new Date(Date.now() + 3_600_000).toISOString();
+    const laterExpiry = new Date(Date.parse(expiresAt) + 1).toISOString();
+    const shortLivedKey = await createKey(parley, root, { scopes: ["admin"], expires_at: expiresAt });
+    for (const expires_at of [undefined, null, laterExpiry])
+      expect(
+        (await createKeyRest(shortLivedKey.key).requestProblem("POST", "/api-keys", { ...input, expires_at })).code,
+      ).toBe("forbidden");
+    expect(
+      (await createKeyRest(shortLivedKey.key).request("POST", "/api-keys", { ...input, expires_at: expiresAt })).status,
+    ).toBe(201);
   });
+});
 
-  test("can't be created on behalf of another user", async () => {
-    const service = await createKey(parley, root, { scopes: ["admin"], service: true });
-    const headers = { "x-on-behalf-of": ben.user.id };
-    const answer = await restWithKey(service.key).request<{ code: string }>("POST", "/api-keys", input, headers);
-    expect(answer.body.code).toBe("forbidden");
-    expect((await rest(ben).get<{ data: unknown[] }>("/api-keys")).body.data).toEqual([]);
-  });
+test("a key can't create keys on behalf of another user", async () => {
+  const service = await createKey(parley, root, { scopes: ["admin"], service: true });
+  const headers = { "x-on-behalf-of": ben.user.id };
+  const response = await createKeyRest(service.key).request<{ code: string }>("POST", "/api-keys", input, headers);
+  expect(response.body.code).toBe("forbidden");
+  expect((await createUserRest(ben).get<{ data: unknown[] }>("/api-keys")).body.data).toEqual([]);
 });
 
 test("a user's export contains their keys, but not the hashes", async () => {
@@ -224,7 +230,7 @@ test("a user's export contains their keys, but not the hashes", async () => {
   for (const secret of [key, hash, Buffer.from(hash, "hex").toString("base64")]) expect(text).not.toContain(secret);
 });
 
-test("keys that expired long ago are deleted; recently expired ones are still listed", async () => {
+test("expired keys are listed for 30 days, then deleted", async () => {
   const account = await parley.register();
   const [old, recent] = [await createKey(parley, account), await createKey(parley, account)];
   await parley.database`update api_keys set expires_at = now() - interval '31 days' where id = ${old.id}`;
@@ -233,11 +239,11 @@ test("keys that expired long ago are deleted; recently expired ones are still li
   const service = createApiKeyService({
     database,
     audit: createAuditService(),
-    quotas: { requireRoom() {} },
+    quotas: { requireBelowLimit() {} },
     log: silentLog,
-    onKeysEnded() {},
+    onKeysDeleted() {},
   });
-  expect(await service.sweep()).toBe(1);
-  const { data } = (await rest(account).get<{ data: ApiKey[] }>("/api-keys")).body;
+  expect(await service.deleteExpired()).toBe(1);
+  const { data } = (await createUserRest(account).get<{ data: ApiKey[] }>("/api-keys")).body;
   expect(data.map(({ id }) => id)).toEqual([recent.id]);
 });

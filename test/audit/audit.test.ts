@@ -9,24 +9,25 @@ import {
   startAdministration,
 } from "../accounts/start-administration.ts";
 import { TEST_PASSWORD } from "../support/app.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
 let parley: Administration;
-let admin: Rest;
+let admin: RestClient;
 beforeAll(async () => {
   parley = await startAdministration();
   admin = parley.admin;
 });
 afterAll(() => parley.stop());
 
-const list = async (query = "") => (await admin.get<Page<AuditEvent>>(`/audit?${query}`)).body.data;
-const actionsOf = async (userId: string) => (await list(`actor_id=${userId}`)).map(({ action }) => action).reverse();
+const listEntries = async (query = "") => (await admin.get<Page<AuditEvent>>(`/audit?${query}`)).body.data;
+const listActions = async (userId: string) =>
+  (await listEntries(`actor_id=${userId}`)).map(({ action }) => action).reverse();
 const tryLogin = (email: string, password: string) => parley.fetch("/api/v1/auth/login", { json: { email, password } });
 
 describe("reading the audit log", () => {
-  test("requires an administrator's session, or an administrator's key with the scope admin", async () => {
-    const user = createRest(parley, await parley.register());
-    expect(await user.refused("GET", "/audit")).toMatchObject({ status: 403, code: "forbidden" });
+  test("requires an administrator's session, or an administrator's key with the admin scope", async () => {
+    const user = createRestClient(parley, await parley.register());
+    expect(await user.requestProblem("GET", "/audit")).toMatchObject({ status: 403, code: "forbidden" });
     expect((await parley.fetch("/api/v1/audit")).status).toBe(401);
     for (const [scope, status] of [
       ["users:read", 403],
@@ -40,9 +41,9 @@ describe("reading the audit log", () => {
   test("returns pages, newest first, filtered by any field", async () => {
     const account = await parley.register();
     const other = await parley.register();
-    const rest = createRest(parley, account);
+    const rest = createRestClient(parley, account);
     for (let count = 0; count < 4; count += 1) await logIn(parley, account.user.email);
-    const { rows, pages } = await admin.all<AuditEvent>(`/audit?actor_id=${account.user.id}`, 2);
+    const { rows, pages } = await admin.listAll<AuditEvent>(`/audit?actor_id=${account.user.id}`, 2);
     expect(pages).toEqual([2, 2, 2]);
     const ids = rows.map(({ id }) => id);
     expect(ids).toEqual([...new Set(ids)].sort().reverse());
@@ -57,40 +58,49 @@ describe("reading the audit log", () => {
       details: {},
       at: expect.any(String),
     });
-    expect(await list(`target_id=${account.user.id}&action=user.registered`)).toHaveLength(1);
-    expect(await list(`target_id=${other.user.id}&actor_id=${account.user.id}`)).toEqual([]);
+    expect(await listEntries(`target_id=${account.user.id}&action=user.registered`)).toHaveLength(1);
+    expect(await listEntries(`target_id=${other.user.id}&actor_id=${account.user.id}`)).toEqual([]);
     const [newest, second] = rows;
-    const about = `actor_id=${account.user.id}`;
+    const query = `actor_id=${account.user.id}`;
     // The end of a time span is exclusive, its start inclusive.
-    expect((await list(`${about}&to=${newest?.at}`)).map(({ id }) => id)).not.toContain(String(newest?.id));
-    expect((await list(`${about}&from=${newest?.at}`)).map(({ id }) => id)).toContain(String(newest?.id));
-    expect((await list(`${about}&from=${second?.at}&to=${second?.at}`)).length).toBe(0);
-    expect(await list("from=2000-01-01T00:00:00Z&to=2000-01-02T00:00:00Z")).toEqual([]);
-    expect(await list("from=9998-01-01T00:00:00Z")).toEqual([]);
+    expect((await listEntries(`${query}&to=${newest?.at}`)).map(({ id }) => id)).not.toContain(String(newest?.id));
+    expect((await listEntries(`${query}&from=${newest?.at}`)).map(({ id }) => id)).toContain(String(newest?.id));
+    expect((await listEntries(`${query}&from=${second?.at}&to=${second?.at}`)).length).toBe(0);
+    expect(await listEntries("from=2000-01-01T00:00:00Z&to=2000-01-02T00:00:00Z")).toEqual([]);
+    expect(await listEntries("from=9998-01-01T00:00:00Z")).toEqual([]);
     expect((await rest.get("/audit")).status).toBe(403);
   });
 
   test("rejects malformed filters", async () => {
-    const bad = ["action=user.danced", "actor_id=me", "target_id=%00", "from=yesterday", "to=2026-13-45T00:00:00Z"];
-    for (const query of [...bad, "from=0000-01-01T00:00:00Z", "limit=0"])
-      expect({ query, status: (await admin.refused("GET", `/audit?${query}`)).status }).toEqual({ query, status: 422 });
-    expect((await admin.refused("GET", "/audit?cursor=x")).status).toBe(400);
+    const invalidQueries = [
+      "action=user.danced",
+      "actor_id=me",
+      "target_id=%00",
+      "from=yesterday",
+      "to=2026-13-45T00:00:00Z",
+    ];
+    for (const query of [...invalidQueries, "from=0000-01-01T00:00:00Z", "limit=0"])
+      expect({ query, status: (await admin.requestProblem("GET", `/audit?${query}`)).status }).toEqual({
+        query,
+        status: 422,
+      });
+    expect((await admin.requestProblem("GET", "/audit?cursor=x")).status).toBe(400);
   });
 });
 
-describe("records", () => {
-  test("registration, logins, a password change, ended sessions, and an export", async () => {
+describe("the audit log contains", () => {
+  test("a registration, logins, a password change, ended sessions and an export", async () => {
     const account = await parley.register();
-    const rest = createRest(parley, account);
+    const rest = createRestClient(parley, account);
     const second = await logIn(parley, account.user.email);
     await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: second.refresh_token } });
     const third = await logIn(parley, account.user.email);
-    const { body } = await createRest(parley, third).get<Page<{ id: string; current: boolean }>>("/me/sessions");
+    const { body } = await createRestClient(parley, third).get<Page<{ id: string; current: boolean }>>("/me/sessions");
     const thirdId = body.data.find(({ current }) => current)?.id ?? "";
     await rest.request("DELETE", `/me/sessions/${thirdId}`);
     await rest.request("POST", "/me/password", { current_password: TEST_PASSWORD, new_password: "another password" });
     await parley.fetch("/api/v1/me/export", { token: account.access_token });
-    expect(await actionsOf(account.user.id)).toEqual([
+    expect(await listActions(account.user.id)).toEqual([
       "user.registered",
       "user.logged_in",
       "user.logged_in",
@@ -100,27 +110,28 @@ describe("records", () => {
       "user.password_changed",
       "user.exported",
     ]);
-    const ends = await list(`actor_id=${account.user.id}&action=session.ended`);
-    expect(ends.map(({ details }) => details)).toEqual([{ reason: "ended" }, { reason: "logout" }]);
-    expect(ends[0]?.target).toEqual({ type: "session", id: thirdId });
+    const endedSessions = await listEntries(`actor_id=${account.user.id}&action=session.ended`);
+    expect(endedSessions.map(({ details }) => details)).toEqual([{ reason: "ended" }, { reason: "logout" }]);
+    expect(endedSessions[0]?.target).toEqual({ type: "session", id: thirdId });
   });
 
-  test("a failed login, for known and unknown addresses alike, without the address", async () => {
+  test("failed logins with known and unknown email addresses, without the address", async () => {
     const { user } = await parley.register();
-    const unknown = `${createId()}@example.com`;
-    const before = (await list("action=user.login_failed")).length;
-    for (const email of [user.email, unknown]) {
+    const unknownEmail = `${createId()}@example.com`;
+    const before = (await listEntries("action=user.login_failed")).length;
+    for (const email of [user.email, unknownEmail]) {
       const response = await tryLogin(email, "wrong password");
       expect(((await response.json()) as { code: string }).code).toBe("invalid_credentials");
     }
-    const failed = await list("action=user.login_failed");
-    expect(failed.length).toBe(before + 2);
-    const [forUnknown, forKnown] = failed;
+    const failedLogins = await listEntries("action=user.login_failed");
+    expect(failedLogins.length).toBe(before + 2);
+    const [forUnknown, forKnown] = failedLogins;
     const entry = { actor_id: null, ip_address: "127.0.0.1", details: { reason: "credentials" } };
     expect(forUnknown).toMatchObject({ ...entry, target: null });
     expect(forKnown).toMatchObject({ ...entry, target: { type: "user", id: user.id } });
-    const text = JSON.stringify(await list("limit=200"));
-    for (const secret of [user.email, unknown, "wrong password", TEST_PASSWORD]) expect(text).not.toContain(secret);
+    const text = JSON.stringify(await listEntries("limit=200"));
+    for (const secret of [user.email, unknownEmail, "wrong password", TEST_PASSWORD])
+      expect(text).not.toContain(secret);
   });
 
   test("a reused refresh token, with its session", async () => {
@@ -131,21 +142,21 @@ describe("records", () => {
     expect(((await (await refresh()).json()) as { code: string }).code).toBe("token_reused");
     expect((await refresh()).status).toBe(401);
     const [session] = await parley.database`select id from sessions where user_id = ${account.user.id}`;
-    const [entry, ...more] = await list(`target_id=${account.user.id}&action=session.token_reused`);
-    expect(more).toEqual([]);
+    const [entry, ...others] = await listEntries(`target_id=${account.user.id}&action=session.token_reused`);
+    expect(others).toEqual([]);
     expect(entry).toMatchObject({ actor_id: null, credential_id: session?.id, ip_address: "127.0.0.1" });
   });
 
-  test("nothing if nothing was done", async () => {
+  test("no entry for a request that changes nothing", async () => {
     const account = await parley.register();
-    const rest = createRest(parley, account);
-    const before = await list("limit=1");
+    const rest = createRestClient(parley, account);
+    const before = await listEntries("limit=1");
     await rest.request("DELETE", `/me/sessions/${createId()}`);
     await rest.request("DELETE", "/me/sessions");
     await rest.request("POST", "/me/password", { current_password: "wrong", new_password: "another password" });
     await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: "prt_x" } });
     await parley.fetch("/api/v1/auth/register", { json: { email: account.user.email, password: TEST_PASSWORD } });
-    expect(await list("limit=1")).toEqual(before);
+    expect(await listEntries("limit=1")).toEqual(before);
   });
 });
 
@@ -162,7 +173,7 @@ describe("the audit log", () => {
       () => sql()`update audit_events set ip_address = null where id = ${id}`,
       () => sql()`delete from audit_events where id = ${id}`,
       () => sql()`truncate audit_events`,
-      // The permission to erase an address allows no other change.
+      // The permission to erase an IP address allows no other change.
       () =>
         sql().begin(async (sql) => {
           await sql`select set_config('parley.audit_erasure', 'on', true)`;
@@ -201,27 +212,27 @@ describe("the audit log", () => {
     ]);
   });
 
-  test("keeps entries for the configured time, and the settings of a sweep end with it", async () => {
+  test("keeps entries for the configured time, and is append-only again after old entries are deleted", async () => {
     const [old] = await record(new Date(Date.now() - 31 * 86_400_000).toISOString());
-    const [kept] = await record(new Date(Date.now() - 29 * 86_400_000).toISOString());
+    const [recent] = await record(new Date(Date.now() - 29 * 86_400_000).toISOString());
     const log = createAuditLog({ database: sql(), config: { AUDIT_RETENTION_DAYS: 30 } });
-    expect(await log.sweep()).toBeGreaterThanOrEqual(1);
-    expect(await log.sweep()).toBe(0);
-    const left = await sql()`select id from audit_events where id in (${old?.id}, ${kept?.id})`;
-    expect(left.map(({ id }) => id)).toEqual([kept?.id]);
+    expect(await log.deleteExpired()).toBeGreaterThanOrEqual(1);
+    expect(await log.deleteExpired()).toBe(0);
+    const remaining = await sql()`select id from audit_events where id in (${old?.id}, ${recent?.id})`;
+    expect(remaining.map(({ id }) => id)).toEqual([recent?.id]);
     for (let connection = 0; connection < 12; connection += 1)
       expect(
-        await sql()`delete from audit_events where id = ${kept?.id}`.then(
+        await sql()`delete from audit_events where id = ${recent?.id}`.then(
           () => "done",
           (error: Error) => error.message,
         ),
       ).toBe("audit events are append-only");
   });
 
-  test("erases only the addresses of one user, their webhooks, and login attempts on their account", async () => {
+  test("erases only one user's IP addresses and webhook hosts", async () => {
     const [me, other] = [createId(), createId()];
     const { record, eraseAddresses } = createAuditService();
-    const about = (actorId: string | null, target: string) => ({
+    const createEntry = (actorId: string | null, target: string) => ({
       action: "user.changed" as const,
       actorId,
       credentialId: null,
@@ -229,21 +240,29 @@ describe("the audit log", () => {
       ipAddress: "10.1.1.1",
     });
     const entries = [
-      about(me, me),
-      about(me, other),
-      about(null, me),
-      about(other, me),
-      about(other, other),
-      about(null, other),
+      createEntry(me, me),
+      createEntry(me, other),
+      createEntry(null, me),
+      createEntry(other, me),
+      createEntry(other, other),
+      createEntry(null, other),
     ];
     for (const entry of entries) await record(sql(), { ...entry, details: { host: "example.com", events: "*" } });
-    await record(sql(), { ...about(me, me), ipAddress: null, details: { host: "example.com" } });
+    await record(sql(), { ...createEntry(me, me), ipAddress: null, details: { host: "example.com" } });
     await sql().begin((sql) => eraseAddresses(sql, me));
     const rows = await sql()`
       select ip_address, details from audit_events where actor_id in (${me}, ${other}) or target_id in (${me}, ${other}) order by id`;
     const erased = { ip_address: null, details: { events: "*" } };
-    const whole = { ip_address: "10.1.1.1", details: { host: "example.com", events: "*" } };
-    expect([...rows]).toEqual([erased, erased, erased, whole, whole, whole, { ip_address: null, details: {} }]);
+    const unchanged = { ip_address: "10.1.1.1", details: { host: "example.com", events: "*" } };
+    expect([...rows]).toEqual([
+      erased,
+      erased,
+      erased,
+      unchanged,
+      unchanged,
+      unchanged,
+      { ip_address: null, details: {} },
+    ]);
   });
 
   test("uses an index for every filter", async () => {

@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { createHmac } from "node:crypto";
 import { IDENTITY_CACHE_MS } from "../../src/modules/auth/limits.ts";
-import { advanceClock, resetClock } from "../support/clock.ts";
 import { unknownOrigin } from "../support/request-origin.ts";
+import { advanceClock, resetClock } from "../support/test-clock.ts";
 import { type Accounts, JWT_SECRET, readProblem, startAccounts } from "./start-accounts.ts";
 
 let accounts: Accounts;
@@ -12,17 +12,17 @@ beforeAll(async () => {
 afterEach(resetClock);
 afterAll(() => accounts.stop());
 
-type Parts = Record<string, unknown>;
-const encode = (part: Parts) => Buffer.from(JSON.stringify(part)).toString("base64url");
-const decode = (part = ""): Parts => JSON.parse(Buffer.from(part, "base64url").toString()) as Parts;
-function forge(header: Parts, payload: Parts, secret: string, hash = "sha256"): string {
-  const named = `${encode(header)}.${encode(payload)}`;
-  return `${named}.${createHmac(hash, secret).update(named).digest("base64url")}`;
+type JsonObject = Record<string, unknown>;
+const encode = (part: JsonObject) => Buffer.from(JSON.stringify(part)).toString("base64url");
+const decode = (part = ""): JsonObject => JSON.parse(Buffer.from(part, "base64url").toString()) as JsonObject;
+function forge(header: JsonObject, payload: JsonObject, secret: string, hash = "sha256"): string {
+  const signedPart = `${encode(header)}.${encode(payload)}`;
+  return `${signedPart}.${createHmac(hash, secret).update(signedPart).digest("base64url")}`;
 }
-const refused = { status: 401, code: "unauthorized" };
-const ask = (token: string) => accounts.call("/me", { token });
+const unauthorized = { status: 401, code: "unauthorized" };
+const fetchMe = (token: string) => accounts.call("/me", { token });
 
-test("contains user, session, times and issuer, signed with HS256", async () => {
+test("an access token contains the user, session, times and issuer, and is signed with HS256", async () => {
   const { access_token, user } = await accounts.register();
   const [header, payload] = access_token.split(".");
   expect(decode(header).alg).toBe("HS256");
@@ -33,20 +33,20 @@ test("contains user, session, times and issuer, signed with HS256", async () => 
   expect(Number(claims.exp) - Number(claims.iat)).toBeLessThanOrEqual(900);
 });
 
-test("a correctly forged token is valid, which shows that the following ones fail for their stated reason", async () => {
+test("a token forged with the right secret is valid, which proves that the tokens below fail for the stated reasons", async () => {
   const { access_token } = await accounts.register();
   const [header, payload] = access_token.split(".");
-  expect((await ask(forge(decode(header), decode(payload), JWT_SECRET))).status).toBe(200);
+  expect((await fetchMe(forge(decode(header), decode(payload), JWT_SECRET))).status).toBe(200);
 });
 
-test("rejects other algorithms, keys, claims and times", async () => {
+test("a token with a wrong algorithm, key, claim or time is rejected", async () => {
   const { access_token } = await accounts.register();
   const other = await accounts.register();
   const [head, body, signature] = access_token.split(".");
   const header = decode(head);
   const payload = decode(body);
   const now = Math.floor(Date.now() / 1000);
-  const { exp: _exp, ...withoutEnd } = payload;
+  const { exp: _exp, ...withoutExpiry } = payload;
   const { iss: _iss, ...withoutIssuer } = payload;
   const { sid: _sid, ...withoutSession } = payload;
   const cases: Record<string, string> = {
@@ -57,14 +57,14 @@ test("rejects other algorithms, keys, claims and times", async () => {
     "another secret": forge(header, payload, "x".repeat(64)),
     "empty secret": forge(header, payload, ""),
     "changed payload": `${head}.${encode({ ...payload, sub: other.user.id })}.${signature}`,
-    "cut signature": access_token.slice(0, -2),
+    "truncated signature": access_token.slice(0, -2),
     "no signature": `${head}.${body}.`,
-    "another user's id in our own signature": forge(header, { ...payload, sub: other.user.id }, JWT_SECRET),
+    "another user's id with a valid signature": forge(header, { ...payload, sub: other.user.id }, JWT_SECRET),
     "an unknown session": forge(header, { ...payload, sid: other.user.id }, JWT_SECRET),
     "a malformed session id": forge(header, { ...payload, sid: "x" }, JWT_SECRET),
     "no session": forge(header, withoutSession, JWT_SECRET),
     expired: forge(header, { ...payload, exp: now - 1 }, JWT_SECRET),
-    "no end": forge(header, withoutEnd, JWT_SECRET),
+    "no expiry": forge(header, withoutExpiry, JWT_SECRET),
     "not yet valid": forge(header, { ...payload, nbf: now + 60 }, JWT_SECRET),
     "another issuer": forge(header, { ...payload, iss: "somebody" }, JWT_SECRET),
     "no issuer": forge(header, withoutIssuer, JWT_SECRET),
@@ -73,41 +73,41 @@ test("rejects other algorithms, keys, claims and times", async () => {
     "a refresh token": other.refresh_token,
   };
   for (const [name, token] of Object.entries(cases))
-    expect({ name, ...(await readProblem(await ask(token))) }).toEqual({ name, ...refused });
-  expect((await ask(access_token)).status).toBe(200);
+    expect({ name, ...(await readProblem(await fetchMe(token))) }).toEqual({ name, ...unauthorized });
+  expect((await fetchMe(access_token)).status).toBe(200);
 });
 
-test("a token is rejected from the second it expires", async () => {
+test("a token is rejected as soon as it expires", async () => {
   const { access_token } = await accounts.register();
   const [header, payload] = access_token.split(".");
   const exp = Math.floor(Date.now() / 1000) + 60;
   const token = forge(decode(header), { ...decode(payload), exp }, JWT_SECRET);
-  expect((await ask(token)).status).toBe(200);
+  expect((await fetchMe(token)).status).toBe(200);
   advanceClock(exp * 1000 - Date.now());
-  expect(await readProblem(await ask(token))).toEqual(refused);
+  expect(await readProblem(await fetchMe(token))).toEqual(unauthorized);
 });
 
-test("a disabled user and an ended session are rejected within a second, on every instance", async () => {
-  const elsewhere = await startAccounts({ database: accounts.database });
+test("a disabled user and a revoked session are rejected within a second, on every instance", async () => {
+  const otherInstance = await startAccounts({ database: accounts.database });
   const { access_token, user, refresh_token } = await accounts.register();
-  const leaving = await accounts.login(user.email);
-  for (const token of [access_token, leaving.access_token])
-    expect((await elsewhere.call("/me", { token })).status).toBe(200);
+  const secondLogin = await accounts.login(user.email);
+  for (const token of [access_token, secondLogin.access_token])
+    expect((await otherInstance.call("/me", { token })).status).toBe(200);
 
-  await accounts.call("/auth/logout", { json: { refresh_token: leaving.refresh_token } });
+  await accounts.call("/auth/logout", { json: { refresh_token: secondLogin.refresh_token } });
   await accounts.database`update users set disabled_at = now() where id = ${(await accounts.register()).user.id}`;
   advanceClock(IDENTITY_CACHE_MS);
-  expect(await readProblem(await elsewhere.call("/me", { token: leaving.access_token }))).toEqual(refused);
-  expect((await elsewhere.call("/me", { token: access_token })).status).toBe(200);
+  expect(await readProblem(await otherInstance.call("/me", { token: secondLogin.access_token }))).toEqual(unauthorized);
+  expect((await otherInstance.call("/me", { token: access_token })).status).toBe(200);
 
   await accounts.database`update users set disabled_at = now() where id = ${user.id}`;
   advanceClock(IDENTITY_CACHE_MS);
-  expect(await readProblem(await elsewhere.call("/me", { token: access_token }))).toEqual(refused);
-  expect(await readProblem(await accounts.call("/auth/refresh", { json: { refresh_token } }))).toEqual(refused);
-  await elsewhere.stop();
+  expect(await readProblem(await otherInstance.call("/me", { token: access_token }))).toEqual(unauthorized);
+  expect(await readProblem(await accounts.call("/auth/refresh", { json: { refresh_token } }))).toEqual(unauthorized);
+  await otherInstance.stop();
 });
 
-test("the caller contains the user, the session and the token's expiry", async () => {
+test("identify returns the user, the session and the token's expiry", async () => {
   const { access_token, user } = await accounts.register();
   const caller = await accounts.auth.identify(access_token, unknownOrigin);
   const { sid, exp } = decode(access_token.split(".")[1]);

@@ -46,11 +46,11 @@ describe("register", () => {
     expect(JSON.stringify(row)).not.toContain(PASSWORD);
   });
 
-  test("derives the name from the address if none is given", async () => {
+  test("derives the name from the email address if none is given", async () => {
     expect((await accounts.register("grace.hopper@example.com")).user.display_name).toBe("grace.hopper");
   });
 
-  test("rejects a taken address, whatever its case and Unicode form", async () => {
+  test("rejects a taken email address in any case and Unicode form", async () => {
     await accounts.register("zo\u00eb@example.com");
     for (const email of [
       "zo\u00eb@example.com",
@@ -64,28 +64,28 @@ describe("register", () => {
       });
   });
 
-  test("16 concurrent requests with one address: one succeeds", async () => {
-    const all = await Promise.all(
+  test("succeeds for one of 16 concurrent requests with the same address", async () => {
+    const responses = await Promise.all(
       Array.from({ length: 16 }, () => register({ email: "race@example.com", password: PASSWORD })),
     );
-    expect(all.filter(({ status }) => status === 201)).toHaveLength(1);
-    expect(all.filter(({ status }) => status === 409)).toHaveLength(15);
+    expect(responses.filter(({ status }) => status === 201)).toHaveLength(1);
+    expect(responses.filter(({ status }) => status === 409)).toHaveLength(15);
   });
 
   test.each([
     ["no password", { email: "a@example.com" }],
-    ["short password", { email: "a@example.com", password: "1234567" }],
-    ["long password", { email: "a@example.com", password: "x".repeat(129) }],
+    ["a short password", { email: "a@example.com", password: "1234567" }],
+    ["a long password", { email: "a@example.com", password: "x".repeat(129) }],
     ["a password that is not a string", { email: "a@example.com", password: 12345678 }],
-    ["no address", { email: "nobody", password: PASSWORD }],
-    ["long address", { email: `${"a".repeat(250)}@example.com`, password: PASSWORD }],
-    ["control character in the address", { email: "a\u0007b@example.com", password: PASSWORD }],
-    ["blank name", { email: "a@example.com", password: PASSWORD, display_name: "   " }],
-    ["long name", { email: "a@example.com", password: PASSWORD, display_name: "x".repeat(81) }],
-    ["control character in the name", { email: "a@example.com", password: PASSWORD, display_name: "a\u001bb" }],
+    ["an invalid email address", { email: "nobody", password: PASSWORD }],
+    ["a long email address", { email: `${"a".repeat(250)}@example.com`, password: PASSWORD }],
+    ["a control character in the email address", { email: "a\u0007b@example.com", password: PASSWORD }],
+    ["a blank name", { email: "a@example.com", password: PASSWORD, display_name: "   " }],
+    ["a long name", { email: "a@example.com", password: PASSWORD, display_name: "x".repeat(81) }],
+    ["a control character in the name", { email: "a@example.com", password: PASSWORD, display_name: "a\u001bb" }],
     ["a bidirectional override in the name", { email: "a@example.com", password: PASSWORD, display_name: "a\u202eb" }],
-    ["NUL in the password", { email: "a@example.com", password: `${PASSWORD}\u0000` }],
-    ["unknown field", { email: "a@example.com", password: PASSWORD, role: "admin" }],
+    ["a NUL in the password", { email: "a@example.com", password: `${PASSWORD}\u0000` }],
+    ["an unknown field", { email: "a@example.com", password: PASSWORD, role: "admin" }],
     ["an array", [{ email: "a@example.com", password: PASSWORD }]],
   ])("rejects %s", async (_, json) => {
     expect(await readProblem(await register(json))).toEqual({ status: 422, code: "invalid" });
@@ -104,18 +104,18 @@ describe("register", () => {
     }
   });
 
-  test("is rejected while registration is closed, but login is not", async () => {
+  test("is forbidden while registration is closed, but login isn't", async () => {
     const closed = await startAccounts({ registration: "closed", database: accounts.database });
-    const known = await accounts.register();
-    const refused = await closed.call("/auth/register", { json: { email: "new@example.com", password: PASSWORD } });
-    expect(await readProblem(refused)).toEqual({ status: 403, code: "registration_closed" });
-    expect((await closed.login(known.user.email)).user.id).toBe(known.user.id);
+    const registered = await accounts.register();
+    const response = await closed.call("/auth/register", { json: { email: "new@example.com", password: PASSWORD } });
+    expect(await readProblem(response)).toEqual({ status: 403, code: "registration_closed" });
+    expect((await closed.login(registered.user.email)).user.id).toBe(registered.user.id);
     await closed.stop();
   });
 });
 
 describe("login", () => {
-  test("opens a new session each time", async () => {
+  test("opens a new session every time", async () => {
     const first = await accounts.register();
     const second = await accounts.login(first.user.email.toUpperCase());
     expect(second.user).toEqual(first.user);
@@ -123,12 +123,12 @@ describe("login", () => {
     expect(second.access_token).not.toBe(first.access_token);
   });
 
-  test("fails the same way for an unknown address, a wrong password and a disabled user's wrong password", async () => {
-    const known = await accounts.register();
-    const disabled = await accounts.register();
-    await accounts.database`update users set disabled_at = now() where id = ${disabled.user.id}`;
-    const answers = await Promise.all(
-      ["unknown@example.com", known.user.email, disabled.user.email].map(async (email) => {
+  test("fails identically for an unknown email address and for a wrong password, even of a disabled user", async () => {
+    const registered = await accounts.register();
+    const disabledUser = await accounts.register();
+    await accounts.database`update users set disabled_at = now() where id = ${disabledUser.user.id}`;
+    const problems = await Promise.all(
+      ["unknown@example.com", registered.user.email, disabledUser.user.email].map(async (email) => {
         const { request_id, instance, ...body } = await readJson<Record<string, unknown>>(
           await login(email, "wrong password"),
         );
@@ -136,12 +136,12 @@ describe("login", () => {
         return body;
       }),
     );
-    expect(answers[0]).toMatchObject({ status: 401, code: "invalid_credentials" });
-    expect(answers[1]).toEqual(answers[0] ?? {});
-    expect(answers[2]).toEqual(answers[0] ?? {});
+    expect(problems[0]).toMatchObject({ status: 401, code: "invalid_credentials" });
+    expect(problems[1]).toEqual(problems[0] ?? {});
+    expect(problems[2]).toEqual(problems[0] ?? {});
   });
 
-  test("reports the disabled account if the password is right, and opens no session", async () => {
+  test("returns forbidden for a disabled user with the right password, and opens no session", async () => {
     const { user } = await accounts.register();
     await accounts.database`update users set disabled_at = now() where id = ${user.id}`;
     expect(await readProblem(await login(user.email, PASSWORD))).toEqual({ status: 403, code: "forbidden" });
@@ -162,14 +162,14 @@ describe("login", () => {
       body: '{"email":',
     });
     expect(await readProblem(malformed)).toEqual({ status: 400, code: "malformed" });
-    const form = await fetch(`${accounts.url}/auth/login`, {
+    const formResponse = await fetch(`${accounts.url}/auth/login`, {
       method: "POST",
       body: new URLSearchParams({ email: "a" }),
     });
-    expect(await readProblem(form)).toEqual({ status: 415, code: "unsupported_media_type" });
+    expect(await readProblem(formResponse)).toEqual({ status: 415, code: "unsupported_media_type" });
   });
 
-  test("a login with the old password doesn't survive a concurrent password change", async () => {
+  test("opens no session if the password is changed concurrently", async () => {
     const { user } = await accounts.register();
     const requester = { ipAddress: null, account: "anybody", knownBy: "nothing" } as const;
     const { passwordHash } = await accounts.users.checkCredentials(

@@ -3,46 +3,46 @@ import type { JWTPayload } from "jose";
 import { IDENTITY_CACHE_MS } from "../../src/modules/auth/limits.ts";
 import type { Session, Tokens } from "../../src/modules/auth/model.ts";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
-import { advanceClock, resetClock } from "../support/clock.ts";
 import { openStream } from "../support/event-stream.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
+import { advanceClock, resetClock } from "../support/test-clock.ts";
 import { readJson, readProblem } from "./start-accounts.ts";
 import { AUDIENCE, type Issuer, startIssuer } from "./start-issuer.ts";
 
 let issuer: Issuer;
 let parley: TestApp;
-let other: TestApp;
-let server: Awaited<ReturnType<typeof createTestDatabase>>;
+let otherInstance: TestApp;
+let sharedDatabase: Awaited<ReturnType<typeof createTestDatabase>>;
 beforeAll(async () => {
   issuer = await startIssuer();
-  server = await createTestDatabase();
+  sharedDatabase = await createTestDatabase();
   const config = { OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: AUDIENCE };
-  parley = await startApp({ database: server, config });
-  other = await startApp({ database: server, config });
+  parley = await startApp({ database: sharedDatabase, config });
+  otherInstance = await startApp({ database: sharedDatabase, config });
 });
 afterEach(resetClock);
 afterAll(async () => {
   await parley.stop();
-  await other.stop();
-  await server.database.end({ timeout: 1 });
+  await otherInstance.stop();
+  await sharedDatabase.database.end({ timeout: 1 });
   await issuer.stop();
 });
 
-const refused = { status: 401, code: "unauthorized" };
-const me = (token: string, at = parley) => at.fetch("/api/v1/me", { token });
-const idOf = async (token: string) => (await readJson<{ id: string }>(await me(token))).id;
-const exchange = (token: string, at = parley) => at.fetch("/api/v1/auth/oidc", { json: { token } });
+const unauthorized = { status: 401, code: "unauthorized" };
+const fetchMe = (token: string, instance = parley) => instance.fetch("/api/v1/me", { token });
+const fetchUserId = async (token: string) => (await readJson<{ id: string }>(await fetchMe(token))).id;
+const exchangeToken = (token: string, instance = parley) => instance.fetch("/api/v1/auth/oidc", { json: { token } });
 const listSessions = async (token: string) =>
   (await readJson<{ data: Session[] }>(await parley.fetch("/api/v1/me/sessions", { token }))).data;
-const endCurrent = async (token: string) => {
+const revokeCurrentSession = async (token: string) => {
   const current = (await listSessions(token)).find((session) => session.current);
-  const answer = await parley.fetch(`/api/v1/me/sessions/${current?.id}`, { token, method: "DELETE" });
-  expect(answer.status).toBe(204);
+  const response = await parley.fetch(`/api/v1/me/sessions/${current?.id}`, { token, method: "DELETE" });
+  expect(response.status).toBe(204);
 };
-const encode = (token: string) => `base64url.bearer.${Buffer.from(token).toString("base64url")}`;
+const encodeSubprotocol = (token: string) => `base64url.bearer.${Buffer.from(token).toString("base64url")}`;
 
-describe("a token of the issuer is accepted", () => {
+describe("an issuer's token is accepted", () => {
   test("over REST, on streams and from OpenAI clients", async () => {
     const token = await issuer.sign();
     const conversation = await parley.fetch("/api/v1/conversations", { token, json: { title: "Mine" } });
@@ -59,14 +59,14 @@ describe("a token of the issuer is accepted", () => {
     });
   });
 
-  test("on sockets: header, subprotocol, first frame, ticket", async () => {
+  test("on sockets, by header, subprotocol, first frame or ticket", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
     const ticket = await parley.fetch("/api/v1/auth/ticket", { token, method: "POST" });
     const { ticket: text } = await readJson<{ ticket: string }>(ticket);
     const sockets = [
       await openSocket(parley.url, { token }),
-      await openSocket(parley.url, { protocols: ["parley.v1", encode(token)] }),
+      await openSocket(parley.url, { protocols: ["parley.v1", encodeSubprotocol(token)] }),
       await openSocket(parley.url, { query: `?ticket=${text}` }),
       await openSocket(parley.url),
     ];
@@ -78,124 +78,138 @@ describe("a token of the issuer is accepted", () => {
     const renewal = await issuer.sign({ ...claims, jti: "next", exp: Number(claims.exp) + 60 });
     const ack = await sockets[0]?.request({ type: "auth", token: renewal });
     expect(Date.parse(String(ack?.expires_at))).toBe((Number(claims.exp) + 90) * 1000);
-    const foreign = await sockets[0]?.request({ type: "auth", token: await issuer.sign() });
-    expect(foreign).toMatchObject({ type: "error", code: "forbidden" });
+    const rejection = await sockets[0]?.request({ type: "auth", token: await issuer.sign() });
+    expect(rejection).toMatchObject({ type: "error", code: "forbidden" });
     for (const socket of sockets) await socket.close();
   });
 
-  test("but not on sockets if it is invalid", async () => {
-    const wrong = await issuer.sign({ aud: "somebody-else" });
-    await expect(openSocket(parley.url, { token: wrong })).rejects.toThrow();
-    await expect(openSocket(parley.url, { protocols: ["parley.v1", encode(wrong)] })).rejects.toThrow();
+  test("but is rejected on sockets if it is invalid", async () => {
+    const invalidToken = await issuer.sign({ aud: "somebody-else" });
+    await expect(openSocket(parley.url, { token: invalidToken })).rejects.toThrow();
+    await expect(
+      openSocket(parley.url, { protocols: ["parley.v1", encodeSubprotocol(invalidToken)] }),
+    ).rejects.toThrow();
     const socket = await openSocket(parley.url);
-    socket.send({ type: "auth", token: wrong });
+    socket.send({ type: "auth", token: invalidToken });
     expect((await socket.closed).code).toBe(4501);
   });
 
-  test("after a retry, if its key could not be fetched at first", async () => {
-    // An instance without cached keys.
-    const late = await startApp({ database: server, config: { OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: AUDIENCE } });
+  test("after a retry if its key couldn't be fetched at first", async () => {
+    // This instance has no cached keys.
+    const newInstance = await startApp({
+      database: sharedDatabase,
+      config: { OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: AUDIENCE },
+    });
     issuer.state.mode = "down";
     const token = await issuer.sign();
-    const socket = await openSocket(late.url);
+    const socket = await openSocket(newInstance.url);
     expect(await socket.request({ type: "auth", token })).toMatchObject({ code: "unavailable", temporary: true });
-    expect(await readProblem(await me(token, late))).toEqual({ status: 503, code: "unavailable" });
+    expect(await readProblem(await fetchMe(token, newInstance))).toEqual({ status: 503, code: "unavailable" });
     issuer.state.mode = "good";
-    const after = await late.register();
-    expect(await socket.request({ type: "auth", token: after.access_token })).toMatchObject({ type: "ack" });
+    const registered = await newInstance.register();
+    expect(await socket.request({ type: "auth", token: registered.access_token })).toMatchObject({ type: "ack" });
     await socket.close();
-    await late.stop();
+    await newInstance.stop();
   });
 });
 
-describe("the session of a token", () => {
+describe("the session of an issuer's token", () => {
   test("is listed once, separately from an exchanged session", async () => {
     const token = await issuer.sign();
-    const tokens = await readJson<Tokens>(await exchange(token));
-    await me(token);
-    await me(token, other);
+    const tokens = await readJson<Tokens>(await exchangeToken(token));
+    await fetchMe(token);
+    await fetchMe(token, otherInstance);
     expect((await listSessions(token)).map(({ current }) => current)).toEqual([true, false]);
     expect((await listSessions(tokens.access_token)).map(({ current }) => current)).toEqual([false, true]);
   });
 
-  test("ends with its sockets on all instances; another token of the same user stays valid", async () => {
+  test("can be revoked on all instances without affecting another token of the same user", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
     const second = await issuer.sign({ ...claims, jti: "second" });
-    await me(token, other);
-    const here = await openSocket(parley.url, { token });
-    const there = await openSocket(other.url, { token });
-    const stays = await openSocket(other.url, { token: second });
+    await fetchMe(token, otherInstance);
+    const firstSocket = await openSocket(parley.url, { token });
+    const otherSocket = await openSocket(otherInstance.url, { token });
+    const unaffectedSocket = await openSocket(otherInstance.url, { token: second });
     const startedAt = performance.now();
-    await endCurrent(token);
-    for (const socket of [here, there]) expect((await socket.closed).code).toBe(4506);
+    await revokeCurrentSession(token);
+    for (const socket of [firstSocket, otherSocket]) expect((await socket.closed).code).toBe(4506);
     expect(performance.now() - startedAt).toBeLessThan(2_000);
-    stays.send({ type: "ping", id: "p" });
-    await stays.waitFor(({ type }) => type === "pong");
+    unaffectedSocket.send({ type: "ping", id: "p" });
+    await unaffectedSocket.waitFor(({ type }) => type === "pong");
     advanceClock(IDENTITY_CACHE_MS);
-    for (const at of [parley, other]) {
-      expect(await readProblem(await me(token, at))).toEqual(refused);
-      expect(await readProblem(await exchange(token, at))).toEqual(refused);
-      expect((await me(second, at)).status).toBe(200);
+    for (const instance of [parley, otherInstance]) {
+      expect(await readProblem(await fetchMe(token, instance))).toEqual(unauthorized);
+      expect(await readProblem(await exchangeToken(token, instance))).toEqual(unauthorized);
+      expect((await fetchMe(second, instance)).status).toBe(200);
     }
     await expect(openSocket(parley.url, { token })).rejects.toThrow();
-    await stays.close();
+    await unaffectedSocket.close();
   });
 
-  test("isn't revived by a different signature of the same token", async () => {
+  test("is the same for both valid ECDSA signatures of the token, which are rejected once the session is revoked", async () => {
     const key = await issuer.addKey("ES256");
-    const late = await startApp({ database: server, config: { OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: AUDIENCE } });
+    const newInstance = await startApp({
+      database: sharedDatabase,
+      config: { OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: AUDIENCE },
+    });
     const token = await issuer.sign({}, { key });
-    const twin = mirrorSignature(token);
-    expect(twin).not.toBe(token);
-    expect((await me(token, late)).status).toBe(200);
-    expect((await me(twin, late)).status).toBe(200);
+    const mirrored = mirrorSignature(token);
+    expect(mirrored).not.toBe(token);
+    expect((await fetchMe(token, newInstance)).status).toBe(200);
+    expect((await fetchMe(mirrored, newInstance)).status).toBe(200);
     expect(
       (
-        await server.database`select 1 from sessions where user_id = ${(await readJson<{ id: string }>(await me(twin, late))).id}`
+        await sharedDatabase.database`select 1 from sessions where user_id = ${(await readJson<{ id: string }>(await fetchMe(mirrored, newInstance))).id}`
       ).length,
     ).toBe(1);
-    const [session] = (await readJson<{ data: Session[] }>(await late.fetch("/api/v1/me/sessions", { token }))).data;
-    await late.fetch(`/api/v1/me/sessions/${session?.id}`, { token, method: "DELETE" });
-    for (const ended of [token, twin, mirrorSignature(twin)]) {
-      expect(await readProblem(await me(ended, late))).toEqual(refused);
-      expect(await readProblem(await exchange(ended, late))).toEqual(refused);
+    const [session] = (await readJson<{ data: Session[] }>(await newInstance.fetch("/api/v1/me/sessions", { token })))
+      .data;
+    await newInstance.fetch(`/api/v1/me/sessions/${session?.id}`, { token, method: "DELETE" });
+    for (const revokedToken of [token, mirrored, mirrorSignature(mirrored)]) {
+      expect(await readProblem(await fetchMe(revokedToken, newInstance))).toEqual(unauthorized);
+      expect(await readProblem(await exchangeToken(revokedToken, newInstance))).toEqual(unauthorized);
     }
-    await late.stop();
+    await newInstance.stop();
   });
 
-  test("opened by exchange, once ended, invalidates the token", async () => {
+  test("invalidates the token when it is revoked if the token was exchanged for it", async () => {
     const token = await issuer.sign();
-    const tokens = await readJson<Tokens>(await exchange(token));
-    expect((await exchange(token)).status).toBe(200);
+    const tokens = await readJson<Tokens>(await exchangeToken(token));
+    expect((await exchangeToken(token)).status).toBe(200);
     await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: tokens.refresh_token } });
-    expect(await readProblem(await exchange(token))).toEqual(refused);
-    expect(await readProblem(await me(token))).toEqual(refused);
+    expect(await readProblem(await exchangeToken(token))).toEqual(unauthorized);
+    expect(await readProblem(await fetchMe(token))).toEqual(unauthorized);
   });
 
-  test("survives the sweep of old sessions as long as the token is valid", async () => {
+  test("isn't deleted by the sweep as long as the token is valid", async () => {
     const claims: JWTPayload = issuer.createClaims();
     const token = await issuer.sign({ ...claims, exp: Math.floor(Date.now() / 1000) + 10 * 24 * 3600 });
-    const userId = await idOf(token);
-    const exchanged = await readJson<Tokens>(await exchange(token));
-    await endCurrent(token);
-    await endCurrent(exchanged.access_token);
-    await server.database`update sessions set revoked_at = now() - interval '9 days' where user_id = ${userId}`;
+    const userId = await fetchUserId(token);
+    const exchanged = await readJson<Tokens>(await exchangeToken(token));
+    await revokeCurrentSession(token);
+    await revokeCurrentSession(exchanged.access_token);
+    await sharedDatabase.database`update sessions set revoked_at = now() - interval '9 days' where user_id = ${userId}`;
     const sweep = async () => {
       const { deleteOldSessions } = await import("../../src/modules/auth/queries.ts");
-      await deleteOldSessions(server.database, 24 * 3600);
-      return Number((await server.database`select count(*) as n from sessions where user_id = ${userId}`)[0]?.n);
+      await deleteOldSessions(sharedDatabase.database, 24 * 3600);
+      return Number(
+        (await sharedDatabase.database`select count(*) as n from sessions where user_id = ${userId}`)[0]?.n,
+      );
     };
     expect(await sweep()).toBe(2);
-    const late = await startApp({ database: server, config: { OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: AUDIENCE } });
-    expect(await readProblem(await me(token, late))).toEqual(refused);
-    expect(await readProblem(await exchange(token, late))).toEqual(refused);
-    await late.stop();
-    await server.database`update sessions set token_expires_at = now() - interval '1 second' where user_id = ${userId}`;
+    const newInstance = await startApp({
+      database: sharedDatabase,
+      config: { OIDC_ISSUER: issuer.url, OIDC_AUDIENCE: AUDIENCE },
+    });
+    expect(await readProblem(await fetchMe(token, newInstance))).toEqual(unauthorized);
+    expect(await readProblem(await exchangeToken(token, newInstance))).toEqual(unauthorized);
+    await newInstance.stop();
+    await sharedDatabase.database`update sessions set token_expires_at = now() - interval '1 second' where user_id = ${userId}`;
     expect(await sweep()).toBe(0);
   });
 
-  test("can't be refreshed, since a refresh token can't be derived from it", async () => {
+  test("can't be refreshed", async () => {
     const { createRefreshTokens } = await import("../../src/modules/auth/refresh-tokens.ts");
     const token = await issuer.sign();
     const [session] = await listSessions(token);
@@ -203,72 +217,72 @@ describe("the session of a token", () => {
       const forged = createRefreshTokens("a secret that only tests know: 0123456789");
       const refresh_token = forged.create({ sessionId: String(session?.id), generation: 0, refreshKey });
       expect(await readProblem(await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token } }))).toEqual(
-        refused,
+        unauthorized,
       );
     }
-    expect((await me(token)).status).toBe(200);
+    expect((await fetchMe(token)).status).toBe(200);
   });
 
-  test("ends when a linked account changes its password", async () => {
+  test("is revoked when a linked account changes its password", async () => {
     const local = await parley.register();
     const token = await issuer.sign();
     const json = { token, password: TEST_PASSWORD };
     const link = await parley.fetch("/api/v1/me/identities", { token: local.access_token, json });
     expect(link.status).toBe(201);
-    expect(await idOf(token)).toBe(local.user.id);
+    expect(await fetchUserId(token)).toBe(local.user.id);
     const change = { current_password: TEST_PASSWORD, new_password: "another password" };
     await parley.fetch("/api/v1/me/password", { token: local.access_token, json: change });
-    expect(await readProblem(await me(token))).toEqual(refused);
-    expect((await me(local.access_token)).status).toBe(200);
+    expect(await readProblem(await fetchMe(token))).toEqual(unauthorized);
+    expect((await fetchMe(local.access_token)).status).toBe(200);
   });
 });
 
 describe("a user without access", () => {
-  test("can't log in with any token, old or new, when disabled", async () => {
+  test("can't log in with any token if the account is disabled", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
-    const userId = await idOf(token);
+    const userId = await fetchUserId(token);
     const socket = await openSocket(parley.url, { token });
-    await server.database`update users set disabled_at = now() where id = ${userId}`;
+    await sharedDatabase.database`update users set disabled_at = now() where id = ${userId}`;
     expect((await socket.closed).code).toBe(4506);
     advanceClock(IDENTITY_CACHE_MS);
     const next = await issuer.sign({ ...claims, jti: "next" });
     for (const attempt of [token, next]) {
-      expect(await readProblem(await me(attempt))).toEqual(refused);
-      expect(await readProblem(await exchange(attempt))).toEqual({ status: 403, code: "forbidden" });
+      expect(await readProblem(await fetchMe(attempt))).toEqual(unauthorized);
+      expect(await readProblem(await exchangeToken(attempt))).toEqual({ status: 403, code: "forbidden" });
     }
-    const refusals = await server.database`
+    const refusals = await sharedDatabase.database`
       select details ->> 'reason' as reason from audit_events
       where target_id = ${userId} and action = 'user.login_failed'`;
     expect(refusals.map(({ reason }) => reason)).toEqual(["disabled", "disabled"]);
   });
 
-  test("can only log in with a new token, as a new user, after deleting the account", async () => {
+  test("can log in only as a new user, with a new token, if the account was deleted", async () => {
     const claims = issuer.createClaims();
     const bearer = await issuer.sign(claims);
     const exchanged = await issuer.sign({ ...claims, jti: "exchanged" });
-    const userId = await idOf(bearer);
-    await exchange(exchanged);
+    const userId = await fetchUserId(bearer);
+    await exchangeToken(exchanged);
     const deletion = await parley.fetch("/api/v1/me", { token: bearer, method: "DELETE" });
     expect(deletion.status).toBe(204);
-    expect((await server.database`select 1 from identities where user_id = ${userId}`).length).toBe(0);
+    expect((await sharedDatabase.database`select 1 from identities where user_id = ${userId}`).length).toBe(0);
     for (const token of [bearer, exchanged]) {
-      for (const at of [parley, other]) {
-        expect(await readProblem(await exchange(token, at))).toEqual(refused);
+      for (const instance of [parley, otherInstance]) {
+        expect(await readProblem(await exchangeToken(token, instance))).toEqual(unauthorized);
         advanceClock(IDENTITY_CACHE_MS);
-        expect(await readProblem(await me(token, at))).toEqual(refused);
+        expect(await readProblem(await fetchMe(token, instance))).toEqual(unauthorized);
       }
     }
-    const count = () => server.database`select 1 from users where email_key = ${String(claims.email)}`;
+    const count = () => sharedDatabase.database`select 1 from users where email_key = ${String(claims.email)}`;
     expect((await count()).length).toBe(0);
-    const again = await issuer.sign({ ...claims, jti: "again" });
-    expect(await idOf(again)).not.toBe(userId);
+    const newToken = await issuer.sign({ ...claims, jti: "again" });
+    expect(await fetchUserId(newToken)).not.toBe(userId);
   });
 });
 
 const P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551n;
 
-/** The other ECDSA signature that is valid for the same text: (r, n − s). */
+/** Replaces a token's ECDSA signature (r, s) by the other valid one, (r, n − s). */
 function mirrorSignature(token: string): string {
   const [head, body, signature = ""] = token.split(".");
   const bytes = Buffer.from(signature, "base64url");

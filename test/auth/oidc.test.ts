@@ -22,7 +22,7 @@ const createOptions = (isProvisioning = true) => ({
   jwksUrl: undefined,
   isProvisioning,
 });
-const me = (token: string) => accounts.call("/me", { token });
+const fetchMe = (token: string) => accounts.call("/me", { token });
 const login = (token: string) => accounts.call("/auth/oidc", { json: { token } });
 const countUsers = async (email: string) =>
   Number((await accounts.database`select count(*) as n from users where email_key = ${email}`)[0]?.n);
@@ -31,15 +31,15 @@ const listActions = async (userId: string) =>
     ({ action }) => action,
   );
 
-describe("a token of the issuer", () => {
-  test("works as a credential, and creates the account at its first use", async () => {
+describe("an issuer's token", () => {
+  test("is valid as a credential, and creates the account when first used", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
-    const first = await readJson<Me>(await me(token));
+    const first = await readJson<Me>(await fetchMe(token));
     expect(first).toMatchObject({ email: claims.email, display_name: "Ada of the Issuer", role: "user" });
-    expect((await readJson<Me>(await me(token))).id).toBe(first.id);
+    expect((await readJson<Me>(await fetchMe(token))).id).toBe(first.id);
     const next = await issuer.sign({ ...claims, iat: Number(claims.iat) + 1 });
-    expect((await readJson<Me>(await me(next))).id).toBe(first.id);
+    expect((await readJson<Me>(await fetchMe(next))).id).toBe(first.id);
     expect(await listActions(first.id)).toEqual([
       "user.registered",
       "user.identity_linked",
@@ -50,70 +50,72 @@ describe("a token of the issuer", () => {
 
   test("can be exchanged for a Parley session, which is refreshed like any other", async () => {
     const claims = issuer.createClaims();
-    const answer = await login(await issuer.sign(claims));
-    expect(answer.status).toBe(200);
-    expect(answer.headers.get("cache-control")).toBe("no-store");
-    const tokens = await readJson<Tokens>(answer);
+    const response = await login(await issuer.sign(claims));
+    expect(response.status).toBe(200);
+    expect(response.headers.get("cache-control")).toBe("no-store");
+    const tokens = await readJson<Tokens>(response);
     expect(Object.keys(tokens).sort()).toEqual(["access_token", "expires_in", "refresh_token", "token_type", "user"]);
     expect(tokens.user).toMatchObject({ email: claims.email ?? "", disabled: false });
-    expect((await me(tokens.access_token)).status).toBe(200);
+    expect((await fetchMe(tokens.access_token)).status).toBe(200);
     const refreshed = await accounts.call("/auth/refresh", { json: { refresh_token: tokens.refresh_token } });
     expect((await readJson<Tokens>(refreshed)).user.id).toBe(tokens.user.id);
-    expect((await readJson<Me>(await me(await issuer.sign(claims)))).id).toBe(tokens.user.id);
+    expect((await readJson<Me>(await fetchMe(await issuer.sign(claims)))).id).toBe(tokens.user.id);
   });
 
-  test("may be signed with any usual public-key algorithm", async () => {
+  test("can be signed with any common public-key algorithm", async () => {
     for (const alg of ["RS256", "PS256", "ES256", "ES384", "EdDSA"]) {
       const key = await issuer.addKey(alg);
-      // The keys are new: the cooldown would hide them from the running service.
-      const fresh = await startAccounts({ database: accounts.database, issuer: createOptions() });
-      const answer = await fresh.call("/me", { token: await issuer.sign({}, { key }) });
-      expect({ alg, status: answer.status }).toEqual({ alg, status: 200 });
-      await fresh.stop();
+      // The running instance doesn't fetch a new key before its cooldown ends.
+      const newInstance = await startAccounts({ database: accounts.database, issuer: createOptions() });
+      const response = await newInstance.call("/me", { token: await issuer.sign({}, { key }) });
+      expect({ alg, status: response.status }).toEqual({ alg, status: 200 });
+      await newInstance.stop();
     }
   });
 
-  test("causes one request for the keys, however many tokens arrive", async () => {
-    const fresh = await startAccounts({ database: accounts.database, issuer: createOptions() });
+  test("causes a single request for the keys even if many tokens arrive", async () => {
+    const newInstance = await startAccounts({ database: accounts.database, issuer: createOptions() });
     const before = { ...issuer.state };
     const tokens = await Promise.all(Array.from({ length: 10 }, () => issuer.sign()));
-    const answers = await Promise.all([...tokens, ...tokens].map((token) => fresh.call("/me", { token })));
-    expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => 200));
+    const responses = await Promise.all([...tokens, ...tokens].map((token) => newInstance.call("/me", { token })));
+    expect(responses.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => 200));
     expect(issuer.state.keyRequests - before.keyRequests).toBe(1);
     expect(issuer.state.discoveries - before.discoveries).toBe(1);
-    await fresh.stop();
+    await newInstance.stop();
   });
 
-  test("falls back to the address if the name can't be displayed", async () => {
+  test("creates a user named after the email address if the name can't be displayed", async () => {
     const claims = issuer.createClaims({ name: "Ada\u202eecalevoL" });
-    const found = await readJson<Me>(await me(await issuer.sign(claims)));
-    expect(found.display_name).toBe(claims.email?.toString().split("@")[0]?.slice(0, 80) ?? "");
-    const named = await readJson<Me>(await me(await issuer.sign({ name: "\u3164\u200b", preferred_username: "ada" })));
-    expect(named.display_name).toBe("ada");
-    const long = await readJson<Me>(await me(await issuer.sign({ name: "x".repeat(500) })));
-    expect(long.display_name).toBe("x".repeat(80));
+    const user = await readJson<Me>(await fetchMe(await issuer.sign(claims)));
+    expect(user.display_name).toBe(claims.email?.toString().split("@")[0]?.slice(0, 80) ?? "");
+    const namedUser = await readJson<Me>(
+      await fetchMe(await issuer.sign({ name: "\u3164\u200b", preferred_username: "ada" })),
+    );
+    expect(namedUser.display_name).toBe("ada");
+    const longNamedUser = await readJson<Me>(await fetchMe(await issuer.sign({ name: "x".repeat(500) })));
+    expect(longNamedUser.display_name).toBe("x".repeat(80));
   });
 
-  test("opens one session, however often it is used", async () => {
+  test("opens a single session even if it is used often", async () => {
     const token = await issuer.sign();
-    await me(token);
+    await fetchMe(token);
     const before = await accounts.database`select count(*) as n from sessions`;
-    const answers = await Promise.all(Array.from({ length: 30 }, () => me(token)));
-    expect(answers.every(({ status }) => status === 200)).toBe(true);
+    const responses = await Promise.all(Array.from({ length: 30 }, () => fetchMe(token)));
+    expect(responses.every(({ status }) => status === 200)).toBe(true);
     expect(await accounts.database`select count(*) as n from sessions`).toEqual(before);
   });
 });
 
 describe("many concurrent first requests", () => {
-  test("create one account and one session for one token, also on two instances", async () => {
+  test("create one account and one session for one token, even on two instances", async () => {
     const other = await startAccounts({ database: accounts.database, issuer: createOptions() });
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
-    const answers = await Promise.all(
+    const responses = await Promise.all(
       Array.from({ length: 24 }, (_, n) => (n % 2 ? accounts : other).call("/me", { token })),
     );
-    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
-    const ids = await Promise.all(answers.map(async (answer) => (await readJson<Me>(answer)).id));
+    expect(new Set(responses.map(({ status }) => status))).toEqual(new Set([200]));
+    const ids = await Promise.all(responses.map(async (response) => (await readJson<Me>(response)).id));
     expect(new Set(ids).size).toBe(1);
     expect(await countUsers(String(claims.email))).toBe(1);
     expect((await accounts.database`select 1 from sessions where user_id = ${ids[0] ?? ""}`).length).toBe(1);
@@ -126,27 +128,27 @@ describe("many concurrent first requests", () => {
     const tokens = await Promise.all(
       Array.from({ length: 12 }, (_, n) => issuer.sign({ ...claims, jti: `${n}`, email: `${n % 3}.${claims.email}` })),
     );
-    const answers = await Promise.all(tokens.map((token, n) => (n % 2 ? login(token) : me(token))));
-    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 200));
+    const responses = await Promise.all(tokens.map((token, n) => (n % 2 ? login(token) : fetchMe(token))));
+    expect(responses.map(({ status }) => status)).toEqual(responses.map(() => 200));
     const rows = await accounts.database`select user_id from identities where subject = ${String(claims.sub)}`;
     expect(rows.length).toBe(1);
-    const made = await accounts.database`select 1 from users where email_key like ${`%${claims.email}`}`;
-    expect(made.length).toBe(1);
+    const users = await accounts.database`select 1 from users where email_key like ${`%${claims.email}`}`;
+    expect(users.length).toBe(1);
   });
 });
 
-describe("an address that is already registered", () => {
-  test("is never taken over: not with a verified address, not through any route", async () => {
+describe("an issuer's identity with a registered email address", () => {
+  test("doesn't give access to the existing account, even if the issuer has verified the address", async () => {
     const local = await accounts.register();
     const token = await issuer.sign({ email: local.user.email.toUpperCase(), email_verified: true });
-    for (const answer of [await me(token), await login(token)])
-      expect(await readProblem(answer)).toEqual({ status: 409, code: "conflict" });
-    expect((await me(local.access_token)).status).toBe(200);
+    for (const response of [await fetchMe(token), await login(token)])
+      expect(await readProblem(response)).toEqual({ status: 409, code: "conflict" });
+    expect((await fetchMe(local.access_token)).status).toBe(200);
     expect((await accounts.login(local.user.email)).user.id).toBe(local.user.id);
     expect((await accounts.database`select 1 from identities where user_id = ${local.user.id}`).length).toBe(0);
   });
 
-  test("can be linked by its owner, with the password", async () => {
+  test("can be linked by the account's owner with the password", async () => {
     const local = await accounts.register();
     const claims = issuer.createClaims({ email: local.user.email });
     const token = await issuer.sign(claims);
@@ -159,80 +161,81 @@ describe("an address that is already registered", () => {
       status: 422,
       code: "invalid",
     });
-    const linked = await link({ token, password: PASSWORD });
-    expect(linked.status).toBe(201);
-    const identity = await readJson<Identity>(linked);
+    const linkResponse = await link({ token, password: PASSWORD });
+    expect(linkResponse.status).toBe(201);
+    const identity = await readJson<Identity>(linkResponse);
     expect(identity).toEqual({
       id: expect.any(String),
       issuer: issuer.url,
       subject: String(claims.sub),
       created_at: expect.any(String),
     });
-    expect((await readJson<Me>(await me(token))).id).toBe(local.user.id);
+    expect((await readJson<Me>(await fetchMe(token))).id).toBe(local.user.id);
     expect((await readJson<Tokens>(await login(token))).user.id).toBe(local.user.id);
     expect((await readJson<Identity>(await link({ token, password: PASSWORD }))).id).toBe(identity.id);
     expect(await listActions(local.user.id)).toContain("user.identity_linked");
 
     const outsider = await accounts.register();
-    const theft = await accounts.call("/me/identities", {
+    const linkAttempt = await accounts.call("/me/identities", {
       token: outsider.access_token,
       json: { token, password: PASSWORD },
     });
-    expect(await readProblem(theft)).toEqual({ status: 409, code: "conflict" });
-    const seen = await accounts.call("/me/identities", { token: outsider.access_token });
-    expect(await readJson<unknown>(seen)).toEqual({ data: [], next_cursor: null });
-    const taken = await accounts.call(`/me/identities/${identity.id}`, {
+    expect(await readProblem(linkAttempt)).toEqual({ status: 409, code: "conflict" });
+    const identities = await accounts.call("/me/identities", { token: outsider.access_token });
+    expect(await readJson<unknown>(identities)).toEqual({ data: [], next_cursor: null });
+    const unlinkAttempt = await accounts.call(`/me/identities/${identity.id}`, {
       token: outsider.access_token,
       method: "DELETE",
     });
-    expect(await readProblem(taken)).toEqual({ status: 404, code: "not_found" });
-    expect((await me(token)).status).toBe(200);
+    expect(await readProblem(unlinkAttempt)).toEqual({ status: 404, code: "not_found" });
+    expect((await fetchMe(token)).status).toBe(200);
   });
 
-  test("can be unlinked, which ends sessions opened with the issuer's tokens", async () => {
+  test("can be unlinked, which revokes the sessions opened with its tokens", async () => {
     const local = await accounts.register();
     const claims = issuer.createClaims({ email: local.user.email });
     const token = await issuer.sign(claims);
-    const linked = await accounts.call("/me/identities", {
+    const linkResponse = await accounts.call("/me/identities", {
       token: local.access_token,
       json: { token, password: PASSWORD },
     });
-    const { id } = await readJson<Identity>(linked);
+    const { id } = await readJson<Identity>(linkResponse);
     const exchanged = await readJson<Tokens>(await login(token));
-    expect((await me(token)).status).toBe(200);
-    const unlinked = await accounts.call(`/me/identities/${id}`, { token: local.access_token, method: "DELETE" });
-    expect(unlinked.status).toBe(204);
-    for (const ended of [token, exchanged.access_token])
-      expect(await readProblem(await me(ended))).toEqual({ status: 401, code: "unauthorized" });
-    expect((await me(local.access_token)).status).toBe(200);
+    expect((await fetchMe(token)).status).toBe(200);
+    const unlinkResponse = await accounts.call(`/me/identities/${id}`, { token: local.access_token, method: "DELETE" });
+    expect(unlinkResponse.status).toBe(204);
+    for (const revokedToken of [token, exchanged.access_token])
+      expect(await readProblem(await fetchMe(revokedToken))).toEqual({ status: 401, code: "unauthorized" });
+    expect((await fetchMe(local.access_token)).status).toBe(200);
     expect(await listActions(local.user.id)).toContain("user.identity_unlinked");
   });
 
-  test("can't be used with a token while it is being unlinked", async () => {
+  test("can't be used to log in while it is being unlinked", async () => {
     const local = await accounts.register();
     const token = await issuer.sign(issuer.createClaims({ email: local.user.email }));
     await accounts.call("/me/identities", { token: local.access_token, json: { token, password: PASSWORD } });
-    const late: Promise<Response>[] = [];
+    const requests: Promise<Response>[] = [];
     await accounts.database.begin(async (sql) => {
       await sql`select 1 from users where id = ${local.user.id} for update`;
-      late.push(login(token), me(token));
-      const waiting = () => accounts.database`
+      requests.push(login(token), fetchMe(token));
+      const findWaiting = () => accounts.database`
         select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
-      // One waits for the row lock, the other is queued behind it.
-      while ((await waiting()).length === 0) await Bun.sleep(5);
+      // One request waits for the row lock, and the other is queued behind it.
+      while ((await findWaiting()).length === 0) await Bun.sleep(5);
       await sql`delete from identities where user_id = ${local.user.id}`;
     });
-    for (const answer of late) expect(await readProblem(await answer)).toEqual({ status: 401, code: "unauthorized" });
+    for (const response of requests)
+      expect(await readProblem(await response)).toEqual({ status: 401, code: "unauthorized" });
   });
 
-  test("the only login method can't be unlinked", async () => {
+  test("can't be unlinked if it is the only login method", async () => {
     const token = await issuer.sign();
     const page = await readJson<{ data: Identity[] }>(await accounts.call("/me/identities", { token }));
     const unlink = await accounts.call(`/me/identities/${page.data[0]?.id}`, { token, method: "DELETE" });
     expect(await readProblem(unlink)).toEqual({ status: 409, code: "conflict" });
   });
 
-  test("the number of identities per account is limited", async () => {
+  test("can't be linked if the account already has 20 identities", async () => {
     const local = await accounts.register();
     for (let n = 0; n < 20; n++)
       await accounts.database`
@@ -247,10 +250,10 @@ describe("an address that is already registered", () => {
 });
 
 describe("an account without a password", () => {
-  test("can't log in with one or change it, and its absence isn't revealed", async () => {
+  test("can't log in with a password or change it, and doesn't reveal that it has none", async () => {
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
-    await me(token);
+    await fetchMe(token);
     for (const password of ["", "null", "undefined", PASSWORD].filter((text) => text !== ""))
       expect(
         await readProblem(await accounts.call("/auth/login", { json: { email: claims.email, password } })),
@@ -267,25 +270,25 @@ describe("an account without a password", () => {
 });
 
 describe("OIDC_PROVISION=off", () => {
-  test("only accepts linked users", async () => {
-    const strict = await startAccounts({ database: accounts.database, issuer: createOptions(false) });
+  test("creates no accounts", async () => {
+    const withoutProvisioning = await startAccounts({ database: accounts.database, issuer: createOptions(false) });
     const claims = issuer.createClaims();
     const token = await issuer.sign(claims);
-    expect(await readProblem(await strict.call("/me", { token }))).toEqual({
+    expect(await readProblem(await withoutProvisioning.call("/me", { token }))).toEqual({
       status: 403,
       code: "registration_closed",
     });
-    expect(await readProblem(await strict.call("/auth/oidc", { json: { token } }))).toEqual({
+    expect(await readProblem(await withoutProvisioning.call("/auth/oidc", { json: { token } }))).toEqual({
       status: 403,
       code: "registration_closed",
     });
     expect(await countUsers(String(claims.email))).toBe(0);
-    expect((await me(token)).status).toBe(200);
-    expect((await strict.call("/me", { token })).status).toBe(200);
-    await strict.stop();
+    expect((await fetchMe(token)).status).toBe(200);
+    expect((await withoutProvisioning.call("/me", { token })).status).toBe(200);
+    await withoutProvisioning.stop();
   });
 
-  test("and REGISTRATION=closed alone doesn't affect the issuer's users", async () => {
+  test("isn't implied by REGISTRATION=closed", async () => {
     const closed = await startAccounts({
       database: accounts.database,
       registration: "closed",
@@ -296,13 +299,13 @@ describe("OIDC_PROVISION=off", () => {
   });
 });
 
-test("without an issuer, its routes don't exist", async () => {
-  const plain = await startAccounts({ database: accounts.database });
+test("without an issuer, the OIDC routes don't exist", async () => {
+  const withoutIssuer = await startAccounts({ database: accounts.database });
   const token = await issuer.sign();
-  expect(await readProblem(await plain.call("/auth/oidc", { json: { token } }))).toEqual({
+  expect(await readProblem(await withoutIssuer.call("/auth/oidc", { json: { token } }))).toEqual({
     status: 404,
     code: "not_found",
   });
-  expect(await readProblem(await plain.call("/me", { token }))).toEqual({ status: 401, code: "unauthorized" });
-  await plain.stop();
+  expect(await readProblem(await withoutIssuer.call("/me", { token }))).toEqual({ status: 401, code: "unauthorized" });
+  await withoutIssuer.stop();
 });

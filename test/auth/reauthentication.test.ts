@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { AUDIENCE, type Issuer, startIssuer } from "./start-issuer.ts";
 
 let parley: TestApp;
@@ -15,109 +15,114 @@ afterAll(async () => {
 });
 
 let count = 0;
-const newEmail = () => `moved-${++count}@example.com`;
-const needed = { status: 403, code: "reauthentication_required" };
+const createEmail = () => `moved-${++count}@example.com`;
+const reauthenticationRequired = { status: 403, code: "reauthentication_required" };
 const nowS = () => Math.floor(Date.now() / 1_000);
 
 /** Operations that change or delete the account itself. */
-const operations: Record<string, (rest: Rest, proof?: object) => ReturnType<Rest["request"]>> = {
-  "changing the address": (rest, proof) => rest.request("PATCH", "/me", { email: newEmail(), ...proof }),
+const operations: Record<string, (rest: RestClient, proof?: object) => ReturnType<RestClient["request"]>> = {
+  "changing the email address": (rest, proof) => rest.request("PATCH", "/me", { email: createEmail(), ...proof }),
   "deleting the account": (rest, proof) => rest.request("DELETE", "/me", proof),
 };
-const makeOld = (id: string, seconds = 301) =>
+const backdateSessions = (id: string, seconds = 301) =>
   parley.database`
     update sessions set created_at = created_at - make_interval(secs => ${seconds}),
       authenticated_at = authenticated_at - make_interval(secs => ${seconds}) where user_id = ${id}`;
-async function registerLongAgo(): Promise<Rest> {
+async function registerLongAgo(): Promise<RestClient> {
   const account = await parley.register();
-  await makeOld(account.user.id);
-  return createRest(parley, account);
+  await backdateSessions(account.user.id);
+  return createRestClient(parley, account);
 }
-const exists = async (rest: Rest) => (await rest.get<{ email: string }>("/me")).body.email === rest.account.user.email;
+const isUnchanged = async (rest: RestClient) =>
+  (await rest.get<{ email: string }>("/me")).body.email === rest.account.user.email;
 
 describe.each(Object.keys(operations))("%s", (name) => {
-  const operate = (rest: Rest, proof?: object) => operations[name]?.(rest, proof) as ReturnType<Rest["request"]>;
+  const operate = (rest: RestClient, proof?: object) =>
+    operations[name]?.(rest, proof) as ReturnType<RestClient["request"]>;
 
-  test("requires a login within 5 minutes", async () => {
+  test("requires a login within the last 5 minutes", async () => {
     const account = await parley.register();
-    await makeOld(account.user.id, 290);
-    expect((await operate(createRest(parley, account))).status).toBeLessThan(300);
-    const old = await registerLongAgo();
-    const { status, body } = await operate(old);
-    expect(body).toMatchObject(needed);
+    await backdateSessions(account.user.id, 290);
+    expect((await operate(createRestClient(parley, account))).status).toBeLessThan(300);
+    const oldLogin = await registerLongAgo();
+    const { status, body } = await operate(oldLogin);
+    expect(body).toMatchObject(reauthenticationRequired);
     expect(status).toBe(403);
-    expect(await exists(old)).toBe(true);
+    expect(await isUnchanged(oldLogin)).toBe(true);
   });
 
-  test("or the current password, but not a wrong one", async () => {
-    const old = await registerLongAgo();
-    expect((await operate(old, { current_password: "a wrong one" })).body).toMatchObject({ code: "forbidden" });
-    expect(await exists(old)).toBe(true);
-    expect((await operate(old, { current_password: TEST_PASSWORD })).status).toBeLessThan(300);
-    const young = createRest(parley, await parley.register());
-    expect((await operate(young, { current_password: "a wrong one" })).body).toMatchObject({ code: "forbidden" });
-    expect(await exists(young)).toBe(true);
+  test("accepts the current password instead, but not a wrong one", async () => {
+    const oldLogin = await registerLongAgo();
+    expect((await operate(oldLogin, { current_password: "a wrong one" })).body).toMatchObject({ code: "forbidden" });
+    expect(await isUnchanged(oldLogin)).toBe(true);
+    expect((await operate(oldLogin, { current_password: TEST_PASSWORD })).status).toBeLessThan(300);
+    const recent = createRestClient(parley, await parley.register());
+    expect((await operate(recent, { current_password: "a wrong one" })).body).toMatchObject({ code: "forbidden" });
+    expect(await isUnchanged(recent)).toBe(true);
   });
 
-  test("a refresh or a ticket doesn't renew the login, and another session's login doesn't count", async () => {
-    const old = await registerLongAgo();
+  test("doesn't accept a refreshed token, a ticket or another session's login instead", async () => {
+    const oldLogin = await registerLongAgo();
     const refreshed = await parley.fetch("/api/v1/auth/refresh", {
-      json: { refresh_token: old.account.refresh_token },
+      json: { refresh_token: oldLogin.account.refresh_token },
     });
-    const again = createRest(parley, (await refreshed.json()) as Account);
-    await again.request("POST", "/auth/ticket");
-    expect((await operate(again)).body).toMatchObject(needed);
-    // A login in another session doesn't count for this one.
-    const json = { email: old.account.user.email, password: TEST_PASSWORD };
+    const refreshedRest = createRestClient(parley, (await refreshed.json()) as Account);
+    await refreshedRest.request("POST", "/auth/ticket");
+    expect((await operate(refreshedRest)).body).toMatchObject(reauthenticationRequired);
+    const json = { email: oldLogin.account.user.email, password: TEST_PASSWORD };
     const other = (await (await parley.fetch("/api/v1/auth/login", { json })).json()) as Account;
-    expect((await operate(again)).body).toMatchObject(needed);
-    expect((await operate(createRest(parley, other))).status).toBeLessThan(300);
+    expect((await operate(refreshedRest)).body).toMatchObject(reauthenticationRequired);
+    expect((await operate(createRestClient(parley, other))).status).toBeLessThan(300);
   });
 
   test("is forbidden with an API key, even with the password", async () => {
     const account = await parley.register();
     const json = { name: "k", scopes: ["users:write", "users:read"] };
-    const made = await createRest(parley, account).request<{ key: string }>("POST", "/api-keys", json);
-    const machine = createRest(parley, { ...account, access_token: made.body.key });
+    const created = await createRestClient(parley, account).request<{ key: string }>("POST", "/api-keys", json);
+    const keyRest = createRestClient(parley, { ...account, access_token: created.body.key });
     for (const proof of [undefined, { current_password: TEST_PASSWORD }])
-      expect((await operate(machine, proof)).body).toMatchObject({ status: 403, code: "forbidden" });
-    expect(await exists(machine)).toBe(true);
+      expect((await operate(keyRest, proof)).body).toMatchObject({ status: 403, code: "forbidden" });
+    expect(await isUnchanged(keyRest)).toBe(true);
   });
 
-  test("users of an issuer need a login there within 5 minutes", async () => {
+  test("requires a login at the issuer within the last 5 minutes if the account has no password", async () => {
     const claims = issuer.createClaims({ iat: nowS() - 301 });
     const sub = String(claims.sub);
-    const asToken = async (changes: object) =>
-      createRest(parley, {
+    const openWithToken = async (changes: object) =>
+      createRestClient(parley, {
         user: { id: "", email: String(claims.email), display_name: "" },
         access_token: await issuer.sign({ ...claims, ...changes }),
         refresh_token: "",
       });
-    const asLogin = async (changes: object) => {
+    const openWithLogin = async (changes: object) => {
       const token = await issuer.sign({ ...claims, ...changes });
       const response = await parley.fetch("/api/v1/auth/oidc", { json: { token } });
-      return createRest(parley, (await response.json()) as Account);
+      return createRestClient(parley, (await response.json()) as Account);
     };
-    for (const open of [asToken, asLogin]) {
-      // An older token doesn't open a newer session, and auth_time of a renewed token is respected.
+    for (const openSession of [openWithToken, openWithLogin]) {
+      // The login time is `auth_time` or, if it is missing, `iat`. A token without either isn't enough.
       for (const changes of [{}, { iat: nowS(), auth_time: nowS() - 301 }, { iat: undefined }])
-        expect({ changes, ...((await operate(await open(changes))).body as object) }).toMatchObject(needed);
+        expect({ changes, ...((await operate(await openSession(changes))).body as object) }).toMatchObject(
+          reauthenticationRequired,
+        );
       const proof = { current_password: "none exists" };
-      expect((await operate(await open({}), proof)).body).toMatchObject({ code: "forbidden" });
-      expect(await exists(await open({}))).toBe(true);
+      expect((await operate(await openSession({}), proof)).body).toMatchObject({ code: "forbidden" });
+      expect(await isUnchanged(await openSession({}))).toBe(true);
     }
-    expect((await operate(await asLogin({ iat: nowS(), sub }))).status).toBeLessThan(300);
+    expect((await operate(await openWithLogin({ iat: nowS(), sub }))).status).toBeLessThan(300);
   });
 });
 
-test("an unchanged address needs no reauthentication, nor does a name", async () => {
-  const old = await registerLongAgo();
-  const json = { email: old.account.user.email, display_name: "Another name" };
-  expect((await old.request("PATCH", "/me", json)).body).toMatchObject(json);
-  expect((await old.refused("PATCH", "/me", { email: old.account.user.email.toUpperCase() })).code).toBe(needed.code);
+test("a new name or an unchanged email address needs no reauthentication", async () => {
+  const oldLogin = await registerLongAgo();
+  const json = { email: oldLogin.account.user.email, display_name: "Another name" };
+  expect((await oldLogin.request("PATCH", "/me", json)).body).toMatchObject(json);
+  expect(
+    (await oldLogin.requestProblem("PATCH", "/me", { email: oldLogin.account.user.email.toUpperCase() })).code,
+  ).toBe(reauthenticationRequired.code);
 });
 
-test("the error code's page says what to do", async () => {
+test("the error code's documentation page contains a remedy", async () => {
   const response = await parley.fetch("/problems/reauthentication_required", {
     headers: { accept: "application/json" },
   });

@@ -3,24 +3,24 @@ import type { JWTPayload } from "jose";
 import { createId } from "../../src/lib/id.ts";
 import { type Administration, logIn, startAdministration, type User } from "../accounts/start-administration.ts";
 import { type Account, TEST_PASSWORD } from "../support/app.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import { AUDIENCE, type Issuer, startIssuer } from "./start-issuer.ts";
 
-const FREE_FAILURES = 40;
-const FREE_PER_ADDRESS = 60;
+const FAILURES_MAX = 40;
+const FAILURES_PER_ADDRESS_MAX = 60;
 let parley: Administration;
 let issuer: Issuer;
 let owner: Account;
 beforeAll(async () => {
   issuer = await startIssuer();
   parley = await startAdministration({
-    // About 10 ms: skipping the hash for a taken address would be noticeable.
-    passwords: { memoryKib: 8_192, passes: 1 },
+    // A hash takes about 10 ms, so the test would notice if a taken address skipped the hash.
+    passwords: { memoryKib: 8_192, iterations: 1 },
     config: {
       REGISTRATION_PRIVACY: "on",
       RATE_LIMIT_ENABLED: "true",
-      RATE_LIMIT_LOGIN_FAILURES: String(FREE_FAILURES),
-      RATE_LIMIT_LOGIN_FAILURES_PER_ADDRESS: String(FREE_PER_ADDRESS),
+      RATE_LIMIT_LOGIN_FAILURES: String(FAILURES_MAX),
+      RATE_LIMIT_LOGIN_FAILURES_PER_ADDRESS: String(FAILURES_PER_ADDRESS_MAX),
       OIDC_ISSUER: issuer.url,
       OIDC_AUDIENCE: AUDIENCE,
     },
@@ -32,99 +32,104 @@ afterAll(async () => {
   await issuer.stop();
 });
 
-const newEmail = () => `${createId()}@example.com`;
-async function register(email: string, more: object = {}) {
+const createEmail = () => `${createId()}@example.com`;
+async function register(email: string, extraFields: object = {}) {
   const startedAtMs = performance.now();
-  const json = { email, password: "somebody's guess", ...more };
+  const json = { email, password: "somebody's guess", ...extraFields };
   const response = await parley.fetch("/api/v1/auth/register", { json });
   const body = (await response.json()) as Account & Record<string, unknown>;
-  return { status: response.status, headers: response.headers, body, tookMs: performance.now() - startedAtMs };
+  return { status: response.status, headers: response.headers, body, durationMs: performance.now() - startedAtMs };
 }
-const shapeOf = (value: unknown): unknown =>
+const describeShape = (value: unknown): unknown =>
   value && typeof value === "object"
-    ? Object.fromEntries(Object.entries(value).map(([name, part]) => [name, shapeOf(part)]))
+    ? Object.fromEntries(Object.entries(value).map(([name, part]) => [name, describeShape(part)]))
     : typeof value;
 
-describe("registering a taken address", () => {
-  test("responds as for a free one, with useless tokens", async () => {
-    const free = await register(newEmail());
-    const taken = await register(owner.user.email.toUpperCase());
-    expect(taken.status).toBe(201);
-    expect(taken.status).toBe(free.status);
-    expect(shapeOf(taken.body)).toEqual(shapeOf(free.body));
-    const names = (headers: Headers) => [...headers.keys()].sort();
-    expect(names(taken.headers)).toEqual(names(free.headers));
+describe("registering a taken email address", () => {
+  test("returns the same response as registering a free one, with invalid tokens", async () => {
+    const freeResult = await register(createEmail());
+    const takenResult = await register(owner.user.email.toUpperCase());
+    expect(takenResult.status).toBe(201);
+    expect(takenResult.status).toBe(freeResult.status);
+    expect(describeShape(takenResult.body)).toEqual(describeShape(freeResult.body));
+    const listNames = (headers: Headers) => [...headers.keys()].sort();
+    expect(listNames(takenResult.headers)).toEqual(listNames(freeResult.headers));
     for (const field of ["access_token", "refresh_token"] as const)
-      expect(taken.body[field].length).toBe(free.body[field].length);
-    expect(taken.body.user.id).not.toBe(owner.user.id);
-    expect(taken.body.user).toMatchObject({ email: owner.user.email.toUpperCase(), role: "user", disabled: false });
-    // The tokens never worked.
-    const { access_token: token, refresh_token } = taken.body;
+      expect(takenResult.body[field].length).toBe(freeResult.body[field].length);
+    expect(takenResult.body.user.id).not.toBe(owner.user.id);
+    expect(takenResult.body.user).toMatchObject({
+      email: owner.user.email.toUpperCase(),
+      role: "user",
+      disabled: false,
+    });
+    const { access_token: token, refresh_token } = takenResult.body;
     expect((await parley.fetch("/api/v1/me", { token })).status).toBe(401);
     expect((await parley.fetch("/api/v1/auth/refresh", { json: { refresh_token } })).status).toBe(401);
-    expect((await parley.fetch("/api/v1/me", { token: free.body.access_token })).status).toBe(200);
+    expect((await parley.fetch("/api/v1/me", { token: freeResult.body.access_token })).status).toBe(200);
   });
 
-  test("leaves the account unchanged, and is recorded in the audit log for its administrator", async () => {
+  test("leaves the account unchanged, and is recorded in the audit log", async () => {
     await register(owner.user.email, { display_name: "A thief" });
     const json = { email: owner.user.email, password: "somebody's guess" };
     expect((await parley.fetch("/api/v1/auth/login", { json })).status).toBe(401);
-    const me = createRest(parley, await logIn(parley, owner.user.email));
+    const me = createRestClient(parley, await logIn(parley, owner.user.email));
     expect((await me.get<User>("/me")).body).toMatchObject({ id: owner.user.id, display_name: "Somebody" });
     expect(await parley.database`select 1 from users where email_key = ${owner.user.email}`).toHaveLength(1);
     const path = `/audit?action=user.registration_refused&target_id=${owner.user.id}`;
     expect((await parley.admin.get<{ data: unknown[] }>(path)).body.data.length).toBeGreaterThan(0);
   });
 
-  test("rejects an invalid body in the same way", async () => {
-    for (const more of [{ password: "password" }, { display_name: "" }, { role: "admin" }]) {
+  test("returns the same error for an invalid body", async () => {
+    for (const extraFields of [{ password: "password" }, { display_name: "" }, { role: "admin" }]) {
       const strip = ({ status, body: { request_id, instance, ...body } }: Awaited<ReturnType<typeof register>>) => ({
         status,
         body,
       });
-      expect(strip(await register(owner.user.email, more))).toEqual(strip(await register(newEmail(), more)));
+      expect(strip(await register(owner.user.email, extraFields))).toEqual(
+        strip(await register(createEmail(), extraFields)),
+      );
     }
   });
 
-  test("takes as long as for a free one", async () => {
+  test("takes as long as registering a free one", async () => {
     const times = { free: [] as number[], taken: [] as number[] };
     for (let round = 0; round < 8; round += 1) {
-      times.free.push((await register(newEmail())).tookMs);
-      times.taken.push((await register(owner.user.email)).tookMs);
+      times.free.push((await register(createEmail())).durationMs);
+      times.taken.push((await register(owner.user.email)).durationMs);
     }
     const median = (list: number[]) => [...list].sort((a, b) => a - b)[list.length >> 1] ?? 0;
-    // Both are padded to the same time, and a hash is a small part of it.
-    for (const list of Object.values(times)) expect(median(list)).toBeGreaterThan(240);
+    // Both responses are delayed until the same total duration, so skipping the hash makes no difference.
+    for (const durations of Object.values(times)) expect(median(durations)).toBeGreaterThan(240);
     expect(Math.abs(median(times.free) - median(times.taken))).toBeLessThan(20);
   });
 
-  test("of 4 concurrent requests with one new address, one creates the account, and the others look the same", async () => {
-    const email = newEmail();
-    const all = await Promise.all([0, 1, 2, 3].map(() => register(email)));
-    expect(all.map(({ status }) => status)).toEqual([201, 201, 201, 201]);
-    const works = await Promise.all(
-      all.map(async ({ body }) => (await parley.fetch("/api/v1/me", { token: body.access_token })).status),
+  test("returns the same response even if the address is taken by a concurrent request", async () => {
+    const email = createEmail();
+    const responses = await Promise.all([0, 1, 2, 3].map(() => register(email)));
+    expect(responses.map(({ status }) => status)).toEqual([201, 201, 201, 201]);
+    const statuses = await Promise.all(
+      responses.map(async ({ body }) => (await parley.fetch("/api/v1/me", { token: body.access_token })).status),
     );
-    expect(works.sort()).toEqual([200, 401, 401, 401]);
+    expect(statuses.sort()).toEqual([200, 401, 401, 401]);
   });
 });
 
-test("users can't change their address, not even to a free one; an administrator can", async () => {
+test("users can't change their email address, but an administrator can", async () => {
   const account = await parley.register();
-  const rest = createRest(parley, account);
-  const strip = ({ request_id, instance, ...body }: Awaited<ReturnType<typeof rest.refused>>) => body;
-  const [free, taken] = [newEmail(), owner.user.email];
+  const rest = createRestClient(parley, account);
+  const strip = ({ request_id, instance, ...body }: Awaited<ReturnType<typeof rest.requestProblem>>) => body;
+  const [free, taken] = [createEmail(), owner.user.email];
   for (const proof of [{}, { current_password: TEST_PASSWORD }]) {
-    const refusal = strip(await rest.refused("PATCH", "/me", { email: taken, ...proof }));
-    expect(refusal).toMatchObject({ status: 403, code: "forbidden" });
-    expect(strip(await rest.refused("PATCH", "/me", { email: free, ...proof }))).toEqual(refusal);
+    const rejection = strip(await rest.requestProblem("PATCH", "/me", { email: taken, ...proof }));
+    expect(rejection).toMatchObject({ status: 403, code: "forbidden" });
+    expect(strip(await rest.requestProblem("PATCH", "/me", { email: free, ...proof }))).toEqual(rejection);
   }
   expect((await rest.request("PATCH", "/me", { display_name: "Fine" })).status).toBe(200);
   expect((await parley.admin.request("PATCH", `/users/${rest.id}`, { email: free })).status).toBe(200);
-  expect((await parley.admin.refused("PATCH", `/users/${rest.id}`, { email: taken })).status).toBe(409);
+  expect((await parley.admin.requestProblem("PATCH", `/users/${rest.id}`, { email: taken })).status).toBe(409);
 });
 
-test("an issuer's token reveals an account only if the issuer verified the address, and with a neutral error", async () => {
+test("logging in with an issuer's token doesn't reveal an existing account unless the issuer has verified the email address", async () => {
   const logInBy = async (claims: JWTPayload) => {
     const token = await issuer.sign(claims);
     const response = await parley.fetch("/api/v1/auth/oidc", { json: { token } });
@@ -133,29 +138,31 @@ test("an issuer's token reveals an account only if the issuer verified the addre
   };
   for (const email_verified of [undefined, false, "false"]) {
     const taken = await logInBy({ email: owner.user.email, email_verified });
-    expect(taken).toEqual(await logInBy({ email: newEmail(), email_verified }));
+    expect(taken).toEqual(await logInBy({ email: createEmail(), email_verified }));
     expect(taken).toMatchObject({ status: 403, body: { code: "forbidden" } });
   }
-  expect((await logInBy({ email: newEmail() })).status).toBe(200);
+  expect((await logInBy({ email: createEmail() })).status).toBe(200);
   const taken = await logInBy({ email: owner.user.email });
   expect(taken).toMatchObject({ status: 403, body: { code: "forbidden" } });
   expect(JSON.stringify(taken.body)).not.toContain("exists");
 });
 
-test("members can't be added by e-mail, unless the operator enables it", async () => {
-  const rest = createRest(parley, await parley.register());
+test("members can't be added by email address by default", async () => {
+  const rest = createRestClient(parley, await parley.register());
   const { body } = await rest.request<{ id: string }>("POST", "/conversations", {});
-  for (const email of [owner.user.email, newEmail()])
-    expect(await rest.refused("POST", `/conversations/${body.id}/members`, { email })).toMatchObject({ status: 403 });
+  for (const email of [owner.user.email, createEmail()])
+    expect(await rest.requestProblem("POST", `/conversations/${body.id}/members`, { email })).toMatchObject({
+      status: 403,
+    });
 });
 
-test("many taken addresses from one client are delayed like wrong passwords, and free ones too", async () => {
+test("registering many taken email addresses is rate-limited like wrong passwords", async () => {
   const statuses: number[] = [];
-  for (let n = 0; n <= FREE_FAILURES && !statuses.includes(429); n += 8)
+  for (let n = 0; n <= FAILURES_MAX && !statuses.includes(429); n += 8)
     statuses.push(
       ...(await Promise.all(Array.from({ length: 8 }, () => register(owner.user.email)))).map(({ status }) => status),
     );
   expect(statuses).toContain(429);
-  const known = await register(owner.user.email);
-  expect(known).toMatchObject({ status: 429, body: { code: "rate_limited" } });
+  const rejected = await register(owner.user.email);
+  expect(rejected).toMatchObject({ status: 429, body: { code: "rate_limited" } });
 });

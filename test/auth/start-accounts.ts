@@ -24,11 +24,11 @@ import { createUserService } from "../../src/modules/users/service.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-export const JWT_SECRET = "a secret of the tests, long enough to be one";
+export const JWT_SECRET = "a secret for tests that is long enough";
 export const PASSWORD = "correct horse battery";
 
-/** The issuer whose tokens are accepted. */
-type Issuer = {
+/** The settings for an OIDC issuer. */
+type IssuerSettings = {
   issuer: string;
   audience: string[];
   jwksUrl: string | undefined;
@@ -37,15 +37,15 @@ type Issuer = {
 };
 type Options = {
   registration?: "open" | "closed";
-  /** REGISTRATION_PRIVACY. */
+  /** Whether REGISTRATION_PRIVACY is on. */
   isPrivate?: boolean;
-  issuer?: Issuer | null;
+  issuer?: IssuerSettings | null;
   trustedProxies?: string[];
   database?: Awaited<ReturnType<typeof createTestDatabase>>["database"];
 };
 type Call = { token?: string; method?: string; json?: unknown; headers?: Record<string, string> };
 
-/** The account routes behind HTTP, with access to their services and cheap hashes. */
+/** Starts a server with only the account routes and cheap password hashing, and returns its services. */
 export async function startAccounts({
   registration = "open",
   isPrivate = false,
@@ -54,16 +54,16 @@ export async function startAccounts({
   ...options
 }: Options = {}) {
   const database = options.database ?? (await createTestDatabase()).database;
-  const ended: { ids: string[]; reason: EndReason }[] = [];
+  const endedSessions: { ids: string[]; reason: EndReason }[] = [];
   const audit = createAuditService();
-  const users = createUserService({ database, passwords: createPasswords({ memoryKib: 64, passes: 1 }), audit });
-  const onSessionsEnded = (ids: string[], reason: EndReason) => void ended.push({ ids, reason });
+  const users = createUserService({ database, passwords: createPasswords({ memoryKib: 64, iterations: 1 }), audit });
+  const onSessionsEnded = (ids: string[], reason: EndReason) => void endedSessions.push({ ids, reason });
   const apiKeys = createApiKeyService({
     database,
     audit,
-    quotas: { requireRoom() {} },
+    quotas: { requireBelowLimit() {} },
     log: silentLog,
-    onKeysEnded: () => {},
+    onKeysDeleted: () => {},
   });
   const auth = createAuthService({
     fetch: createFetch(noProxy),
@@ -72,7 +72,7 @@ export async function startAccounts({
     audit,
     apiKeys,
     guard: noLoginGuard,
-    checksPerUser: new Slots({ slotsMax: 0, what: "passwords", onRefused: () => {} }),
+    checksPerUser: new Slots({ slotsMax: 0, resources: "passwords", onRejected: () => {} }),
     jwtSecret: JWT_SECRET,
     config: {
       REGISTRATION: registration,
@@ -127,8 +127,8 @@ export async function startAccounts({
     database,
     users,
     auth,
-    /** Calls that the realtime hub would have received. */
-    ended,
+    /** The revoked sessions, which a complete server would report to the realtime hub. */
+    endedSessions,
     call,
     register,
     async login(email: string): Promise<Tokens> {
@@ -147,7 +147,7 @@ export async function readJson<T>(response: Response): Promise<T> {
   return (await response.json()) as T;
 }
 
-/** The status and problem code of a response, for one-line expectations. */
+/** Returns the status and problem code of a response. */
 export async function readProblem(response: Response): Promise<{ status: number; code: string }> {
   const { code } = await readJson<{ code: string }>(response);
   return { status: response.status, code };

@@ -1,7 +1,7 @@
 import type { TLSOptions } from "bun";
 import { type CryptoKey, exportJWK, generateKeyPair, type JWK, type JWTPayload, SignJWT } from "jose";
 
-/** The stub's response to requests for the keys. */
+/** How the issuer responds to requests for its keys. */
 type Mode = "good" | "down" | "html" | "huge" | "slow" | "redirect" | "no keys" | "foreign document";
 
 type SigningKey = { kid: string; alg: string; privateKey: CryptoKey; jwk: JWK };
@@ -10,18 +10,18 @@ export const AUDIENCE = "parley";
 
 export type Issuer = Awaited<ReturnType<typeof startIssuer>>;
 
-/** A stub of an OpenID Connect issuer: discovery, key rotation, tokens, and failure modes. */
+/** Starts a mock OpenID Connect issuer with discovery, key rotation, tokens and failure modes. */
 export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; tls?: TLSOptions } = {}) {
-  const state = { mode: "good" as Mode, keyRequests: 0, discoveries: 0, secretReads: 0 };
+  const state = { mode: "good" as Mode, keyRequests: 0, discoveries: 0, internalRequests: 0 };
   let keys: SigningKey[] = [];
   let subjects = 0;
 
-  // The target of a redirect: an internal resource that the server must not read.
-  const inside = Bun.serve({
+  // The target of a redirect: an internal resource that Parley must not read.
+  const internalServer = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     fetch() {
-      state.secretReads += 1;
+      state.internalRequests += 1;
       return Response.json({ keys: keys.map(({ jwk }) => jwk) });
     },
   });
@@ -38,16 +38,16 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
       }
       if (pathname !== "/keys") return new Response(null, { status: 404 });
       state.keyRequests += 1;
-      return answerKeys(request.signal);
+      return respondWithKeys(request.signal);
     },
   });
   const url: string = `${tls ? "https" : "http"}://${host}:${server.port}`;
 
-  async function answerKeys(signal: AbortSignal): Promise<Response> {
+  async function respondWithKeys(signal: AbortSignal): Promise<Response> {
     const set = { keys: keys.map(({ jwk }) => jwk) };
     switch (state.mode) {
       case "down":
-        return new Response("away", { status: 502 });
+        return new Response("Bad Gateway", { status: 502 });
       case "html":
         return new Response("<!doctype html><title>Log in</title>", { headers: { "content-type": "text/html" } });
       case "huge":
@@ -56,7 +56,7 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
         await new Promise((resolve) => signal.addEventListener("abort", resolve));
         return Response.json(set);
       case "redirect":
-        return Response.redirect(`http://127.0.0.1:${inside.port}/keys`, 302);
+        return Response.redirect(`http://127.0.0.1:${internalServer.port}/keys`, 302);
       case "no keys":
         return Response.json({ error: "none" });
       default:
@@ -73,7 +73,7 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
     return key;
   }
 
-  /** The claims of a normal ID token, of a new user unless `sub` is given. */
+  /** Creates the claims of a valid ID token, for a new user unless `sub` is given. */
   function createClaims(changes: JWTPayload = {}): JWTPayload {
     const now = Math.floor(Date.now() / 1000);
     subjects += 1;
@@ -95,12 +95,12 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
       return keys;
     },
 
-    /** Removes all keys except this one. */
+    /** Removes all keys except the given one. */
     keepOnly(key: SigningKey): void {
       keys = [key];
     },
 
-    /** Signs a token, valid except for the changes. */
+    /** Signs a token that is valid except for the given changes. */
     sign(
       changes: JWTPayload = {},
       { key = keys[0], header = {} }: { key?: SigningKey | undefined; header?: Record<string, unknown> } = {},
@@ -113,7 +113,7 @@ export async function startIssuer({ host = "127.0.0.1", tls }: { host?: string; 
 
     async stop(): Promise<void> {
       await server.stop(true);
-      await inside.stop(true);
+      await internalServer.stop(true);
     },
   };
 }

@@ -10,7 +10,7 @@ beforeAll(async () => {
 });
 afterAll(() => accounts.stop());
 
-async function getTicket({ access_token }: Tokens): Promise<string> {
+async function createTicket({ access_token }: Tokens): Promise<string> {
   const response = await accounts.call("/auth/ticket", { method: "POST", token: access_token });
   expect(response.status).toBe(200);
   const body = await readJson<Ticket>(response);
@@ -18,7 +18,7 @@ async function getTicket({ access_token }: Tokens): Promise<string> {
   return body.ticket;
 }
 
-async function useTicket(ticket: string): Promise<string> {
+async function redeemTicket(ticket: string): Promise<string> {
   const error = await accounts.auth.redeemTicket(ticket, unknownOrigin).then(
     () => "redeemed",
     (reason: unknown) => reason,
@@ -26,45 +26,45 @@ async function useTicket(ticket: string): Promise<string> {
   return error instanceof Problem ? error.code : String(error);
 }
 
-test("represents the caller, and expires with their token", async () => {
+test("a ticket represents the caller and expires with the caller's token", async () => {
   const tokens = await accounts.register();
-  expect(await accounts.auth.redeemTicket(await getTicket(tokens), unknownOrigin)).toEqual(
+  expect(await accounts.auth.redeemTicket(await createTicket(tokens), unknownOrigin)).toEqual(
     await accounts.auth.identify(tokens.access_token, unknownOrigin),
   );
 });
 
-test("works once, even for 16 concurrent uses", async () => {
-  const ticket = await getTicket(await accounts.register());
-  const codes = await Promise.all(Array.from({ length: 16 }, () => useTicket(ticket)));
+test("a ticket works once, even for 16 concurrent uses", async () => {
+  const ticket = await createTicket(await accounts.register());
+  const codes = await Promise.all(Array.from({ length: 16 }, () => redeemTicket(ticket)));
   expect(codes.sort()).toEqual(["redeemed", ...Array(15).fill("unauthorized")]);
 });
 
-test("expires after 30 s", async () => {
+test("a ticket expires after 30 s", async () => {
   const tokens = await accounts.register();
-  const late = await getTicket(tokens);
+  const expiredTicket = await createTicket(tokens);
   await accounts.database`update tickets set expires_at = expires_at - interval '30 s'`;
-  expect(await useTicket(late)).toBe("unauthorized");
-  const inTime = await getTicket(tokens);
+  expect(await redeemTicket(expiredTicket)).toBe("unauthorized");
+  const validTicket = await createTicket(tokens);
   await accounts.database`update tickets set expires_at = expires_at - interval '29 s'`;
-  expect(await useTicket(inTime)).toBe("redeemed");
+  expect(await redeemTicket(validTicket)).toBe("redeemed");
 });
 
-test("is rejected after its session or its token has ended", async () => {
+test("a ticket is rejected after its session is revoked or its token has expired", async () => {
   const tokens = await accounts.register();
-  const ticket = await getTicket(tokens);
+  const ticket = await createTicket(tokens);
   await accounts.call("/auth/logout", { json: { refresh_token: tokens.refresh_token } });
-  expect(await useTicket(ticket)).toBe("unauthorized");
-  const later = await getTicket(await accounts.register());
+  expect(await redeemTicket(ticket)).toBe("unauthorized");
+  const ticketWithExpiredToken = await createTicket(await accounts.register());
   await accounts.database`update tickets set credential_expires_at = now()`;
-  expect(await useTicket(later)).toBe("unauthorized");
+  expect(await redeemTicket(ticketWithExpiredToken)).toBe("unauthorized");
 });
 
-test("is stored as a hash only, and rejects everything else", async () => {
+test("a ticket is stored only as a hash, and any other string is rejected", async () => {
   const tokens = await accounts.register();
-  const ticket = await getTicket(tokens);
+  const ticket = await createTicket(tokens);
   const rows = await accounts.database<{ hash: Uint8Array }[]>`select hash from tickets`;
   expect(rows.some(({ hash }) => Buffer.from(hash).toString("base64url") === ticket.slice(4))).toBe(false);
   for (const other of ["", "x", `${ticket}x`, ticket.slice(0, -1), `ptk_${"A".repeat(43)}`, tokens.access_token])
-    expect(await useTicket(other)).toBe("unauthorized");
-  expect(await useTicket(ticket)).toBe("redeemed");
+    expect(await redeemTicket(other)).toBe("unauthorized");
+  expect(await redeemTicket(ticket)).toBe("redeemed");
 });

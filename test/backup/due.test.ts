@@ -1,11 +1,11 @@
 import { describe, expect, test } from "bun:test";
 import type { ScheduleState } from "../../src/modules/backups/queries.ts";
-import { computeRetryMs, isBackupDue } from "../../src/modules/backups/schedule.ts";
+import { getRetryDelayMs, isBackupDue } from "../../src/modules/backups/schedule.ts";
 
 const NIGHTLY = "15 2 * * *";
 
-describe("a backup is due", () => {
-  const stateAt = (now: string, doneUntil: string, more: Partial<ScheduleState> = {}): ScheduleState => ({
+describe("a backup", () => {
+  const stateAt = (now: string, doneUntil: string, changes: Partial<ScheduleState> = {}): ScheduleState => ({
     origin: "0123abcd",
     now: new Date(now),
     doneUntil: new Date(doneUntil),
@@ -13,28 +13,40 @@ describe("a backup is due", () => {
     bytes: null,
     failures: 0,
     retryAt: null,
-    ...more,
+    ...changes,
   });
 
   test.each([
-    ["before its scheduled time", "2026-11-29T02:14:59Z", "2026-11-28T02:15:30Z", "UTC", false],
-    ["at its scheduled time", "2026-11-29T02:15:00Z", "2026-11-28T02:15:30Z", "UTC", true],
-    ["once after days without a running instance", "2026-12-24T13:00:00Z", "2026-11-28T02:15:30Z", "UTC", true],
-    ["not again after that", "2026-12-24T13:00:05Z", "2026-12-24T13:00:03Z", "UTC", false],
-    ["at the local time of its time zone", "2026-07-01T00:15:00Z", "2026-06-30T00:16:00Z", "Europe/Berlin", true],
-    ["which has another offset in winter", "2026-12-01T00:15:00Z", "2026-11-30T01:16:00Z", "Europe/Berlin", false],
+    ["isn't due before its scheduled time", "2026-11-29T02:14:59Z", "2026-11-28T02:15:30Z", "UTC", false],
+    ["is due at its scheduled time", "2026-11-29T02:15:00Z", "2026-11-28T02:15:30Z", "UTC", true],
+    ["is due once after days without a running instance", "2026-12-24T13:00:00Z", "2026-11-28T02:15:30Z", "UTC", true],
+    ["isn't due again right after it was created", "2026-12-24T13:00:05Z", "2026-12-24T13:00:03Z", "UTC", false],
+    [
+      "is due at the scheduled time in its time zone",
+      "2026-07-01T00:15:00Z",
+      "2026-06-30T00:16:00Z",
+      "Europe/Berlin",
+      true,
+    ],
+    [
+      "isn't due at the same UTC time in winter",
+      "2026-12-01T00:15:00Z",
+      "2026-11-30T01:16:00Z",
+      "Europe/Berlin",
+      false,
+    ],
   ])("%s", (_, now, doneUntil, timeZone, isDue) => {
     expect(isBackupDue(stateAt(now, doneUntil), NIGHTLY, timeZone)).toBe(isDue);
   });
 
-  test("after a failure, not before its retry", () => {
+  test("isn't due after a failure until its retry time", () => {
     const state = (now: string) =>
       stateAt(now, "2026-11-28T02:15:30Z", { failures: 1, retryAt: new Date("2026-11-29T02:16:00Z") });
     expect(isBackupDue(state("2026-11-29T02:15:59Z"), NIGHTLY, "UTC")).toBe(false);
     expect(isBackupDue(state("2026-11-29T02:16:00Z"), NIGHTLY, "UTC")).toBe(true);
   });
 
-  test("retries wait longer each time, up to an hour", () => {
-    expect([1, 2, 3, 7, 100].map(computeRetryMs)).toEqual([60_000, 120_000, 240_000, 3_600_000, 3_600_000]);
+  test("is retried with increasing delays of up to an hour", () => {
+    expect([1, 2, 3, 7, 100].map(getRetryDelayMs)).toEqual([60_000, 120_000, 240_000, 3_600_000, 3_600_000]);
   });
 });

@@ -4,41 +4,50 @@ import { ArchiveError } from "../../src/db/archive.ts";
 import { formatBackupName } from "../../src/modules/backups/names.ts";
 import { createS3Store, type S3Options } from "../../src/modules/backups/s3-store.ts";
 import { startApp } from "../support/app.ts";
+import { startFakeS3 } from "../support/fake-s3.ts";
 import { createTestLog } from "../support/log.ts";
-import { startS3 } from "../support/s3.ts";
 
 const MIB = 1024 * 1024;
-let s3: ReturnType<typeof startS3>;
+let s3: ReturnType<typeof startFakeS3>;
 beforeAll(() => {
-  s3 = startS3();
+  s3 = startFakeS3();
 });
 afterAll(() => s3.stop());
 beforeEach(() => {
   s3.objects.clear();
   s3.requests.length = 0;
-  s3.state.refuse = () => undefined;
-  s3.state.pageKeys = 1_000;
+  s3.state.intercept = () => undefined;
+  s3.state.pageKeysMax = 1_000;
   s3.state.delayMs = 0;
 });
 
-const createStore = (more: Partial<S3Options> = {}) => {
+const createStore = (changes: Partial<S3Options> = {}) => {
   const { bucket, region, endpoint, accessKeyId, secretAccessKey } = s3;
-  return createS3Store({ bucket, region, endpoint, accessKeyId, secretAccessKey, prefix: "p/", retryMs: 1, ...more });
+  return createS3Store({
+    bucket,
+    region,
+    endpoint,
+    accessKeyId,
+    secretAccessKey,
+    prefix: "p/",
+    retryMs: 1,
+    ...changes,
+  });
 };
 
-const messageOf = (work: Promise<unknown>): Promise<string> =>
+const getErrorMessage = (work: Promise<unknown>): Promise<string> =>
   work.then(
     () => "fulfilled",
     (error) => (error instanceof ArchiveError ? error.message : `another error: ${error}`),
   );
 
 async function readAll(source: AsyncIterable<Uint8Array>): Promise<Buffer> {
-  const pieces: Uint8Array[] = [];
-  for await (const piece of source) pieces.push(piece);
-  return Buffer.concat(pieces);
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of source) chunks.push(chunk);
+  return Buffer.concat(chunks);
 }
 
-test("data written in chunks of any size is sent in parts, and read back byte by byte", async () => {
+test("data written in chunks of any size is uploaded in parts, and read back unchanged", async () => {
   const store = createStore();
   await store.prepare(null);
   const content = Buffer.alloc(45 * MIB + 12_345);
@@ -51,31 +60,31 @@ test("data written in chunks of any size is sent in parts, and read back byte by
   expect([...s3.objects.keys()]).toEqual(["p/a"]);
   expect(s3.objects.get("p/a")?.equals(content)).toBe(true);
   expect((await readAll(await store.read("a", content.length))).equals(content)).toBe(true);
-  expect(await messageOf(store.read("a", content.length - 1))).toMatch(
-    /^a has 4\d+ bytes in s3:\/\/backups\/p\/, but .+ Check what /,
+  expect(await getErrorMessage(store.read("a", content.length - 1))).toMatch(
+    /^a has 4\d+ bytes in s3:\/\/backups\/p\/, but .+ Check whether /,
   );
 });
 
-test("memory stays bounded while the bucket is slow", async () => {
+test("memory use is limited while the bucket is slow", async () => {
   const store = createStore();
   await store.prepare(null);
   s3.state.delayMs = 50;
   const file = await store.create("slow");
-  let sent = 0;
-  let mostAhead = 0;
-  for (; sent < 96 * MIB; sent += MIB) {
+  let sentBytes = 0;
+  let maxBuffered = 0;
+  for (; sentBytes < 96 * MIB; sentBytes += MIB) {
     await file.write(Buffer.alloc(MIB));
     const arrived = [...s3.uploads.values()]
       .flatMap(({ parts }) => [...parts.values()])
       .reduce((sum, { length }) => sum + length, 0);
-    mostAhead = Math.max(mostAhead, sent + MIB - arrived);
+    maxBuffered = Math.max(maxBuffered, sentBytes + MIB - arrived);
   }
   await file.finish();
-  expect(mostAhead).toBeLessThanOrEqual(48 * MIB);
+  expect(maxBuffered).toBeLessThanOrEqual(48 * MIB);
   expect(s3.objects.get("p/slow")?.length).toBe(96 * MIB);
 });
 
-test.each([1, 20])("a discarded backup of %p MiB leaves nothing behind", async (mib) => {
+test.each([1, 20])("a discarded backup of %p MiB leaves nothing in the bucket", async (mib) => {
   const file = await createStore().create("b");
   for (let n = 0; n < mib; n += 1) await file.write(Buffer.alloc(MIB));
   await file.discard();
@@ -83,25 +92,25 @@ test.each([1, 20])("a discarded backup of %p MiB leaves nothing behind", async (
   expect(s3.uploads.size).toBe(0);
 });
 
-test("requests with temporary failures are retried; a lasting failure is an error with a remedy", async () => {
+test("temporary failures are retried, and a permanent failure is reported with a remedy", async () => {
   const store = createStore();
-  let refusals = 2;
+  let rejections = 2;
   const slowDown = () =>
     new Response("<Error><Code>SlowDown</Code><Message>Slow down.</Message></Error>", { status: 503 });
-  s3.state.refuse = ({ query, method }) => {
-    // Bun's client doesn't retry the start of an upload: such a backup is made again a minute later.
+  s3.state.intercept = ({ query, method }) => {
+    // Bun's client doesn't retry the start of an upload. The whole backup is retried a minute later.
     if (method === "POST") return undefined;
-    refusals -= query.get("partNumber") === "1" || !query.has("partNumber") ? 1 : 0;
-    return refusals >= 0 ? slowDown() : undefined;
+    rejections -= query.get("partNumber") === "1" || !query.has("partNumber") ? 1 : 0;
+    return rejections >= 0 ? slowDown() : undefined;
   };
   await store.prepare(null);
-  refusals = 2;
+  rejections = 2;
   const file = await store.create("c");
   for (let n = 0; n < 20; n += 1) await file.write(Buffer.alloc(MIB));
   await file.finish();
   expect(s3.objects.get("p/c")?.length).toBe(20 * MIB);
-  refusals = Number.POSITIVE_INFINITY;
-  expect(await messageOf(store.list())).toBe(
+  rejections = Number.POSITIVE_INFINITY;
+  expect(await getErrorMessage(store.list())).toBe(
     "s3://backups/p/ can't be listed (SlowDown: Slow down); check BACKUP_S3_ENDPOINT and the store's log.",
   );
 });
@@ -113,15 +122,15 @@ test.each([
   ],
   [{ bucket: "another" }, /NoSuchBucket.+; create the bucket, or correct BACKUP_S3_BUCKET\.$/],
   [{ endpoint: "http://127.0.0.1:1" }, /; check BACKUP_S3_ENDPOINT, and that the store is running\.$/],
-])("%j is reported before anything is written, without the secret", async (more, expected) => {
-  const message = await messageOf(createStore(more).prepare(null));
+])("the wrong setting %j is reported without the secret before anything is written", async (changes, expected) => {
+  const message = await getErrorMessage(createStore(changes).prepare(null));
   expect(message).toMatch(expected);
   expect(message).not.toContain(s3.secretAccessKey);
   expect(message).not.toContain("wrong");
 });
 
-test("lists span pages, and contain only names below the prefix", async () => {
-  s3.state.pageKeys = 3;
+test("listing fetches all pages, and returns only names with the prefix", async () => {
+  s3.state.pageKeysMax = 3;
   for (let n = 0; n < 8; n += 1) s3.objects.set(`p/${n}`, Buffer.from("x"));
   s3.objects.set("q/8", Buffer.from("x"));
   const store = createStore();
@@ -130,7 +139,7 @@ test("lists span pages, and contain only names below the prefix", async () => {
   expect(await store.list()).not.toContain("3");
 });
 
-test("Parley backs up to the bucket, verifies the backup, and deletes old ones; the secret is never logged", async () => {
+test("scheduled backups are written to the bucket and verified, and old ones are deleted", async () => {
   const { log, lines } = createTestLog();
   const parley = await startApp({
     log,
@@ -152,17 +161,17 @@ test("Parley backs up to the bucket, verifies the backup, and deletes old ones; 
       await Bun.sleep(20);
     }
   })();
-  const old = `deep/er/${formatBackupName(new Date("2020-01-01"), origin)}`;
-  const foreign = `deep/er/${formatBackupName(new Date("2020-01-01"), "ffffffff")}`;
-  for (const key of [old, foreign]) s3.objects.set(key, Buffer.from("old"));
-  while (s3.objects.has(old)) await Bun.sleep(20);
+  const oldKey = `deep/er/${formatBackupName(new Date("2020-01-01"), origin)}`;
+  const otherDatabaseKey = `deep/er/${formatBackupName(new Date("2020-01-01"), "ffffffff")}`;
+  for (const key of [oldKey, otherDatabaseKey]) s3.objects.set(key, Buffer.from("old"));
+  while (s3.objects.has(oldKey)) await Bun.sleep(20);
   await parley.stop();
-  const [made = "", kept] = [...s3.objects.keys()].filter((key) => key !== foreign);
-  expect(kept).toBeUndefined();
-  expect(s3.objects.has(foreign)).toBe(true);
-  expect(made).toMatch(/^deep\/er\/parley-\d{8}T\d{6}Z-[0-9a-f]{8}\.backup$/);
+  const [created = "", extra] = [...s3.objects.keys()].filter((key) => key !== otherDatabaseKey);
+  expect(extra).toBeUndefined();
+  expect(s3.objects.has(otherDatabaseKey)).toBe(true);
+  expect(created).toMatch(/^deep\/er\/parley-\d{8}T\d{6}Z-[0-9a-f]{8}\.backup$/);
   const file = `/tmp/parley-s3-${process.pid}.backup`;
-  await Bun.write(file, s3.objects.get(made) ?? "");
+  await Bun.write(file, s3.objects.get(created) ?? "");
   expect(readFileSync(file).includes("parley-backup")).toBe(true);
   unlinkSync(file);
   expect(lines.map(({ msg }) => msg)).toContain("scheduled backup written and verified");

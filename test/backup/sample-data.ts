@@ -1,7 +1,7 @@
 import type { Database, Sql } from "../../src/db/client.ts";
 
-/** Texts that could break a row format. */
-export const ODD_TEXTS = [
+/** Strings that are easily escaped or parsed wrongly. */
+export const DIFFICULT_TEXTS = [
   "tab\there",
   "two\nlines\r\nand three",
   "back\\slash \\N \\. \\t",
@@ -12,7 +12,7 @@ export const ODD_TEXTS = [
   "quote \" ' ; -- $$",
 ];
 
-/** Users, a conversation for each with messages, and rows with every type of column. Deterministic. */
+/** Inserts users, each with a conversation and messages, and rows with every column type. The data is always the same. */
 export async function fillDatabase(sql: Sql, { users = 5, messages = 40 } = {}): Promise<void> {
   await sql`
     insert into users (id, email, email_key, display_name, preferences, created_at)
@@ -33,9 +33,9 @@ export async function fillDatabase(sql: Sql, { users = 5, messages = 40 } = {}):
     insert into messages (conversation_id, seq, id, role, author_id, content, cost_usd, client_message_id, created_at,
       reasoning, output, reply_options)
     select md5('conversation ' || n)::uuid, seq, md5('message ' || n || ' ' || seq)::uuid, 'user', md5('user ' || n)::uuid,
-      (${ODD_TEXTS}::text[])[1 + seq % ${ODD_TEXTS.length}::int] || ' ' || seq, seq / 7.0, 'c' || seq, '2026-01-03'::timestamptz + seq * interval '1 ms',
-      nullif((${ODD_TEXTS}::text[])[1 + seq % ${ODD_TEXTS.length}::int], ''),
-      case when seq % 2 = 0 then json_build_object('z', seq, 'a', (${ODD_TEXTS}::text[])[1 + seq % ${ODD_TEXTS.length}::int]) end,
+      (${DIFFICULT_TEXTS}::text[])[1 + seq % ${DIFFICULT_TEXTS.length}::int] || ' ' || seq, seq / 7.0, 'c' || seq, '2026-01-03'::timestamptz + seq * interval '1 ms',
+      nullif((${DIFFICULT_TEXTS}::text[])[1 + seq % ${DIFFICULT_TEXTS.length}::int], ''),
+      case when seq % 2 = 0 then json_build_object('z', seq, 'a', (${DIFFICULT_TEXTS}::text[])[1 + seq % ${DIFFICULT_TEXTS.length}::int]) end,
       case when seq % 5 = 0 then '{"reply_format": {"schema": {"zebra": 1, "apple": null}}}'::json end
     from generate_series(1, ${users}::int) n, generate_series(1, ${messages}::int) seq`;
   await sql`
@@ -61,7 +61,7 @@ export async function fillDatabase(sql: Sql, { users = 5, messages = 40 } = {}):
 
 export type TableSums = Record<string, { rows: number; checksum: string }>;
 
-/** Row counts and checksums of each table, sorted by text; independent of the backup's code. */
+/** Computes the row count and checksum of each table, independently of the backup code. */
 export async function sumTables(database: Database, ignoredTables: readonly string[] = []): Promise<TableSums> {
   const tables = await database<{ name: string }[]>`
     select relname as name from pg_class

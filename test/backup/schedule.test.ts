@@ -29,9 +29,9 @@ afterAll(async () => {
   for (const step of cleanups.splice(0).reverse()) await step();
 });
 
-const secret = { value: "the secret of the tests, of 32 bytes and more", isConfigured: false };
-const never = new AbortController().signal;
-const SECONDLY = "* * * * * *";
+const secret = { value: "a secret for tests, longer than 32 bytes", isConfigured: false };
+const neverAborted = new AbortController().signal;
+const EVERY_SECOND = "* * * * * *";
 const NIGHTLY = "15 2 * * *";
 
 let database: Database;
@@ -40,16 +40,16 @@ beforeEach(async () => {
   const created = await createTestDatabase();
   database = created.database;
   folder = mkdtempSync(join(tmpdir(), "parley-schedule-"));
-  const [made, path] = [database, folder];
+  const [createdDatabase, path] = [database, folder];
   cleanups.push(
-    () => made.end({ timeout: 1 }),
+    () => createdDatabase.end({ timeout: 1 }),
     () => rmSync(path, { recursive: true, force: true }),
   );
 });
 
 type Options = { pattern?: string; store?: BackupStore; newest?: number; passphrase?: string };
 
-function createService({ pattern = SECONDLY, store, newest = 2, passphrase }: Options = {}) {
+function createService({ pattern = EVERY_SECOND, store, newest = 2, passphrase }: Options = {}) {
   const metrics = createMetrics({ version: "test", commit: "test" });
   const { log, lines } = createTestLog();
   const service = createBackupService({
@@ -67,87 +67,91 @@ function createService({ pattern = SECONDLY, store, newest = 2, passphrase }: Op
   return { service, lines, readMetrics };
 }
 
-/** Backdates the last backup. */
-const passTime = (interval: string) =>
+/** Backdates the last backup and the next retry. */
+const backdateSchedule = (interval: string) =>
   database`update backup_schedule set done_until = done_until - ${interval}::interval, retry_at = retry_at - ${interval}::interval`;
 
-/** Backup names contain the time in seconds. */
+/** Waits until the next second, so that the next backup gets a different name. */
 const waitUntilNextSecond = () => Bun.sleep(1_010 - (Date.now() % 1_000));
 
 const listBackups = () => readdirSync(folder).sort();
 const verifyFile = async (name: string, passphrase?: string) =>
   verifyBackup((await openBackupFile(join(folder, name))).source, { getPassphrase: async () => passphrase ?? "" });
 
-test("the first start begins the schedule; missed backups while nothing runs are replaced by one", async () => {
+test("the schedule begins at the first start, and one backup replaces all missed backups", async () => {
   await fillDatabase(database);
   const { service, readMetrics } = createService({ pattern: NIGHTLY });
   expect(await readMetrics()).toEqual([]);
   expect(await service.isDue()).toBe(false);
   expect(await service.isDue()).toBe(false);
-  await passTime("3 days");
+  await backdateSchedule("3 days");
   expect(await service.isDue()).toBe(true);
-  await service.makeDue(never);
+  await service.makeDue(neverAborted);
   const [name = "", ...others] = listBackups();
   expect(others).toEqual([]);
   expect(name).toMatch(/^parley-\d{8}T\d{6}Z-[0-9a-f]{8}\.backup$/);
   expect(statSync(join(folder, name)).mode & 0o777).toBe(0o600);
   expect(await verifyFile(name)).toMatchObject({ isEncrypted: false, jwtSecret: { state: "included" } });
   expect(await service.isDue()).toBe(false);
-  await service.makeDue(never);
+  await service.makeDue(neverAborted);
   expect(listBackups()).toEqual([name]);
   expect(await readMetrics()).toEqual([
     expect.stringMatching(/^parley_backup_last_success_timestamp_seconds 1[78]\d{8}/),
     `parley_backup_size_bytes ${statSync(join(folder, name)).size}`,
     'parley_backups_total{outcome="success"} 1',
   ]);
-  // Another instance, which made none, reports the same.
-  const other = createService({ pattern: NIGHTLY });
-  await other.service.isDue();
-  expect((await other.readMetrics()).join()).toContain(`parley_backup_size_bytes ${statSync(join(folder, name)).size}`);
+  // Another instance reports the same size.
+  const otherInstance = createService({ pattern: NIGHTLY });
+  await otherInstance.service.isDue();
+  expect((await otherInstance.readMetrics()).join()).toContain(
+    `parley_backup_size_bytes ${statSync(join(folder, name)).size}`,
+  );
 });
 
-test("deletes old backups, but none of other databases", async () => {
-  const foreign = ["notes.txt", "parley-20200101T000000Z-00000000.backup", "parley.backup"];
-  for (const name of foreign) writeFileSync(join(folder, name), name);
+test("old backups are deleted, but not those of other databases", async () => {
+  const otherFiles = ["notes.txt", "parley-20200101T000000Z-00000000.backup", "parley.backup"];
+  for (const name of otherFiles) writeFileSync(join(folder, name), name);
   const { service } = createService();
   await service.isDue();
-  const made: string[] = [];
+  const createdBackups: string[] = [];
   for (let n = 0; n < 3; n += 1) {
     if (n > 0) await waitUntilNextSecond();
-    await passTime("1 minute");
-    await service.makeDue(never);
-    made.push(...listBackups().filter((name) => !foreign.includes(name) && !made.includes(name)));
+    await backdateSchedule("1 minute");
+    await service.makeDue(neverAborted);
+    createdBackups.push(
+      ...listBackups().filter((name) => !otherFiles.includes(name) && !createdBackups.includes(name)),
+    );
   }
-  expect(made).toHaveLength(3);
-  expect(listBackups()).toEqual([...foreign, ...made.slice(-2)].sort());
-  for (const name of foreign) expect(readFileSync(join(folder, name), "utf8")).toBe(name);
+  expect(createdBackups).toHaveLength(3);
+  expect(listBackups()).toEqual([...otherFiles, ...createdBackups.slice(-2)].sort());
+  for (const name of otherFiles) expect(readFileSync(join(folder, name), "utf8")).toBe(name);
 });
 
-test("encrypts backups with a passphrase", async () => {
+test("backups are encrypted with the passphrase", async () => {
   const { service } = createService({ passphrase: "correct horse" });
   await service.isDue();
-  await passTime("1 minute");
-  await service.makeDue(never);
+  await backdateSchedule("1 minute");
+  await service.makeDue(neverAborted);
   const [name = ""] = listBackups();
   expect((await verifyFile(name, "correct horse")).isEncrypted).toBe(true);
   expect(readFileSync(join(folder, name)).includes("age-encryption")).toBe(true);
 }, 60_000);
 
-test("two instances make one backup; a stopped one leaves nothing behind, and the other makes it", async () => {
-  const slow: BackupStore = createFolderStore({ folder });
-  let open = 0;
-  let most = 0;
+test("two instances create one backup, and an interrupted backup leaves nothing behind", async () => {
+  const folderStore: BackupStore = createFolderStore({ folder });
+  let openCount = 0;
+  let openMax = 0;
   let writes = 0;
   let isBlocked = true;
   const store: BackupStore = {
-    ...slow,
+    ...folderStore,
     async create(name) {
-      const file = await slow.create(name);
-      open += 1;
+      const file = await folderStore.create(name);
+      openCount += 1;
       writes += 1;
-      most = Math.max(most, open);
+      openMax = Math.max(openMax, openCount);
       const close = () => {
-        open -= 1;
+        openCount -= 1;
       };
       return {
         async write(bytes) {
@@ -171,50 +175,50 @@ test("two instances make one backup; a stopped one leaves nothing behind, and th
   );
   for (const jobs of instances) jobs.start();
   while ((await database`select 1 from backup_schedule`).length === 0) await Bun.sleep(5);
-  await passTime("2 days");
+  await backdateSchedule("2 days");
   while (writes === 0) await Bun.sleep(5);
   await Bun.sleep(200);
-  expect({ writes, most }).toEqual({ writes: 1, most: 1 });
+  expect({ writes, openMax }).toEqual({ writes: 1, openMax: 1 });
   const [{ owner } = { owner: "" }] = await database<{ owner: string }[]>`select owner from jobs where key = 'backup'`;
   expect(owner).not.toBe("");
   isBlocked = false;
   while (listBackups().filter((name) => name.endsWith(".backup")).length === 0) await Bun.sleep(5);
   await Bun.sleep(300);
-  expect({ writes, most, open }).toEqual({ writes: 1, most: 1, open: 0 });
+  expect({ writes, openMax, openCount }).toEqual({ writes: 1, openMax: 1, openCount: 0 });
 
-  // Stopped in the middle of the next one.
+  // Both instances are stopped during the next backup.
   isBlocked = true;
-  await passTime("2 days");
+  await backdateSchedule("2 days");
   while (writes === 1) await Bun.sleep(5);
-  const [held] = await database<{ owner: string }[]>`select owner from jobs where key = 'backup'`;
-  expect(held).toBeDefined();
+  const [job] = await database<{ owner: string }[]>`select owner from jobs where key = 'backup'`;
+  expect(job).toBeDefined();
   const stops = instances.map((jobs) => jobs.stop(Date.now() + 5_000));
   isBlocked = false;
   await Promise.all(stops);
   expect(listBackups()).toHaveLength(1);
   const next = createService({ pattern: NIGHTLY });
   expect(await next.service.isDue()).toBe(true);
-  await next.service.makeDue(never);
+  await next.service.makeDue(neverAborted);
   expect(listBackups()).toHaveLength(2);
 }, 30_000);
 
-describe("a failure", () => {
-  test("is logged with a remedy, counted, shown, and retried; the last good backup stays", async () => {
+describe("a backup", () => {
+  test("that fails is logged with a remedy, counted and retried, and the previous backup is kept", async () => {
     const { service, lines, readMetrics } = createService({ newest: 1 });
     await service.isDue();
-    await passTime("1 minute");
-    await service.makeDue(never);
-    const [good = ""] = listBackups();
+    await backdateSchedule("1 minute");
+    await service.makeDue(neverAborted);
+    const [lastBackup = ""] = listBackups();
     expect(service.isHealthy()).toBe(true);
 
-    const full = createService({
+    const onFullDisk = createService({
       newest: 1,
-      store: createFolderStore({ folder, findFree: async () => 1_000_000 }),
+      store: createFolderStore({ folder, findFreeBytesIn: async () => 1_000_000 }),
     });
-    await passTime("1 minute");
-    await full.service.makeDue(never);
-    expect(listBackups()).toEqual([good]);
-    expect(full.lines.filter(({ level }) => level === "error")).toEqual([
+    await backdateSchedule("1 minute");
+    await onFullDisk.service.makeDue(neverAborted);
+    expect(listBackups()).toEqual([lastBackup]);
+    expect(onFullDisk.lines.filter(({ level }) => level === "error")).toEqual([
       expect.objectContaining({
         msg: "scheduled backup failed; it will be retried",
         place: folder,
@@ -225,19 +229,19 @@ describe("a failure", () => {
         ),
       }),
     ]);
-    expect((await full.readMetrics()).join()).toContain('parley_backups_total{outcome="failure"} 1');
-    expect(full.service.isHealthy()).toBe(false);
-    expect(await full.service.isDue()).toBe(false);
-    // The other instance reports it too.
+    expect((await onFullDisk.readMetrics()).join()).toContain('parley_backups_total{outcome="failure"} 1');
+    expect(onFullDisk.service.isHealthy()).toBe(false);
+    expect(await onFullDisk.service.isDue()).toBe(false);
+    // The other instance reports the failure too.
     expect(await service.isDue()).toBe(false);
     expect(service.isHealthy()).toBe(false);
-    await passTime("61 seconds");
+    await backdateSchedule("61 seconds");
     expect(await service.isDue()).toBe(true);
     await waitUntilNextSecond();
-    await service.makeDue(never);
+    await service.makeDue(neverAborted);
     expect(service.isHealthy()).toBe(true);
     expect(listBackups()).toHaveLength(1);
-    expect(listBackups()).not.toEqual([good]);
+    expect(listBackups()).not.toEqual([lastBackup]);
     expect(lines.filter(({ level }) => level === "error")).toEqual([]);
     expect((await readMetrics()).join()).toContain('parley_backups_total{outcome="success"} 2');
   }, 30_000);
@@ -245,82 +249,82 @@ describe("a failure", () => {
   test.each([
     ["changed on disk", (bytes: Buffer) => bytes.fill(0xff, bytes.length - 60, bytes.length - 59)],
     ["truncated", (bytes: Buffer) => bytes.subarray(0, bytes.length - 1)],
-  ])("is a backup that was %s: it is removed, and the good one stays", async (_, damage) => {
+  ])("fails if its file is %s, and the invalid file is deleted", async (_, corrupt) => {
     const { service } = createService({ newest: 1 });
     await service.isDue();
-    await passTime("1 minute");
-    await service.makeDue(never);
-    const good = listBackups();
-    expect(good).toHaveLength(1);
+    await backdateSchedule("1 minute");
+    await service.makeDue(neverAborted);
+    const lastBackup = listBackups();
+    expect(lastBackup).toHaveLength(1);
     await waitUntilNextSecond();
 
-    const sound = createFolderStore({ folder });
+    const folderStore = createFolderStore({ folder });
     const store: BackupStore = {
-      ...sound,
+      ...folderStore,
       async read(name, bytes) {
         const content = readFileSync(join(folder, name));
-        writeFileSync(join(folder, name), damage(content));
-        return sound.read(name, bytes);
+        writeFileSync(join(folder, name), corrupt(content));
+        return folderStore.read(name, bytes);
       },
     };
-    const spoiled = createService({ newest: 1, store });
-    await passTime("1 minute");
-    await spoiled.service.makeDue(never);
-    expect(listBackups()).toEqual(good);
-    expect(spoiled.service.isHealthy()).toBe(false);
+    const corrupting = createService({ newest: 1, store });
+    await backdateSchedule("1 minute");
+    await corrupting.service.makeDue(neverAborted);
+    expect(listBackups()).toEqual(lastBackup);
+    expect(corrupting.service.isHealthy()).toBe(false);
   });
 
-  test("names a folder that is no longer a folder, and recreates a missing one", async () => {
+  test("fails if BACKUP_DIR isn't a folder, but recreates a missing folder", async () => {
     const { service, lines } = createService();
     await service.isDue();
     rmSync(folder, { recursive: true });
     writeFileSync(folder, "");
-    await passTime("1 minute");
-    await service.makeDue(never);
+    await backdateSchedule("1 minute");
+    await service.makeDue(neverAborted);
     expect(lines.find(({ level }) => level === "error")?.reason).toStartWith(`BACKUP_DIR ${folder} can't be used (`);
     rmSync(folder);
-    await passTime("10 minutes");
-    await service.makeDue(never);
+    await backdateSchedule("10 minutes");
+    await service.makeDue(neverAborted);
     expect(listBackups()).toHaveLength(1);
     expect(statSync(folder).mode & 0o777).toBe(0o700);
   });
 
-  test("a full disk stops the backup before the database runs out of space", async () => {
+  test("fails before it uses up the database's disk space", async () => {
     let checks = 0;
-    const findFree = async () => {
+    const findFreeBytesIn = async () => {
       checks += 1;
       return checks === 1 ? 1e12 : 100e6;
     };
     const { service, lines } = createService({
-      store: createFolderStore({ folder, findFree, checkEveryBytes: 5_000 }),
+      store: createFolderStore({ folder, findFreeBytesIn, checkIntervalBytes: 5_000 }),
     });
     await service.isDue();
-    await passTime("1 minute");
-    await service.makeDue(never);
+    await backdateSchedule("1 minute");
+    await service.makeDue(neverAborted);
     expect(checks).toBe(2);
     expect(lines.find(({ level }) => level === "error")?.reason).toMatch(/^The disk of .+ has 100\.0 MB free/);
     expect(listBackups()).toEqual([]);
   }, 60_000);
 });
 
-test("leftovers of killed writers are removed, other files are not", async () => {
-  const left = ".parley-20200101T000000Z-0123abcd.backup.77-0123abcd.partial";
-  const fresh = ".parley-20200102T000000Z-0123abcd.backup.77-0123abcd.partial";
-  const foreign = ".other.77-0123abcd.partial";
-  for (const name of [left, fresh, foreign]) writeFileSync(join(folder, name), "half");
+test("partial files of killed processes are removed, but not other files", async () => {
+  const oldPartial = ".parley-20200101T000000Z-0123abcd.backup.77-0123abcd.partial";
+  const newPartial = ".parley-20200102T000000Z-0123abcd.backup.77-0123abcd.partial";
+  const otherFile = ".other.77-0123abcd.partial";
+  for (const name of [oldPartial, newPartial, otherFile]) writeFileSync(join(folder, name), "half");
   mkdirSync(join(folder, ".parley-20200103T000000Z-0123abcd.backup.77-0123abcd.partial"));
   const anHourAgo = new Date(Date.now() - 3_600_000);
-  for (const name of [left, foreign]) utimesSync(join(folder, name), anHourAgo, anHourAgo);
+  for (const name of [oldPartial, otherFile]) utimesSync(join(folder, name), anHourAgo, anHourAgo);
   await createFolderStore({ folder }).prepare(null);
-  expect(listBackups()).not.toContain(left);
+  expect(listBackups()).not.toContain(oldPartial);
   expect(listBackups()).toHaveLength(3);
 });
 
 test("a database clock that was a year ahead doesn't stop backups for a year", async () => {
   const { service } = createService({ pattern: NIGHTLY });
   await service.isDue();
-  await passTime("-1 year");
+  await backdateSchedule("-1 year");
   expect(await service.isDue()).toBe(false);
-  await passTime("2 days");
+  await backdateSchedule("2 days");
   expect(await service.isDue()).toBe(true);
 });

@@ -1,28 +1,28 @@
-// Compares Parley with its peers: `make bench`, or `bun test/bench/main.ts [--rounds=N] [--fresh] [ROW…]`.
-// docs/benchmarks.md explains each row. Exits with 1 if a bound is missed.
+// Compares Parley with other programs: `make bench`, or `bun test/bench/main.ts [--rounds=N] [--fresh] [BENCHMARK…]`.
+// docs/benchmarks.md explains each benchmark. Exits with code 1 if a target is missed.
 import { cpus } from "node:os";
-import { measureAnswers } from "./rows/answers.ts";
-import { measureAttacks } from "./rows/attacks.ts";
-import { measureCaches } from "./rows/caches.ts";
-import { measureFanOut } from "./rows/fan-out.ts";
-import { measureGenerationMemory } from "./rows/generation-memory.ts";
-import { measureHotConversation } from "./rows/hot-conversation.ts";
-import { measureInstances } from "./rows/instances.ts";
-import { measureLarge } from "./rows/large.ts";
-import { measureLimited } from "./rows/limited.ts";
-import { measureLogins } from "./rows/logins.ts";
-import { measureMemory } from "./rows/memory.ts";
-import { measureSends } from "./rows/sends.ts";
-import { measureStart } from "./rows/start.ts";
-import { measureWatchers } from "./rows/watchers.ts";
-import { measureWebhooks } from "./rows/webhooks.ts";
+import { measureAnswers } from "./benchmarks/answers.ts";
+import { measureAttacks } from "./benchmarks/attacks.ts";
+import { measureCaches } from "./benchmarks/caches.ts";
+import { measureFanOut } from "./benchmarks/fan-out.ts";
+import { measureGenerationMemory } from "./benchmarks/generation-memory.ts";
+import { measureHotConversation } from "./benchmarks/hot-conversation.ts";
+import { measureInstances } from "./benchmarks/instances.ts";
+import { measureLarge } from "./benchmarks/large.ts";
+import { measureRateLimitedGet } from "./benchmarks/limited.ts";
+import { measureLogins } from "./benchmarks/logins.ts";
+import { measureMemory } from "./benchmarks/memory.ts";
+import { measureSends } from "./benchmarks/sends.ts";
+import { measureStart } from "./benchmarks/start.ts";
+import { measureWatchers } from "./benchmarks/watchers.ts";
+import { measureWebhooks } from "./benchmarks/webhooks.ts";
+import type { Benchmark } from "./support/benchmark.ts";
 import { type BenchPostgres, startPostgres } from "./support/postgres.ts";
-import { isMissed, type Line, printLines } from "./support/report.ts";
-import type { Row } from "./support/row.ts";
-import { undoAll } from "./support/temporary.ts";
+import { formatTable, isTargetMissed, type Line } from "./support/report.ts";
+import { runCleanups } from "./support/temporary.ts";
 
 const ROUNDS = 5;
-const rows: Record<string, Row> = {
+const benchmarks: Record<string, Benchmark> = {
   sends: measureSends,
   "hot-conversation": measureHotConversation,
   "fan-out": measureFanOut,
@@ -31,7 +31,7 @@ const rows: Record<string, Row> = {
   answers: measureAnswers,
   watchers: measureWatchers,
   "generation-memory": measureGenerationMemory,
-  limited: measureLimited,
+  limited: measureRateLimitedGet,
   logins: measureLogins,
   large: measureLarge,
   attacks: measureAttacks,
@@ -43,16 +43,18 @@ const rows: Record<string, Row> = {
 const options = process.argv.slice(2).filter((word) => word.startsWith("--"));
 const names = process.argv.slice(2).filter((word) => !word.startsWith("--"));
 const rounds = Number(options.find((option) => option.startsWith("--rounds="))?.slice("--rounds=".length) ?? ROUNDS);
-const isFresh = options.includes("--fresh");
-const unknown = names.filter((name) => !rows[name]);
-if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
-  console.error(`Usage: main.ts [--rounds=N] [--fresh] [ROW…], with rows of: ${Object.keys(rows).join(", ")}.`);
+const shouldRefill = options.includes("--fresh");
+const unknownNames = names.filter((name) => !benchmarks[name]);
+if (unknownNames.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
+  console.error(
+    `Usage: main.ts [--rounds=N] [--fresh] [BENCHMARK…]. Benchmarks: ${Object.keys(benchmarks).join(", ")}.`,
+  );
   process.exit(2);
 }
 
 for (const signal of ["SIGINT", "SIGTERM"] as const)
   process.once(signal, async () => {
-    await undoAll();
+    await runCleanups();
     process.exit(1);
   });
 
@@ -65,16 +67,16 @@ const getPostgres = () => {
 try {
   const lines: Line[] = [];
   const notes: string[] = [];
-  for (const name of names.length > 0 ? names : Object.keys(rows)) {
-    console.error(`${name}: 1 round to warm up and ${rounds} that count …`);
-    const report = await rows[name]?.({ rounds, isFresh, getPostgres });
+  for (const name of names.length > 0 ? names : Object.keys(benchmarks)) {
+    console.error(`${name}: 1 warm-up round and ${rounds} measured rounds …`);
+    const report = await benchmarks[name]?.({ rounds, isFresh: shouldRefill, getPostgres });
     lines.push(...(report?.lines ?? []));
     notes.push(...(report?.notes ?? []));
   }
   const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, Bun ${Bun.version}, ${new Date().toISOString().slice(0, 10)}`;
-  console.log(`\nMedians of ${rounds} rounds; ${machine}\n\n${printLines(lines)}\n`);
+  console.log(`\nMedians of ${rounds} rounds; ${machine}\n\n${formatTable(lines)}\n`);
   for (const note of notes) console.log(`- ${note}`);
-  process.exitCode = lines.some(isMissed) ? 1 : 0;
+  process.exitCode = lines.some(isTargetMissed) ? 1 : 0;
 } finally {
-  await undoAll();
+  await runCleanups();
 }

@@ -1,9 +1,9 @@
-// The storage that users, conversations, messages and answers need in the database: bytes of tables and of WAL. Everything
-// goes through the API of a complete Parley, on a private Postgres with its default settings except fsync.
+// Measures how many bytes users, conversations, messages and answers add to the database's tables and WAL. It uses the
+// API of a complete Parley server and a new Postgres with default settings, except that fsync is off.
 //
 //   .tools/node_modules/.bin/bun test/bench/storage.ts
 //
-// The figures of docs/scaling.md are from here.
+// The results are in docs/scaling.md.
 import "../../src/commands/production-mode.ts";
 import { type Database, openDatabase } from "../../src/db/client.ts";
 import { migrate } from "../../src/db/migrate.ts";
@@ -19,17 +19,17 @@ const CONVERSATIONS = 5_000;
 const MESSAGES = 100_000;
 const MESSAGE_CHARS = 100;
 const ANSWERS = 3_000;
-/** An answer of 1,000 characters, which takes 2 s. */
+/** Each answer has 1,000 characters and takes 2 s. */
 const PIECES = 20;
 const PIECE_CHARS = 50;
 const PIECE_DELAY_MS = 100;
-/** Concurrent requests, as from many clients; few of them may hash passwords concurrently. */
-const CONCURRENT = 200;
-const REGISTERING = 20;
+/** Concurrent requests. Registrations have fewer, because they hash passwords. */
+const WORKERS = 200;
+const REGISTRATION_WORKERS = 20;
 
 type Sizes = Map<string, { heap: number; indexes: number; toast: number }>;
 
-const server = await startInstalledPostgres({ settings: { fsync: "off" }, isKept: true });
+const server = await startInstalledPostgres({ settings: { fsync: "off" }, isProcessWide: true });
 const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
 await admin`create database storage`;
 await admin.end();
@@ -53,7 +53,7 @@ const pick = <T>(list: readonly T[], index: number): T => list[index % list.leng
 const registerOne = async () => {
   accounts.push(await parley.register(`${createId()}@example.com`, "Somebody Somewhere"));
 };
-await measure("a user with a session", USERS, registerOne, { workers: REGISTERING });
+await measure("a user with a session", USERS, registerOne, { workers: REGISTRATION_WORKERS });
 await measure("a conversation of two", CONVERSATIONS, async (index) => {
   const owner = pick(accounts, index);
   const { id } = await createConversation(parley, owner, [pick(accounts, index + 1)]);
@@ -87,26 +87,26 @@ async function waitForAnswers(): Promise<void> {
     await Bun.sleep(100);
 }
 
-/** Does `work` this many times, and prints the growth per item of the tables that grew. */
+/** Runs `work` `count` times, and prints the growth of each table per item. */
 async function measure(
   what: string,
   count: number,
   work: (index: number) => Promise<void>,
-  { workers = CONCURRENT, finish = async () => {} } = {},
+  { workers = WORKERS, finish = async () => {} } = {},
 ): Promise<void> {
   await database`vacuum`;
   await database`checkpoint`;
   const [sizesBefore, walBefore] = [await readSizes(database), await readWalPosition(database)];
   let next = 0;
-  const workOn = async () => {
+  const runWorker = async () => {
     while (next < count) await work(next++);
   };
-  await Promise.all(Array.from({ length: workers }, workOn));
+  await Promise.all(Array.from({ length: workers }, runWorker));
   await finish();
   const walBytes = Number((await readWalPosition(database)) - walBefore);
   await database`vacuum`;
   const sizes = await readSizes(database);
-  const grown = [...sizes]
+  const growth = [...sizes]
     .map(([table, now]) => {
       const before = sizesBefore.get(table) ?? { heap: 0, indexes: 0, toast: 0 };
       const heap = (now.heap - before.heap) / count;
@@ -116,9 +116,9 @@ async function measure(
     })
     .filter(({ all }) => Math.abs(all) >= 1)
     .toSorted((one, other) => other.all - one.all);
-  const total = grown.reduce((sum, { all }) => sum + all, 0);
+  const total = growth.reduce((sum, { all }) => sum + all, 0);
   console.log(`\n${what}: ${total.toFixed(0)} bytes, WAL ${(walBytes / count).toFixed(0)} bytes (${count} of them)`);
-  for (const { table, heap, indexes, toast } of grown)
+  for (const { table, heap, indexes, toast } of growth)
     console.log(`  ${table}: rows ${heap.toFixed(0)}, indexes ${indexes.toFixed(0)}, out of line ${toast.toFixed(0)}`);
 }
 

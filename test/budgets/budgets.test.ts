@@ -6,12 +6,12 @@ import { type MockProvider, startMockProvider } from "../support/mock-provider/s
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
 
-/** Tokens counted in addition to the text; and the tokens of 30 bytes of content. */
+/** Tokens that are reserved in addition to the text and the answer. */
 const OVERHEAD_TOKENS = 500;
 const CONTENT = "x".repeat(30);
 const CONTENT_TOKENS = 10;
 const ANSWER_TOKENS = 100;
-/** What is reserved for the first answer of a conversation. */
+/** Tokens that are reserved for a conversation's first answer. */
 const RESERVED_TOKENS = OVERHEAD_TOKENS + CONTENT_TOKENS + ANSWER_TOKENS;
 
 let provider: MockProvider;
@@ -24,7 +24,7 @@ beforeEach(() => provider.reset());
 afterEach(() => stop());
 afterAll(() => provider.stop());
 
-/** One or two instances with the same database. */
+/** Starts instances with the same database. Returns the first one. */
 async function start(config: Record<string, string>, instances = 1): Promise<TestApp> {
   const database = await createTestDatabase(10);
   const settings = {
@@ -71,20 +71,20 @@ const createConversations = (app: TestApp, account: Account, count: number) =>
 
 describe("a budget", () => {
   test.each([1, 2])(
-    "for 100 answers accepts 100 of 200 concurrent sends, on %p instances, and leaves no reservation",
+    "allows only 100 of 200 concurrent messages if it covers 100 answers, and leaves no reservation (instances: %p)",
     async (instances) => {
       provider.script("one", { text: "Short.", firstDelayMs: 2_000 });
       const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: String(100 * RESERVED_TOKENS) }, instances);
       const anna = await parley.register();
       const ids = await createConversations(parley, anna, 200);
-      const answers = await Promise.all(ids.map((id, index) => send(apps[index % instances] ?? parley, anna, id)));
-      const statuses = answers.map(({ status }) => status);
+      const responses = await Promise.all(ids.map((id, index) => send(apps[index % instances] ?? parley, anna, id)));
+      const statuses = responses.map(({ status }) => status);
       expect(statuses.filter((status) => status === 201)).toHaveLength(100);
       expect(statuses.filter((status) => status === 429)).toHaveLength(100);
-      const during = await getUsage(parley, anna);
-      expect(during.day.spent_tokens + during.day.reserved_tokens).toBe(100 * RESERVED_TOKENS);
+      const usageDuringAnswers = await getUsage(parley, anna);
+      expect(usageDuringAnswers.day.spent_tokens + usageDuringAnswers.day.reserved_tokens).toBe(100 * RESERVED_TOKENS);
       await waitUntilIdle(parley);
-      expect(provider.requestsOf("one")).toHaveLength(100);
+      expect(provider.listRequests("one")).toHaveLength(100);
       const [stored] = await parley.database<{ messages: number; tokens: number; usd: number }[]>`
         select count(*)::int as messages, sum(input_tokens + output_tokens)::int as tokens, sum(cost_usd)::float as usd
         from messages`;
@@ -99,7 +99,7 @@ describe("a budget", () => {
     30_000,
   );
 
-  test("for 100 answers also applies within one conversation, where sends are committed together", async () => {
+  test("applies to one conversation's messages that are committed together", async () => {
     provider.script("one", { text: "Short.", firstDelayMs: 1_500 });
     const limit = 60_000;
     const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: String(limit) });
@@ -116,40 +116,40 @@ describe("a budget", () => {
       }),
     );
     const outcomes = await Promise.all(sends);
-    const refused = outcomes.filter(({ type }) => type === "error");
-    const sent = outcomes.filter(({ type }) => type === "ack");
-    expect(refused[0]).toMatchObject({ code: "budget_exceeded", temporary: true });
-    expect(Number(refused[0]?.retry_after_ms)).toBeGreaterThan(0);
+    const rejectedFrames = outcomes.filter(({ type }) => type === "error");
+    const acceptedFrames = outcomes.filter(({ type }) => type === "ack");
+    expect(rejectedFrames[0]).toMatchObject({ code: "budget_exceeded", temporary: true });
+    expect(Number(rejectedFrames[0]?.retry_after_ms)).toBeGreaterThan(0);
     const { day } = await getUsage(parley, anna);
     expect(day.spent_tokens + day.reserved_tokens).toBeLessThanOrEqual(limit);
-    // Rejected sends leave no gap in the sequence numbers.
+    // Rejected messages leave no gap in the sequence numbers.
     const [row] = await parley.database<{ last_seq: number; messages: number }[]>`
       select last_seq, (select count(*)::int from messages) as messages from conversations where id = ${conversation_id}`;
-    expect(row).toEqual({ last_seq: sent.length * 2, messages: sent.length * 2 });
+    expect(row).toEqual({ last_seq: acceptedFrames.length * 2, messages: acceptedFrames.length * 2 });
     await waitUntilIdle(parley);
     expect((await getUsage(parley, anna)).day.reserved_tokens).toBe(0);
     await socket.close();
   }, 20_000);
 
-  test("reserves for an answer's schema too, for the first answer and for a regenerated one", async () => {
+  test("reserves tokens for the schema of a new or regenerated answer", async () => {
     provider.script("one", { text: "{}", firstDelayMs: 2_000 });
     const reply_format = { schema: { type: "object", description: "d".repeat(6_000) } };
     const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: String(100 * RESERVED_TOKENS) });
     const anna = await parley.register();
     const { id } = await createConversation(parley, anna);
-    const reserved = async () => (await getUsage(parley, anna)).day.reserved_tokens;
+    const fetchReserved = async () => (await getUsage(parley, anna)).day.reserved_tokens;
     const sent = await send(parley, anna, id, { reply_format });
     const { message } = (await sent.json()) as { message: { id: string } };
-    expect(await reserved()).toBeGreaterThan(RESERVED_TOKENS + 2_000);
+    expect(await fetchReserved()).toBeGreaterThan(RESERVED_TOKENS + 2_000);
     await waitUntilIdle(parley);
     const path = `/api/v1/conversations/${id}/messages/${message.id}/regenerate`;
     expect((await parley.fetch(path, { token: anna.access_token, json: {} })).status).toBe(201);
-    expect(await reserved()).toBeGreaterThan(RESERVED_TOKENS + 2_000);
+    expect(await fetchReserved()).toBeGreaterThan(RESERVED_TOKENS + 2_000);
     await waitUntilIdle(parley);
-    expect(await reserved()).toBe(0);
+    expect(await fetchReserved()).toBe(0);
   });
 
-  test("when used up, is a problem with the time of the next window, for this user only", async () => {
+  test("that is used up rejects only its user's requests, until the next window", async () => {
     const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: "700", BUDGET_USER_TOKENS_PER_MONTH: "5000" });
     const [anna, ben] = await Promise.all([parley.register(), parley.register()]);
     const { id } = await createConversation(parley, anna, [ben]);
@@ -160,23 +160,23 @@ describe("a budget", () => {
     await parley.database`update budget_windows set spent_tokens = 690 where period = 'day'`;
     const [before] = await parley.database<{ last_seq: number }[]>`select last_seq from conversations where id = ${id}`;
     const regenerate = `/api/v1/conversations/${id}/messages/${reply.id}/regenerate`;
-    const streamed = { token: anna.access_token, headers: { accept: "text/event-stream" } };
-    const refusals = [
+    const streamOptions = { token: anna.access_token, headers: { accept: "text/event-stream" } };
+    const rejections = [
       await send(parley, anna, id),
       await parley.fetch(`/api/v1/conversations/${id}/messages`, {
-        ...streamed,
+        ...streamOptions,
         json: { content: CONTENT, reply: true },
       }),
       await parley.fetch(regenerate, { token: anna.access_token, json: {} }),
-      await parley.fetch(regenerate, { ...streamed, json: {} }),
+      await parley.fetch(regenerate, { ...streamOptions, json: {} }),
     ];
     const { day } = await getUsage(parley, anna);
-    const secondsLeft = (Date.parse(day.ends_at) - Date.now()) / 1000;
-    for (const refused of refusals) {
-      expect(refused.status).toBe(429);
-      expect(refused.headers.get("content-type")).toBe("application/problem+json");
-      expect(Math.abs(Number(refused.headers.get("retry-after")) - secondsLeft)).toBeLessThan(5);
-      expect(await refused.json()).toMatchObject({
+    const remainingSeconds = (Date.parse(day.ends_at) - Date.now()) / 1000;
+    for (const rejected of rejections) {
+      expect(rejected.status).toBe(429);
+      expect(rejected.headers.get("content-type")).toBe("application/problem+json");
+      expect(Math.abs(Number(rejected.headers.get("retry-after")) - remainingSeconds)).toBeLessThan(5);
+      expect(await rejected.json()).toMatchObject({
         type: "/problems/budget_exceeded",
         code: "budget_exceeded",
         status: 429,
@@ -185,14 +185,14 @@ describe("a budget", () => {
     const [after] = await parley.database<{ last_seq: number }[]>`select last_seq from conversations where id = ${id}`;
     expect(after?.last_seq).toBe(before?.last_seq ?? 0);
 
-    // Requests without a model still work, and repeats of earlier messages too.
+    // Messages without a reply and repeated requests still work.
     expect((await send(parley, anna, id, { reply: false })).status).toBe(201);
     const repeated = await send(parley, anna, id, { client_message_id: "same" });
     expect(repeated.status).toBe(201);
     expect(((await repeated.json()) as { message: { id: string } }).message.id).toBe(message.id);
     // Every user has a separate budget.
-    const own = await createConversation(parley, ben);
-    expect((await send(parley, ben, own.id)).status).toBe(201);
+    const benConversation = await createConversation(parley, ben);
+    expect((await send(parley, ben, benConversation.id)).status).toBe(201);
     expect((await getUsage(parley, ben)).day.spent_tokens).toBeLessThan(690);
     expect((await parley.fetch("/api/v1/me/usage")).status).toBe(401);
     await waitUntilIdle(parley);
@@ -202,7 +202,7 @@ describe("a budget", () => {
     expect(text).toContain('parley_ai_model_available{model="openai/one"} 1');
   }, 20_000);
 
-  test("in money counts by the model's price; the monthly one resets last", async () => {
+  test("in US dollars is charged at the model's price", async () => {
     // 510 input tokens at $100, 100 output tokens at $1,000 per million: $0.151 reserved.
     const parley = await start({ BUDGET_USER_USD_PER_MONTH: "0.31", BUDGET_USER_USD_PER_DAY: "1" });
     provider.script("one", { text: "Short.", firstDelayMs: 500 });
@@ -219,27 +219,30 @@ describe("a budget", () => {
     expect(after.month.spent_usd).toBeCloseTo(stored?.usd ?? -1, 6);
     expect(after.month.reserved_usd).toBe(0);
     await parley.database`update budget_windows set spent_usd = 0.3 where period = 'month'`;
-    const refused = await send(parley, anna, ids[0] ?? "");
-    const secondsLeft = (Date.parse(after.month.ends_at) - Date.now()) / 1000;
-    expect(Math.abs(Number(refused.headers.get("retry-after")) - secondsLeft)).toBeLessThan(5);
+    const rejectedResponse = await send(parley, anna, ids[0] ?? "");
+    const remainingSeconds = (Date.parse(after.month.ends_at) - Date.now()) / 1000;
+    expect(Math.abs(Number(rejectedResponse.headers.get("retry-after")) - remainingSeconds)).toBeLessThan(5);
   }, 20_000);
 
-  test("limits the length of answers; failed answers and deleted conversations leave no reservation", async () => {
+  test("keeps no reservation for failed answers and deleted conversations", async () => {
     const parley = await start({ BUDGET_USER_TOKENS_PER_DAY: "100000" });
     const anna = await parley.register();
-    const [failing = "", gone = ""] = await createConversations(parley, anna, 2);
+    const [failingId = "", deletedId = ""] = await createConversations(parley, anna, 2);
     provider.script("one", { fault: "status", status: 500 });
-    await send(parley, anna, failing);
+    await send(parley, anna, failingId);
     await waitUntilIdle(parley);
     expect((await getUsage(parley, anna)).day).toMatchObject({ spent_tokens: 0, reserved_tokens: 0 });
     expect(provider.requests.at(-1)?.body.max_output_tokens).toBe(ANSWER_TOKENS);
 
     provider.script("one", { pieces: Array.from({ length: 20 }, () => "word "), pieceDelayMs: 30 });
-    await send(parley, anna, gone);
+    await send(parley, anna, deletedId);
     await Bun.sleep(150);
-    const deleted = await parley.fetch(`/api/v1/conversations/${gone}`, { method: "DELETE", token: anna.access_token });
+    const deleted = await parley.fetch(`/api/v1/conversations/${deletedId}`, {
+      method: "DELETE",
+      token: anna.access_token,
+    });
     expect(deleted.status).toBe(204);
-    // Released by the sweep at the latest, every 10 s: the answer may notice the deletion first.
+    // The sweep releases the reservation within 10 s, unless the answer notices the deletion first.
     for (let waits = 0; waits < 480; waits += 1) {
       if ((await getUsage(parley, anna)).day.reserved_tokens === 0) break;
       await Bun.sleep(25);
@@ -263,7 +266,7 @@ describe("a budget", () => {
     });
   }, 20_000);
 
-  test("limits nothing if it isn't set, and spending is still shown", async () => {
+  test("that isn't set limits nothing, but usage is still recorded", async () => {
     const parley = await start({});
     const anna = await parley.register();
     const { id } = await createConversation(parley, anna);

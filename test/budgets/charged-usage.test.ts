@@ -29,7 +29,7 @@ afterAll(async () => {
   await provider.stop();
 });
 
-const long = { pieces: Array.from({ length: 500 }, (_, n) => `w${n} `), pieceDelayMs: 20 };
+const longAnswer = { pieces: Array.from({ length: 500 }, (_, n) => `w${n} `), pieceDelayMs: 20 };
 const token = () => anna.access_token;
 
 async function waitUntil(check: () => Promise<boolean>): Promise<void> {
@@ -42,7 +42,7 @@ async function waitUntil(check: () => Promise<boolean>): Promise<void> {
 
 const count = async (sql: Promise<readonly unknown[]>) => (await sql).length;
 
-/** Asks for an answer, and waits until it starts. */
+/** Requests an answer, and waits until it has text. */
 async function startAnswer(): Promise<{ conversationId: string; path: string }> {
   const { id } = await createConversation(parley, anna);
   const path = `/api/v1/conversations/${id}/messages`;
@@ -56,11 +56,11 @@ async function startAnswer(): Promise<{ conversationId: string; path: string }> 
   return { conversationId: id, path: `${path}/${reply.id}` };
 }
 
-const complete = (more: object, signal?: AbortSignal) =>
+const complete = (extraFields: object, signal?: AbortSignal) =>
   fetch(`${parley.url}/v1/chat/completions`, {
     method: "POST",
     headers: { authorization: `Bearer ${token()}`, "content-type": "application/json" },
-    body: JSON.stringify({ model: "compatible/one", messages: [{ role: "user", content: "Why?" }], ...more }),
+    body: JSON.stringify({ model: "compatible/one", messages: [{ role: "user", content: "Why?" }], ...extraFields }),
     ...(signal && { signal }),
   });
 
@@ -71,32 +71,34 @@ const countTokens = async (): Promise<number> => {
   );
   return values.reduce((sum, value) => sum + value, 0);
 };
-const readSpent = async () => {
+const fetchSpending = async () => {
   const [row] = await parley.database<{ spent: number; reserved: number }[]>`
     select spent_tokens as spent, reserved_tokens as reserved from budget_windows
     where scope_id = ${anna.user.id} and period = 'day'`;
   return row ?? { spent: 0, reserved: 0 };
 };
 
-/** Expects that the budgets charged what the metrics counted, and that nothing stays reserved. */
-async function expectAgreement(): Promise<void> {
+/** Waits until the budget has charged the tokens that the metrics counted, and nothing is reserved. */
+async function waitUntilChargesMatch(): Promise<void> {
   await waitUntil(
-    async () => (await readSpent()).reserved === 0 && (await readSpent()).spent === (await countTokens()),
+    async () => (await fetchSpending()).reserved === 0 && (await fetchSpending()).spent === (await countTokens()),
   );
 }
 
-test("the charged tokens match the metrics, however an answer ends", async () => {
-  let before = 0;
+test("the charged tokens match the metrics no matter how an answer ends", async () => {
+  let previousTokens = 0;
   const check = async (name: string) => {
-    await expectAgreement().catch(async () => {
-      throw new Error(`${name}: ${await countTokens()} tokens counted, ${JSON.stringify(await readSpent())} charged.`);
+    await waitUntilChargesMatch().catch(async () => {
+      throw new Error(
+        `${name}: ${await countTokens()} tokens counted, ${JSON.stringify(await fetchSpending())} charged.`,
+      );
     });
-    const now = await countTokens();
-    expect([name, now > before]).toEqual([name, true]);
-    before = now;
+    const currentTokens = await countTokens();
+    expect([name, currentTokens > previousTokens]).toEqual([name, true]);
+    previousTokens = currentTokens;
   };
 
-  provider.script("one", { pieces: ["Some ", "text"], fault: "cut", after: 1 });
+  provider.script("one", { pieces: ["Some ", "text"], fault: "cut", piecesBeforeFault: 1 });
   provider.script("two", { text: "and its end." });
   await startAnswer();
   await waitUntil(
@@ -104,25 +106,25 @@ test("the charged tokens match the metrics, however an answer ends", async () =>
   );
   await check("completed after a failover");
 
-  provider.script("two", { pieces: ["Some ", "text"], fault: "cut", after: 1 });
-  const failed = await complete({});
-  expect(failed.status).toBe(503);
+  provider.script("two", { pieces: ["Some ", "text"], fault: "cut", piecesBeforeFault: 1 });
+  const failedResponse = await complete({});
+  expect(failedResponse.status).toBe(503);
   await check("failed on /v1");
 
-  provider.script("one", long);
+  provider.script("one", longAnswer);
   const cancelled = await startAnswer();
   await parley.fetch(`${cancelled.path}/cancel`, { method: "POST", token: token() });
   await check("cancelled");
 
-  const deleted = await startAnswer();
-  await parley.fetch(`/api/v1/conversations/${deleted.conversationId}`, { method: "DELETE", token: token() });
+  const deletedAnswer = await startAnswer();
+  await parley.fetch(`/api/v1/conversations/${deletedAnswer.conversationId}`, { method: "DELETE", token: token() });
   await check("conversation deleted");
 
-  const gone = new AbortController();
-  const stream = await complete({ stream: true }, gone.signal);
+  const controller = new AbortController();
+  const stream = await complete({ stream: true }, controller.signal);
   await stream.body?.getReader().read();
   await Bun.sleep(200);
-  gone.abort();
+  controller.abort();
   await check("client of /v1 disconnected");
 
   await startAnswer();
@@ -135,14 +137,14 @@ test("the charged tokens match the metrics, however an answer ends", async () =>
   );
   await check("taken over");
 
-  provider.script("one", long);
-  const { id: stored } = await createConversation(parley, anna);
-  const kept = complete({ metadata: { conversation_id: stored } }).catch(() => null);
+  provider.script("one", longAnswer);
+  const { id: storedId } = await createConversation(parley, anna);
+  const completion = complete({ metadata: { conversation_id: storedId } }).catch(() => null);
   await startAnswer();
   await parley.stop();
   hasStopped = true;
-  await kept;
-  const spent = (await readSpent()).spent;
+  await completion;
+  const spent = (await fetchSpending()).spent;
   expect(spent).toBe(await countTokens());
-  expect(spent).toBeGreaterThan(before);
+  expect(spent).toBeGreaterThan(previousTokens);
 });

@@ -43,7 +43,7 @@ test.each([
   ['{"compatible/own": {"input": "1", "output": 2}}', null],
   ['{"compatible/own": null}', null],
   ["{", null],
-])("prices %s are parsed or rejected", (text, expected) => {
+])("the prices %s are parsed or rejected", (text, expected) => {
   const prices = parsePrices(text);
   if (expected === null) expect(prices).toBeNull();
   else expect(prices).toMatchObject(expected);
@@ -55,9 +55,9 @@ test.each([
 test.each([
   ["openai/a=1/2,compatible/own=1,openai/b=1/2", '"compatible/own=1" '],
   ['{"openai/a": {"input": 1, "output": 2, "cached": 3}}', '"{\\"openai/a\\":'],
-])("of prices %s, the error names the wrong one and the correct format", (text, wrong) => {
+])("the error for the prices %s names the invalid one and the correct format", (text, invalid) => {
   const [problem] = findProblems({ AI_PRICES: text });
-  expect(problem).toStartWith(`AI_PRICES: ${wrong}`);
+  expect(problem).toStartWith(`AI_PRICES: ${invalid}`);
   expect(problem).toContain("model=input/output[/cached_input[/cache_write]]");
 });
 
@@ -70,7 +70,7 @@ test.each([
   expect(findProblems({ [name]: value }).filter((problem) => problem.startsWith(name))).toHaveLength(1);
 });
 
-test("a budget too small for any answer, or with unknown costs, stops the start", () => {
+test("a budget is rejected if it is too small for any answer, or if a model's price is unknown", () => {
   const problems = findProblems({
     COMPATIBLE_BASE_URL: "http://localhost:1",
     AI_MODELS: "compatible/own,offline/documents",

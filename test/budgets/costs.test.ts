@@ -39,13 +39,13 @@ async function start(models: string[], config: Record<string, string> = {}): Pro
   return [app, await app.register()];
 }
 
-const events = (list: Record<string, unknown>[]): string =>
+const formatEvents = (list: Record<string, unknown>[]): string =>
   list.map((data) => `event: ${data.type}\ndata: ${JSON.stringify(data)}\n\n`).join("");
 
 /** Anthropic's counts: `input` excludes cached tokens. */
 type ClaudeCounts = { input: number; written: number; read: number; output: number };
 
-const openClaude = ({ input, written, read }: ClaudeCounts) => [
+const startClaudeEvents = ({ input, written, read }: ClaudeCounts) => [
   {
     type: "message_start",
     message: {
@@ -70,9 +70,9 @@ const openClaude = ({ input, written, read }: ClaudeCounts) => [
   { type: "content_block_delta", index: 0, delta: { type: "text_delta", text: "An answer." } },
 ];
 
-const recordClaude = (counts: ClaudeCounts): string =>
-  events([
-    ...openClaude(counts),
+const createClaudeRecording = (counts: ClaudeCounts): string =>
+  formatEvents([
+    ...startClaudeEvents(counts),
     { type: "content_block_stop", index: 0 },
     {
       type: "message_delta",
@@ -85,8 +85,8 @@ const recordClaude = (counts: ClaudeCounts): string =>
 /** OpenAI's counts: `input` includes cached tokens, and `output` includes reasoning. */
 type GptCounts = { input: number; cached: number; output: number; reasoning: number };
 
-const recordGpt = ({ input, cached, output, reasoning }: GptCounts): string =>
-  events([
+const createGptRecording = ({ input, cached, output, reasoning }: GptCounts): string =>
+  formatEvents([
     { type: "response.output_text.delta", item_id: "msg_1", output_index: 0, content_index: 0, delta: "An answer." },
     {
       type: "response.completed",
@@ -104,24 +104,24 @@ const recordGpt = ({ input, cached, output, reasoning }: GptCounts): string =>
     },
   ]);
 
-// The providers' published prices: $3, $3.75, $0.30 and $15; $1.75, $0.175 and $14, per million tokens.
-const costOfClaude = ({ input, written, read, output }: ClaudeCounts): number =>
+// The published prices per million tokens: $3, $3.75, $0.30 and $15 for Claude; $1.75, $0.175 and $14 for GPT.
+const computeClaudeCost = ({ input, written, read, output }: ClaudeCounts): number =>
   (input * 3 + written * 3.75 + read * 0.3 + output * 15) / 1_000_000;
-const costOfGpt = ({ input, cached, output }: GptCounts): number =>
+const computeGptCost = ({ input, cached, output }: GptCounts): number =>
   ((input - cached) * 1.75 + cached * 0.175 + output * 14) / 1_000_000;
 
 const sum = (numbers: number[]): number => numbers.reduce((total, number) => total + number, 0);
 
-async function ask(parley: TestApp, account: Account, conversationId: string, model: string): Promise<Message> {
+async function sendAndWait(parley: TestApp, account: Account, conversationId: string, model: string): Promise<Message> {
   const json = { content: "And what about this?", reply: true, model };
   const path = `/api/v1/conversations/${conversationId}/messages`;
   const sent = await parley.fetch(path, { token: account.access_token, json });
   expect(sent.status).toBe(201);
   const { reply } = (await sent.json()) as { reply: Message };
-  return waitUntilEnded(parley, account, `${path}/${reply.id}`);
+  return waitUntilFinished(parley, account, `${path}/${reply.id}`);
 }
 
-async function waitUntilEnded(parley: TestApp, account: Account, path: string): Promise<Message> {
+async function waitUntilFinished(parley: TestApp, account: Account, path: string): Promise<Message> {
   for (let waits = 0; waits < 400; waits += 1) {
     const message = (await (await parley.fetch(path, { token: account.access_token })).json()) as Message;
     if (message.status !== "streaming") return message;
@@ -133,19 +133,19 @@ async function waitUntilEnded(parley: TestApp, account: Account, path: string): 
 const getUsage = async (parley: TestApp, account: Account): Promise<BudgetUsage> =>
   (await parley.fetch("/api/v1/me/usage", { token: account.access_token })).json() as Promise<BudgetUsage>;
 
-/** The values of a metric by its labels, such as `model="openai/one",kind="input"`. */
-async function readMetric(parley: TestApp, name: string): Promise<Record<string, number>> {
+/** Fetches the values of a metric by their labels, such as `model="openai/one",kind="input"`. */
+async function fetchMetric(parley: TestApp, name: string): Promise<Record<string, number>> {
   const text = await (await parley.fetch("/metrics")).text();
   const lines = [...text.matchAll(new RegExp(`^${name}\\{(.+)\\} (\\S+)$`, "gm"))];
   return Object.fromEntries(lines.map(([, labels = "", value]) => [labels, Number(value)]));
 }
 
-/** Input plus output; reasoning is part of the output. */
+/** Adds up input and output tokens. Reasoning is part of the output. */
 const sumTokens = (tokens: Record<string, number>): number =>
   sum(Object.entries(tokens).flatMap(([labels, value]) => (labels.includes('kind="reasoning"') ? [] : [value])));
 
 describe("the cost of answers", () => {
-  test("matches the provider's own calculation over a cached conversation, wherever it is shown", async () => {
+  test("matches the provider's calculation for a conversation with cached prompts", async () => {
     const claude: ClaudeCounts[] = [
       { input: 21, written: 4_800, read: 0, output: 300 },
       { input: 50, written: 910, read: 4_800, output: 411 },
@@ -155,39 +155,39 @@ describe("the cost of answers", () => {
       { input: 5_000, cached: 0, output: 250, reasoning: 128 },
       { input: 5_433, cached: 4_992, output: 90, reasoning: 0 },
     ];
-    provider.script(CLAUDE, ...claude.map((counts) => ({ recording: recordClaude(counts) })));
-    provider.script(GPT, ...gpt.map((counts) => ({ recording: recordGpt(counts) })));
+    provider.script(CLAUDE, ...claude.map((counts) => ({ recording: createClaudeRecording(counts) })));
+    provider.script(GPT, ...gpt.map((counts) => ({ recording: createGptRecording(counts) })));
     const [parley, anna] = await start([`anthropic/${CLAUDE}`, `openai/${GPT}`]);
     const { id } = await createConversation(parley, anna);
     const costs: number[] = [];
     for (const counts of claude) {
-      const { usage } = await ask(parley, anna, id, `anthropic/${CLAUDE}`);
+      const { usage } = await sendAndWait(parley, anna, id, `anthropic/${CLAUDE}`);
       expect(usage).toMatchObject({
         input_tokens: counts.input + counts.written + counts.read,
         output_tokens: counts.output,
       });
-      expect(usage?.cost_usd).toBeCloseTo(costOfClaude(counts), 8);
+      expect(usage?.cost_usd).toBeCloseTo(computeClaudeCost(counts), 8);
       costs.push(usage?.cost_usd ?? 0);
     }
     for (const counts of gpt) {
-      const { usage } = await ask(parley, anna, id, `openai/${GPT}`);
+      const { usage } = await sendAndWait(parley, anna, id, `openai/${GPT}`);
       expect(usage).toMatchObject({ input_tokens: counts.input, output_tokens: counts.output });
-      expect(usage?.cost_usd).toBeCloseTo(costOfGpt(counts), 8);
+      expect(usage?.cost_usd).toBeCloseTo(computeGptCost(counts), 8);
       costs.push(usage?.cost_usd ?? 0);
     }
-    const claudeUsd = sum(claude.map(costOfClaude));
-    const gptUsd = sum(gpt.map(costOfGpt));
+    const claudeUsd = sum(claude.map(computeClaudeCost));
+    const gptUsd = sum(gpt.map(computeGptCost));
     expect(sum(costs)).toBeCloseTo(claudeUsd + gptUsd, 7);
     const { day, month } = await getUsage(parley, anna);
     expect([day.spent_usd, month.spent_usd]).toEqual([
       expect.closeTo(claudeUsd + gptUsd, 7),
       expect.closeTo(claudeUsd + gptUsd, 7),
     ]);
-    expect(await readMetric(parley, "parley_ai_cost_usd_total")).toEqual({
+    expect(await fetchMetric(parley, "parley_ai_cost_usd_total")).toEqual({
       [`model="anthropic/${CLAUDE}"`]: expect.closeTo(claudeUsd, 9),
       [`model="openai/${GPT}"`]: expect.closeTo(gptUsd, 9),
     });
-    const tokens = await readMetric(parley, "parley_ai_tokens_total");
+    const tokens = await fetchMetric(parley, "parley_ai_tokens_total");
     expect(tokens).toEqual({
       [`model="anthropic/${CLAUDE}",kind="input"`]: sum(
         claude.map((counts) => counts.input + counts.written + counts.read),
@@ -200,29 +200,29 @@ describe("the cost of answers", () => {
     expect(day.spent_tokens).toBe(sumTokens(tokens));
   });
 
-  test("includes failed attempts, each under its own model, also for OpenAI clients", async () => {
-    const broken = { input: 40, written: 2_000, read: 3_000, output: 0 };
-    const whole = { input: 6_000, cached: 5_000, output: 120, reasoning: 64 };
-    provider.script(CLAUDE, { recording: events(openClaude(broken)) });
-    provider.script(GPT, { recording: recordGpt(whole) });
+  test("includes failed attempts, even for OpenAI clients", async () => {
+    const truncated = { input: 40, written: 2_000, read: 3_000, output: 0 };
+    const complete = { input: 6_000, cached: 5_000, output: 120, reasoning: 64 };
+    provider.script(CLAUDE, { recording: formatEvents(startClaudeEvents(truncated)) });
+    provider.script(GPT, { recording: createGptRecording(complete) });
     const [parley, anna] = await start([`anthropic/${CLAUDE}`, `openai/${GPT}`]);
     const { id } = await createConversation(parley, anna);
-    const { usage, model } = await ask(parley, anna, id, `anthropic/${CLAUDE}`);
+    const { usage, model } = await sendAndWait(parley, anna, id, `anthropic/${CLAUDE}`);
     expect(model).toBe(`openai/${GPT}`);
-    const asked = await parley.fetch("/v1/chat/completions", {
+    const response = await parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       json: { model: `anthropic/${CLAUDE}`, messages: [{ role: "user", content: "Why?" }] },
     });
-    const completion = (await asked.json()) as { usage: { prompt_tokens: number; completion_tokens: number } };
+    const completion = (await response.json()) as { usage: { prompt_tokens: number; completion_tokens: number } };
     expect(completion.usage.prompt_tokens).toBe(5_040 + 6_000);
 
-    const tokens = await readMetric(parley, "parley_ai_tokens_total");
-    const brokenOutput = (tokens[`model="anthropic/${CLAUDE}",kind="output"`] ?? 0) / 2;
-    expect(brokenOutput).toBeGreaterThan(1);
+    const tokens = await fetchMetric(parley, "parley_ai_tokens_total");
+    const truncatedOutput = (tokens[`model="anthropic/${CLAUDE}",kind="output"`] ?? 0) / 2;
+    expect(truncatedOutput).toBeGreaterThan(1);
     expect(tokens[`model="anthropic/${CLAUDE}",kind="input"`]).toBe(2 * 5_040);
-    expect(usage).toMatchObject({ input_tokens: 5_040 + 6_000, output_tokens: brokenOutput + 120 });
-    expect(completion.usage.completion_tokens).toBe(brokenOutput + 120);
-    const cost = costOfClaude({ ...broken, output: brokenOutput }) + costOfGpt(whole);
+    expect(usage).toMatchObject({ input_tokens: 5_040 + 6_000, output_tokens: truncatedOutput + 120 });
+    expect(completion.usage.completion_tokens).toBe(truncatedOutput + 120);
+    const cost = computeClaudeCost({ ...truncated, output: truncatedOutput }) + computeGptCost(complete);
     expect(usage?.cost_usd).toBeCloseTo(cost, 8);
     const { day } = await getUsage(parley, anna);
     expect(day.spent_usd).toBeCloseTo(2 * cost, 7);
@@ -243,26 +243,31 @@ describe("the cost of answers", () => {
 });
 
 describe("an answer that doesn't complete", () => {
-  const outcome = (model: string, name: string) => `model="${model}",outcome="${name}"`;
+  const formatLabels = (model: string, name: string) => `model="${model}",outcome="${name}"`;
 
-  test("records the last model tried, in its message and in the metrics", async () => {
+  test("records the last model tried in its message and in the metrics", async () => {
     provider.script("one", { fault: "status", status: 500 });
     provider.script("two", { fault: "status", status: 500 });
     const [parley, anna] = await start(["openai/one", "anthropic/two"]);
     const { id } = await createConversation(parley, anna);
-    expect(await ask(parley, anna, id, "openai/one")).toMatchObject({ status: "failed", model: "anthropic/two" });
-    const asked = await parley.fetch("/v1/chat/completions", {
+    expect(await sendAndWait(parley, anna, id, "openai/one")).toMatchObject({
+      status: "failed",
+      model: "anthropic/two",
+    });
+    const response = await parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       json: { model: "openai/one", messages: [{ role: "user", content: "Why?" }] },
     });
-    expect(asked.status).toBeGreaterThanOrEqual(400);
-    expect(await readMetric(parley, "parley_generations_total")).toEqual({ [outcome("anthropic/two", "failed")]: 2 });
-    expect(await readMetric(parley, "parley_generation_duration_seconds_count")).toEqual({
+    expect(response.status).toBeGreaterThanOrEqual(400);
+    expect(await fetchMetric(parley, "parley_generations_total")).toEqual({
+      [formatLabels("anthropic/two", "failed")]: 2,
+    });
+    expect(await fetchMetric(parley, "parley_generation_duration_seconds_count")).toEqual({
       'model="anthropic/two"': 2,
     });
   });
 
-  test("records the model at which it was stopped", async () => {
+  test("records the model that was generating it when it was cancelled", async () => {
     provider.script("one", { text: "never sent", firstDelayMs: 60_000 });
     const [parley, anna] = await start(["openai/one"]);
     const { id } = await createConversation(parley, anna);
@@ -270,10 +275,12 @@ describe("an answer that doesn't complete", () => {
     const json = { content: "And what about this?", reply: true };
     const sent = await parley.fetch(path, { token: anna.access_token, json });
     const { reply } = (await sent.json()) as { reply: Message };
-    while (provider.requestsOf("one").length === 0) await Bun.sleep(10);
+    while (provider.listRequests("one").length === 0) await Bun.sleep(10);
     await parley.fetch(`${path}/${reply.id}/cancel`, { token: anna.access_token, method: "POST" });
-    const message = await waitUntilEnded(parley, anna, `${path}/${reply.id}`);
+    const message = await waitUntilFinished(parley, anna, `${path}/${reply.id}`);
     expect(message).toMatchObject({ status: "cancelled", model: "openai/one", usage: null });
-    expect(await readMetric(parley, "parley_generations_total")).toEqual({ [outcome("openai/one", "cancelled")]: 1 });
+    expect(await fetchMetric(parley, "parley_generations_total")).toEqual({
+      [formatLabels("openai/one", "cancelled")]: 1,
+    });
   });
 });

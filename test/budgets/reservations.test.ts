@@ -9,12 +9,12 @@ import { createBudgetService, WINDOW_RETENTION_DAYS } from "../../src/modules/bu
 import { createFinisher } from "../../src/modules/generations/finisher.ts";
 import type { FinalState } from "../../src/modules/generations/queries.ts";
 import { insertAnswer } from "../support/answer.ts";
+import { createDatabaseWithLostResponses } from "../support/database-with-lost-responses.ts";
 import { silentLog } from "../support/log.ts";
-import { createLossyDatabase } from "../support/lossy-database.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const MODEL = "compatible/own";
-/** 500 overhead, 100 for the 300 bytes of the prompt, 400 for the answer. */
+/** Tokens reserved for one answer: 500 for overhead, 100 for the prompt and 400 for the answer. */
 const RESERVED_TOKENS = 1_000;
 
 let database: Database;
@@ -25,16 +25,16 @@ afterAll(() => database.end({ timeout: 1 }));
 
 const createService = (
   tokensPerDay?: number,
-  on = database,
+  targetDatabase = database,
   prices: PriceTable = { [MODEL]: { input: 1, output: 2 } },
 ) =>
   createBudgetService({
-    database: on,
+    database: targetDatabase,
     config: { BUDGET_ANSWER_TOKENS: 400, BUDGET_USER_TOKENS_PER_DAY: tokensPerDay },
     prices,
     models: [MODEL, "offline/documents"],
     defaultModel: MODEL,
-    promptTokensMaxOf: () => 100_000,
+    getPromptTokensMax: () => 100_000,
     metrics: createMetrics({ version: "test", commit: "test" }),
     log: silentLog,
     instanceId: createId(),
@@ -49,7 +49,7 @@ async function createUser(): Promise<string> {
   return id;
 }
 
-const request = (id: string) => ({
+const createRequest = (id: string) => ({
   payer: { userId: id, keyId: null },
   model: MODEL,
   countPromptTokens: () => 100,
@@ -63,60 +63,59 @@ const findDay = async (userId: string) => {
   return row;
 };
 
-/** An answer without usage. */
-const nothing = { usage: null, costUsd: null };
+const noCharge = { usage: null, costUsd: null };
 
 test("concurrent completions share a budget, and unused reservations are released", async () => {
   const budgets = createService(10 * RESERVED_TOKENS);
   const user = await createUser();
-  const outcomes = await Promise.allSettled(Array.from({ length: 30 }, () => budgets.reserve(request(user))));
-  const granted = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
-  const refused = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason as Problem] : []));
-  expect(granted).toHaveLength(10);
-  expect(granted[0]?.outputTokensMax).toBe(400);
-  expect(refused.every((problem) => problem instanceof Problem && problem.code === "budget_exceeded")).toBe(true);
+  const outcomes = await Promise.allSettled(Array.from({ length: 30 }, () => budgets.reserve(createRequest(user))));
+  const reservations = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
+  const rejected = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason as Problem] : []));
+  expect(reservations).toHaveLength(10);
+  expect(reservations[0]?.outputTokensMax).toBe(400);
+  expect(rejected.every((problem) => problem instanceof Problem && problem.code === "budget_exceeded")).toBe(true);
   expect(await findDay(user)).toMatchObject({ spent: 0, reserved: 10 * RESERVED_TOKENS });
-  for (const [index, { id }] of granted.entries())
+  for (const [index, { id }] of reservations.entries())
     await (index % 2 === 0
       ? budgets.settle({ id }, user, { usage: { input_tokens: 60, output_tokens: 40 }, costUsd: 0.5 })
-      : budgets.settle({ id }, null, nothing));
+      : budgets.settle({ id }, null, noCharge));
   expect(await findDay(user)).toEqual({ spent: 500, reserved: 0, usd: 2.5 });
-  await budgets.reserve(request(user));
+  await budgets.reserve(createRequest(user));
 });
 
-test("a shorter answer reserves less; a longer one is limited to what may be reserved", async () => {
+test("a lower answer limit reserves less, and a longer answer is cut at the reservation", async () => {
   const budgets = createService(100_000);
   const user = await createUser();
-  expect((await budgets.reserve({ ...request(user), outputTokensMax: 10 })).outputTokensMax).toBe(10);
+  expect((await budgets.reserve({ ...createRequest(user), outputTokensMax: 10 })).outputTokensMax).toBe(10);
   expect((await findDay(user))?.reserved).toBe(610);
-  expect((await budgets.reserve({ ...request(user), outputTokensMax: 9_999 })).outputTokensMax).toBe(400);
+  expect((await budgets.reserve({ ...createRequest(user), outputTokensMax: 9_999 })).outputTokensMax).toBe(400);
 });
 
-test("reserves nothing without limits, or for the offline model", async () => {
+test("nothing is reserved without limits or for the offline model", async () => {
   const user = await createUser();
   const countPromptTokens = () => {
     throw new Error("The prompt tokens must not be counted.");
   };
-  const unlimited = { ...request(user), countPromptTokens, outputTokensMax: 9_999 };
+  const unlimited = { ...createRequest(user), countPromptTokens, outputTokensMax: 9_999 };
   expect((await createService().reserve(unlimited)).outputTokensMax).toBe(9_999);
-  await createService(401).reserve({ ...request(user), countPromptTokens, model: "offline/documents" });
+  await createService(401).reserve({ ...createRequest(user), countPromptTokens, model: "offline/documents" });
   expect(await findDay(user)).toBeUndefined();
 });
 
-test("a dead instance's reservations expire, a live one's don't", async () => {
-  const [dead, living] = [createService(100_000), createService(100_000)];
+test("the reservations of a dead instance expire, but not those of a live one", async () => {
+  const [dead, live] = [createService(100_000), createService(100_000)];
   const user = await createUser();
-  await dead.reserve(request(user));
-  const { id } = await living.reserve(request(user));
+  await dead.reserve(createRequest(user));
+  const { id } = await live.reserve(createRequest(user));
   await database`update budget_reservations set lease_until = now() - interval '1 s'`;
-  await living.renew();
-  await living.free(neverAborted);
+  await live.renew();
+  await live.releaseExpired(neverAborted);
   expect(await findDay(user)).toMatchObject({ spent: 0, reserved: RESERVED_TOKENS });
-  await living.settle({ id }, null, nothing);
+  await live.settle({ id }, null, noCharge);
   expect(await findDay(user)).toMatchObject({ spent: 0, reserved: 0 });
 });
 
-test("a generation's reservation is released when it is deleted or has ended, and not before", async () => {
+test("a generation's reservation is released when it is finished or deleted", async () => {
   const budgets = createService(100_000);
   const user = await createUser();
   const conversation = createId();
@@ -137,17 +136,17 @@ test("a generation's reservation is released when it is deleted or has ended, an
       model: MODEL,
     });
   expect((await findDay(user))?.reserved).toBe(3 * RESERVED_TOKENS);
-  await budgets.free(neverAborted);
+  await budgets.releaseExpired(neverAborted);
   expect((await findDay(user))?.reserved).toBe(RESERVED_TOKENS);
   await database`delete from conversations where id = ${conversation}`;
-  await Promise.all([budgets.free(neverAborted), createService(1_000).free(neverAborted)]);
+  await Promise.all([budgets.releaseExpired(neverAborted), createService(1_000).releaseExpired(neverAborted)]);
   expect(await findDay(user)).toMatchObject({ reserved: 0, spent: 0 });
 });
 
-test("what was reserved yesterday is charged to yesterday", async () => {
+test("tokens reserved yesterday are charged to yesterday's budget", async () => {
   const budgets = createService(100_000);
   const user = await createUser();
-  const { id } = await budgets.reserve(request(user));
+  const { id } = await budgets.reserve(createRequest(user));
   await database`update budget_windows set starts_on = starts_on - 1 where scope_id = ${user} and period = 'day'`;
   await database`update budget_reservations set starts_on = starts_on - 1 where id = ${id}`;
   await budgets.settle({ id }, user, { usage: { input_tokens: 1, output_tokens: 2 }, costUsd: null });
@@ -156,49 +155,49 @@ test("what was reserved yesterday is charged to yesterday", async () => {
   expect([...days]).toEqual([{ spent_tokens: 3, reserved_tokens: 0 }]);
 });
 
-test("deletes old spending", async () => {
+test("old budget windows are deleted", async () => {
   const budgets = createService(100_000);
-  const [now, before] = [await createUser(), await createUser()];
-  for (const user of [now, before]) {
-    const { id } = await budgets.reserve(request(user));
-    await budgets.settle({ id }, null, nothing);
+  const [recentUser, oldUser] = [await createUser(), await createUser()];
+  for (const user of [recentUser, oldUser]) {
+    const { id } = await budgets.reserve(createRequest(user));
+    await budgets.settle({ id }, null, noCharge);
   }
-  const age = (days: number) =>
-    database`update budget_windows set starts_on = starts_on - ${days}::int where scope_id = ${before}`;
-  const count = async () => (await database`select 1 from budget_windows where scope_id = ${before}`).length;
-  await age(WINDOW_RETENTION_DAYS - 40);
+  const backdate = (days: number) =>
+    database`update budget_windows set starts_on = starts_on - ${days}::int where scope_id = ${oldUser}`;
+  const count = async () => (await database`select 1 from budget_windows where scope_id = ${oldUser}`).length;
+  await backdate(WINDOW_RETENTION_DAYS - 40);
   expect(await budgets.deleteOld()).toBe(0);
-  await age(41);
+  await backdate(41);
   expect(await budgets.deleteOld()).toBe(2);
   expect(await budgets.deleteOld()).toBe(0);
   expect(await count()).toBe(0);
-  expect(await findDay(now)).toBeDefined();
+  expect(await findDay(recentUser)).toBeDefined();
 });
 
-test("a repeated charge with the same id counts once: with a reservation, without one, and concurrently", async () => {
+test("a repeated charge with the same id is counted once", async () => {
   const budgets = createService(100_000);
   const user = await createUser();
-  const used = { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: 0.5 };
-  const { id } = await budgets.reserve(request(user));
-  for (let attempts = 0; attempts < 2; attempts += 1) await budgets.settle({ id }, user, used);
+  const charge = { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: 0.5 };
+  const { id } = await budgets.reserve(createRequest(user));
+  for (let attempts = 0; attempts < 2; attempts += 1) await budgets.settle({ id }, user, charge);
   expect(await findDay(user)).toEqual({ spent: 50, reserved: 0, usd: 0.5 });
   const other = createId();
-  await Promise.all([1, 2, 3].map(() => createService().settle({ id: other }, user, used)));
-  await budgets.charge(user, used, { id: other });
-  await budgets.charge(user, used, { id: createId(), isDue: async () => false });
+  await Promise.all([1, 2, 3].map(() => createService().settle({ id: other }, user, charge)));
+  await budgets.charge(user, charge, { id: other });
+  await budgets.charge(user, charge, { id: createId(), shouldCharge: async () => false });
   expect(await findDay(user)).toEqual({ spent: 100, reserved: 0, usd: 1 });
 
   await database`update budget_charges set charged_at = charged_at - interval '25 hours' where id = ${id}`;
   await budgets.deleteOld();
-  const kept = await database<{ id: string }[]>`select id from budget_charges where id in (${id}, ${other})`;
-  expect(kept.map((row) => row.id)).toEqual([other]);
+  const remaining = await database<{ id: string }[]>`select id from budget_charges where id in (${id}, ${other})`;
+  expect(remaining.map((row) => row.id)).toEqual([other]);
 });
 
-test("a charge whose commit response was lost is made once", async () => {
-  const lossy = await createLossyDatabase();
+test("a charge whose commit response was lost is counted once", async () => {
+  const lossy = await createDatabaseWithLostResponses();
   const budgets = createService(undefined, lossy.database);
   const user = createId();
-  const isLost = lossy.lose("settle_charges(", "SELECT 1");
+  const isLost = lossy.loseNextResponse("settle_charges(", "SELECT 1");
   await budgets.charge(user, { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: null });
   await isLost;
   const [row] = await lossy.direct<{ spent: number }[]>`
@@ -207,7 +206,7 @@ test("a charge whose commit response was lost is made once", async () => {
   await lossy.end();
 });
 
-test("an answer with the maximum token count completes, and all tokens are charged", async () => {
+test("an answer with the maximum token count completes, and all its tokens are charged", async () => {
   const user = await createUser();
   const conversationId = createId();
   await database`insert into conversations (id, kind, reply_mode, last_seq) values (${conversationId}, 'direct', 'always', 1)`;
@@ -238,7 +237,7 @@ test("a reservation counts the whole prompt at the cache-write price if that is 
   const budgets = createService(1_000_000, database, { [MODEL]: price });
   expect(budgets.rules?.models[MODEL]).toEqual([1.25, 2, 100_000]);
   const user = await createUser();
-  await budgets.reserve(request(user));
+  await budgets.reserve(createRequest(user));
   const [row] = await database<{ usd: number }[]>`
     select reserved_usd::float as usd from budget_windows where scope_id = ${user} and period = 'day'`;
   expect(row?.usd).toBeCloseTo((600 * 1.25 + 400 * 2) / 1_000_000, 9);

@@ -7,10 +7,10 @@ import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const MODEL = "compatible/own";
-/** 500 overhead, 100 for the prompt, 400 for the answer. */
+/** Tokens reserved for one answer: 500 for overhead, 100 for the prompt and 400 for the answer. */
 const RESERVED_TOKENS = 1_000;
-const used = { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: 0.5 };
-const USED_TOKENS = 50;
+const charge = { usage: { input_tokens: 20, output_tokens: 30 }, costUsd: 0.5 };
+const CHARGED_TOKENS = 50;
 
 let database: Database;
 beforeAll(async () => {
@@ -29,7 +29,7 @@ const createService = () =>
     prices: { [MODEL]: { input: 1, output: 2 } },
     models: [MODEL],
     defaultModel: MODEL,
-    promptTokensMaxOf: () => 100_000,
+    getPromptTokensMax: () => 100_000,
     metrics: createMetrics({ version: "test", commit: "test" }),
     log: silentLog,
     instanceId: createId(),
@@ -39,71 +39,72 @@ type Service = ReturnType<typeof createService>;
 const reserve = (budgets: Service, userId: string, keyId: string | null = null) =>
   budgets.reserve({ payer: { userId, keyId }, model: MODEL, countPromptTokens: () => 100, outputTokensMax: null });
 
-const findDay = async (id: string) => {
+const findDayWindow = async (id: string) => {
   const [row] = await database<{ spent: number; reserved: number; usd: number }[]>`
     select spent_tokens as spent, reserved_tokens as reserved, spent_usd::float as usd from budget_windows
     where scope_id = ${id} and period = 'day'`;
   return row;
 };
-const findTransactions = async (ids: readonly string[]) => {
+const countTransactions = async (ids: readonly string[]) => {
   const [row] = await database<{ count: number }[]>`
     select count(distinct charged_at)::int as count from budget_charges where id = any (${ids}::uuid[])`;
   return row?.count ?? 0;
 };
 
-test("concurrent charges share commits, and each is made once", async () => {
+test("concurrent charges share transactions, and each is counted once", async () => {
   const budgets = createService();
   const users = Array.from({ length: 20 }, () => createId());
   const charges = users.flatMap((user) => Array.from({ length: 10 }, () => ({ id: createId(), user })));
-  // Each is requested twice, as after a commit whose response was lost.
-  await Promise.all([...charges, ...charges].map(({ id, user }) => budgets.settle({ id }, user, used)));
-  for (const user of users) expect(await findDay(user)).toEqual({ spent: 10 * USED_TOKENS, reserved: 0, usd: 5 });
-  expect(await findTransactions(charges.map(({ id }) => id))).toBeLessThan(20);
+  // Each charge is repeated, as if its commit response had been lost.
+  await Promise.all([...charges, ...charges].map(({ id, user }) => budgets.settle({ id }, user, charge)));
+  for (const user of users)
+    expect(await findDayWindow(user)).toEqual({ spent: 10 * CHARGED_TOKENS, reserved: 0, usd: 5 });
+  expect(await countTransactions(charges.map(({ id }) => id))).toBeLessThan(20);
 });
 
-test("a reservation named by two charges is released once, and both are charged", async () => {
+test("a reservation used by several charges is released once, and every charge is counted", async () => {
   const budgets = createService();
   const user = createId();
   const { id } = await reserve(budgets, user);
   const other = await reserve(budgets, user);
-  const options = [{ id: createId(), reservationId: id }, { id: createId(), reservationId: id }, { id }];
-  // The first one is committed alone; the ones queued behind it are committed together.
+  const settlements = [{ id: createId(), reservationId: id }, { id: createId(), reservationId: id }, { id }];
+  // The first charge is committed alone, and the ones queued behind it are committed together.
   await Promise.all([
-    budgets.settle({ id: createId() }, createId(), used),
-    ...options.map((each) => budgets.settle(each, user, used)),
+    budgets.settle({ id: createId() }, createId(), charge),
+    ...settlements.map((settlement) => budgets.settle(settlement, user, charge)),
   ]);
-  expect(await findDay(user)).toMatchObject({ spent: 3 * USED_TOKENS, reserved: RESERVED_TOKENS });
+  expect(await findDayWindow(user)).toMatchObject({ spent: 3 * CHARGED_TOKENS, reserved: RESERVED_TOKENS });
   await budgets.settle({ id: other.id }, null, { usage: null, costUsd: null });
-  expect(await findDay(user)).toMatchObject({ spent: 3 * USED_TOKENS, reserved: 0 });
+  expect(await findDayWindow(user)).toMatchObject({ spent: 3 * CHARGED_TOKENS, reserved: 0 });
 });
 
-test("a locked payer doesn't delay other charges, and its own are made once it is unlocked", async () => {
+test("a locked payer doesn't delay other charges, and is charged once it is unlocked", async () => {
   const budgets = createService();
   const [locked, other] = [createId(), createId()];
-  for (const user of [locked, other]) await budgets.settle({ id: createId() }, user, used);
-  let waiting: Promise<unknown>[] = [];
+  for (const user of [locked, other]) await budgets.settle({ id: createId() }, user, charge);
+  let pending: Promise<unknown>[] = [];
   await database.begin(async (sql) => {
     await sql`select 1 from budget_windows where scope_id = ${locked} for update`;
-    const isMade = waiting.map(() => false);
-    waiting = Array.from({ length: 5 }, (_, n) =>
-      budgets.settle({ id: createId() }, locked, used).then(() => {
-        isMade[n] = true;
+    const isCharged = pending.map(() => false);
+    pending = Array.from({ length: 5 }, (_, n) =>
+      budgets.settle({ id: createId() }, locked, charge).then(() => {
+        isCharged[n] = true;
       }),
     );
     for (let n = 0; n < 20; n += 1) {
       const startedAtMs = performance.now();
-      await budgets.settle({ id: createId() }, other, used);
+      await budgets.settle({ id: createId() }, other, charge);
       expect(performance.now() - startedAtMs).toBeLessThan(1_000);
       await Bun.sleep(50);
     }
-    expect(isMade.some(Boolean)).toBeFalse();
+    expect(isCharged.some(Boolean)).toBeFalse();
   });
-  await Promise.all(waiting);
-  expect(await findDay(locked)).toMatchObject({ spent: 6 * USED_TOKENS });
-  expect(await findDay(other)).toMatchObject({ spent: 21 * USED_TOKENS });
+  await Promise.all(pending);
+  expect(await findDayWindow(locked)).toMatchObject({ spent: 6 * CHARGED_TOKENS });
+  expect(await findDayWindow(other)).toMatchObject({ spent: 21 * CHARGED_TOKENS });
 }, 20_000);
 
-test("two instances that settle for the same users and keys don't deadlock, and nothing stays reserved", async () => {
+test("two instances that charge the same users and keys don't deadlock", async () => {
   const services = [createService(), createService()];
   const users = Array.from({ length: 5 }, () => createId());
   const keys = Array.from({ length: 3 }, () => createId());
@@ -114,7 +115,8 @@ test("two instances that settle for the same users and keys don't deadlock, and 
       return { budgets, user, id: (await reserve(budgets, user, keys[n % keys.length] ?? "")).id };
     }),
   );
-  await Promise.all(reserved.map(({ budgets, user, id }) => budgets.settle({ id }, user, used)));
-  for (const user of users) expect(await findDay(user)).toMatchObject({ spent: 12 * USED_TOKENS, reserved: 0 });
-  for (const key of keys) expect(await findDay(key)).toMatchObject({ spent: 20 * USED_TOKENS, reserved: 0 });
+  await Promise.all(reserved.map(({ budgets, user, id }) => budgets.settle({ id }, user, charge)));
+  for (const user of users)
+    expect(await findDayWindow(user)).toMatchObject({ spent: 12 * CHARGED_TOKENS, reserved: 0 });
+  for (const key of keys) expect(await findDayWindow(key)).toMatchObject({ spent: 20 * CHARGED_TOKENS, reserved: 0 });
 }, 20_000);

@@ -1,17 +1,17 @@
 import { expect, test } from "bun:test";
 import { BoundedCache } from "../../src/cache/bounded-cache.ts";
 
-const keysOf = (cache: BoundedCache<number>) => ["a", "b", "c", "d"].filter((key) => cache.get(key) !== undefined);
+const listKeys = (cache: BoundedCache<number>) => ["a", "b", "c", "d"].filter((key) => cache.get(key) !== undefined);
 
 test("a full cache evicts the least recently used entry", () => {
   const cache = new BoundedCache<number>({ max: 3 });
   for (const key of ["a", "b", "c"]) cache.set(key, 1);
   cache.get("a");
   cache.set("d", 1);
-  expect(keysOf(cache)).toEqual(["a", "c", "d"]);
+  expect(listKeys(cache)).toEqual(["a", "c", "d"]);
 });
 
-test("an entry expires, however often it is used", () => {
+test("an entry expires even if it is used", () => {
   let nowMs = 1_000;
   const cache = new BoundedCache<number>({ max: 3, ttlMs: 100, now: () => nowMs });
   cache.set("a", 1);
@@ -21,7 +21,7 @@ test("an entry expires, however often it is used", () => {
   expect(cache.get("a")).toBeUndefined();
 });
 
-test("inserts remove expired entries, a few at a time", () => {
+test("each insert removes some expired entries", () => {
   let nowMs = 1_000;
   const cache = new BoundedCache<number>({ max: 10_000, ttlMs: 100, now: () => nowMs });
   for (let n = 0; n < 1_500; n += 1) cache.set(`old ${n}`, n);
@@ -32,7 +32,7 @@ test("inserts remove expired entries, a few at a time", () => {
   expect(cache.size).toBe(2);
 });
 
-test("counts bytes if sizes are given", () => {
+test("a cache with entry sizes is limited in bytes", () => {
   const cache = new BoundedCache<string>({ max: 10, bytesOf: (text) => text.length });
   cache.set("a", "12345");
   cache.set("b", "12345");
@@ -52,7 +52,7 @@ test("deleting a replaced value doesn't delete the new one", () => {
   expect(cache.get("a")).toBeUndefined();
 });
 
-test("capacity for many entries takes no memory in advance", () => {
+test("a large capacity allocates no memory in advance", () => {
   const before = process.memoryUsage().rss;
   const caches = Array.from({ length: 20 }, () => new BoundedCache<number>({ max: 100_000, ttlMs: 1_000 }));
   expect(process.memoryUsage().rss - before).toBeLessThan(30 * 1024 * 1024);

@@ -1,32 +1,32 @@
 import { expect, test } from "bun:test";
 import { createLookupCache } from "../../src/cache/lookup-cache.ts";
 
-const kept = { ttlMs: 1_000, entriesMax: 10 };
+const options = { ttlMs: 1_000, entriesMax: 10 };
 const user = { id: "u" };
 type User = typeof user | undefined;
 
-test("concurrent lookups of one key share one query, repeated after a second", async () => {
-  let asked = 0;
+test("concurrent lookups of a key share one query, which is repeated after the entry expires", async () => {
+  let queries = 0;
   const identities = createLookupCache(async () => {
-    asked++;
+    queries++;
     return user;
-  }, kept);
+  }, options);
   await Promise.all(Array.from({ length: 50 }, () => identities.find("s")));
   await identities.find("s");
-  expect(asked).toBe(1);
+  expect(queries).toBe(1);
   await Bun.sleep(1_010);
   await identities.find("s");
-  expect(asked).toBe(2);
+  expect(queries).toBe(2);
 });
 
 test("a key invalidated during its lookup is looked up again", async () => {
-  const answers: ((user: User) => void)[] = [];
-  const identities = createLookupCache<User>(() => new Promise((resolve) => answers.push(resolve)), kept);
+  const resolvers: ((user: User) => void)[] = [];
+  const identities = createLookupCache<User>(() => new Promise((resolve) => resolvers.push(resolve)), options);
   const before = identities.find("s");
   identities.forget(["s"]);
   const after = identities.find("s");
-  answers[0]?.(user);
-  answers[1]?.(undefined);
+  resolvers[0]?.(user);
+  resolvers[1]?.(undefined);
   expect(await before).toEqual(user);
   expect(await after).toBeUndefined();
   expect(await identities.find("s")).toBeUndefined();
@@ -37,7 +37,7 @@ test("a failed lookup isn't cached", async () => {
   const identities = createLookupCache(async () => {
     if (isFailing) throw new Error("unavailable");
     return user;
-  }, kept);
+  }, options);
   expect(identities.find("s")).rejects.toThrow("unavailable");
   await Bun.sleep(0);
   isFailing = false;

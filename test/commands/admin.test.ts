@@ -3,7 +3,7 @@ import { TEST_PASSWORD } from "../support/client.ts";
 import { openSocket } from "../support/socket.ts";
 import { createFolder, findFreePort, runParley, spawnParley, waitForStatus } from "./run-parley.ts";
 
-// Starts several processes.
+// Each test starts several processes.
 setDefaultTimeout(30_000);
 
 const folder = createFolder();
@@ -21,7 +21,7 @@ afterAll(async () => {
   folder[Symbol.dispose]();
 });
 
-const admin = (args: string[], input?: string) =>
+const runAdmin = (args: string[], input?: string) =>
   runParley(["admin", ...args], { env, ...(input !== undefined && { input }) });
 const post = (path: string, json: object) =>
   fetch(`${url}/api/v1${path}`, {
@@ -30,48 +30,52 @@ const post = (path: string, json: object) =>
     body: JSON.stringify(json),
   });
 const login = (email: string, password: string) => post("/auth/login", { email, password });
-const roleOf = async (email: string, password: string) =>
+const fetchRole = async (email: string, password: string) =>
   ((await (await login(email, password)).json()) as { user?: { role: string } }).user?.role;
 
 describe("parley admin create", () => {
-  test("reads the first line of standard input as the password, with any line ending", async () => {
+  test("reads the password from the first line of standard input", async () => {
     for (const [email, input] of [
       ["plain@example.com", "no end of line"],
       ["unix@example.com", "one end of line\n"],
       ["windows@example.com", "other end of line\r\nand more\n"],
       ["text@example.com", " Wörter mit Blanks \n"],
     ] as const) {
-      const result = await admin(["create", "--email", email], input);
+      const result = await runAdmin(["create", "--email", email], input);
       expect(result).toEqual({ code: 0, stdout: `${email} is now an administrator.\n`, stderr: "" });
-      expect(await roleOf(email, input.split(/\r?\n/)[0] ?? "")).toBe("admin");
+      expect(await fetchRole(email, input.split(/\r?\n/)[0] ?? "")).toBe("admin");
     }
   });
 
-  test("an empty input is a usage error, and creates no user", async () => {
+  test("fails without creating a user if the input is empty", async () => {
     for (const input of [undefined, "", "\n", "\r\n", "\nsecond line"]) {
-      const { code, stdout, stderr } = await admin(["create", "--email", "empty@example.com"], input);
+      const { code, stdout, stderr } = await runAdmin(["create", "--email", "empty@example.com"], input);
       expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
       expect(stderr).toContain("The password is empty");
     }
-    expect((await admin(["create", "--email", "empty@example.com", "--password", ""])).code).toBe(2);
-    expect((await admin(["password", "--email", "empty@example.com"], "is there now")).code).toBe(1);
+    expect((await runAdmin(["create", "--email", "empty@example.com", "--password", ""])).code).toBe(2);
+    expect((await runAdmin(["password", "--email", "empty@example.com"], "is there now")).code).toBe(1);
   });
 
-  test("an invalid password is reported with its source", async () => {
-    const bad: [string, string][] = [
+  test("reports an invalid password and its source", async () => {
+    const invalidPasswords: [string, string][] = [
       ["password", "The password is one of the most common passwords. Choose another one.\n"],
-      ["Strict@Example.com", "The password must not be the e-mail address. Choose another one.\n"],
+      ["Strict@Example.com", "The password must not be the email address. Choose another one.\n"],
       ["short", "The password must have 8 to 128 characters.\n"],
     ];
-    for (const [input, stderr] of bad)
-      expect(await admin(["create", "--email", "strict@example.com"], input)).toEqual({ code: 2, stdout: "", stderr });
-    expect(await admin(["create", "--email", "strict@example.com", "--password", "password"])).toEqual({
+    for (const [input, stderr] of invalidPasswords)
+      expect(await runAdmin(["create", "--email", "strict@example.com"], input)).toEqual({
+        code: 2,
+        stdout: "",
+        stderr,
+      });
+    expect(await runAdmin(["create", "--email", "strict@example.com", "--password", "password"])).toEqual({
       code: 2,
       stdout: "",
       stderr: "--password is one of the most common passwords. Choose another one.\n",
     });
-    expect((await admin(["create", "--email", "strict@example.com"], "x".repeat(100_000))).code).toBe(2);
-    expect((await admin(["create", "--email", "no address"], "a good password")).code).toBe(2);
+    expect((await runAdmin(["create", "--email", "strict@example.com"], "x".repeat(100_000))).code).toBe(2);
+    expect((await runAdmin(["create", "--email", "no address"], "a good password")).code).toBe(2);
   });
 });
 
@@ -81,22 +85,22 @@ describe("parley admin password", () => {
     return (await response.json()) as { access_token: string };
   }
 
-  test("sets it, and ends the user's sessions on the running server within 2 seconds", async () => {
+  test("sets the password, and revokes the user's sessions on the running server within 2 seconds", async () => {
     const email = "Anna@example.com";
     const anna = await register(email);
     const ben = await register("ben@example.com");
     const sockets = await Promise.all([anna, ben].map(({ access_token: token }) => openSocket(url, { token })));
     const closed = sockets[0]?.closed.then(({ code }) => ({ code, atMs: performance.now() }));
-    const result = await admin(["password", "--email", "anna@EXAMPLE.com"], "set by the operator\n");
+    const result = await runAdmin(["password", "--email", "anna@EXAMPLE.com"], "set by the operator\n");
     const doneAtMs = performance.now();
     expect(result).toEqual({
       code: 0,
-      stdout: "The password of Anna@example.com is set. 1 session was ended.\n",
+      stdout: "The password for Anna@example.com has been set. 1 session was ended.\n",
       stderr: "",
     });
-    const end = await closed;
-    expect(end?.code).toBe(4506);
-    expect((end?.atMs ?? 1e9) - doneAtMs).toBeLessThan(2_000);
+    const closeEvent = await closed;
+    expect(closeEvent?.code).toBe(4506);
+    expect((closeEvent?.atMs ?? 1e9) - doneAtMs).toBeLessThan(2_000);
     const me = async (token: string) =>
       (await fetch(`${url}/api/v1/me`, { headers: { authorization: `Bearer ${token}` } })).status;
     // An instance caches sessions for a second.
@@ -108,72 +112,72 @@ describe("parley admin password", () => {
     await sockets[1]?.close();
   });
 
-  test("with empty input generates one, and prints only it on standard output", async () => {
+  test("generates a password if the input is empty, and prints nothing else to standard output", async () => {
     await register("carl@example.com");
-    const seen = new Set<string>();
+    const passwords = new Set<string>();
     for (const input of [undefined, "", "\n"]) {
-      const { code, stdout, stderr } = await admin(["password", "--email", "carl@example.com"], input);
+      const { code, stdout, stderr } = await runAdmin(["password", "--email", "carl@example.com"], input);
       expect(code).toBe(0);
       expect(stdout).toMatch(/^[\w-]{24}\n$/);
-      expect(stderr).toContain("The password of carl@example.com is set.");
+      expect(stderr).toContain("The password for carl@example.com has been set.");
       expect(stderr).not.toContain(stdout.trim());
       expect((await login("carl@example.com", stdout.trim())).status).toBe(200);
-      seen.add(stdout);
+      passwords.add(stdout);
     }
-    expect(seen.size).toBe(3);
+    expect(passwords.size).toBe(3);
   });
 
-  test("for an unknown user, or with an invalid password, changes nothing", async () => {
+  test("changes nothing if the user is unknown or the password is invalid", async () => {
     await register("dora@example.com");
-    const nobody = await admin(["password", "--email", "nobody@example.com"], "a good password");
-    expect({ ...nobody, stderr: "" }).toEqual({ code: 1, stdout: "", stderr: "" });
-    expect(nobody.stderr).toContain("No user nobody@example.com exists");
+    const unknownUser = await runAdmin(["password", "--email", "nobody@example.com"], "a good password");
+    expect({ ...unknownUser, stderr: "" }).toEqual({ code: 1, stdout: "", stderr: "" });
+    expect(unknownUser.stderr).toContain("No user nobody@example.com exists");
     for (const input of ["short", "password1", "DORA@example.com"])
-      expect((await admin(["password", "--email", "dora@example.com"], input)).code).toBe(2);
+      expect((await runAdmin(["password", "--email", "dora@example.com"], input)).code).toBe(2);
     expect((await login("dora@example.com", TEST_PASSWORD)).status).toBe(200);
     using empty = createFolder();
-    const elsewhere = await runParley(["admin", "password", "--email", "dora@example.com"], {
+    const wrongFolder = await runParley(["admin", "password", "--email", "dora@example.com"], {
       env: { DATA_DIR: empty.path },
       input: "a good password",
     });
-    expect(elsewhere.code).toBe(1);
-    expect(elsewhere.stderr).toContain("No embedded database exists");
+    expect(wrongFolder.code).toBe(1);
+    expect(wrongFolder.stderr).toContain("No embedded database exists");
   });
 });
 
-test("on a terminal, both prompt without echo, and exit on Ctrl-C", async () => {
-  const created = await onTerminal(["create", "--email", "typed@example.com"], "typed on a terminal\r");
-  expect(created.shown).toContain("Password of the administrator:");
-  expect(created.shown).toContain("typed@example.com is now an administrator.");
-  expect(created.shown).not.toContain("typed on");
-  expect(await roleOf("typed@example.com", "typed on a terminal")).toBe("admin");
-  // A user with a password isn't asked for one.
-  const again = await onTerminal(["create", "--email", "typed@example.com"], "");
-  expect(again.shown).toContain("the password was not changed");
-  expect(again.shown).not.toContain("Password of");
-  const generated = await onTerminal(["password", "--email", "typed@example.com"], "\r");
-  const [, password = ""] = /^([\w-]{24})\r?$/m.exec(generated.shown) ?? [];
-  expect(await roleOf("typed@example.com", password)).toBe("admin");
-  const ended = await onTerminal(["password", "--email", "typed@example.com"], "half a pass\u0003");
-  expect(ended.shown).toContain("nothing was changed");
-  expect(ended.shown).not.toContain("half");
-  expect(await roleOf("typed@example.com", password)).toBe("admin");
+test("on a terminal, admin commands prompt without echoing the input, and exit on Ctrl-C", async () => {
+  const created = await runOnTerminal(["create", "--email", "typed@example.com"], "typed on a terminal\r");
+  expect(created.output).toContain("Administrator password:");
+  expect(created.output).toContain("typed@example.com is now an administrator.");
+  expect(created.output).not.toContain("typed on");
+  expect(await fetchRole("typed@example.com", "typed on a terminal")).toBe("admin");
+  // There is no prompt if the user already has a password.
+  const again = await runOnTerminal(["create", "--email", "typed@example.com"], "");
+  expect(again.output).toContain("the password was not changed");
+  expect(again.output).not.toContain("Administrator password");
+  const generated = await runOnTerminal(["password", "--email", "typed@example.com"], "\r");
+  const [, password = ""] = /^([\w-]{24})\r?$/m.exec(generated.output) ?? [];
+  expect(await fetchRole("typed@example.com", password)).toBe("admin");
+  const interrupted = await runOnTerminal(["password", "--email", "typed@example.com"], "half a pass\u0003");
+  expect(interrupted.output).toContain("nothing was changed");
+  expect(interrupted.output).not.toContain("half");
+  expect(await fetchRole("typed@example.com", password)).toBe("admin");
 });
 
-/** Runs the command on a terminal (util-linux's script), and types after the prompt. */
-async function onTerminal(args: string[], typed: string): Promise<{ shown: string }> {
+/** Runs an admin command on a terminal, and types the input after the prompt. */
+async function runOnTerminal(args: string[], input: string): Promise<{ output: string }> {
   const child = spawnParley(["admin", ...args], { env, isOnTerminal: true });
-  let shown = "";
+  let output = "";
   let hasTyped = false;
   for await (const piece of child.stdout as ReadableStream<Uint8Array>) {
-    shown += Buffer.from(piece).toString();
-    if (hasTyped || !/assword.*:/.test(shown)) continue;
+    output += Buffer.from(piece).toString();
+    if (hasTyped || !/assword.*:/.test(output)) continue;
     hasTyped = true;
     if (typeof child.stdin === "object") {
-      await child.stdin.write(typed);
+      await child.stdin.write(input);
       await child.stdin.flush();
     }
   }
   await child.exited;
-  return { shown };
+  return { output };
 }

@@ -16,7 +16,7 @@ import { createFolder, runParley, spawnParley } from "./run-parley.ts";
 
 const executable = await buildExecutable();
 
-/** Runs a command with standard input. */
+/** Runs a command with the given standard input. */
 async function runWithInput(args: string[], input: string | Blob, env: Record<string, string>) {
   const child = Bun.spawn([executable, ...args], {
     env: { PATH: process.env.PATH ?? "", ...env },
@@ -33,15 +33,15 @@ test.each([
   [["verify"], "The file is missing"],
   [["restore"], "The file is missing"],
   [["backup", ""], "The file is missing"],
-  [["backup", "a", "b"], 'no argument "b"'],
-  [["verify", "a", "b"], 'no argument "b"'],
+  [["backup", "a", "b"], 'does not accept the argument "b"'],
+  [["verify", "a", "b"], 'does not accept the argument "b"'],
   [["backup", "a", "--compress"], "no option --compress"],
   [["restore", "a", "--force"], "no option --force"],
-])("%j is a usage error with one sentence", async (args, sentence) => {
+])("%j is a usage error with a one-sentence message", async (args, expectedError) => {
   using folder = createFolder();
   const { code, stdout, stderr } = await runParley(args, { env: { DATA_DIR: folder.path }, cwd: folder.path });
   expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-  expect(stderr).toContain(sentence);
+  expect(stderr).toContain(expectedError);
   expect(stderr.trim().split("\n")).toHaveLength(1);
   expect(readdirSync(folder.path)).toEqual([]);
 });
@@ -50,8 +50,9 @@ describe("a backup of an embedded database", () => {
   const folder = createFolder();
   const DATA_DIR = join(folder.path, "data");
   const env = { DATA_DIR };
-  const pathOf = (name: string) => join(folder.path, name);
-  const run = (args: string[], more: Record<string, string> = {}) => runParley(args, { env: { ...env, ...more } });
+  const getPath = (name: string) => join(folder.path, name);
+  const run = (args: string[], extraEnv: Record<string, string> = {}) =>
+    runParley(args, { env: { ...env, ...extraEnv } });
   const listFiles = () => readdirSync(folder.path).filter((name) => name !== "data");
 
   beforeAll(async () => {
@@ -60,12 +61,12 @@ describe("a backup of an embedded database", () => {
   }, 60_000);
   afterAll(() => folder[Symbol.dispose]());
 
-  test("is written for its owner only, verified, and only replaced with --force", async () => {
-    const file = pathOf("one.parley");
-    const made = await run(["backup", file]);
-    expect({ code: made.code, stderr: made.stderr }).toEqual({ code: 0, stderr: "" });
-    expect(made.stdout).toContain(`Wrote ${file}.`);
-    expect(made.stdout).toMatch(/users +1 /);
+  test("is only accessible to its owner, can be verified, and is only replaced with --force", async () => {
+    const file = getPath("one.parley");
+    const created = await run(["backup", file]);
+    expect({ code: created.code, stderr: created.stderr }).toEqual({ code: 0, stderr: "" });
+    expect(created.stdout).toContain(`Wrote ${file}.`);
+    expect(created.stdout).toMatch(/users +1 /);
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(listFiles()).toEqual(["one.parley"]);
 
@@ -73,39 +74,41 @@ describe("a backup of an embedded database", () => {
     expect({ code: verified.code, stderr: verified.stderr }).toEqual({ code: 0, stderr: "" });
     expect(verified.stdout).toContain("The backup is valid.");
 
-    const before = readFileSync(file);
+    const originalBytes = readFileSync(file);
     const again = await run(["backup", file]);
     expect({ code: again.code, stdout: again.stdout }).toEqual({ code: 1, stdout: "" });
     expect(again.stderr).toBe(`${file} already exists; name another file, or use --force to replace it.\n`);
-    expect(readFileSync(file).equals(before)).toBe(true);
+    expect(readFileSync(file).equals(originalBytes)).toBe(true);
     expect((await run(["backup", file, "--force"])).code).toBe(0);
-    expect(readFileSync(file).equals(before)).toBe(false);
+    expect(readFileSync(file).equals(originalBytes)).toBe(false);
     expect(listFiles()).toEqual(["one.parley"]);
   }, 60_000);
 
-  test("leftovers of a killed backup are removed, and a symlink is followed", async () => {
-    const file = pathOf("linked.parley");
+  test("removes the partial file of a killed backup, and follows a symlink", async () => {
+    const file = getPath("linked.parley");
     writeFileSync(file, "old");
-    symlinkSync(file, pathOf("link"));
-    writeFileSync(pathOf(".linked.parley.999999999-0123abcd.partial"), "half");
-    expect((await run(["backup", pathOf("link"), "--force"])).code).toBe(0);
-    expect(existsSync(pathOf(".linked.parley.999999999-0123abcd.partial"))).toBe(false);
+    symlinkSync(file, getPath("link"));
+    writeFileSync(getPath(".linked.parley.999999999-0123abcd.partial"), "half");
+    expect((await run(["backup", getPath("link"), "--force"])).code).toBe(0);
+    expect(existsSync(getPath(".linked.parley.999999999-0123abcd.partial"))).toBe(false);
     expect((await run(["verify", file])).code).toBe(0);
   }, 60_000);
 
-  test("works with standard output and input", async () => {
-    const made = await runWithInput(["backup", "-"], "", env);
-    expect(made.code).toBe(0);
-    expect(made.stderr).toContain("The JWT secret was not found");
-    expect((await runWithInput(["verify", "-"], new Blob([made.stdout]), {})).code).toBe(0);
-    const restored = await runWithInput(["restore", "-"], new Blob([made.stdout]), { DATA_DIR: pathOf("restored") });
+  test("can be written to standard output and read from standard input", async () => {
+    const created = await runWithInput(["backup", "-"], "", env);
+    expect(created.code).toBe(0);
+    expect(created.stderr).toContain("The JWT secret was not found");
+    expect((await runWithInput(["verify", "-"], new Blob([created.stdout]), {})).code).toBe(0);
+    const restored = await runWithInput(["restore", "-"], new Blob([created.stdout]), {
+      DATA_DIR: getPath("restored"),
+    });
     expect({ code: restored.code, stderr: restored.stderr }).toEqual({ code: 0, stderr: "" });
     const key = ["key", "create", "--name", "n", "--scopes", "admin"];
-    expect((await runParley(key, { env: { DATA_DIR: pathOf("restored") } })).code).toBe(0);
+    expect((await runParley(key, { env: { DATA_DIR: getPath("restored") } })).code).toBe(0);
   }, 60_000);
 
-  test("reports a closed standard output in one sentence", async () => {
-    const child = Bun.spawn(["sh", "-c", `"$0" backup - | head -c 10 >"$1"`, executable, pathOf("begin")], {
+  test("fails with one error if standard output is closed", async () => {
+    const child = Bun.spawn(["sh", "-c", `"$0" backup - | head -c 10 >"$1"`, executable, getPath("begin")], {
       env: { PATH: process.env.PATH ?? "", ...env },
       stdio: ["ignore", "ignore", "pipe"],
     });
@@ -114,17 +117,17 @@ describe("a backup of an embedded database", () => {
     );
   }, 60_000);
 
-  test("an encrypted backup can only be opened with its passphrase", async () => {
-    const file = pathOf("secret.parley");
+  test("can only be read with its passphrase if it is encrypted", async () => {
+    const file = getPath("secret.parley");
     const passphrase = join(folder.path, "passphrase");
     writeFileSync(passphrase, "correct horse\n");
     expect((await runWithInput(["backup", file, "--encrypt"], "correct horse\n", env)).code).toBe(0);
     expect(readFileSync(file, "latin1")).toStartWith("age-encryption.org/v1\n");
     expect((await runWithInput(["verify", file], "correct horse\n", {})).code).toBe(0);
     expect((await runParley(["verify", file], { env: { BACKUP_PASSPHRASE_FILE: passphrase } })).code).toBe(0);
-    expect(await runParley(["verify", file], { env: { BACKUP_PASSPHRASE_FILE: pathOf("missing") } })).toMatchObject({
+    expect(await runParley(["verify", file], { env: { BACKUP_PASSPHRASE_FILE: getPath("missing") } })).toMatchObject({
       code: 2,
-      stderr: "BACKUP_PASSPHRASE_FILE: the file can't be read; use a file that exists and that this user may read.\n",
+      stderr: "BACKUP_PASSPHRASE_FILE: the file can't be read; use an existing file that Parley's user can read.\n",
     });
 
     const wrong = await runParley(["verify", file], { env: { BACKUP_PASSPHRASE: "wrong horse" } });
@@ -133,16 +136,16 @@ describe("a backup of an embedded database", () => {
     expect(wrong.stderr).not.toContain("wrong horse");
     for (const [args, input] of [
       [["verify", file], ""],
-      [["backup", pathOf("none.parley"), "--encrypt"], ""],
+      [["backup", getPath("none.parley"), "--encrypt"], ""],
     ] as const)
       expect(await runWithInput([...args], input, env)).toMatchObject({
         code: 2,
         stderr: "The backup needs a passphrase; set BACKUP_PASSPHRASE, or pass it on standard input.\n",
       });
     expect((await runWithInput(["verify", "-"], Bun.file(file), {})).code).toBe(2);
-    // Also with the setting.
-    expect((await run(["backup", pathOf("set.parley")], { BACKUP_PASSPHRASE: "x" })).code).toBe(0);
-    expect(readFileSync(pathOf("set.parley"), "latin1")).toStartWith("age-encryption.org/v1\n");
+    // BACKUP_PASSPHRASE encrypts the backup without --encrypt.
+    expect((await run(["backup", getPath("set.parley")], { BACKUP_PASSPHRASE: "x" })).code).toBe(0);
+    expect(readFileSync(getPath("set.parley"), "latin1")).toStartWith("age-encryption.org/v1\n");
   }, 120_000);
 
   test.each<[string, string[], RegExp]>([
@@ -156,29 +159,29 @@ describe("a backup of an embedded database", () => {
     ["an empty file", ["verify", "/dev/null"], /empty/],
     ["another file", ["restore", "/etc/passwd"], /is not a Parley backup/],
   ])(
-    "%s: %j fails with one sentence",
-    async (_what, args, sentence) => {
+    "fails with one error for %s: %j",
+    async (_what, args, expectedError) => {
       const { code, stdout, stderr } = await runParley(args, {
-        env: { ...env, ...(args[0] === "restore" && { DATA_DIR: pathOf("other") }) },
+        env: { ...env, ...(args[0] === "restore" && { DATA_DIR: getPath("other") }) },
         cwd: folder.path,
       });
       expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
-      expect(stderr).toMatch(sentence);
+      expect(stderr).toMatch(expectedError);
       expect(stderr.trim().split("\n")).toHaveLength(1);
       expect(listFiles().filter((name) => name.endsWith(".partial"))).toEqual([]);
     },
     60_000,
   );
 
-  test("a wrong DATA_DIR has nothing to back up, and isn't created", async () => {
-    const wrong = pathOf("wrong");
-    const { code, stderr } = await runParley(["backup", pathOf("x")], { env: { DATA_DIR: wrong } });
-    expect({ code, isThere: existsSync(wrong) }).toEqual({ code: 1, isThere: false });
+  test("fails if DATA_DIR has no database, and doesn't create it", async () => {
+    const wrong = getPath("wrong");
+    const { code, stderr } = await runParley(["backup", getPath("x")], { env: { DATA_DIR: wrong } });
+    expect({ code, exists: existsSync(wrong) }).toEqual({ code: 1, exists: false });
     expect(stderr).toContain("No embedded database exists");
   });
 
-  test("a full disk leaves no file", async () => {
-    const small = pathOf("small");
+  test("leaves no file if the disk is full", async () => {
+    const small = getPath("small");
     mkdirSync(small);
     if (Bun.spawnSync(["mount", "-t", "tmpfs", "-o", "size=4k", "none", small]).exitCode !== 0) {
       console.warn("No file system can be mounted here, so the full disk is not tested.");
@@ -196,8 +199,8 @@ describe("a backup of an embedded database", () => {
     }
   }, 60_000);
 
-  test("Ctrl-C stops it without leaving a file", async () => {
-    const child = spawnParley(["backup", pathOf("interrupted.parley")], { env });
+  test("leaves no file if it is interrupted with Ctrl-C", async () => {
+    const child = spawnParley(["backup", getPath("interrupted.parley")], { env });
     while (!readdirSync(folder.path).some((name) => name.startsWith(".interrupted"))) await Bun.sleep(5);
     child.kill("SIGINT");
     expect(await child.exited).toBe(1);
@@ -205,11 +208,11 @@ describe("a backup of an embedded database", () => {
     expect(readdirSync(folder.path).filter((name) => name.includes("interrupted"))).toEqual([]);
   }, 60_000);
 
-  test("a restore rejects a database with users, and one in use by a running Parley", async () => {
-    const file = pathOf("one.parley");
-    const used = await run(["restore", file]);
-    expect({ code: used.code, stdout: used.stdout }).toEqual({ code: 1, stdout: "" });
-    expect(used.stderr).toBe(
+  test("can't be restored into a database with users, or while Parley is running", async () => {
+    const file = getPath("one.parley");
+    const refused = await run(["restore", file]);
+    expect({ code: refused.code, stdout: refused.stdout }).toEqual({ code: 1, stdout: "" });
+    expect(refused.stderr).toBe(
       `The database is not empty: it has users. Nothing was changed; move ${DATA_DIR} away, or set DATA_DIR to another folder, and restore again.\n`,
     );
     const server = spawnParley(["serve"], { env: { ...env, PORT: "0", LOG_LEVEL: "silent" } });
@@ -222,7 +225,7 @@ describe("a backup of an embedded database", () => {
   }, 60_000);
 });
 
-test("another user's file is reported in one sentence", async () => {
+test("verify reports a file that the user has no permission to read", async () => {
   if (process.getuid?.() !== 0) return;
   using folder = createFolder();
   chmodSync(folder.path, 0o755);

@@ -3,10 +3,10 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createFolder, runParley } from "./run-parley.ts";
 
-// Starts several processes.
+// Each test starts several processes.
 setDefaultTimeout(30_000);
 
-const bad = {
+const invalidSettings = {
   APP_ENV: "production",
   PORT: "70000",
   PUBLIC_URL: "http://[",
@@ -20,13 +20,13 @@ const bad = {
 };
 
 test.each(["serve", "migrate", "config check"])(
-  "parley %s lists every error at once, and exits with 2",
+  "parley %s lists all configuration errors, and exits with code 2",
   async (command) => {
-    const { code, stdout, stderr } = await runParley(command.split(" "), { env: bad });
+    const { code, stdout, stderr } = await runParley(command.split(" "), { env: invalidSettings });
     expect(code).toBe(2);
     expect(stdout).toBe("");
     const lines = stderr.trimEnd().split("\n");
-    for (const start of [
+    for (const expectedStart of [
       "PORT: 70000 ",
       'PUBLIC_URL: "http://["',
       "DATABASE_URL: the value ",
@@ -36,18 +36,21 @@ test.each(["serve", "migrate", "config check"])(
       'TRUSTED_PROXIES: "1.2.3"',
       "JWT_SECRET: required in production",
       "TLS_CERT_FILE and TLS_KEY_FILE: ",
-      "AI_MODELS names a model of openai, but OPENAI_API_KEY",
+      "AI_MODELS includes a model from openai, but OPENAI_API_KEY",
       "TLS_CERT_FILE: the file /no/such/file ",
       "DOCUMENTS_DIR: /no/such/folder ",
     ])
-      expect({ start, said: lines.filter((line) => line.startsWith(start)).length }).toEqual({ start, said: 1 });
+      expect({ start: expectedStart, count: lines.filter((line) => line.startsWith(expectedStart)).length }).toEqual({
+        start: expectedStart,
+        count: 1,
+      });
     expect(lines).toHaveLength(12);
     expect(stderr).not.toContain("hunter2");
   },
 );
 
-/** The settings with a value, each with its source. */
-function readLines(printed: string): Record<string, [value: string, source: string]> {
+/** Parses the printed settings into their values and sources. */
+function parseSettings(printed: string): Record<string, [value: string, source: string]> {
   return Object.fromEntries(
     [...printed.matchAll(/^([A-Z_\d]+)=(.*?) +# (.+)$/gm)].map(([, name, value = "", source = ""]) => [
       name,
@@ -68,7 +71,7 @@ test("parley config prints the effective configuration without secrets", async (
   };
   const { code, stdout } = await runParley(["config"], { env });
   expect(code).toBe(0);
-  expect(readLines(stdout)).toMatchObject({
+  expect(parseSettings(stdout)).toMatchObject({
     PORT: ["4000", "environment"],
     HOST: ["0.0.0.0", "default"],
     JWT_SECRET: ["********", "environment"],
@@ -83,21 +86,21 @@ test("parley config prints the effective configuration without secrets", async (
   expect(stdout).not.toMatch(/hunter2|0123456789abcdef/);
 });
 
-test("a secret can come from a file, but not from both", async () => {
+test("a secret can be set directly or read from a file, but not both", async () => {
   using folder = createFolder();
   const file = join(folder.path, "token");
   writeFileSync(file, "from-a-file\n");
   const good = await runParley(["config"], { env: { METRICS_TOKEN_FILE: file } });
-  expect(readLines(good.stdout).METRICS_TOKEN).toEqual(["********", "METRICS_TOKEN_FILE"]);
+  expect(parseSettings(good.stdout).METRICS_TOKEN).toEqual(["********", "METRICS_TOKEN_FILE"]);
   const both = await runParley(["config", "check"], { env: { METRICS_TOKEN_FILE: file, METRICS_TOKEN: "x" } });
   expect(both).toMatchObject({
     code: 2,
     stderr: "METRICS_TOKEN and METRICS_TOKEN_FILE are both set; keep one of them.\n",
   });
-  const none = await runParley(["config", "check"], { env: { METRICS_TOKEN_FILE: `${file}.gone` } });
-  expect(none).toMatchObject({
+  const missing = await runParley(["config", "check"], { env: { METRICS_TOKEN_FILE: `${file}.gone` } });
+  expect(missing).toMatchObject({
     code: 2,
-    stderr: "METRICS_TOKEN_FILE: the file can't be read; use a file that exists and that this user may read.\n",
+    stderr: "METRICS_TOKEN_FILE: the file can't be read; use an existing file that Parley's user can read.\n",
   });
 });
 
@@ -106,14 +109,17 @@ test(".env is only read in development, and the environment takes precedence", a
   const cwd = folder.path;
   writeFileSync(join(cwd, ".env"), "PORT=4001\nHOST=127.0.0.9\n");
   const development = await runParley(["config"], { cwd, env: { PORT: "4002" } });
-  expect(readLines(development.stdout)).toMatchObject({ HOST: ["127.0.0.9", ".env"], PORT: ["4002", "environment"] });
+  expect(parseSettings(development.stdout)).toMatchObject({
+    HOST: ["127.0.0.9", ".env"],
+    PORT: ["4002", "environment"],
+  });
   const staging = await runParley(["config"], { cwd, env: { APP_ENV: "staging" } });
-  expect(readLines(staging.stdout).HOST).toEqual(["0.0.0.0", "default"]);
+  expect(parseSettings(staging.stdout).HOST).toEqual(["0.0.0.0", "default"]);
 
   writeFileSync(join(cwd, "token"), "from-a-file\n");
   writeFileSync(join(cwd, ".env"), "METRICS_TOKEN_FILE=token\nHOST=127.0.0.9\n");
   const inFile = await runParley(["config"], { cwd, env: { HOST: "" } });
-  expect(readLines(inFile.stdout)).toMatchObject({
+  expect(parseSettings(inFile.stdout)).toMatchObject({
     METRICS_TOKEN: ["********", "METRICS_TOKEN_FILE (.env)"],
     HOST: ["0.0.0.0", "default"],
   });

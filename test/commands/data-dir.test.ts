@@ -1,14 +1,13 @@
 import { expect, test } from "bun:test";
 import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { createSite } from "../acceptance/site.ts";
+import { createInstallation } from "../acceptance/installation.ts";
 import { createFolder, findFreePort, spawnParley, waitForStatus } from "./run-parley.ts";
 
 const isRoot = process.getuid?.() === 0;
 
-/** The command creates `DATA_DIR` itself when it needs a secret there, before Postgres starts. */
 test.skipIf(!isRoot)(
-  `serve as root in an empty folder: Postgres has no capabilities${isRoot ? "" : " (skipped: the tests do not run as root)"}`,
+  `if serve runs as root, Postgres has no capabilities${isRoot ? "" : " (skipped: the tests do not run as root)"}`,
   async () => {
     using folder = createFolder();
     chmodSync(folder.path, 0o755);
@@ -34,49 +33,48 @@ test.skipIf(!isRoot)(
 /** A user without an entry in /etc/passwd, as in some containers. */
 const UNNAMED_USER = 20_002;
 
-test.skipIf(!isRoot)(
-  "a DATA_DIR of another user: the error names both and the remedy, also with a JWT_SECRET",
-  async () => {
-    const site = await createSite({ user: { uid: UNNAMED_USER, gid: UNNAMED_USER } });
-    try {
-      const dataDir = join(site.directory, "data");
-      const closedDir = join(site.directory, "closed");
-      mkdirSync(dataDir, { mode: 0o755 });
-      mkdirSync(join(closedDir, "data"), { recursive: true });
-      chmodSync(closedDir, 0o700);
-      const serve = (env: Record<string, string>) =>
-        site.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent", ...env });
-      const sentence = `User ${UNNAMED_USER} can't use DATA_DIR ${dataDir}, which belongs to user 0; run \`chown -R ${UNNAMED_USER}:${UNNAMED_USER}\` on that folder or volume, or set another DATA_DIR.\n`;
-      const JWT_SECRET = "0123456789abcdef0123456789abcdef";
-      for (const more of [{}, { JWT_SECRET }] as Record<string, string>[])
-        expect(await serve({ DATA_DIR: dataDir, ...more })).toEqual({ code: 1, output: "", errors: sentence });
-      const belowClosed = await serve({ DATA_DIR: join(closedDir, "data") });
-      expect(belowClosed).toMatchObject({
-        code: 1,
-        errors: expect.stringContaining("can't enter the parent folders of DATA_DIR"),
-      });
-
-      chownSync(dataDir, UNNAMED_USER, UNNAMED_USER);
-      chmodSync(dataDir, 0o500);
-      const readOnly = await serve({ DATA_DIR: dataDir });
-      expect(readOnly).toMatchObject({ code: 1, errors: expect.stringContaining(`run \`chmod u+rwx ${dataDir}\``) });
-    } finally {
-      await site.remove();
-    }
-  },
-);
-
-test.skipIf(!isRoot)("the embedded Postgres rejects a user without a name, with a remedy", async () => {
-  const site = await createSite({ user: { uid: UNNAMED_USER, gid: UNNAMED_USER } });
+test.skipIf(!isRoot)("if DATA_DIR belongs to another user, the error names both users and a remedy", async () => {
+  const installation = await createInstallation({ user: { uid: UNNAMED_USER, gid: UNNAMED_USER } });
   try {
-    const { code, errors } = await site.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent" });
+    const dataDir = join(installation.directory, "data");
+    const closedDir = join(installation.directory, "closed");
+    mkdirSync(dataDir, { mode: 0o755 });
+    mkdirSync(join(closedDir, "data"), { recursive: true });
+    chmodSync(closedDir, 0o700);
+    const serve = (env: Record<string, string>) =>
+      installation.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent", ...env });
+    const expectedError = `User ${UNNAMED_USER} can't use DATA_DIR ${dataDir}, which belongs to user 0; run \`chown -R ${UNNAMED_USER}:${UNNAMED_USER}\` on that folder or volume, or set another DATA_DIR.\n`;
+    const JWT_SECRET = "0123456789abcdef0123456789abcdef";
+    for (const extraEnv of [{}, { JWT_SECRET }] as Record<string, string>[])
+      expect(await serve({ DATA_DIR: dataDir, ...extraEnv })).toEqual({ code: 1, output: "", errors: expectedError });
+    const belowClosed = await serve({ DATA_DIR: join(closedDir, "data") });
+    expect(belowClosed).toMatchObject({
+      code: 1,
+      errors: expect.stringContaining("can't enter the parent folders of DATA_DIR"),
+    });
+
+    chownSync(dataDir, UNNAMED_USER, UNNAMED_USER);
+    chmodSync(dataDir, 0o500);
+    const readOnly = await serve({ DATA_DIR: dataDir });
+    expect(readOnly).toMatchObject({ code: 1, errors: expect.stringContaining(`run \`chmod u+rwx ${dataDir}\``) });
+  } finally {
+    await installation.remove();
+  }
+});
+
+test.skipIf(!isRoot)("if the user has no entry in /etc/passwd, the error includes a remedy", async () => {
+  const installation = await createInstallation({ user: { uid: UNNAMED_USER, gid: UNNAMED_USER } });
+  try {
+    const { code, errors } = await installation.run(["serve"], { HOST: "127.0.0.1", LOG_LEVEL: "silent" });
     expect(code).toBe(1);
     expect(errors).toBe(
       `The embedded Postgres needs a named user, and user ${UNNAMED_USER} has no entry in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.\n`,
     );
-    // No partial files remain for the next start.
-    expect(readdirSync(join(site.directory, "data")).filter((name) => name.startsWith("postgres-new-"))).toEqual([]);
+    // No partial files remain.
+    expect(
+      readdirSync(join(installation.directory, "data")).filter((name) => name.startsWith("postgres-new-")),
+    ).toEqual([]);
   } finally {
-    await site.remove();
+    await installation.remove();
   }
 });

@@ -12,32 +12,32 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** The message for this failing connection. */
-async function explain(wrong: Partial<Target>, statement = "select 1"): Promise<string | null> {
-  const other = openDatabase({ target: { ...target, ...wrong }, poolSize: 1 });
+/** Runs a statement that fails, and returns the message for its error. */
+async function explain(failingTarget: Partial<Target>, statement = "select 1"): Promise<string | null> {
+  const failingDatabase = openDatabase({ target: { ...target, ...failingTarget }, poolSize: 1 });
   try {
-    await other.unsafe(statement);
+    await failingDatabase.unsafe(statement);
     throw new Error("The statement did not fail.");
   } catch (error) {
     return explainDatabaseError(error);
   } finally {
-    await other.end({ timeout: 1 });
+    await failingDatabase.end({ timeout: 1 });
   }
 }
 
-test("a missing database", async () => {
+test("the message for a missing database suggests creating it", async () => {
   expect(await explain({ database: "nowhere" })).toBe(
     'The database does not exist (database "nowhere" does not exist); create it, or correct DATABASE_URL.',
   );
 });
 
-test("an unknown user", async () => {
+test("the message for an unknown user suggests correcting DATABASE_URL", async () => {
   expect(await explain({ user: "nobody_here" })).toBe(
     'Postgres rejected the login (role "nobody_here" does not exist); correct the user and the password in DATABASE_URL.',
   );
 });
 
-test("a user without permissions", async () => {
+test("the message for missing permissions suggests changing the owner", async () => {
   await database.unsafe("create role weak_user login");
   const text = await explain({ user: "weak_user" }, "create table public.x ()");
   await database.unsafe("drop role weak_user");
@@ -46,13 +46,13 @@ test("a user without permissions", async () => {
   );
 });
 
-test("an unavailable server", async () => {
+test("the message for an unavailable server suggests checking it", async () => {
   expect(await explain({ socketDirectory: "/nonexistent" })).toMatch(
     /^The database is unreachable \(.*\); check that it is running, and check DATABASE_URL\.$/,
   );
 });
 
-test("other errors have no message", async () => {
+test("there is no message for other errors", async () => {
   expect(await explain({}, "select nonsense")).toBeNull();
   expect(explainDatabaseError("text")).toBeNull();
 });

@@ -1,162 +1,171 @@
 import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
-import { TEST_TIMEOUT_MS } from "../acceptance/site.ts";
+import { TEST_TIMEOUT_MS } from "../acceptance/installation.ts";
 import { createCertificates } from "../support/certificates.ts";
 import { startMcpServer } from "../support/mcp-server.ts";
 import { findFreePort } from "../support/redis.ts";
-import { MARK, runDoctor } from "./run-doctor.ts";
+import { runDoctor, TEST_SECRET } from "./run-doctor.ts";
 
 setDefaultTimeout(TEST_TIMEOUT_MS);
 
-const stops: (() => unknown)[] = [];
+const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
-  for (const stop of stops.splice(0)) await stop();
+  for (const stop of cleanups.splice(0)) await stop();
 });
 
-type Answer = (request: Request, path: string) => Response | Promise<Response>;
+type Respond = (request: Request, path: string) => Response | Promise<Response>;
 
-/** A server with these responses; `seen` are its requests. */
-function serve(answer: Answer, tls?: { cert: string; key: string }) {
-  const seen: { path: string; headers: Record<string, string> }[] = [];
+/** Starts a server that records its requests. */
+function serve(respond: Respond, tls?: { cert: string; key: string }) {
+  const requests: { path: string; headers: Record<string, string> }[] = [];
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     ...(tls && { tls }),
     fetch(request) {
       const { pathname, search } = new URL(request.url);
-      seen.push({ path: pathname + search, headers: Object.fromEntries(request.headers) });
-      return answer(request, pathname);
+      requests.push({ path: pathname + search, headers: Object.fromEntries(request.headers) });
+      return respond(request, pathname);
     },
   });
-  stops.push(() => server.stop(true));
-  return { url: `${tls ? "https" : "http"}://127.0.0.1:${server.port}`, seen };
+  cleanups.push(() => server.stop(true));
+  return { url: `${tls ? "https" : "http"}://127.0.0.1:${server.port}`, requests };
 }
 
-const models = (...ids: string[]) => Response.json({ data: ids.map((id) => ({ id })) });
-const isList = (path: string) => path.endsWith("/models");
+const createModelList = (...ids: string[]) => Response.json({ data: ids.map((id) => ({ id })) });
+const isModelList = (path: string) => path.endsWith("/models");
 
-test("providers that respond and have the models; the keys are sent as for answers", async () => {
-  const openai = serve((_, path) => (isList(path) ? models("gpt-5.2") : new Response(null, { status: 404 })));
-  const anthropic = serve(() => models("claude-sonnet-4-6-20260101"));
-  const ollama = serve(() => models("llama3.2:latest"));
-  const { code, linesOf } = await runDoctor({
-    OPENAI_API_KEY: `sk-${MARK}-1`,
+test("the doctor checks that providers respond and have the models, and sends keys in the same headers as the server", async () => {
+  const openai = serve((_, path) =>
+    isModelList(path) ? createModelList("gpt-5.2") : new Response(null, { status: 404 }),
+  );
+  const anthropic = serve(() => createModelList("claude-sonnet-4-6-20260101"));
+  const ollama = serve(() => createModelList("llama3.2:latest"));
+  const { code, listLines } = await runDoctor({
+    OPENAI_API_KEY: `sk-${TEST_SECRET}-1`,
     OPENAI_BASE_URL: `${openai.url}/v1`,
-    ANTHROPIC_API_KEY: `sk-${MARK}-2`,
+    ANTHROPIC_API_KEY: `sk-${TEST_SECRET}-2`,
     ANTHROPIC_BASE_URL: anthropic.url,
-    AI_PROVIDERS: `ollama=http://user:${MARK}@${ollama.url.slice(7)}/v1`,
+    AI_PROVIDERS: `ollama=http://user:${TEST_SECRET}@${ollama.url.slice(7)}/v1`,
     AI_MODELS: "openai/gpt-5.2,anthropic/claude-sonnet-4-6,ollama/llama3.2",
   });
-  expect(linesOf("providers")).toEqual([
+  expect(listLines("providers")).toEqual([
     expect.stringMatching(/^ok: Provider openai .* responds and has gpt-5\.2\.$/),
     expect.stringMatching(/^ok: Provider anthropic .* has claude-sonnet-4-6\.$/),
     expect.stringMatching(/^ok: Provider ollama .* has llama3\.2\.$/),
   ]);
   expect(code).toBe(0);
-  expect(openai.seen).toEqual([
-    { path: "/v1/models", headers: expect.objectContaining({ authorization: `Bearer sk-${MARK}-1` }) },
+  expect(openai.requests).toEqual([
+    { path: "/v1/models", headers: expect.objectContaining({ authorization: `Bearer sk-${TEST_SECRET}-1` }) },
   ]);
-  expect(anthropic.seen).toMatchObject([{ path: "/v1/models?limit=1000", headers: { "x-api-key": `sk-${MARK}-2` } }]);
-  expect(ollama.seen[0]?.headers.authorization).toBe(`Basic ${btoa(`user:${MARK}`)}`);
+  expect(anthropic.requests).toMatchObject([
+    { path: "/v1/models?limit=1000", headers: { "x-api-key": `sk-${TEST_SECRET}-2` } },
+  ]);
+  expect(ollama.requests[0]?.headers.authorization).toBe(`Basic ${btoa(`user:${TEST_SECRET}`)}`);
 });
 
 const statuses: [number, RegExp][] = [
-  [401, /^problem: .* does not accept the key; correct COMPATIBLE_API_KEY\.$/],
+  [401, /^problem: .* doesn't accept the key; correct COMPATIBLE_API_KEY\.$/],
   [403, /^problem: .*permission/],
   [404, /^warning: .*no list of models/],
   [429, /^warning: .*limits and balance/],
-  [500, /^problem: .*the server has a failure/],
+  [500, /^problem: .*the server failed/],
   [302, /^problem: .*redirect.*COMPATIBLE_BASE_URL/],
 ];
 
-test.each(statuses)("a provider that responds with %d", async (status, line) => {
-  // Servers may echo the key.
-  const { url } = serve(() => new Response(`Incorrect key ${MARK}`, { status, headers: { location: "/elsewhere" } }));
-  const env = { COMPATIBLE_BASE_URL: `${url}/v1`, COMPATIBLE_API_KEY: MARK, AI_MODELS: "compatible/llama" };
-  expect((await runDoctor(env)).linesOf("providers")).toEqual([expect.stringMatching(line)]);
+test.each(statuses)("the doctor reports a provider that responds with status %d", async (status, line) => {
+  // Some servers echo the key.
+  const { url } = serve(
+    () => new Response(`Incorrect key ${TEST_SECRET}`, { status, headers: { location: "/elsewhere" } }),
+  );
+  const env = { COMPATIBLE_BASE_URL: `${url}/v1`, COMPATIBLE_API_KEY: TEST_SECRET, AI_MODELS: "compatible/llama" };
+  expect((await runDoctor(env)).listLines("providers")).toEqual([expect.stringMatching(line)]);
 });
 
-test("a model that the provider doesn't have, or may have although it isn't listed", async () => {
+test("the doctor reports a missing model, but not a model that exists and isn't listed", async () => {
   const { url } = serve((_, path) => {
-    if (isList(path)) return models("one");
+    if (isModelList(path)) return createModelList("one");
     return path.endsWith("/hidden") ? Response.json({ id: "hidden" }) : new Response("no such model", { status: 404 });
   });
   const env = { COMPATIBLE_BASE_URL: url, AI_MODELS: "compatible/one,compatible/hidden,compatible/gone" };
-  const { code, linesOf } = await runDoctor(env);
+  const { code, listLines } = await runDoctor(env);
   expect(code).toBe(1);
-  expect(linesOf("providers")).toEqual([expect.stringMatching(/^problem: .* has no model "gone"; correct AI_MODELS/)]);
+  expect(listLines("providers")).toEqual([
+    expect.stringMatching(/^problem: .* has no model "gone"; correct AI_MODELS/),
+  ]);
 });
 
-test("a provider that hangs, is closed, or has an unknown CA; --offline calls none of them", async () => {
+test("the doctor reports a provider that hangs, is unreachable or has an unknown CA, unless it runs with --offline", async () => {
   const hanging = serve(() => new Promise<Response>(() => {}));
   const { create } = createCertificates();
-  const secured = serve(() => models("m"), create("localhost", { extensions: "local" }));
+  const tlsServer = serve(() => createModelList("m"), create("localhost", { extensions: "local" }));
   const env = {
-    AI_PROVIDERS: `slow=${hanging.url}/v1,closed=http://127.0.0.1:${findFreePort()}/v1,tls=${secured.url}/v1`,
+    AI_PROVIDERS: `slow=${hanging.url}/v1,closed=http://127.0.0.1:${findFreePort()}/v1,tls=${tlsServer.url}/v1`,
     AI_MODELS: "slow/m,closed/m,tls/m",
   };
-  const { linesOf, tookMs } = await runDoctor(env);
-  expect(linesOf("providers")).toEqual([
-    expect.stringMatching(
-      /^problem: Provider slow .* did not respond within 5 s; check the address of slow in AI_PROV/,
-    ),
+  const { listLines, durationMs } = await runDoctor(env);
+  expect(listLines("providers")).toEqual([
+    expect.stringMatching(/^problem: Provider slow .* did not respond within 5 s; check the URL of slow in AI_PROV/),
     expect.stringMatching(/^problem: Provider closed .* can't be reached \(.*ECONNREFUSED/),
     expect.stringMatching(/^problem: Provider tls .*NODE_EXTRA_CA_CERTS/),
   ]);
-  expect(tookMs).toBeLessThan(15_000);
-  const requests = hanging.seen.length;
+  expect(durationMs).toBeLessThan(15_000);
+  const requests = hanging.requests.length;
   const offline = await runDoctor(env, { args: ["--offline"] });
-  expect(offline.linesOf("providers")).toEqual(["skipped: --offline: the model providers are not called."]);
-  expect(hanging.seen).toHaveLength(requests);
+  expect(offline.listLines("providers")).toEqual(["skipped: --offline: the model providers are not called."]);
+  expect(hanging.requests).toHaveLength(requests);
 });
 
-test("a clock that is off", async () => {
+test("the doctor reports a clock that differs from a provider's clock", async () => {
   const find = async (aheadMs: number) => {
     const date = new Date(Date.now() - aheadMs).toUTCString();
     const { url } = serve(() => new Response('{"data":[{"id":"m"}]}', { headers: { date } }));
-    return (await runDoctor({ COMPATIBLE_BASE_URL: url, AI_MODELS: "compatible/m" })).linesOf("clock");
+    return (await runDoctor({ COMPATIBLE_BASE_URL: url, AI_MODELS: "compatible/m" })).listLines("clock");
   };
   expect(await find(0)).toEqual([expect.stringMatching(/^ok: /)]);
   expect(await find(15_000)).toEqual([expect.stringMatching(/^warning: .* 1[4-6] s ahead of .*NTP/)]);
   expect(await find(-120_000)).toEqual([expect.stringMatching(/^problem: .* 1(?:19|2[01]) s behind .*NTP/)]);
 });
 
-test("MCP servers", async () => {
+test("the doctor checks MCP servers", async () => {
   const good = startMcpServer({ revision: "2025", tools: [{ name: "look", inputSchema: { type: "object" } }] });
-  stops.push(good.stop);
+  cleanups.push(good.stop);
   const closed = serve(() => new Response("no", { status: 401 }));
-  const { linesOf } = await runDoctor({ MCP_SERVERS: `wiki=${good.url},locked=${closed.url}/?key=${MARK}` });
-  expect(linesOf("mcp")).toEqual([
+  const { listLines } = await runDoctor({ MCP_SERVERS: `wiki=${good.url},locked=${closed.url}/?key=${TEST_SECRET}` });
+  expect(listLines("mcp")).toEqual([
     expect.stringMatching(/^ok: MCP server wiki .* responds and has 1 tool\.$/),
     expect.stringMatching(/^problem: MCP server locked .*401.* correct MCP_LOCKED_HEADERS\.$/),
   ]);
 });
 
-test("a collector of traces", async () => {
-  const { url, seen } = serve((request) => new Response(null, { status: request.headers.has("x-key") ? 200 : 401 }));
-  const find = async (more: Record<string, string>) =>
-    (await runDoctor({ OTEL_EXPORTER_OTLP_ENDPOINT: url, ...more })).linesOf("tracing");
-  expect(await find({ OTEL_EXPORTER_OTLP_HEADERS: `x-key=${MARK}` })).toEqual([
+test("the doctor checks the trace collector", async () => {
+  const { url, requests } = serve(
+    (request) => new Response(null, { status: request.headers.has("x-key") ? 200 : 401 }),
+  );
+  const find = async (extraEnv: Record<string, string>) =>
+    (await runDoctor({ OTEL_EXPORTER_OTLP_ENDPOINT: url, ...extraEnv })).listLines("tracing");
+  expect(await find({ OTEL_EXPORTER_OTLP_HEADERS: `x-key=${TEST_SECRET}` })).toEqual([
     expect.stringMatching(/^ok: .* accepts traces/),
   ]);
   expect(await find({})).toEqual([
     expect.stringMatching(/^problem: .* responded with 401; .*OTEL_EXPORTER_OTLP_HEADERS/),
   ]);
-  expect(seen.map(({ path }) => path)).toEqual(["/v1/traces", "/v1/traces"]);
+  expect(requests.map(({ path }) => path)).toEqual(["/v1/traces", "/v1/traces"]);
 });
 
-test("an OIDC issuer", async () => {
+test("the doctor checks the OIDC issuer", async () => {
   const issuer = serve((request, path) => {
     const { origin } = new URL(request.url);
     return path === "/keys"
       ? Response.json({ keys: [{ kty: "EC" }] })
       : Response.json({ issuer: origin, jwks_uri: `${origin}/keys` });
   });
-  const find = async (OIDC_ISSUER: string) => (await runDoctor({ OIDC_ISSUER, OIDC_AUDIENCE: "app" })).linesOf("oidc");
+  const find = async (OIDC_ISSUER: string) =>
+    (await runDoctor({ OIDC_ISSUER, OIDC_AUDIENCE: "app" })).listLines("oidc");
   expect(await find(issuer.url)).toEqual([`ok: The issuer ${issuer.url} has 1 key.`]);
   expect(await find(`${issuer.url}/other`)).toEqual([expect.stringMatching(/^problem: .*not the discovery document/)]);
 });
 
-test("a bucket for backups", async () => {
+test("the doctor checks the bucket for backups", async () => {
   const refusing = serve(
     () =>
       new Response("<Error><Code>InvalidAccessKeyId</Code></Error>", {
@@ -171,9 +180,13 @@ test("a bucket for backups", async () => {
       }),
   );
   const find = async (BACKUP_S3_ENDPOINT: string) => {
-    const s3 = { BACKUP_S3_BUCKET: "backups", BACKUP_S3_ACCESS_KEY_ID: "AKIATEST", BACKUP_S3_SECRET_ACCESS_KEY: MARK };
+    const s3 = {
+      BACKUP_S3_BUCKET: "backups",
+      BACKUP_S3_ACCESS_KEY_ID: "AKIATEST",
+      BACKUP_S3_SECRET_ACCESS_KEY: TEST_SECRET,
+    };
     const schedule = { BACKUP_SCHEDULE: "0 2 * * *", BACKUP_S3_REGION: "eu-test-1", BACKUP_S3_ENDPOINT };
-    return (await runDoctor({ ...s3, ...schedule })).linesOf("backups");
+    return (await runDoctor({ ...s3, ...schedule })).listLines("backups");
   };
   expect(await find(refusing.url)).toEqual([
     expect.stringMatching(/^problem: s3:\/\/backups\/ can't be (?:read|listed)/),

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { parseEnv } from "node:util";
 import { runParley } from "./run-parley.ts";
 
-// Starts several processes.
+// Each test starts several processes.
 setDefaultTimeout(30_000);
 
 const folder = join(import.meta.dir, "../../deploy/env");
@@ -13,47 +13,47 @@ const readExample = (name: string) => {
   return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, value ?? ""]));
 };
 const check = (env: Record<string, string>) => runParley(["config", "check"], { env });
-const linesOf = (text: string) => text.split("\n").filter((line) => line !== "");
-const settingsOf = (text: string) => linesOf(text).map((line) => line.replace(/^Warning: /, "").split(":")[0]);
+const splitLines = (text: string) => text.split("\n").filter((line) => line !== "");
+const listSettings = (text: string) => splitLines(text).map((line) => line.replace(/^Warning: /, "").split(":")[0]);
 
 const secret = "nUwSdI5mBx8Lr2VfQk0Zt7PcYh3Je9Gao6Ti1Wq4Xs0=";
-const safe = { APP_ENV: "production", JWT_SECRET: secret, METRICS_TOKEN: "5f2c9a7e1d" };
+const safeSettings = { APP_ENV: "production", JWT_SECRET: secret, METRICS_TOKEN: "5f2c9a7e1d" };
 
 describe("the examples in deploy/env", () => {
-  test.each(["development", "staging"])("%s.env is valid unchanged", async (name) => {
+  test.each(["development", "staging"])("include a valid %s.env", async (name) => {
     const env = readExample(name);
     expect(env.APP_ENV).toBe(name);
     expect(await check(env)).toMatchObject({ code: 0, stdout: "The configuration is valid.\n" });
   });
 
-  test("production.env requires only JWT_SECRET", async () => {
+  test("include a production.env in which only JWT_SECRET must be set", async () => {
     const env = readExample("production");
     expect(env.APP_ENV).toBe("production");
-    const unfilled = await check(env);
-    expect(unfilled.code).toBe(2);
-    expect(settingsOf(unfilled.stderr)).toEqual(["JWT_SECRET"]);
-    const filled = await check({ ...env, JWT_SECRET: secret });
-    expect(filled.code).toBe(0);
-    expect(settingsOf(filled.stderr)).toEqual(["METRICS_TOKEN"]);
+    const withoutSecret = await check(env);
+    expect(withoutSecret.code).toBe(2);
+    expect(listSettings(withoutSecret.stderr)).toEqual(["JWT_SECRET"]);
+    const withSecret = await check({ ...env, JWT_SECRET: secret });
+    expect(withSecret.code).toBe(0);
+    expect(listSettings(withSecret.stderr)).toEqual(["METRICS_TOKEN"]);
   });
 
-  test.each(["development", "staging", "production"])("every setting that %s.env omits exists", async (name) => {
+  test.each(["development", "staging", "production"])("only mention settings that exist (%s.env)", async (name) => {
     const text = readFileSync(join(folder, `${name}.env`), "utf8");
-    const known = readFileSync(join(folder, "../../.env.example"), "utf8");
+    const allSettings = readFileSync(join(folder, "../../.env.example"), "utf8");
     const names = [...text.matchAll(/^(?:# )?([A-Z][A-Z_]+)=/gm)].map(([, name]) => name);
     expect(names.length).toBeGreaterThan(5);
-    for (const name of names) expect(known).toContain(`\n# ${name}=`);
+    for (const name of names) expect(allSettings).toContain(`\n# ${name}=`);
   });
 });
 
 describe("outside development", () => {
-  test.each(["staging", "production"])("placeholders are rejected in %s, without being printed", async (APP_ENV) => {
+  test.each(["staging", "production"])("placeholders are rejected in %s, but not printed", async (APP_ENV) => {
     for (const placeholder of [
       "change-me-change-me-change-me-change-me",
       "<32 random bytes, see the operations guide>",
     ]) {
-      const { code, stderr } = await check({ ...safe, APP_ENV, JWT_SECRET: placeholder });
-      expect({ placeholder, code, settings: settingsOf(stderr) }).toEqual({
+      const { code, stderr } = await check({ ...safeSettings, APP_ENV, JWT_SECRET: placeholder });
+      expect({ placeholder, code, settings: listSettings(stderr) }).toEqual({
         placeholder,
         code: 2,
         settings: ["JWT_SECRET"],
@@ -61,33 +61,36 @@ describe("outside development", () => {
       expect(stderr).not.toContain(placeholder);
     }
     const admin = { ADMIN_EMAIL: "ada@example.com", ADMIN_PASSWORD: "Replace_Me_Now" };
-    expect(settingsOf((await check({ ...safe, APP_ENV, ...admin, METRICS_TOKEN: "changeme" })).stderr)).toEqual([
-      "ADMIN_PASSWORD",
-      "METRICS_TOKEN",
-    ]);
+    expect(
+      listSettings((await check({ ...safeSettings, APP_ENV, ...admin, METRICS_TOKEN: "changeme" })).stderr),
+    ).toEqual(["ADMIN_PASSWORD", "METRICS_TOKEN"]);
   });
 
-  test("a random secret is accepted, in each usual format", async () => {
+  test("a random secret is accepted in all common formats", async () => {
     const bytes = crypto.getRandomValues(new Uint8Array(32));
     for (const JWT_SECRET of [bytes.toBase64(), bytes.toHex(), crypto.randomUUID()])
-      expect(await check({ ...safe, JWT_SECRET })).toMatchObject({ code: 0, stderr: "" });
+      expect(await check({ ...safeSettings, JWT_SECRET })).toMatchObject({ code: 0, stderr: "" });
   });
 
-  test("a passphrase that only contains such letters is accepted", async () => {
+  test("a passphrase that contains a placeholder within a word is accepted", async () => {
     const admin = { ADMIN_EMAIL: "ada@example.com", ADMIN_PASSWORD: "exchange messages, replace meters" };
-    expect(await check({ ...safe, ...admin })).toMatchObject({ code: 0, stderr: "" });
+    expect(await check({ ...safeSettings, ...admin })).toMatchObject({ code: 0, stderr: "" });
   });
 
-  test("a wildcard origin is rejected in every environment", async () => {
+  test("a wildcard origin is rejected, as in development", async () => {
     for (const APP_ENV of ["development", "staging", "production"]) {
-      const { code, stderr } = await check({ ...safe, APP_ENV, CORS_ORIGINS: "*" });
-      expect({ APP_ENV, code, settings: settingsOf(stderr) }).toEqual({ APP_ENV, code: 2, settings: ["CORS_ORIGINS"] });
+      const { code, stderr } = await check({ ...safeSettings, APP_ENV, CORS_ORIGINS: "*" });
+      expect({ APP_ENV, code, settings: listSettings(stderr) }).toEqual({
+        APP_ENV,
+        code: 2,
+        settings: ["CORS_ORIGINS"],
+      });
     }
   });
 
-  test("safe settings cause no warning, unsafe ones one each", async () => {
+  test("safe settings cause no warnings, and each unsafe setting causes one", async () => {
     expect(
-      await check({ ...safe, PUBLIC_URL: "https://chat.example.com", TRUSTED_PROXIES: "10.0.0.0/8,fd00::/8" }),
+      await check({ ...safeSettings, PUBLIC_URL: "https://chat.example.com", TRUSTED_PROXIES: "10.0.0.0/8,fd00::/8" }),
     ).toMatchObject({
       code: 0,
       stderr: "",
@@ -102,7 +105,7 @@ describe("outside development", () => {
     };
     const { code, stderr } = await check({ APP_ENV: "staging", ...unsafe });
     expect(code).toBe(0);
-    expect(settingsOf(stderr)).toEqual([
+    expect(listSettings(stderr)).toEqual([
       "METRICS_TOKEN",
       "JWT_SECRET",
       "PUBLIC_URL",
@@ -113,17 +116,17 @@ describe("outside development", () => {
       "TRUSTED_PROXIES",
     ]);
     const keys = await check({
-      ...safe,
+      ...safeSettings,
       OIDC_ISSUER: "https://login.example.com",
       OIDC_AUDIENCE: "parley",
       OIDC_JWKS_URL: "http://login.example.com/keys",
     });
-    expect({ code: keys.code, settings: settingsOf(keys.stderr) }).toEqual({ code: 0, settings: ["OIDC_JWKS_URL"] });
-    expect(linesOf(stderr).every((line) => line.startsWith("Warning: "))).toBe(true);
+    expect({ code: keys.code, settings: listSettings(keys.stderr) }).toEqual({ code: 0, settings: ["OIDC_JWKS_URL"] });
+    expect(splitLines(stderr).every((line) => line.startsWith("Warning: "))).toBe(true);
     expect(stderr).not.toContain(unsafe.JWT_SECRET);
   });
 
-  test("development has no warnings", async () => {
+  test("unsafe settings cause warnings, unlike in development", async () => {
     const env = {
       APP_ENV: "development",
       JWT_SECRET: "change-me-change-me-change-me-change-me",

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { loadJwtSecret } from "../../src/commands/jwt-secret.ts";
 import { createFolder } from "./run-parley.ts";
 
-test("creates a secret once, readable only by its owner", () => {
+test("a secret is created once, and only its owner can read it", () => {
   using folder = createFolder();
   const DATA_DIR = join(folder.path, "data");
   const secret = loadJwtSecret({ DATA_DIR });
@@ -21,13 +21,13 @@ test("a configured secret takes precedence, and no file is written", () => {
   expect(readdirSync(folder.path)).toEqual([]);
 });
 
-test.each(["", "short"])("a damaged file (%p) is rejected, not used", (text) => {
+test.each(["", "short"])("a damaged secret file is rejected: %p", (text) => {
   using folder = createFolder();
   writeFileSync(join(folder.path, "jwt-secret"), text);
   expect(() => loadJwtSecret({ DATA_DIR: folder.path })).toThrow("is damaged; delete it");
 });
 
-test("names a folder that isn't writable", () => {
+test("an unwritable DATA_DIR causes an error that says how to fix it", () => {
   using folder = createFolder();
   writeFileSync(join(folder.path, "file"), "");
   const DATA_DIR = join(folder.path, "file");

@@ -3,14 +3,14 @@ import { isKey } from "../../src/modules/api-keys/key-format.ts";
 import { TEST_PASSWORD } from "../support/client.ts";
 import { createFolder, findFreePort, runParley, spawnParley, waitForStatus } from "./run-parley.ts";
 
-describe("parley key create, next to a running server with the embedded database", () => {
+describe("parley key create, while a server with an embedded database is running,", () => {
   const folder = createFolder();
   const port = findFreePort();
   const env = { DATA_DIR: folder.path, PORT: String(port), HOST: "127.0.0.1", LOG_LEVEL: "silent" };
   const url = `http://127.0.0.1:${port}`;
   let server: ReturnType<typeof spawnParley>;
   const create = (...args: string[]) => runParley(["key", "create", "--name", "ci", ...args], { env });
-  const me = (key: string, headers: Record<string, string> = {}) =>
+  const fetchMe = (key: string, headers: Record<string, string> = {}) =>
     fetch(`${url}/api/v1/me`, { headers: { "x-api-key": key, ...headers } });
 
   async function register(email: string): Promise<{ id: string }> {
@@ -32,36 +32,36 @@ describe("parley key create, next to a running server with the embedded database
     folder[Symbol.dispose]();
   });
 
-  test("without an administrator, says how to create one", async () => {
+  test("fails without an administrator, and the error says how to create one", async () => {
     const { code, stdout, stderr } = await create("--scopes", "messages:read");
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     expect(stderr).toContain("parley admin create");
   }, 15_000);
 
-  test("prints a key of the first administrator, and nothing else", async () => {
+  test("prints only a key, which belongs to the first administrator", async () => {
     for (const email of ["first@example.com", "second@example.com"])
       await runParley(["admin", "create", "--email", email, "--password", TEST_PASSWORD], { env });
     const { code, stdout, stderr } = await create("--scopes", "messages:read, admin");
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     expect(isKey(stdout.trim())).toBe(true);
     expect(stdout).toBe(`${stdout.trim()}\n`);
-    expect(await (await me(stdout.trim())).json()).toMatchObject({ email: "first@example.com" });
-    const listed = await fetch(`${url}/api/v1/api-keys`, { headers: { "x-api-key": stdout.trim() } });
-    expect(((await listed.json()) as { data: unknown[] }).data).toMatchObject([
+    expect(await (await fetchMe(stdout.trim())).json()).toMatchObject({ email: "first@example.com" });
+    const keys = await fetch(`${url}/api/v1/api-keys`, { headers: { "x-api-key": stdout.trim() } });
+    expect(((await keys.json()) as { data: unknown[] }).data).toMatchObject([
       { name: "ci", scopes: ["messages:read", "admin"], service: false, expires_at: null },
     ]);
   }, 20_000);
 
-  test("creates keys of other users, service keys, and expiring keys", async () => {
+  test("creates keys for other users, service keys, and expiring keys", async () => {
     const anna = await register("Anna@example.com");
-    const own = await create("--scopes", "messages:read", "--email", "anna@EXAMPLE.com");
-    expect(await (await me(own.stdout.trim())).json()).toMatchObject({ id: anna.id });
+    const userKey = await create("--scopes", "messages:read", "--email", "anna@EXAMPLE.com");
+    expect(await (await fetchMe(userKey.stdout.trim())).json()).toMatchObject({ id: anna.id });
     const service = await create("--scopes", "messages:read", "--service", "--expires-at", "2999-01-31T00:00:00Z");
-    const acting = await me(service.stdout.trim(), { "x-on-behalf-of": anna.id });
-    expect(await acting.json()).toMatchObject({ id: anna.id });
+    const onBehalf = await fetchMe(service.stdout.trim(), { "x-on-behalf-of": anna.id });
+    expect(await onBehalf.json()).toMatchObject({ id: anna.id });
     const past = await create("--scopes", "messages:read", "--expires-at", "2001-01-31T00:00:00Z");
     expect(past).toEqual({ code: 2, stdout: "", stderr: "--expires-at must be a time in the future.\n" });
-    // Scopes that require an administrator, and an unknown user.
+    // These need an administrator, or an existing user.
     for (const args of [
       ["--scopes", "admin", "--email", "anna@example.com"],
       ["--scopes", "messages:read", "--service", "--email", "anna@example.com"],
@@ -76,7 +76,7 @@ describe("parley key create, next to a running server with the embedded database
 
 test.each([
   [["key"], "An action is missing"],
-  [["key", "drop"], 'cannot "drop"'],
+  [["key", "drop"], 'has no action "drop"'],
   [["key", "create", "--name", "n"], "--name and --scopes"],
   [["key", "create", "--scopes", "messages:read"], "--name and --scopes"],
   [["key", "create", "--name", "n", "--scopes", "messages:read,everything"], 'unknown scope "everything"'],
@@ -86,15 +86,15 @@ test.each([
   [["key", "create", "--name", "n", "--scopes", "admin", "--email", "nobody"], "--email"],
   [["key", "create", "--name", "n", "--scopes", "admin", "--expires-at", "tomorrow"], "--expires-at"],
   [["key", "create", "--name", "n", "--scopes", "admin", "--for", "ever"], "no option --for"],
-])("%j is a usage error with one sentence", async (args, sentence) => {
+])("%j is a usage error with a one-sentence message", async (args, expectedError) => {
   using folder = createFolder();
   const { code, stdout, stderr } = await runParley(args, { env: { DATA_DIR: folder.path }, cwd: folder.path });
   expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-  expect(stderr).toContain(sentence);
+  expect(stderr).toContain(expectedError);
   expect(stderr.trim().split("\n")).toHaveLength(1);
 });
 
-test("its help lists every scope", async () => {
+test("parley key --help lists the scopes", async () => {
   const { code, stdout } = await runParley(["key", "--help"]);
   expect(code).toBe(0);
   for (const scope of ["conversations:read", "chat:completions", "admin"]) expect(stdout).toContain(scope);

@@ -7,7 +7,7 @@ import { listen, type PortListener } from "../../src/commands/listen.ts";
 import { logCertificate, reloadTls } from "../../src/commands/tls.ts";
 import { loadConfig } from "../../src/config.ts";
 import { createMetrics } from "../../src/lib/metrics.ts";
-import { createCertificates, readServedNames } from "../support/certificates.ts";
+import { createCertificates, fetchCertificateNames } from "../support/certificates.ts";
 import { findFreePort } from "./run-parley.ts";
 
 setDefaultTimeout(20_000);
@@ -33,14 +33,14 @@ function createLogCollector() {
   return { log, lines: () => collected.map((line) => JSON.parse(line) as Record<string, unknown>) };
 }
 
-/** A server with a socket, a stream and a slow response, which outlast a certificate change. */
+/** Starts a server with a socket, a stream and a slow response, to test whether they survive a certificate change. */
 function start(env: Record<string, string> = {}, tls: { cert: string; key: string } | undefined = first) {
   const config = loadConfig({ HOST: "127.0.0.1", PORT: "0", ...env }, () => "");
   const app = new Elysia()
     .get("/", () => "hello")
     .get("/slow", async () => {
       await Bun.sleep(10 * TICK_MS);
-      return "at last";
+      return "slow response";
     })
     .get("/stream", async function* () {
       for (let i = 0; i < 10; i += 1) {
@@ -66,86 +66,87 @@ const get = async (url: string) => (await fetch(url, { tls, keepalive: false }))
 async function openSocket(url: string) {
   const socket = new WebSocket(`${url.replace("http", "ws")}/socket`, { tls } as unknown as string[]);
   const received: string[] = [];
-  let closedWith: number | undefined;
+  let closeCode: number | undefined;
   socket.onmessage = ({ data }) => received.push(String(data));
   socket.onclose = ({ code }) => {
-    closedWith = code;
+    closeCode = code;
   };
   await new Promise((resolve, reject) => {
     socket.onopen = resolve;
     socket.onerror = reject;
   });
   const waitFor = async (text: string) => {
-    while (!received.includes(text) && closedWith === undefined) await Bun.sleep(5);
+    while (!received.includes(text) && closeCode === undefined) await Bun.sleep(5);
     expect(received).toContain(text);
   };
-  return { socket, waitFor, isOpen: () => closedWith === undefined };
+  return { socket, waitFor, isOpen: () => closeCode === undefined };
 }
 
 describe("a new certificate", () => {
-  test("is served to new connections, and existing ones stay", async () => {
+  test("is used for new connections, and existing connections stay open", async () => {
     const { listener, url } = start();
-    expect(await readServedNames(listener.port)).toEqual(["first.test"]);
-    const early = await openSocket(url);
+    expect(await fetchCertificateNames(listener.port)).toEqual(["first.test"]);
+    const oldSocket = await openSocket(url);
     const slow = get(`${url}/slow`);
     const stream = get(`${url}/stream`);
     await Bun.sleep(2 * TICK_MS);
 
     listener.useTls({ cert: second.cert + first.cert, key: second.key });
-    for (let i = 0; i < 5; i += 1) expect(await readServedNames(listener.port)).toEqual(["second.test", "first.test"]);
-    const late = await openSocket(url);
+    for (let i = 0; i < 5; i += 1)
+      expect(await fetchCertificateNames(listener.port)).toEqual(["second.test", "first.test"]);
+    const newSocket = await openSocket(url);
     listener.publish("all", "to everyone");
-    for (const socket of [early, late]) {
+    for (const socket of [oldSocket, newSocket]) {
       await socket.waitFor("to everyone");
       socket.socket.send("1");
       await socket.waitFor("echo 1");
     }
-    expect(await slow).toBe("at last");
+    expect(await slow).toBe("slow response");
     expect(await stream).toBe("0 1 2 3 4 5 6 7 8 9 ");
-    expect(early.isOpen()).toBe(true);
+    expect(oldSocket.isOpen()).toBe(true);
   });
 
-  test("can be replaced repeatedly without leaks", async () => {
+  test("can be replaced repeatedly without leaking listeners", async () => {
     const { listener, url } = start();
-    const early = await openSocket(url);
+    const oldSocket = await openSocket(url);
     const listenersBefore = process.listenerCount("beforeExit");
     for (let i = 0; i < 6; i += 1) listener.useTls(i % 2 === 0 ? second : first);
-    expect(await readServedNames(listener.port)).toEqual(["first.test"]);
+    expect(await fetchCertificateNames(listener.port)).toEqual(["first.test"]);
     expect(process.listenerCount("beforeExit")).toBe(listenersBefore);
     listener.publish("all", "once");
-    await early.waitFor("once");
+    await oldSocket.waitFor("once");
   });
 
-  test("that is invalid changes nothing", async () => {
+  test("is ignored if it is invalid", async () => {
     const { listener, url } = start();
-    const early = await openSocket(url);
+    const oldSocket = await openSocket(url);
     expect(() => listener.useTls({ cert: second.cert, key: first.key })).toThrow(CommandError);
     expect(() => listener.useTls({ cert: "", key: "" })).toThrow(CommandError);
-    expect(await readServedNames(listener.port)).toEqual(["first.test"]);
+    expect(await fetchCertificateNames(listener.port)).toEqual(["first.test"]);
     expect(await get(url)).toBe("hello");
-    expect(early.isOpen()).toBe(true);
+    expect(oldSocket.isOpen()).toBe(true);
   });
 
-  test("a shutdown closes connections of both certificates", async () => {
+  test("doesn't prevent a shutdown from closing older connections", async () => {
     const { listener, url } = start();
-    const early = await openSocket(url);
+    const oldSocket = await openSocket(url);
     listener.useTls(second);
-    const late = await openSocket(url);
+    const newSocket = await openSocket(url);
     await listener.stop(true);
-    while (early.isOpen() || late.isOpen()) await Bun.sleep(5);
-    await expect(readServedNames(listener.port)).rejects.toThrow();
+    while (oldSocket.isOpen() || newSocket.isOpen()) await Bun.sleep(5);
+    await expect(fetchCertificateNames(listener.port)).rejects.toThrow();
   });
 });
 
-describe("reloading on SIGHUP", () => {
+describe("Parley", () => {
   const metrics = createMetrics({ version: "test", commit: "test" });
   const readExpiry = async () =>
     Number(/^parley_tls_certificate_expiry_timestamp_seconds (\d+)$/m.exec(await metrics.registry.metrics())?.[1]);
 
-  test("serves a valid certificate, keeps the current one if it is invalid, and logs both", async () => {
+  test("serves a new certificate after SIGHUP, or the current one if the new one is invalid, and logs both outcomes", async () => {
     const { listener } = start();
     const { log, lines } = createLogCollector();
-    const [certFile, keyFile] = [certificates.path("live.crt"), certificates.path("live.key")];
+    const [certFile, keyFile] = [certificates.getPath("live.crt"), certificates.getPath("live.key")];
     await Bun.write(certFile, second.cert);
     await Bun.write(keyFile, second.key);
     const config = loadConfig({ TLS_CERT_FILE: first.certFile, TLS_KEY_FILE: first.keyFile }, (path) =>
@@ -153,13 +154,13 @@ describe("reloading on SIGHUP", () => {
     );
     const deps = { config: { ...config, TLS_CERT_FILE: certFile, TLS_KEY_FILE: keyFile }, listener, log, metrics };
     reloadTls(deps);
-    expect(await readServedNames(listener.port)).toEqual(["second.test"]);
+    expect(await fetchCertificateNames(listener.port)).toEqual(["second.test"]);
     expect(lines().at(-1)).toMatchObject({ level: "info", names: "CN=second.test" });
 
-    // An incomplete renewal: the new certificate with the old key.
+    // After an incomplete renewal, the key doesn't match the certificate.
     await Bun.write(certFile, first.cert);
     reloadTls(deps);
-    expect(await readServedNames(listener.port)).toEqual(["second.test"]);
+    expect(await fetchCertificateNames(listener.port)).toEqual(["second.test"]);
     expect(lines().at(-1)).toMatchObject({
       level: "error",
       reason:
@@ -171,35 +172,35 @@ describe("reloading on SIGHUP", () => {
       level: "error",
       reason: "TLS_KEY_FILE: the file /no/such/file can't be read.",
     });
-    expect(await readServedNames(listener.port)).toEqual(["second.test"]);
+    expect(await fetchCertificateNames(listener.port)).toEqual(["second.test"]);
   });
 
   test.each([
     { days: -1, level: "warn", msg: "the certificate has expired; clients will refuse it" },
     { days: 13, level: "warn", msg: "the certificate expires soon" },
     { days: 15, level: "info", msg: "serving this certificate" },
-  ])("a certificate that expires in $days days: $msg", async ({ days, level, msg }) => {
+  ])("logs a certificate that expires in $days days: $msg", async ({ days, level, msg }) => {
     const { log, lines } = createLogCollector();
     logCertificate(certificates.create("aging.test", { days }), log, metrics);
     expect(lines()).toMatchObject([{ level, msg }]);
     expect(Math.round((await readExpiry()) - Date.now() / 1_000 - days * 86_400)).toBeWithin(-60, 60);
   });
 
-  test("without TLS, there is no expiry", async () => {
+  test("exposes no expiry metric without TLS", async () => {
     const { registry } = createMetrics({ version: "test", commit: "test" });
     expect(await registry.metrics()).not.toMatch(/^parley_tls_certificate_expiry_timestamp_seconds /m);
   });
 });
 
 describe("a port with TLS", () => {
-  test("can't be shared with a second Parley, although SO_REUSEPORT would allow it", () => {
+  test("can't be shared with a second Parley, although it is opened with SO_REUSEPORT", () => {
     const port = String(findFreePort());
     start({ PORT: port });
     expect(() => start({ PORT: port })).toThrow(`Port ${port} on 127.0.0.1 is in use`);
     expect(() => start({ PORT: port }, undefined)).toThrow(`Port ${port} on 127.0.0.1 is in use`);
   });
 
-  test("nor can a port without TLS", () => {
+  test("can't be opened while a Parley without TLS uses it", () => {
     const port = String(findFreePort());
     start({ PORT: port }, undefined);
     expect(() => start({ PORT: port })).toThrow(`Port ${port} on 127.0.0.1 is in use`);
@@ -207,11 +208,11 @@ describe("a port with TLS", () => {
 
   test("closes plain HTTP connections, and keeps running", async () => {
     const { listener, url } = start();
-    const plain = fetch(`http://127.0.0.1:${listener.port}/`).then(
+    const httpRequest = fetch(`http://127.0.0.1:${listener.port}/`).then(
       ({ status }) => status,
-      () => "hung up",
+      () => "closed",
     );
-    expect(await plain).toBe("hung up");
+    expect(await httpRequest).toBe("closed");
     expect(await get(url)).toBe("hello");
   });
 
@@ -219,7 +220,7 @@ describe("a port with TLS", () => {
     ["-tls1_1", false],
     ["-tls1_2", true],
     ["-tls1_3", true],
-  ])("openssl s_client %s: %p", async (version, isAccepted) => {
+  ])("accepts TLS version %s: %p", async (version, isAccepted) => {
     const { listener } = start();
     const child = Bun.spawn(
       ["openssl", "s_client", version, "-cipher", "ALL:@SECLEVEL=0", "-connect", `127.0.0.1:${listener.port}`],
@@ -231,22 +232,22 @@ describe("a port with TLS", () => {
   test.each([
     ["on", "h2"],
     ["off", "http/1.1"],
-  ])("HTTP2=%s negotiates %s with clients that support both", async (setting, expected) => {
+  ])("with HTTP2=%s negotiates %s with clients that support both protocols", async (setting, expected) => {
     const { url } = start({ HTTP2: setting });
     const session = connectHttp2(url, { rejectUnauthorized: false });
-    const outcome = await new Promise((resolve) => {
+    const protocol = await new Promise((resolve) => {
       session.on("connect", () => resolve(session.alpnProtocol));
       session.on("error", () => resolve("http/1.1"));
     });
-    expect(outcome).toBe(expected);
-    if (outcome === "h2") {
+    expect(protocol).toBe(expected);
+    if (protocol === "h2") {
       const stream = session.request({ ":path": "/" });
       let body = "";
       for await (const chunk of stream) body += chunk;
       expect(body).toBe("hello");
     }
     session.destroy();
-    // HTTP/1.1 clients are served in any case, including sockets.
+    // HTTP/1.1 and WebSocket clients can always connect.
     expect(await get(url)).toBe("hello");
     const socket = await openSocket(url);
     expect(socket.isOpen()).toBe(true);

@@ -3,41 +3,44 @@ import { runParley } from "./run-parley.ts";
 
 type Finding = { check: string; status: string; message: string };
 
-/** Secrets in the settings of these tests; none of them may be printed. */
-export const MARK = "marked-secret-Zx81";
+/** All secrets in these tests contain this string, which must never be printed. */
+export const TEST_SECRET = "marked-secret-Zx81";
 
-/** The doctor of a site: `run` starts the executable in its folder. */
+/** Runs the executable, for example in an installation's folder. */
 type Run = (args: string[], env: Record<string, string>) => Promise<{ code: number; output: string; errors: string }>;
 
-const runAnywhere: Run = async (args, env) => {
+const runInTemporaryFolder: Run = async (args, env) => {
   const { code, stdout, stderr } = await runParley(args, { env });
   return { code, output: stdout, errors: stderr };
 };
 
-/** Runs `parley doctor --json`, and expects an exit code that fits the report, and no secret. */
-export async function runDoctor(env: Record<string, string>, { args = [] as string[], run = runAnywhere } = {}) {
+/** Runs `parley doctor --json`. Checks that the exit code matches the report, and that no secrets are printed. */
+export async function runDoctor(
+  env: Record<string, string>,
+  { args = [] as string[], run = runInTemporaryFolder } = {},
+) {
   const startedAtMs = performance.now();
   const { code, output, errors } = await run(["doctor", "--json", ...args], { PORT: "0", ...env });
-  const tookMs = performance.now() - startedAtMs;
+  const durationMs = performance.now() - startedAtMs;
   expect(errors).toBe("");
-  expect(output).not.toContain(MARK);
+  expect(output).not.toContain(TEST_SECRET);
   const report = JSON.parse(output) as { healthy: boolean; findings: Finding[]; counts: Record<string, number> };
   expect(code).toBe(report.healthy ? 0 : 1);
   expect(report.healthy).toBe(!report.findings.some(({ status }) => status === "problem"));
   for (const { message } of report.findings) expect(message).toMatch(/^\S.*[.?]$/);
   return {
     code,
-    tookMs,
+    durationMs,
     report,
-    /** The lines of a check, as `status: message`. */
-    linesOf: (check: string): string[] =>
+    /** Lists a check's findings as `status: message`. */
+    listLines: (check: string): string[] =>
       report.findings
         .filter((finding) => finding.check === check)
         .map(({ status, message }) => `${status}: ${message}`),
-    /** Problems and warnings of all checks except the given ones. */
-    listTroubles: (...except: string[]): Finding[] =>
+    /** Lists the problems and warnings of all checks except these. */
+    listIssues: (...ignoredChecks: string[]): Finding[] =>
       report.findings.filter(
-        ({ check, status }) => (status === "problem" || status === "warning") && !except.includes(check),
+        ({ check, status }) => (status === "problem" || status === "warning") && !ignoredChecks.includes(check),
       ),
   };
 }

@@ -3,26 +3,25 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildExecutable } from "../acceptance/executable.ts";
 
-/** The compiled executable; it starts ten times faster than the sources. */
 const executable = await buildExecutable();
 
 type RunOptions = {
   cwd?: string;
   env?: Record<string, string>;
-  /** Its standard input; default: none. */
+  /** The standard input. */
   input?: string;
-  /** Whether it runs on a terminal (util-linux's script), whose keyboard is `stdin`. */
+  /** Runs the command on a pseudo-terminal (util-linux's `script`). Write to `stdin` to type. */
   isOnTerminal?: boolean;
 };
 
-/** Starts the command line in its own process, with only PATH from this environment. */
+/** Starts the executable. It inherits only PATH from the tests' environment. */
 export function spawnParley(
   args: string[],
   { cwd = tmpdir(), env = {}, input, isOnTerminal = false }: RunOptions = {},
 ) {
   const command = [executable, ...args];
-  const quoted = command.map((part) => `'${part}'`).join(" ");
-  return Bun.spawn(isOnTerminal ? ["script", "-qec", quoted, "/dev/null"] : command, {
+  const quotedCommand = command.map((part) => `'${part}'`).join(" ");
+  return Bun.spawn(isOnTerminal ? ["script", "-qec", quotedCommand, "/dev/null"] : command, {
     cwd,
     env: { PATH: process.env.PATH ?? "", ...env },
     stdin: isOnTerminal ? "pipe" : input === undefined ? "ignore" : Buffer.from(input),
@@ -42,13 +41,13 @@ export async function runParley(args: string[], options: RunOptions = {}) {
   return { code, stdout, stderr };
 }
 
-/** An empty folder, removed after the test: `using folder = createFolder()`. */
+/** Creates an empty folder, which `using folder = createFolder()` removes after the test. */
 export function createFolder() {
   const path = mkdtempSync(join(tmpdir(), "parley-test-"));
   return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
 }
 
-/** A port that was free a moment ago. */
+/** Returns a TCP port that is currently free. */
 export function findFreePort(): number {
   const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
   const port = server.port;
@@ -58,11 +57,11 @@ export function findFreePort(): number {
 }
 
 /**
- * Polls until the response has this status.
- * @throws Error if it doesn't within 15 seconds.
+ * Polls a URL until the response has this status.
+ * @throws Error after 15 seconds.
  */
 export async function waitForStatus(url: string, status: number): Promise<void> {
-  let last: number | string = "nothing";
+  let last: number | string = "no response";
   for (let attempts = 0; attempts < 300; attempts += 1) {
     last = await fetch(url).then(
       (response) => response.status,
@@ -71,5 +70,5 @@ export async function waitForStatus(url: string, status: number): Promise<void> 
     if (last === status) return;
     await Bun.sleep(50);
   }
-  throw new Error(`${url} never responded with ${status}; last: ${last}.`);
+  throw new Error(`${url} never responded with ${status}. The last result was: ${last}.`);
 }

@@ -5,13 +5,13 @@ import type { Report } from "../../src/commands/selftest/report.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { createFolder, spawnParley } from "./run-parley.ts";
 
-// Starts and kills many servers, on a busy machine.
+// The self-test starts and kills many servers.
 setDefaultTimeout(300_000);
 
 const folder = createFolder();
 afterAll(() => folder[Symbol.dispose]());
 
-const names = [
+const checkNames = [
   "start",
   "delivery",
   "idempotency",
@@ -25,14 +25,14 @@ const names = [
   "shutdown",
 ];
 
-/** A self-test in temporary folders of its own, so that what it leaves behind can be seen. */
+/** Starts a self-test with its own temporary folder, so that a test can find leftover files. */
 function startSelftest(name: string, args: string[], env: Record<string, string> = {}) {
   const temporary = join(folder.path, name);
   mkdirSync(temporary);
   chmodSync(folder.path, 0o755);
   const cwd = join(folder.path, `${name}-cwd`);
   mkdirSync(cwd);
-  // Would stop any server that reads it.
+  // A server that read this file would not start.
   writeFileSync(join(cwd, ".env"), "PORT=nonsense\n");
   const child = spawnParley(["selftest", ...args], { cwd, env: { TMPDIR: temporary, ...env } });
   let errors = "";
@@ -45,24 +45,23 @@ function startSelftest(name: string, args: string[], env: Record<string, string>
     child,
     readErrors: () => errors,
 
-    async untilSaid(text: string): Promise<void> {
+    async waitForError(text: string): Promise<void> {
       while (!errors.includes(text)) {
-        if (child.exitCode !== null) throw new Error(`The self-test ended: ${errors}`);
+        if (child.exitCode !== null) throw new Error(`The self-test exited: ${errors}`);
         await Bun.sleep(20);
       }
     },
 
-    async end() {
+    async waitForExit() {
       const [output, code] = await Promise.all([new Response(child.stdout).text(), child.exited, reading]);
       return { output, code };
     },
 
-    /** Everything but the executable's own files. */
     listFiles: () => readdirSync(temporary, { recursive: true }),
   };
 }
 
-/** Processes whose command line or environment names the folder: servers, and Postgres with all its children. */
+/** Lists the processes whose command line or environment contains a path, including Postgres' child processes. */
 function listProcesses(path: string): string[] {
   return readdirSync("/proc").filter((pid) => {
     if (!/^\d+$/.test(pid) || Number(pid) === process.pid) return false;
@@ -76,8 +75,8 @@ function listProcesses(path: string): string[] {
   });
 }
 
-test("every claim holds, whatever the environment says, and nothing is left behind", async () => {
-  const hostile = {
+test("all checks pass despite unrelated settings in the environment, and no files or processes remain", async () => {
+  const unrelatedSettings = {
     APP_ENV: "production",
     DATABASE_URL: "postgres://nobody@127.0.0.1:1/none",
     OPENAI_API_KEY: "sk-secret",
@@ -87,14 +86,16 @@ test("every claim holds, whatever the environment says, and nothing is left behi
     http_proxy: "http://127.0.0.1:1",
     REGISTRATION: "closed",
   };
-  const selftest = startSelftest("good", ["--json"], hostile);
-  const { output, code } = await selftest.end();
+  const selftest = startSelftest("good", ["--json"], unrelatedSettings);
+  const { output, code } = await selftest.waitForExit();
   const report = JSON.parse(output) as Report;
   expect(report.checks.flatMap(({ problems }) => problems)).toEqual([]);
   expect(code).toBe(0);
   expect(report).toMatchObject({ passed: true, logs: null });
-  expect(report.checks.map(({ name, status }) => `${name} ${status}`)).toEqual(names.map((name) => `${name} passed`));
-  // It measured something: a claim about nothing proves nothing.
+  expect(report.checks.map(({ name, status }) => `${name} ${status}`)).toEqual(
+    checkNames.map((name) => `${name} passed`),
+  );
+  // The checks had enough load to be meaningful.
   const measured = Object.fromEntries(report.checks.map(({ name, measured }) => [name, measured]));
   expect(measured.start).toMatchObject({ fsync: "on", full_page_writes: "on", synchronous_commit: "on" });
   expect(measured.delivery).toMatchObject({ messages: 1_000 });
@@ -108,7 +109,7 @@ test("every claim holds, whatever the environment says, and nothing is left behi
   expect(listProcesses(selftest.temporary)).toEqual([]);
 });
 
-/** Programs that the self-test finds first in PATH, and that do something else than those of the system. */
+/** Creates a PATH with a replacement for `setpriv`, which runs a script before it starts the program. */
 function createPath(name: string, setpriv: string): string {
   const path = join(folder.path, `${name}-bin`);
   mkdirSync(path);
@@ -120,8 +121,9 @@ function createPath(name: string, setpriv: string): string {
   return `${path}:${process.env.PATH ?? ""}`;
 }
 
-test("servers that break claims are reported, with the evidence, the logs and exit code 1", async () => {
-  // They never try a busy model again. From the second start on, they have another database, as on a disk that lost its writes.
+test("failed checks are reported with details and logs, and the exit code is 1", async () => {
+  // The self-test's servers never retry a busy model. After their first start, they use an empty database, as if the disk
+  // had lost its data.
   const marker = join(folder.path, "started");
   const PATH = createPath(
     "broken",
@@ -129,7 +131,7 @@ test("servers that break claims are reported, with the evidence, the logs and ex
 if [ "$2" = serve ]; then [ -e ${marker} ] && export DATA_DIR="$DATA_DIR-empty"; touch ${marker}; fi`,
   );
   const selftest = startSelftest("broken", [], { PATH });
-  const { output, code } = await selftest.end();
+  const { output, code } = await selftest.waitForExit();
   expect(code).toBe(1);
   expect(output).toMatch(/^PASS {4}outsider /m);
   expect(output).toMatch(/^FAIL {4}failover /m);
@@ -137,23 +139,23 @@ if [ "$2" = serve ]; then [ -e ${marker} ] && export DATA_DIR="$DATA_DIR-empty";
   expect(output).toMatch(/^FAIL {4}kill /m);
   expect(output).toMatch(/^NOT RUN storm /m);
   expect(output).toContain("4 of 11 claims hold");
-  const [, logs = ""] = /The logs of the servers are in (.*)\.$/m.exec(output) ?? [];
+  const [, logs = ""] = /The server logs are in (.*)\.$/m.exec(output) ?? [];
   expect(readFileSync(join(logs, "01-serve.log"), "utf8")).toContain("listening");
-  // Only the logs: no data, and nobody writes there any more.
+  // Only the logs remain.
   expect(readdirSync(join(logs, ".."))).toEqual(["logs"]);
   expect(listProcesses(selftest.temporary)).toEqual([]);
 });
 
-test("a server that doesn't start is reported; --keep keeps the folder", async () => {
-  const PATH = createPath("dead", `[ "$2" = serve ] && { echo "No power."; exit 3; }`);
-  const selftest = startSelftest("dead", ["--json", "--keep"], { PATH });
-  const { output, code } = await selftest.end();
+test("a server that doesn't start is reported, and --keep keeps the folder", async () => {
+  const PATH = createPath("failing", `[ "$2" = serve ] && { echo "No power."; exit 3; }`);
+  const selftest = startSelftest("failing", ["--json", "--keep"], { PATH });
+  const { output, code } = await selftest.waitForExit();
   const report = JSON.parse(output) as Report;
   expect(code).toBe(1);
   expect(report.passed).toBe(false);
   const statuses: string[] = report.checks.map(({ status }) => status);
-  expect(statuses).toEqual(["failed", ...names.slice(1).map(() => "not_run")]);
-  expect(report.checks[0]?.problems).toEqual(["expected a server, but it ended with 3: No power."]);
+  expect(statuses).toEqual(["failed", ...checkNames.slice(1).map(() => "not_run")]);
+  expect(report.checks[0]?.problems).toEqual(["expected a running server, but it exited (3): No power."]);
   expect(readdirSync(join(report.logs ?? "", "..")).sort()).toEqual(["empty", "logs"]);
 });
 
@@ -162,13 +164,13 @@ test.each([
   ["SIGTERM", "PASS resume", 100],
   ["SIGTERM", "PASS instances", 300],
   ["SIGHUP", "PASS start", 0],
-] as const)("%s after %p: the processes are ended, and the folder is gone", async (signal, moment, delayMs) => {
-  const selftest = startSelftest(`${signal}-${moment.slice(5)}`, []);
-  await selftest.untilSaid(moment);
+] as const)("%s after %p stops all processes and removes the folder", async (signal, progressLine, delayMs) => {
+  const selftest = startSelftest(`${signal}-${progressLine.slice(5)}`, []);
+  await selftest.waitForError(progressLine);
   await Bun.sleep(delayMs);
   expect(listProcesses(selftest.temporary).length).toBeGreaterThan(1);
   selftest.child.kill(signal);
-  const { output, code } = await selftest.end();
+  const { output, code } = await selftest.waitForExit();
   expect({ code, output }).toEqual({ code: 1, output: "" });
   expect(selftest.readErrors()).toEndWith(
     "The self-test was interrupted; its processes were stopped and its folder was removed.\n",
@@ -177,18 +179,18 @@ test.each([
   expect(listProcesses(selftest.temporary)).toEqual([]);
 });
 
-test("if the self-test is killed itself, its servers and their Postgres end with it", async () => {
+test("if the self-test is killed, its servers and their Postgres exit", async () => {
   const selftest = startSelftest("killed", []);
-  await selftest.untilSaid("PASS start");
+  await selftest.waitForError("PASS start");
   expect(listProcesses(selftest.temporary).length).toBeGreaterThan(1);
   selftest.child.kill("SIGKILL");
   await selftest.child.exited;
   await waitUntil(() => listProcesses(selftest.temporary).length === 0);
 });
 
-test("wrong usage: one sentence, exit code 2, nothing started", async () => {
+test("an unknown option is a usage error, and no server is started", async () => {
   const selftest = startSelftest("usage", ["--fast"]);
-  const { output, code } = await selftest.end();
+  const { output, code } = await selftest.waitForExit();
   expect({ output, code }).toEqual({ output: "", code: 2 });
   expect(selftest.readErrors()).toBe(
     "`parley selftest` has no option --fast; `parley selftest --help` shows the usage.\n",

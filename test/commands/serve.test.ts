@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { createFolder, findFreePort, runParley, spawnParley, waitForStatus } from "./run-parley.ts";
 
-/** Each of these tests starts several processes. */
+// Each test starts several processes.
 const TIMEOUT_MS = 30_000;
 setDefaultTimeout(TIMEOUT_MS);
 
@@ -12,23 +12,23 @@ type Child = ReturnType<typeof spawnParley>;
 const children: Child[] = [];
 const folders: ReturnType<typeof createFolder>[] = [];
 
-/** Runs `parley serve` in an empty folder, which is cleaned up after the test. */
-function serve(env: Record<string, string> = {}, cwd = newFolder()) {
+/** Starts `parley serve` in an empty folder, which is removed after the test. */
+function serve(env: Record<string, string> = {}, cwd = createTestFolder()) {
   const port = findFreePort();
   const child = spawnParley([], { cwd, env: { PORT: String(port), HOST: "127.0.0.1", ...env } });
   children.push(child);
   const url = `http://127.0.0.1:${port}`;
-  const logged = new Response(child.stdout).text();
-  const end = async () => {
+  const output = new Response(child.stdout).text();
+  const stop = async () => {
     const startedAt = performance.now();
     child.kill("SIGTERM");
     const code = await child.exited;
-    return { code, ms: performance.now() - startedAt };
+    return { code, durationMs: performance.now() - startedAt };
   };
-  return { child, url, port, cwd, end, logged };
+  return { child, url, port, cwd, stop, logged: output };
 }
 
-function newFolder(): string {
+function createTestFolder(): string {
   const folder = createFolder();
   folders.push(folder);
   return folder.path;
@@ -42,11 +42,11 @@ afterEach(async () => {
   for (const folder of folders.splice(0)) folder[Symbol.dispose]();
 });
 
-/** A database that doesn't exist. */
-const unavailable = { DATABASE_URL: "postgres://nobody:hunter2@127.0.0.1:1/nothing" };
+/** A database that is unreachable. */
+const unavailableDatabase = { DATABASE_URL: "postgres://nobody:hunter2@127.0.0.1:1/nothing" };
 
-describe("with no configuration, in an empty folder", () => {
-  test("serves, keeps all data in ./data, rejects a second instance, and shuts down quickly", async () => {
+describe("Parley without configuration in an empty folder", () => {
+  test("starts, stores all data in ./data, prevents a second instance, and shuts down quickly", async () => {
     const parley = serve();
     await waitForStatus(`${parley.url}/readyz`, 200);
     expect(existsSync(join(parley.cwd, "data/jwt-secret"))).toBe(true);
@@ -54,7 +54,10 @@ describe("with no configuration, in an empty folder", () => {
     const health = await runParley(["healthcheck"], { env: { PORT: String(parley.port), HOST: "127.0.0.1" } });
     expect(health).toEqual({ code: 0, stdout: "", stderr: "" });
 
-    const samePort = await runParley([], { cwd: newFolder(), env: { PORT: String(parley.port), HOST: "127.0.0.1" } });
+    const samePort = await runParley([], {
+      cwd: createTestFolder(),
+      env: { PORT: String(parley.port), HOST: "127.0.0.1" },
+    });
     expect(samePort).toMatchObject({
       code: 1,
       stderr: `Port ${parley.port} on 127.0.0.1 is in use; stop the process that listens there, or set another PORT.\n`,
@@ -72,22 +75,22 @@ describe("with no configuration, in an empty folder", () => {
     const again = await runParley(["migrate"], { cwd: parley.cwd });
     expect(again).toMatchObject({ code: 0, stdout: "The database is up to date.\n" });
 
-    const { code, ms } = await parley.end();
+    const { code, durationMs } = await parley.stop();
     expect(code).toBe(0);
-    // Far below the shutdown timeout; a busy machine takes more than a second.
-    expect(ms).toBeLessThan(4_000);
+    // The limit is far below the shutdown timeout, but more than a second, because the machine can be busy.
+    expect(durationMs).toBeLessThan(4_000);
     const log = await parley.logged;
     expect(log).toContain(`is ready: http://localhost:${parley.port}`);
     for (const line of log.trim().split("\n")) expect(() => JSON.parse(line)).not.toThrow();
 
-    const gone = await runParley(["healthcheck"], { env: { PORT: String(parley.port) } });
-    expect(gone).toMatchObject({ code: 1, stderr: expect.stringContaining("start it with `parley serve`") });
+    const afterStop = await runParley(["healthcheck"], { env: { PORT: String(parley.port) } });
+    expect(afterStop).toMatchObject({ code: 1, stderr: expect.stringContaining("start it with `parley serve`") });
   });
 });
 
 describe("while the database is unavailable", () => {
-  test("is live but not ready, returns 503, and shuts down on request", async () => {
-    const parley = serve(unavailable);
+  test("Parley is live but not ready, returns 503, and can be shut down", async () => {
+    const parley = serve(unavailableDatabase);
     await waitForStatus(`${parley.url}/livez`, 200);
     expect((await fetch(`${parley.url}/readyz`)).status).toBe(503);
     const refused = await fetch(`${parley.url}/api/v1/auth/login`, { method: "POST", body: "{}" });
@@ -100,16 +103,16 @@ describe("while the database is unavailable", () => {
     const health = await runParley(["healthcheck"], { env: { PORT: String(parley.port) } });
     expect(health).toMatchObject({ code: 1, stderr: expect.stringContaining("The server is not ready (status 503)") });
 
-    const { code, ms } = await parley.end();
+    const { code, durationMs } = await parley.stop();
     expect(code).toBe(0);
-    expect(ms).toBeLessThan(1_000);
+    expect(durationMs).toBeLessThan(1_000);
     const log = await parley.logged;
     expect(log).toContain("the database is not responding; retrying");
     expect(log).not.toContain("hunter2");
   });
 
-  test("a command reports it in one sentence", async () => {
-    const { code, stdout, stderr } = await runParley(["migrate"], { env: unavailable });
+  test("a command fails with one error", async () => {
+    const { code, stdout, stderr } = await runParley(["migrate"], { env: unavailableDatabase });
     expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
     expect(stderr).toMatch(
       /^The database is unreachable \(.*\); check that it is running, and check DATABASE_URL\.\n$/,
@@ -118,46 +121,43 @@ describe("while the database is unavailable", () => {
   });
 });
 
-describe("in production", () => {
+describe("Parley in production", () => {
   const env = {
-    ...unavailable,
+    ...unavailableDatabase,
     APP_ENV: "production",
     JWT_SECRET: "0123456789abcdef0123456789abcdef",
     SHUTDOWN_TIMEOUT_MS: "4000",
   };
 
-  test.each(["production", "staging"])(
-    "keeps serving for a moment after SIGTERM in %s, live but not ready",
-    async (APP_ENV) => {
-      const parley = serve({ ...env, APP_ENV });
-      await waitForStatus(`${parley.url}/livez`, 200);
-      const ended = parley.end();
-      await Bun.sleep(200);
-      expect((await fetch(`${parley.url}/livez`)).status).toBe(200);
-      const readiness = await fetch(`${parley.url}/readyz?verbose`);
-      expect(readiness.status).toBe(503);
-      expect(await readiness.text()).toContain("[-]lifecycle failed");
-      const { code, ms } = await ended;
-      expect(code).toBe(0);
-      expect(ms).toBeGreaterThan(700);
-      expect(ms).toBeLessThan(2_500);
-      expect(await parley.logged).toMatch(/"level":"warn".*METRICS_TOKEN: not set, so anyone who can reach this port/);
-    },
-  );
+  test.each(["production", "staging"])("stays live but not ready for a moment after SIGTERM (%s)", async (APP_ENV) => {
+    const parley = serve({ ...env, APP_ENV });
+    await waitForStatus(`${parley.url}/livez`, 200);
+    const stopping = parley.stop();
+    await Bun.sleep(200);
+    expect((await fetch(`${parley.url}/livez`)).status).toBe(200);
+    const readiness = await fetch(`${parley.url}/readyz?verbose`);
+    expect(readiness.status).toBe(503);
+    expect(await readiness.text()).toContain("[-]lifecycle failed");
+    const { code, durationMs } = await stopping;
+    expect(code).toBe(0);
+    expect(durationMs).toBeGreaterThan(700);
+    expect(durationMs).toBeLessThan(2_500);
+    expect(await parley.logged).toMatch(/"level":"warn".*METRICS_TOKEN: not set, so anyone who can reach this port/);
+  });
 
-  test("a second signal exits immediately", async () => {
+  test("exits immediately on a second signal", async () => {
     const parley = serve(env);
     await waitForStatus(`${parley.url}/livez`, 200);
-    const ended = parley.end();
+    const stopping = parley.stop();
     await Bun.sleep(100);
     parley.child.kill("SIGTERM");
-    const { code, ms } = await ended;
+    const { code, durationMs } = await stopping;
     expect(code).toBe(1);
-    expect(ms).toBeLessThan(700);
+    expect(durationMs).toBeLessThan(700);
   });
 
   test("doesn't generate a JWT secret", async () => {
-    const cwd = newFolder();
+    const cwd = createTestFolder();
     const { code, stderr } = await runParley([], { cwd, env: { APP_ENV: "production" } });
     expect({ code, stderr }).toEqual({ code: 2, stderr: expect.stringMatching(/^JWT_SECRET: required in production/) });
     expect(existsSync(join(cwd, "data"))).toBe(false);

@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
 import { join } from "node:path";
 
-async function start(what: string) {
-  const child = Bun.spawn([process.execPath, join(import.meta.dir, "watched-process.ts"), what], { stdout: "pipe" });
+async function start(mode: string) {
+  const child = Bun.spawn([process.execPath, join(import.meta.dir, "signals-process.ts"), mode], { stdout: "pipe" });
   let text = "";
   const reading = (async () => {
     for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) text += chunk;
@@ -11,20 +11,20 @@ async function start(what: string) {
     while (!text.includes(part)) await Bun.sleep(5);
   };
   await waitFor("started");
-  return { child, waitFor, end: async () => ({ code: await child.exited.finally(() => reading), text }) };
+  return { child, waitFor, waitForExit: async () => ({ code: await child.exited.finally(() => reading), text }) };
 }
 
-test("the first signal requests a stop, the second an immediate one", async () => {
-  const { child, waitFor, end } = await start("twice");
+test("the first signal requests a graceful shutdown, the second an immediate one", async () => {
+  const { child, waitFor, waitForExit } = await start("twice");
   child.kill("SIGTERM");
   await waitFor("stopping, crashed: false");
   child.kill("SIGINT");
-  expect((await end()).code).toBe(7);
+  expect((await waitForExit()).code).toBe(7);
 });
 
 test("an uncaught error is logged, and the process shuts down", async () => {
-  const { end } = await start("throw");
-  const { code, text } = await end();
+  const { waitForExit } = await start("throw");
+  const { code, text } = await waitForExit();
   expect(code).toBe(0);
   expect(text).toContain('"level":"fatal"');
   expect(text).toContain("an uncaught error");
@@ -32,11 +32,11 @@ test("an uncaught error is logged, and the process shuts down", async () => {
 });
 
 test("an unhandled rejection is logged, and the process continues", async () => {
-  const { child, waitFor, end } = await start("reject");
+  const { child, waitFor, waitForExit } = await start("reject");
   await waitFor("an unhandled rejection");
   expect(child.exitCode).toBeNull();
   child.kill("SIGTERM");
-  const { code, text } = await end();
+  const { code, text } = await waitForExit();
   expect(code).toBe(0);
   expect(text).toContain("stopping, crashed: false");
 });

@@ -7,46 +7,46 @@ const certificates = createCertificates();
 afterAll(() => certificates.remove());
 
 const authority = certificates.create("authority.test");
-const ours = certificates.create("ours.test", { issuer: authority });
-const other = certificates.create("other.test");
-const encrypted = certificates.encryptKey(ours);
+const certificate = certificates.create("ours.test", { issuer: authority });
+const otherCertificate = certificates.create("other.test");
+const encryptedKey = certificates.encryptKey(certificate);
 
 describe("a certificate and its key", () => {
-  const { cert, key } = ours;
-  const keyUnreadable = "TLS_KEY_FILE: the file contains no readable private key; PEM is expected.";
-  const certUnreadable = "TLS_CERT_FILE: the file contains no readable certificate; PEM is expected.";
+  const { cert, key } = certificate;
+  const keyError = "TLS_KEY_FILE: the file contains no readable private key; PEM is expected.";
+  const certError = "TLS_CERT_FILE: the file contains no readable certificate; PEM is expected.";
   const scenarios = [
     { name: "that match are valid", cert, key, problem: undefined },
     { name: "followed by the issuer's certificate are valid", cert: cert + authority.cert, key, problem: undefined },
     { name: "surrounded by text are valid", cert: `Bag\n${cert}\nend`, key: `\n${key}`, problem: undefined },
     {
-      name: "with the issuer's certificate first",
+      name: "with the issuer's certificate first are rejected",
       cert: authority.cert + cert,
       key,
       problem: "TLS_CERT_FILE: the server's own certificate must come first, followed by those of its issuers.",
     },
     {
-      name: "of different pairs",
+      name: "that don't match are rejected",
       cert,
-      key: other.key,
+      key: otherCertificate.key,
       problem:
         "TLS_CERT_FILE and TLS_KEY_FILE: the key does not belong to the certificate; set both to a matching pair.",
     },
     {
-      name: "with an encrypted key",
+      name: "with an encrypted key are rejected",
       cert,
-      key: encrypted,
+      key: encryptedKey,
       problem: "TLS_KEY_FILE: the key is encrypted; use one without a passphrase (openssl pkey -in KEY -out PLAIN).",
     },
-    { name: "without a key", cert, key: "", problem: keyUnreadable },
-    { name: "with the files swapped", cert: key, key: cert, problem: certUnreadable },
-    { name: "with a truncated key", cert, key: key.slice(0, 80), problem: keyUnreadable },
-    { name: "with a damaged certificate", cert: cert.replace("MII", "AAA"), key, problem: certUnreadable },
+    { name: "with an empty key file are rejected", cert, key: "", problem: keyError },
+    { name: "with the files swapped are rejected", cert: key, key: cert, problem: certError },
+    { name: "with a truncated key are rejected", cert, key: key.slice(0, 80), problem: keyError },
+    { name: "with a damaged certificate are rejected", cert: cert.replace("MII", "AAA"), key, problem: certError },
     {
-      name: "with a damaged certificate after a valid one",
+      name: "with a damaged certificate after a valid one are rejected",
       cert: cert + authority.cert.replace("MII", "AAA"),
       key,
-      problem: certUnreadable,
+      problem: certError,
     },
   ];
   test.each(scenarios)("$name", ({ cert, key, problem }) => {
@@ -55,12 +55,14 @@ describe("a certificate and its key", () => {
 });
 
 describe("on the command line", () => {
-  const env = (cert: string, key: string) => ({ TLS_CERT_FILE: cert, TLS_KEY_FILE: key });
+  const createEnv = (cert: string, key: string) => ({ TLS_CERT_FILE: cert, TLS_KEY_FILE: key });
 
   test.each(["config check", "serve", "healthcheck"])(
     "a key that doesn't match its certificate is a configuration error (%s)",
     async (command) => {
-      const { code, stdout, stderr } = await runParley(command.split(" "), { env: env(ours.certFile, other.keyFile) });
+      const { code, stdout, stderr } = await runParley(command.split(" "), {
+        env: createEnv(certificate.certFile, otherCertificate.keyFile),
+      });
       expect({ code, stdout, stderr }).toEqual({
         code: 2,
         stdout: "",
@@ -70,9 +72,9 @@ describe("on the command line", () => {
     },
   );
 
-  test("an encrypted key is too, and its text is not printed", async () => {
+  test("an encrypted key is a configuration error", async () => {
     const { code, stderr } = await runParley(["config", "check"], {
-      env: env(ours.certFile, `${ours.keyFile}.encrypted`),
+      env: createEnv(certificate.certFile, `${certificate.keyFile}.encrypted`),
     });
     expect({ code, stderr }).toEqual({
       code: 2,
@@ -82,7 +84,9 @@ describe("on the command line", () => {
   });
 
   test("a valid pair is accepted", async () => {
-    const { code } = await runParley(["config", "check"], { env: env(ours.certFile, ours.keyFile) });
+    const { code } = await runParley(["config", "check"], {
+      env: createEnv(certificate.certFile, certificate.keyFile),
+    });
     expect(code).toBe(0);
   });
 });

@@ -6,20 +6,20 @@ const service = {
   isService: true,
   from: "0.1.0 (0123456789ab)",
   backup: "/var/lib/parley/backups/a.backup",
-  pending: ["0016_more.sql"],
-  cluster: "/var/lib/parley/postgres",
+  pendingMigrations: ["0016_more.sql"],
+  clusterDir: "/var/lib/parley/postgres",
   database: "the embedded database in /var/lib/parley",
 };
 
-/** The lines below "To roll back". */
-const rollbackOf = (steps: Parameters<typeof describeNextSteps>[0]): string[] =>
+/** Lists the printed rollback steps. */
+const listRollbackSteps = (steps: Parameters<typeof describeNextSteps>[0]): string[] =>
   (describeNextSteps(steps).split("To roll back to 0.1.0 (0123456789ab):\n")[1] ?? "").split("\n");
 
-test("with new migrations, a rollback needs the old executable and the backup", () => {
+test("the rollback of an upgrade with new migrations restores the old executable and the backup", () => {
   expect(describeNextSteps(service)).toStartWith(
     "The running server was not restarted. To use the new version: systemctl restart parley\nBackup: /var/lib/parley/backups/a.backup\n",
   );
-  expect(rollbackOf(service)).toEqual([
+  expect(listRollbackSteps(service)).toEqual([
     "  systemctl stop parley",
     "  mv /usr/local/bin/parley.previous /usr/local/bin/parley",
     "  mv /var/lib/parley/postgres /var/lib/parley/postgres.after-upgrade",
@@ -29,8 +29,8 @@ test("with new migrations, a rollback needs the old executable and the backup", 
   ]);
 });
 
-test("without new migrations, the old executable is enough", () => {
-  expect(rollbackOf({ ...service, pending: [] })).toEqual([
+test("the rollback of an upgrade without new migrations only restores the old executable", () => {
+  expect(listRollbackSteps({ ...service, pendingMigrations: [] })).toEqual([
     "  systemctl stop parley",
     "  mv /usr/local/bin/parley.previous /usr/local/bin/parley",
     "  systemctl start parley",
@@ -38,12 +38,12 @@ test("without new migrations, the old executable is enough", () => {
   ]);
 });
 
-test("a server's database is recreated manually; names with spaces are quoted; without systemd the server is stopped manually", () => {
-  const lines = rollbackOf({
+test("rollback steps without systemd or an embedded database are manual, and paths are quoted", () => {
+  const lines = listRollbackSteps({
     ...service,
     target: "/opt/my parley/it's",
     isService: false,
-    cluster: null,
+    clusterDir: null,
     database: "the database chat on db.example.com",
   });
   expect(lines).toEqual([
@@ -56,8 +56,8 @@ test("a server's database is recreated manually; names with spaces are quoted; w
   ]);
 });
 
-test("without a backup, it doesn't claim that none is needed", () => {
-  expect(rollbackOf({ ...service, backup: null, pending: null })).toContain(
+test("if there is no backup, the rollback steps say when to restore one", () => {
+  expect(listRollbackSteps({ ...service, backup: null, pendingMigrations: null })).toContain(
     "  # If the new version has migrated the database: restore a backup from before the upgrade into an empty one.",
   );
 });

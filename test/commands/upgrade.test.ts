@@ -19,14 +19,14 @@ import { buildExecutable } from "../acceptance/executable.ts";
 import { createCertificates } from "../support/certificates.ts";
 import { createFolder } from "./run-parley.ts";
 
-// Copies and starts large executables.
+// The tests copy and start large executables.
 setDefaultTimeout(60_000);
 
 const isRoot = process.getuid?.() === 0;
 let executable: string;
-/** The installed executable and its replacement are the same program, so that one build is enough. */
-let installed: string;
-let offered: string;
+/** The installed executable. The new executable is a copy of it, so that one build is enough. */
+let installedPath: string;
+let newPath: string;
 let checksum: string;
 const folder = createFolder();
 const bin = join(folder.path, "bin");
@@ -35,14 +35,14 @@ beforeAll(async () => {
   executable = await buildExecutable();
   chmodSync(folder.path, 0o755);
   mkdirSync(bin);
-  installed = join(bin, "parley");
-  copyFileSync(executable, installed);
-  chmodSync(installed, 0o755);
+  installedPath = join(bin, "parley");
+  copyFileSync(executable, installedPath);
+  chmodSync(installedPath, 0o755);
   const downloads = join(folder.path, "downloads");
   mkdirSync(downloads);
-  offered = join(downloads, "parley-new");
-  copyFileSync(executable, offered);
-  checksum = await hash(offered);
+  newPath = join(downloads, "parley-new");
+  copyFileSync(executable, newPath);
+  checksum = await hash(newPath);
 });
 afterAll(() => folder[Symbol.dispose]());
 
@@ -52,7 +52,7 @@ async function hash(path: string): Promise<string> {
 
 type RunOptions = { program?: string; wrapper?: string[]; env?: Record<string, string> };
 
-async function upgrade(args: string[], { program = installed, wrapper = [], env = {} }: RunOptions = {}) {
+async function upgrade(args: string[], { program = installedPath, wrapper = [], env = {} }: RunOptions = {}) {
   const child = Bun.spawn([...wrapper, program, "upgrade", ...args], {
     cwd: folder.path,
     env: { PATH: process.env.PATH ?? "", ...env },
@@ -64,31 +64,31 @@ async function upgrade(args: string[], { program = installed, wrapper = [], env 
   return { code: await child.exited, output, errors };
 }
 
-/** Nothing was replaced, and nothing was left behind. */
-async function expectUntouched(): Promise<void> {
+/** Checks that the old executable is unchanged, and that no other files remain. */
+async function expectUnchanged(): Promise<void> {
   expect(readdirSync(bin)).toEqual(["parley"]);
-  expect(await hash(installed)).toBe(checksum);
+  expect(await hash(installedPath)).toBe(checksum);
 }
 
-/** Expects a rejection with one sentence, and the old executable unchanged. */
-async function expectRefusal(args: string[], code: number, sentence: string | RegExp, options?: RunOptions) {
+/** Checks that the upgrade fails with one error and changes nothing. */
+async function expectRejection(args: string[], code: number, expectedError: string | RegExp, options?: RunOptions) {
   const result = await upgrade(args, options);
-  expect({ args, ...result }).toEqual({ args, code, output: "", errors: expect.stringMatching(sentence) });
+  expect({ args, ...result }).toEqual({ args, code, output: "", errors: expect.stringMatching(expectedError) });
   expect(result.errors.trimEnd().split("\n")).toHaveLength(1);
-  await expectUntouched();
+  await expectUnchanged();
 }
 
-/** Creates a file next to the offered one, removed after the test. */
-function writeBeside(name: string, content: string) {
+/** Creates a file next to the new executable. `using` removes it after the test. */
+function writeDownload(name: string, content: string) {
   const path = join(folder.path, "downloads", name);
   writeFileSync(path, content);
   return { path, [Symbol.dispose]: () => rmSync(path) };
 }
 
-/** The offered executable with some bytes changed. */
+/** Creates a copy of the new executable with some bytes changed. */
 function createVariant(name: string, offset: number, bytes: number[]) {
   const path = join(folder.path, "downloads", name);
-  copyFileSync(offered, path);
+  copyFileSync(newPath, path);
   const descriptor = openSync(path, "r+");
   writeSync(descriptor, Buffer.from(bytes), 0, bytes.length, offset);
   closeSync(descriptor);
@@ -96,116 +96,119 @@ function createVariant(name: string, offset: number, bytes: number[]) {
 }
 
 test("usage errors exit with code 2", async () => {
-  await expectRefusal([], 2, /^The file is missing: `parley upgrade FILE`/);
-  await expectRefusal([offered, offered], 2, /takes no argument/);
-  await expectRefusal(
-    [offered, "--sha256", "12"],
+  await expectRejection([], 2, /^The file is missing: `parley upgrade FILE`/);
+  await expectRejection([newPath, newPath], 2, /does not accept the argument/);
+  await expectRejection(
+    [newPath, "--sha256", "12"],
     2,
     /^--sha256 must be 64 hexadecimal digits; `sha256sum FILE` prints them\.$/m,
   );
-  await expectRefusal([offered, "--backup", "a", "--no-backup"], 2, /exclude each other; leave one out\.$/m);
-  await expectRefusal(["ftp://example.com/parley"], 2, /is neither a file nor an https URL/);
-  await expectRefusal(["ftp://ada:secret@example.com/x"], 2, /^ftp:\/\/example\.com\/x is neither/);
-  await expectRefusal(["https://"], 2, /is neither a file nor an https URL/);
-  await expectRefusal(
+  await expectRejection([newPath, "--backup", "a", "--no-backup"], 2, /exclude each other; leave one out\.$/m);
+  await expectRejection(["ftp://example.com/parley"], 2, /is neither a file nor an https URL/);
+  await expectRejection(["ftp://ada:secret@example.com/x"], 2, /^ftp:\/\/example\.com\/x is neither/);
+  await expectRejection(["https://"], 2, /is neither a file nor an https URL/);
+  await expectRejection(
     ["http://example.com/parley"],
     2,
     /^Without TLS, .* use https for http:\/\/example\.com\/parley, or pass --sha256\.$/m,
   );
 });
 
-test("in a folder without data, nothing is replaced, since there is nothing to back up", async () => {
-  await expectRefusal(
-    [offered, "--sha256", checksum],
+test("an upgrade fails in a folder without data, because it can't create a backup", async () => {
+  await expectRejection(
+    [newPath, "--sha256", checksum],
     1,
     /^No embedded database exists in .*set DATA_DIR or DATABASE_URL\.$/m,
   );
 });
 
-test("rejects a file without a checksum, with a remedy", async () => {
-  await expectRefusal(
-    [offered, "--no-backup"],
+test("a file without a checksum is rejected, and the error says how to provide one", async () => {
+  await expectRejection(
+    [newPath, "--no-backup"],
     1,
-    new RegExp(`^No checksum found for ${offered}: .*--sha256 ${checksum}\\.$`, "m"),
+    new RegExp(`^No checksum found for ${newPath}: .*--sha256 ${checksum}\\.$`, "m"),
   );
-  using _unrelated = writeBeside("SHA256SUMS", `${checksum}  another-file\n`);
-  await expectRefusal([offered, "--no-backup"], 1, /^No checksum found/);
+  using _unrelated = writeDownload("SHA256SUMS", `${checksum}  another-file\n`);
+  await expectRejection([newPath, "--no-backup"], 1, /^No checksum found/);
 });
 
-test("rejects a wrong checksum from any source", async () => {
+test("a wrong checksum is rejected from any source", async () => {
   const wrong = "0".repeat(64);
-  const sentence = new RegExp(
+  const expectedError = new RegExp(
     `is damaged or was tampered with: its SHA-256 is ${checksum}, expected ${wrong}\\. Download it again\\.$`,
     "m",
   );
-  await expectRefusal([offered, "--no-backup", "--sha256", wrong], 1, sentence);
+  await expectRejection([newPath, "--no-backup", "--sha256", wrong], 1, expectedError);
   {
-    using _own = writeBeside("parley-new.sha256", `${wrong}  parley-new\n`);
-    await expectRefusal([offered, "--no-backup"], 1, sentence);
-    // A correct one in the general list doesn't override it.
-    using _list = writeBeside("SHA256SUMS", `${checksum}  parley-new\n`);
-    await expectRefusal([offered, "--no-backup"], 1, sentence);
+    using _own = writeDownload("parley-new.sha256", `${wrong}  parley-new\n`);
+    await expectRejection([newPath, "--no-backup"], 1, expectedError);
+    // A correct checksum in SHA256SUMS doesn't override it.
+    using _list = writeDownload("SHA256SUMS", `${checksum}  parley-new\n`);
+    await expectRejection([newPath, "--no-backup"], 1, expectedError);
   }
-  using _list = writeBeside("SHA256SUMS", `${checksum}  other\n${wrong} *parley-new\n`);
-  await expectRefusal([offered, "--no-backup"], 1, sentence);
+  using _list = writeDownload("SHA256SUMS", `${checksum}  other\n${wrong} *parley-new\n`);
+  await expectRejection([newPath, "--no-backup"], 1, expectedError);
 });
 
-test("rejects a missing file, a folder, and a file that isn't a Parley for this machine", async () => {
-  const refuse = async (path: string, sentence: RegExp) =>
-    expectRefusal(
+test("a missing file, a folder, and a file that isn't a Parley executable for this machine are rejected", async () => {
+  const expectRejectedFile = async (path: string, expectedError: RegExp) =>
+    expectRejection(
       [path, "--no-backup", "--sha256", existsSync(path) && statSync(path).isFile() ? await hash(path) : checksum],
       1,
-      sentence,
+      expectedError,
     );
-  await refuse(join(folder.path, "nothing"), /^The file .*nothing doesn't exist; check the path\.$/m);
-  await refuse(bin, /is not a file; pass the executable itself\.$/m);
+  await expectRejectedFile(join(folder.path, "nothing"), /^The file .*nothing doesn't exist; check the path\.$/m);
+  await expectRejectedFile(bin, /is not a file; pass the executable itself\.$/m);
   const machine = process.arch === "x64" ? 183 : 62;
   using foreign = createVariant("foreign", 18, [machine, 0]);
-  await refuse(foreign.path, /was built for another processor; use the one named linux-/);
+  await expectRejectedFile(foreign.path, /was built for another processor; use the one named linux-/);
   using gzip = createVariant("archive.gz", 0, [0x1f, 0x8b]);
-  await refuse(gzip.path, /is a gzip archive; unpack it/);
-  using script = writeBeside("script", "#!/bin/sh\necho 'parley 9.9.9 (0123456789ab)'\n");
-  await refuse(script.path, /is not an executable for Linux/);
-  using empty = writeBeside("empty", "");
-  await refuse(empty.path, /is not an executable for Linux/);
-  await refuse("/bin/true", /is not a Parley that runs on this machine: it doesn't name a version of Parley\.$/m);
-  using huge = writeBeside("huge", "");
+  await expectRejectedFile(gzip.path, /is a gzip archive; unpack it/);
+  using script = writeDownload("script", "#!/bin/sh\necho 'parley 9.9.9 (0123456789ab)'\n");
+  await expectRejectedFile(script.path, /is not an executable for Linux/);
+  using empty = writeDownload("empty", "");
+  await expectRejectedFile(empty.path, /is not an executable for Linux/);
+  await expectRejectedFile(
+    "/bin/true",
+    /is not a Parley that runs on this machine: it doesn't name a version of Parley\.$/m,
+  );
+  using huge = writeDownload("huge", "");
   truncateSync(huge.path, 600_000_000);
-  await expectRefusal(
+  await expectRejection(
     [huge.path, "--no-backup", "--sha256", checksum],
     1,
     /is larger than 512 MiB, so it isn't Parley; check the name\.$/m,
   );
   using damaged = createVariant("damaged", 24, [0, 0, 0, 0, 0, 0, 0, 0]);
-  await refuse(damaged.path, /is not a Parley that runs on this machine: /);
+  await expectRejectedFile(damaged.path, /is not a Parley that runs on this machine: /);
 });
 
-test.if(isRoot)("rejects a folder without write permission; a full disk leaves the old executable intact", async () => {
+test.if(isRoot)("missing permissions and a full disk leave the old executable unchanged", async () => {
   const wrapper = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
-  await expectRefusal(
-    [offered, "--no-backup", "--sha256", checksum],
+  await expectRejection(
+    [newPath, "--no-backup", "--sha256", checksum],
     1,
     /can't be written by this user.*run this as root/,
     { wrapper },
   );
 
   chmodSync(bin, 0o777);
-  chmodSync(offered, 0o600);
+  chmodSync(newPath, 0o600);
   const unreadable = /parley-new can't be read by this user; change its permissions/;
-  await expectRefusal([offered, "--no-backup", "--sha256", checksum], 1, unreadable, { wrapper });
-  chmodSync(offered, 0o644);
+  await expectRejection([newPath, "--no-backup", "--sha256", checksum], 1, unreadable, { wrapper });
+  chmodSync(newPath, 0o644);
   chmodSync(bin, 0o755);
 
   const small = join(folder.path, "small");
   mkdirSync(small);
-  const bytes = statSync(installed).size;
+  const bytes = statSync(installedPath).size;
   expect(Bun.spawnSync(["mount", "-t", "tmpfs", "-o", `size=${bytes + 20_000_000}`, "tmpfs", small]).exitCode).toBe(0);
   try {
     const program = join(small, "parley");
-    copyFileSync(installed, program);
+    copyFileSync(installedPath, program);
     chmodSync(program, 0o755);
-    // Detected before the download, or during it if the length is unknown.
-    for (const source of [offered, `http://localhost:${server.port}/chunked`])
+    // A full disk is detected before the download, or during it if the length is unknown.
+    for (const source of [newPath, `http://localhost:${server.port}/chunked`])
       expect(await upgrade([source, "--no-backup", "--sha256", checksum], { program })).toMatchObject({
         code: 1,
         errors: expect.stringMatching(
@@ -225,13 +228,13 @@ const server = Bun.serve({
   idleTimeout: 60,
   async fetch(request) {
     const { pathname, searchParams } = new URL(request.url);
-    const file = Bun.file(offered);
-    const sums: Record<string, string> = {
+    const file = Bun.file(newPath);
+    const checksums: Record<string, string> = {
       "/listed/SHA256SUMS": `${checksum}  parley-1\n`,
       "/own/parley-1.sha256": `${checksum}\n`,
       "/cut/SHA256SUMS": `${checksum}  parley-1\n`,
     };
-    if (pathname in sums) return new Response(sums[pathname]);
+    if (pathname in checksums) return new Response(checksums[pathname]);
     switch (pathname) {
       case "/listed/parley-1":
       case "/own/parley-1":
@@ -253,7 +256,7 @@ const server = Bun.serve({
           new ReadableStream({
             async start(controller) {
               controller.enqueue(new Uint8Array(await file.slice(0, 1_000_000).arrayBuffer()));
-              slowRequests.resolve();
+              slowDownload.resolve();
             },
           }),
         );
@@ -262,34 +265,38 @@ const server = Bun.serve({
     }
   },
 });
-let slowRequests = Promise.withResolvers<void>();
+let slowDownload = Promise.withResolvers<void>();
 afterAll(() => server.stop(true));
-const at = (path: string) => `http://localhost:${server.port}${path}`;
+const createUrl = (path: string) => `http://localhost:${server.port}${path}`;
 
-test("rejects an unusable URL", async () => {
-  await expectRefusal(
-    [at("/missing?token=secret"), "--no-backup"],
+test("an unusable URL is rejected", async () => {
+  await expectRejection(
+    [createUrl("/missing?token=secret"), "--no-backup"],
     1,
     /\/missing can't be downloaded \(status 404\); check the URL\.$/m,
   );
-  await expectRefusal([at("/none/parley-1"), "--no-backup"], 1, /^No checksum found for http/);
-  await expectRefusal([at("/cut/parley-1"), "--no-backup"], 1, /is damaged or was tampered with/);
-  await expectRefusal([at("/loop"), "--no-backup"], 1, /redirects more than 5 times/);
-  await expectRefusal(
-    [at("/away/parley-1?to=http://203.0.113.1/parley"), "--no-backup"],
+  await expectRejection([createUrl("/none/parley-1"), "--no-backup"], 1, /^No checksum found for http/);
+  await expectRejection([createUrl("/cut/parley-1"), "--no-backup"], 1, /is damaged or was tampered with/);
+  await expectRejection([createUrl("/loop"), "--no-backup"], 1, /redirects more than 5 times/);
+  await expectRejection(
+    [createUrl("/away/parley-1?to=http://203.0.113.1/parley"), "--no-backup"],
     1,
     /redirects to http:\/\/203\.0\.113\.1\/parley, which doesn't use TLS/,
   );
-  await expectRefusal([at("/away/parley-1?to=file:///etc/passwd"), "--no-backup"], 1, /redirects to an unusable URL/);
-  await expectRefusal(
+  await expectRejection(
+    [createUrl("/away/parley-1?to=file:///etc/passwd"), "--no-backup"],
+    1,
+    /redirects to an unusable URL/,
+  );
+  await expectRejection(
     ["http://localhost:1/parley", "--no-backup"],
     1,
     /^http:\/\/localhost:1\/parley(\.sha256)? can't be reached \(.*\); check the URL and the network\.$/m,
   );
 });
 
-/** Responds to every request with this text, then closes the connection. */
-function answerRaw(text: string) {
+/** Starts a server that responds to every request with this text, then closes the connection. */
+function serveRaw(text: string) {
   const listener = Bun.listen({
     hostname: "127.0.0.1",
     port: 0,
@@ -303,15 +310,19 @@ function answerRaw(text: string) {
   return { url: `http://127.0.0.1:${listener.port}/parley`, [Symbol.dispose]: () => listener.stop(true) };
 }
 
-test("rejects a download that is too large, or breaks off", async () => {
+test("a download that is too large or incomplete is rejected", async () => {
   const args = ["--no-backup", "--sha256", checksum];
-  using huge = answerRaw("HTTP/1.1 200 OK\r\ncontent-length: 600000000\r\n\r\nabc");
-  await expectRefusal([huge.url, ...args], 1, /is larger than 512 MiB, so it isn't Parley; check the name\.$/m);
-  using short = answerRaw("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nabc");
-  await expectRefusal([short.url, ...args], 1, /(could not be read completely|ended after 3 of 1000 bytes).*try again/);
+  using huge = serveRaw("HTTP/1.1 200 OK\r\ncontent-length: 600000000\r\n\r\nabc");
+  await expectRejection([huge.url, ...args], 1, /is larger than 512 MiB, so it isn't Parley; check the name\.$/m);
+  using short = serveRaw("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\nabc");
+  await expectRejection(
+    [short.url, ...args],
+    1,
+    /(could not be read completely|ended after 3 of 1000 bytes).*try again/,
+  );
 });
 
-test("verifies the certificate over TLS", async () => {
+test("an upgrade over TLS verifies the certificate", async () => {
   const certificates = createCertificates();
   const { cert, key, certFile } = certificates.create("localhost");
   using secure = Bun.serve({
@@ -319,74 +330,74 @@ test("verifies the certificate over TLS", async () => {
     hostname: "localhost",
     tls: { cert, key },
     fetch: ({ url }) =>
-      url.endsWith("/parley") ? new Response(Bun.file(offered)) : new Response(`${checksum}  parley\n`),
+      url.endsWith("/parley") ? new Response(Bun.file(newPath)) : new Response(`${checksum}  parley\n`),
   });
   const url = `https://localhost:${secure.port}/parley`;
-  await expectRefusal(
+  await expectRejection(
     [url, "--no-backup"],
     1,
     /can't be reached \([^)]*certificate[^)]*\); check the URL and the network\.$/m,
   );
   const trusted = await upgrade([url, "--no-backup"], { env: { NODE_EXTRA_CA_CERTS: certFile } });
   expect({ code: trusted.code, errors: trusted.errors }).toEqual({ code: 0, errors: "" });
-  rmSync(`${installed}.previous`);
+  rmSync(`${installedPath}.previous`);
   certificates.remove();
 });
 
-test("an interrupted or killed download leaves the old executable intact, and the next upgrade cleans up", async () => {
+test("an interrupted or killed download leaves the old executable unchanged, and the next upgrade cleans up", async () => {
   for (const signal of ["SIGINT", "SIGTERM", "SIGKILL"] as const) {
-    slowRequests = Promise.withResolvers();
-    const child = Bun.spawn([installed, "upgrade", at("/slow"), "--no-backup", "--sha256", checksum], {
+    slowDownload = Promise.withResolvers();
+    const child = Bun.spawn([installedPath, "upgrade", createUrl("/slow"), "--no-backup", "--sha256", checksum], {
       cwd: folder.path,
       env: { PATH: process.env.PATH ?? "" },
       stdio: ["ignore", "ignore", "pipe"],
     });
-    await slowRequests.promise;
+    await slowDownload.promise;
     while (!readdirSync(bin).some((name) => name.startsWith(".parley-upgrade-"))) await Bun.sleep(10);
     child.kill(signal);
     await child.exited;
     const errors = await new Response(child.stderr).text();
     if (signal === "SIGKILL") expect(readdirSync(bin)).toHaveLength(2);
     else expect(errors).toBe("The upgrade was interrupted; nothing was replaced.\n");
-    expect(await hash(installed)).toBe(checksum);
+    expect(await hash(installedPath)).toBe(checksum);
   }
-  expect(await upgrade([offered, "--no-backup"])).toMatchObject({ code: 1 });
-  await expectUntouched();
+  expect(await upgrade([newPath, "--no-backup"])).toMatchObject({ code: 1 });
+  await expectUnchanged();
 });
 
-test("a checksum file next to it is enough, for a file, a URL, and through a redirect", async () => {
-  using _list = writeBeside("SHA256SUMS", `SHA256 (parley-new) = ${checksum.toUpperCase()}\n`);
+test("the checksum file can be next to a local file, a URL or a redirecting URL", async () => {
+  using _list = writeDownload("SHA256SUMS", `SHA256 (parley-new) = ${checksum.toUpperCase()}\n`);
   const link = join(folder.path, "link");
-  symlinkSync(installed, link);
-  const ways: [string[], RunOptions][] = [
-    [[offered], {}],
-    [[at("/listed/parley-1")], {}],
-    [[at("/own/parley-1")], {}],
-    [[at("/redirect/parley-1")], {}],
-    [[at("/chunked"), "--sha256", checksum.toUpperCase()], {}],
-    [[offered], { program: link }],
+  symlinkSync(installedPath, link);
+  const sources: [string[], RunOptions][] = [
+    [[newPath], {}],
+    [[createUrl("/listed/parley-1")], {}],
+    [[createUrl("/own/parley-1")], {}],
+    [[createUrl("/redirect/parley-1")], {}],
+    [[createUrl("/chunked"), "--sha256", checksum.toUpperCase()], {}],
+    [[newPath], { program: link }],
   ];
-  for (const [args, options] of ways) {
-    const before = statSync(installed).ino;
+  for (const [args, options] of sources) {
+    const inodeBefore = statSync(installedPath).ino;
     const { code, output, errors } = await upgrade([...args, "--no-backup"], options);
     expect({ args, code, errors }).toEqual({ args, code: 0, errors: "" });
-    expect(output).toContain(`Upgraded ${installed} from `);
-    expect(output).toContain(`mv ${installed}.previous ${installed}`);
-    const after = statSync(installed);
-    expect(after.ino).not.toBe(before);
+    expect(output).toContain(`Upgraded ${installedPath} from `);
+    expect(output).toContain(`mv ${installedPath}.previous ${installedPath}`);
+    const after = statSync(installedPath);
+    expect(after.ino).not.toBe(inodeBefore);
     expect(after.mode & 0o777).toBe(0o755);
     expect(readdirSync(bin).sort()).toEqual(["parley", "parley.previous"]);
   }
-  // Upgrading to the same program again doesn't replace the kept one.
-  const kept = statSync(`${installed}.previous`).ino;
-  await upgrade([offered, "--no-backup"]);
-  expect(statSync(`${installed}.previous`).ino).toBe(kept);
-  rmSync(`${installed}.previous`);
-  await expectUntouched();
+  // Upgrading to the same program again doesn't replace the previous one.
+  const previousInode = statSync(`${installedPath}.previous`).ino;
+  await upgrade([newPath, "--no-backup"]);
+  expect(statSync(`${installedPath}.previous`).ino).toBe(previousInode);
+  rmSync(`${installedPath}.previous`);
+  await expectUnchanged();
 });
 
-test("can't replace anything when run from source", async () => {
-  const child = Bun.spawn([process.execPath, "src/main.ts", "upgrade", offered, "--no-backup"], {
+test("Parley can't be upgraded if it runs from source", async () => {
+  const child = Bun.spawn([process.execPath, "src/main.ts", "upgrade", newPath, "--no-backup"], {
     cwd: join(import.meta.dir, "../.."),
     stdio: ["ignore", "pipe", "pipe"],
   });

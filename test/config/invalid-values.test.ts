@@ -2,9 +2,9 @@ import { expect, test } from "bun:test";
 import { type SettingOptions, settingEntries } from "../../src/config/settings.ts";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 
-/** The problems reported for one setting. */
+/** Returns the problems reported for one setting. */
 function findProblems(environment: Record<string, string>, name = Object.keys(environment)[0] ?? ""): string[] {
-  // Without it, the audience is reported too.
+  // Without an issuer and an audience, other OIDC settings cause more problems.
   const issuer = name.startsWith("OIDC_") ? { OIDC_ISSUER: "https://login.example.com", OIDC_AUDIENCE: "a" } : {};
   try {
     loadConfig({ ...issuer, ...environment }, () => "");
@@ -24,8 +24,8 @@ type Schema = SettingOptions & {
   items?: { format?: string; pattern?: string };
 };
 
-/** Wrong values for a setting by its type. */
-function listWrong(schema: Schema): string[] {
+/** Returns invalid values for a setting's type. */
+function listInvalidValues(schema: Schema): string[] {
   if (schema.type === "integer" || schema.type === "number") return ["many", "-5", "1e30", "12 parsecs", "1;2", "NaN"];
   if (schema.enum) return ["perhaps", "ja"];
   if (schema.format === "prices") return ["gpt=1", "{", "a/b=1/2;c/d=1/2"];
@@ -40,14 +40,14 @@ function listWrong(schema: Schema): string[] {
 
 const SECRET = "hunter2";
 
-test("every wrong value of every setting is reported with the setting, the value unless secret, and a remedy", () => {
+test("every invalid value of every setting is reported with a remedy, and without secrets", () => {
   let count = 0;
   for (const [name, schema] of settingEntries) {
-    // JSON and quoted values of other formats are valid secrets.
+    // JWT_SECRET and ADMIN_PASSWORD can contain quotes.
     const quoted = ["JWT_SECRET", "ADMIN_PASSWORD"].includes(name) ? [] : [`"${SECRET}"`, `'${SECRET}'`];
-    for (const value of [...listWrong(schema as Schema), ...quoted]) {
-      const isMarked = schema.secret && value !== "short" && !value.includes(SECRET);
-      const problems = findProblems({ [name]: isMarked ? `${value} ${SECRET}` : value });
+    for (const value of [...listInvalidValues(schema as Schema), ...quoted]) {
+      const hasSecret = schema.secret && value !== "short" && !value.includes(SECRET);
+      const problems = findProblems({ [name]: hasSecret ? `${value} ${SECRET}` : value });
       count += 1;
       expect({ name, value, problems: problems.length }).toEqual({ name, value, problems: 1 });
       const [problem = ""] = problems;
@@ -76,7 +76,7 @@ test.each<[name: string, value: string, remedy: string]>([
   ["AI_MODELS", "openai/a;anthropic/b", "separate values with commas: openai/a,anthropic/b."],
   ["AI_MODELS", "openai/a anthropic/b", "separate values with commas: openai/a,anthropic/b."],
   ["AI_MODELS", '["openai/a"]', "write only the values, separated by commas."],
-  ["CORS_ORIGINS", "*", "list each origin, like https://app.example.com."],
+  ["CORS_ORIGINS", "*", "list each origin, for example https://app.example.com."],
   ["CORS_ORIGINS", "https://*.example.com", "list each origin exactly"],
   ["CORS_ORIGINS", "https://app.example.com/", "ends with a slash; write https://app.example.com."],
   ["CORS_ORIGINS", "https://app.example.com/chat?x=1", "write https://app.example.com."],
@@ -89,7 +89,7 @@ test.each<[name: string, value: string, remedy: string]>([
   ["CORS_ORIGINS", "https://a.example;", "commas: https://a.example."],
   ["TRUSTED_PROXIES", "*", "or 0.0.0.0/0,::/0 if only proxies"],
   ["TRUSTED_PROXIES", "nginx", "write the proxy's address instead of its name."],
-  ["TRUSTED_PROXIES", "10.0.0.0/33", "write it like 10.1.2.3, 10.0.0.0/8 or fd00::/8."],
+  ["TRUSTED_PROXIES", "10.0.0.0/33", "write it as 10.1.2.3, 10.0.0.0/8 or fd00::/8."],
   ["COMPATIBLE_BASE_URL", "localhost:11434/v1", "has no scheme; write http://localhost:11434/v1."],
   ["COMPATIBLE_BASE_URL", "models.example.com/v1", "has no scheme; write https://models.example.com/v1."],
   ["COMPATIBLE_BASE_URL", "http://localhost:11434/v1/chat/completions", "ends with /chat/completions"],
@@ -111,7 +111,7 @@ test.each<[name: string, value: string, remedy: string]>([
   ["BUDGET_USER_TOKENS_PER_DAY", "100k", "write 100000."],
   ["BUDGET_USER_TOKENS_PER_DAY", "1,000,000", "write 1000000."],
   ["BUDGET_USER_TOKENS_PER_DAY", "unlimited", "leave BUDGET_USER_TOKENS_PER_DAY unset for no limit."],
-  ["BUDGET_USER_USD_PER_DAY", "$5", "write 5 (US dollars, without a sign)."],
+  ["BUDGET_USER_USD_PER_DAY", "$5", "write 5 (US dollars, without a currency sign)."],
   ["BUDGET_USER_USD_PER_DAY", "2,50 USD", "write 2.5 (US dollars"],
   ["QUOTA_PROMPTS", "unlimited", "write 0 for no limit."],
   ["APP_ENV", "prod", "write production."],
@@ -126,23 +126,23 @@ test.each<[name: string, value: string, remedy: string]>([
   ["LOG_FORMAT", "text", "write pretty."],
   ["HOST", "localhost:8080", "write localhost, and set PORT to 8080."],
   ["DATABASE_URL", "mysql://root:hunter2@db/x", "begins with mysql, but Parley needs Postgres"],
-  ["DATABASE_URL", "postgresql+asyncpg://u:hunter2@db/x", "begin it with postgres:// only."],
+  ["DATABASE_URL", "postgresql+asyncpg://u:hunter2@db/x", "begin it with postgres://."],
   ["DATABASE_URL", "db.example.com/hunter2", "does not begin with postgres://"],
-  ["REDIS_URL", "localhost:6379", "write it like redis://host:6379"],
+  ["REDIS_URL", "localhost:6379", "write it as redis://host:6379"],
   ["REDIS_URL", "redis://a:6379, redis://b:6379", "use one of them"],
-  ["MCP_SERVERS", "https://hunter2.example/mcp", "write it like wiki=https://mcp.example.com/mcp."],
+  ["MCP_SERVERS", "https://hunter2.example/mcp", "write it as wiki=https://mcp.example.com/mcp."],
   ["MCP_SERVERS", "a=https://x.example/hunter2;b=https://y.example", "separate values with commas."],
   ["OIDC_AUDIENCE", "a;b", "separate values with commas: a,b."],
-  ["ADMIN_EMAIL", "admin", "is not an e-mail address; write it like admin@example.com."],
+  ["ADMIN_EMAIL", "admin", "is not an email address; write it as admin@example.com."],
   ["AI_PRICES", "a/b=1/2;c/d=1/2", "with commas between them, not semicolons."],
-])("%s=%s: %s", (name, value, remedy) => {
+])("%s=%s is rejected: %s", (name, value, remedy) => {
   const problems = findProblems({ [name]: value });
   expect(problems).toHaveLength(1);
   expect(problems[0]).toContain(remedy);
   expect(problems[0]).not.toContain("hunter2");
 });
 
-test("ignores surrounding spaces, and treats an empty value as unset", () => {
+test("surrounding spaces are ignored, and an empty value counts as unset", () => {
   const config = loadConfig(
     { PORT: " 4000 ", AI_MODELS: " offline/documents , ", LOG_LEVEL: "", REDIS_URL: " " },
     () => "",
@@ -151,33 +151,30 @@ test("ignores surrounding spaces, and treats an empty value as unset", () => {
   expect(config.REDIS_URL).toBeUndefined();
 });
 
-test.each(["METRICS_TOKEN", "BACKUP_PASSPHRASE"])(
-  "%s_FILE must not be empty: protection would be off without notice",
-  (name) => {
-    expect(findProblems({ [`${name}_FILE`]: "/run/secrets/x" }, `${name}_FILE`)).toEqual([
-      `${name}_FILE: the file is empty; write the value into it, or unset ${name}_FILE.`,
-    ]);
-  },
-);
+test.each(["METRICS_TOKEN", "BACKUP_PASSPHRASE"])("%s_FILE must not name an empty file", (name) => {
+  expect(findProblems({ [`${name}_FILE`]: "/run/secrets/x" }, `${name}_FILE`)).toEqual([
+    `${name}_FILE: the file is empty; write the value into it, or unset ${name}_FILE.`,
+  ]);
+});
 
-test("an empty secret file is like an empty value", () => {
+test("any other secret counts as unset if its file is empty", () => {
   expect(loadConfig({ OPENAI_API_KEY_FILE: "/run/secrets/key" }, () => " \n").OPENAI_API_KEY).toBeUndefined();
 });
 
-test("a key alone selects its provider's default model; several keys form a chain; AI_MODELS takes precedence", () => {
-  const modelsOf = (environment: Record<string, string>) => loadConfig(environment, () => "").AI_MODELS;
-  expect(modelsOf({})).toEqual([]);
-  expect(modelsOf({ OPENAI_API_KEY: "k" })).toEqual(["openai/gpt-5.2"]);
-  expect(modelsOf({ ANTHROPIC_API_KEY: "k" })).toEqual(["anthropic/claude-sonnet-4-6"]);
-  expect(modelsOf({ ANTHROPIC_API_KEY: "k", OPENAI_API_KEY: "k" })).toEqual([
+test("API keys select their providers' default models, unless AI_MODELS is set", () => {
+  const listModels = (environment: Record<string, string>) => loadConfig(environment, () => "").AI_MODELS;
+  expect(listModels({})).toEqual([]);
+  expect(listModels({ OPENAI_API_KEY: "k" })).toEqual(["openai/gpt-5.2"]);
+  expect(listModels({ ANTHROPIC_API_KEY: "k" })).toEqual(["anthropic/claude-sonnet-4-6"]);
+  expect(listModels({ ANTHROPIC_API_KEY: "k", OPENAI_API_KEY: "k" })).toEqual([
     "openai/gpt-5.2",
     "anthropic/claude-sonnet-4-6",
   ]);
-  expect(modelsOf({ OPENAI_API_KEY: "k", AI_MODELS: "offline/documents" })).toEqual(["offline/documents"]);
-  expect(modelsOf({ COMPATIBLE_BASE_URL: "http://localhost:1/v1" })).toEqual([]);
+  expect(listModels({ OPENAI_API_KEY: "k", AI_MODELS: "offline/documents" })).toEqual(["offline/documents"]);
+  expect(listModels({ COMPATIBLE_BASE_URL: "http://localhost:1/v1" })).toEqual([]);
 });
 
-test("counts an administrator's password in characters, not UTF-16 units", () => {
+test("the length of the administrator's password is counted in characters, not in UTF-16 code units", () => {
   expect(findProblems({ ADMIN_PASSWORD: "🐘🌊🍋🚲", ADMIN_EMAIL: "ada@example.com" })).toEqual([
     "ADMIN_PASSWORD: the value is shorter than 8 characters; set a longer one.",
   ]);

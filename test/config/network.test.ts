@@ -3,8 +3,8 @@ import { removeRuntimeProxies, setRuntimeProxies } from "../../src/commands/runt
 import { findWarnings } from "../../src/config/warnings.ts";
 import { ConfigError, formatConfig, listSecrets, loadConfig } from "../../src/config.ts";
 import { createS3Store } from "../../src/modules/backups/s3-store.ts";
+import { startFakeS3 } from "../support/fake-s3.ts";
 import { startHttpProxy } from "../support/http-proxy.ts";
-import { startS3 } from "../support/s3.ts";
 
 const load = (environment: Record<string, string>) => loadConfig(environment, () => "");
 
@@ -23,35 +23,35 @@ test.each([
   ["http://user:pa%2Fss@proxy.test:3128/", "http://user:pa%2Fss@proxy.test:3128/"],
   ["HTTP://proxy.test:3128", "HTTP://proxy.test:3128"],
   ["http://[2001:db8::1]:3128", "http://[2001:db8::1]:3128"],
-  // As other programs accept it.
+  // Like other programs, Parley accepts a proxy without a scheme.
   ["proxy.test:3128", "http://proxy.test:3128"],
   ["user:pass@proxy.test", "http://user:pass@proxy.test"],
-])("a proxy may be written as %s", (value, kept) => {
+])("%s is a valid proxy setting", (value, expected) => {
   for (const name of ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"])
-    expect(load({ [name]: value })[name.toUpperCase() as "HTTP_PROXY"]).toBe(kept);
+    expect(load({ [name]: value })[name.toUpperCase() as "HTTP_PROXY"]).toBe(expected);
 });
 
 test.each([
   ["socks5://user:hunter2@proxy.test", "SOCKS proxies are not supported; use an HTTP proxy"],
   ["socks5h://proxy.test:1080", "SOCKS proxies are not supported"],
-  ["https://user:hunter2@proxy.test", "TLS to the proxy itself is not supported; write it like"],
-  ["ftp://hunter2@proxy.test", "does not begin with http://; write it like"],
-  ["http://proxy.test/hunter2", "more than user, password, host and port"],
-  ["http://proxy.test?key=hunter2", "more than user, password, host and port"],
-  ["http://proxy.test:0", "more than user, password, host and port"],
-  ["http://us er:hunter2@proxy.test", "has a space;"],
+  ["https://user:hunter2@proxy.test", "TLS to the proxy itself is not supported; write it as"],
+  ["ftp://hunter2@proxy.test", "does not begin with http://; write it as"],
+  ["http://proxy.test/hunter2", "more than a user, password, host and port"],
+  ["http://proxy.test?key=hunter2", "more than a user, password, host and port"],
+  ["http://proxy.test:0", "more than a user, password, host and port"],
+  ["http://us er:hunter2@proxy.test", "contains a space;"],
   ["http://proxy.test:hunter2", "is not a URL"],
   ["http://", "is not a URL"],
-])("a proxy can't be written as %s", (value, sentence) => {
+])("%s isn't a valid proxy setting", (value, expectedProblem) => {
   for (const name of ["HTTPS_PROXY", "http_proxy"]) {
     const problems = findProblems({ [name]: value });
-    expect(problems).toEqual([expect.stringContaining(sentence)]);
+    expect(problems).toEqual([expect.stringContaining(expectedProblem)]);
     expect(problems[0]).toStartWith(`${name.toUpperCase()}: `);
     expect(problems[0]).not.toContain("hunter2");
   }
 });
 
-test("uppercase names take precedence over lowercase ones, which only some settings have", () => {
+test("uppercase names take precedence over lowercase names, which exist only for proxy settings", () => {
   const config = load({ HTTP_PROXY: "http://a.test", http_proxy: "http://b.test", no_proxy: "c.test", port: "1" });
   expect(config.HTTP_PROXY).toBe("http://a.test");
   expect(config.NO_PROXY).toEqual(["c.test"]);
@@ -59,7 +59,7 @@ test("uppercase names take precedence over lowercase ones, which only some setti
   expect(load({ HTTP_PROXY: " ", http_proxy: "http://b.test" }).HTTP_PROXY).toBe("http://b.test");
 });
 
-test("NO_PROXY accepts commas and spaces; invalid entries stop the start", () => {
+test("NO_PROXY entries are separated by commas or spaces, and invalid entries are rejected", () => {
   expect(load({ NO_PROXY: " a.test, .b.test  10.0.0.0/8,,*.c.test:81 " }).NO_PROXY).toEqual([
     "a.test",
     ".b.test",
@@ -67,13 +67,13 @@ test("NO_PROXY accepts commas and spaces; invalid entries stop the start", () =>
     "*.c.test:81",
   ]);
   expect(findProblems({ NO_PROXY: "10.*,http://a.test,192.168.*" })).toEqual([
-    'NO_PROXY: "10.*" is neither a name nor an address nor a network; write 10.0.0.0/8.',
-    'NO_PROXY: "http://a.test" is neither a name nor an address nor a network; write only the host.',
-    'NO_PROXY: "192.168.*" is neither a name nor an address nor a network; write 192.168.0.0/16.',
+    'NO_PROXY: "10.*" is not a host name, an IP address or a network; write 10.0.0.0/8.',
+    'NO_PROXY: "http://a.test" is not a host name, an IP address or a network; write only the host.',
+    'NO_PROXY: "192.168.*" is not a host name, an IP address or a network; write 192.168.0.0/16.',
   ]);
 });
 
-test("a proxy's credentials are masked in output, and redacted in the log", () => {
+test("a proxy's credentials are masked in output and redacted in the log", () => {
   const config = load({ HTTPS_PROXY: "user:hunter2/3@proxy.test:3128".replace("/", "%2F") });
   expect(formatConfig(config)).toContain("HTTPS_PROXY=http://********@proxy.test:3128");
   expect(formatConfig(config)).not.toContain("hunter2");
@@ -82,19 +82,26 @@ test("a proxy's credentials are masked in output, and redacted in the log", () =
   );
 });
 
-test("warns about likely mistakes, but not about variables of other programs", () => {
+test("likely mistakes cause warnings, but other programs' variables don't", () => {
   const warn = (environment: Record<string, string>) => findWarnings(load(environment), { environment });
   expect(warn({ http_proxy: "http://a.test" })).toEqual([expect.stringContaining("HTTPS_PROXY is not")]);
   expect(warn({ HTTPS_PROXY: "http://a.test", NO_PROXY: "*" })).toEqual([expect.stringContaining("have no effect")]);
-  const both = { https_proxy: "http://a.test", http_proxy: "http://a.test", no_proxy: "b.test" };
-  const others = { ALL_PROXY: "x", all_proxy: "x", FTP_PROXY: "x", ftp_proxy: "x", GOPROXY: "x", NODE_OPTIONS: "x" };
-  expect(warn({ ...both, ...others })).toEqual([]);
+  const proxyVariables = { https_proxy: "http://a.test", http_proxy: "http://a.test", no_proxy: "b.test" };
+  const otherVariables = {
+    ALL_PROXY: "x",
+    all_proxy: "x",
+    FTP_PROXY: "x",
+    ftp_proxy: "x",
+    GOPROXY: "x",
+    NODE_OPTIONS: "x",
+  };
+  expect(warn({ ...proxyVariables, ...otherVariables })).toEqual([]);
   expect(warn({ HTTPS_PROXI: "x" })).toEqual([expect.stringContaining("did you mean HTTPS_PROXY?")]);
   expect(warn({ EXTRA_CA_CERTS: "x" })).toEqual([expect.stringContaining("did you mean NODE_EXTRA_CA_CERTS?")]);
 });
 
-test("backups to S3 use the same proxies and exceptions", async () => {
-  const s3 = startS3();
+test("backups to S3 use HTTP_PROXY and NO_PROXY", async () => {
+  const s3 = startFakeS3();
   const proxy = await startHttpProxy("user:pass");
   const port = new URL(s3.endpoint).port;
   const settings = {
@@ -111,14 +118,14 @@ test("backups to S3 use the same proxies and exceptions", async () => {
   try {
     setRuntimeProxies(process.env, load(settings));
     expect(await list()).toEqual([]);
-    expect(proxy.requests).toMatchObject([{ form: "absolute", target: `s3.test:${port}` }]);
-    // The runtime's own rules support neither networks nor spaces.
-    const excepted = load({
+    expect(proxy.requests).toMatchObject([{ kind: "absolute", target: `s3.test:${port}` }]);
+    // The runtime's implementation of NO_PROXY supports neither networks nor spaces.
+    const exempt = load({
       ...settings,
       BACKUP_S3_ENDPOINT: `http://10.255.255.1:${port}`,
       NO_PROXY: "x.test 10.0.0.0/8",
     });
-    setRuntimeProxies(process.env, excepted);
+    setRuntimeProxies(process.env, exempt);
     expect(process.env.HTTP_PROXY).toBeUndefined();
     setRuntimeProxies(process.env, load({ HTTP_PROXY: settings.HTTP_PROXY }));
     expect(process.env.HTTP_PROXY).toBeUndefined();

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { findTracesUrl, listResourceAttributes, readHeaders } from "../../src/config/tracing.ts";
+import { findTracesUrl, listResourceAttributes, parseTracingHeaders } from "../../src/config/tracing.ts";
 import { findUnknownNames } from "../../src/config/unknown-names.ts";
 import { formatConfig, listSecrets, loadConfig } from "../../src/config.ts";
 
@@ -16,15 +16,15 @@ describe("the endpoint", () => {
       "http://traces/in",
     ],
     [{ [ENDPOINT]: "http://collector:4318", OTEL_SDK_DISABLED: "true" }, null],
-  ])("%j sends to %p", (environment, url) => {
+  ])("with the settings %j is %p", (environment, url) => {
     expect(findTracesUrl(load(environment))).toBe(url);
   });
 });
 
-test("headers are decoded, masked and kept out of the log", () => {
+test("headers are decoded, masked in output and redacted in the log", () => {
   const OTEL_EXPORTER_OTLP_HEADERS = "Authorization=Bearer%20token-of-mine, x-tenant=a%2Cb";
   const config = load({ OTEL_EXPORTER_OTLP_HEADERS });
-  expect(readHeaders(config.OTEL_EXPORTER_OTLP_HEADERS)).toEqual({
+  expect(parseTracingHeaders(config.OTEL_EXPORTER_OTLP_HEADERS)).toEqual({
     authorization: "Bearer token-of-mine",
     "x-tenant": "a,b",
   });
@@ -32,7 +32,7 @@ test("headers are decoded, masked and kept out of the log", () => {
   expect(listSecrets(config)).toEqual(expect.arrayContaining(["Bearer token-of-mine", "token-of-mine"]));
 });
 
-test("the variables for traces alone, which aren't read, are warned of", () => {
+test("unsupported variables that apply only to traces cause a warning", () => {
   for (const name of ["HEADERS", "PROTOCOL", "TIMEOUT"])
     expect(findUnknownNames({ [`OTEL_EXPORTER_OTLP_TRACES_${name}`]: "x" })).toEqual([
       `OTEL_EXPORTER_OTLP_TRACES_${name} is not a setting of Parley and has no effect; did you mean OTEL_EXPORTER_OTLP_${name}?`,
@@ -41,7 +41,7 @@ test("the variables for traces alone, which aren't read, are warned of", () => {
 
 test("the headers can be in a file", () => {
   const config = loadConfig({ OTEL_EXPORTER_OTLP_HEADERS_FILE: "/headers" }, () => "x-key=from-a-file\n");
-  expect(readHeaders(config.OTEL_EXPORTER_OTLP_HEADERS)).toEqual({ "x-key": "from-a-file" });
+  expect(parseTracingHeaders(config.OTEL_EXPORTER_OTLP_HEADERS)).toEqual({ "x-key": "from-a-file" });
 });
 
 test.each([
@@ -53,11 +53,11 @@ test.each([
   [{ OTEL_TRACES_SAMPLER: "sometimes" }, 'OTEL_TRACES_SAMPLER: "sometimes" is not one of'],
   [{ OTEL_TRACES_SAMPLER_ARG: "2" }, "OTEL_TRACES_SAMPLER_ARG: 2 is not a number from 0 to 1"],
   [{ [ENDPOINT]: "collector:4317" }, "OTEL_EXPORTER_OTLP_ENDPOINT: "],
-])("%j is refused with what to do", (environment, problem) => {
+])("%j is rejected with an error that names the setting", (environment, problem) => {
   expect(() => load(environment as Record<string, string>)).toThrow(problem);
 });
 
-test("the service's name is that of its setting, of the attributes, or parley", () => {
+test("the service name comes from OTEL_SERVICE_NAME, otherwise from the resource attributes, and is parley by default", () => {
   const name = (environment: Record<string, string>) =>
     listResourceAttributes(load(environment), { "host.name": "here" })["service.name"];
   expect(name({})).toBe("parley");

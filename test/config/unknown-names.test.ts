@@ -4,7 +4,7 @@ import { findUnknownNames } from "../../src/config/unknown-names.ts";
 import { unrelatedVariables } from "./unrelated-variables.ts";
 
 const names = settingEntries.map(([name]) => name as string);
-const known = new Set([
+const knownNames = new Set([
   ...names,
   ...settingEntries.flatMap(([name, { secret }]) => (secret ? [`${name}_FILE`] : [])),
   ...settingEntries.flatMap(([name, { isSystemWide }]) => (isSystemWide ? [name.toLowerCase()] : [])),
@@ -17,11 +17,11 @@ test("other programs' variables aren't mistaken for misspelled settings", () => 
   expect(findUnknownNames(environment)).toEqual([]);
 });
 
-test("all settings are known, and the _FILE variants of secrets", () => {
-  expect(findUnknownNames(Object.fromEntries([...known].map((name) => [name, "x"])))).toEqual([]);
+test("all settings and the _FILE variants of secrets are known", () => {
+  expect(findUnknownNames(Object.fromEntries([...knownNames].map((name) => [name, "x"])))).toEqual([]);
 });
 
-test("variables that Kubernetes injects for services cause no warnings, whatever their names", () => {
+test("variables that Kubernetes injects for services cause no warnings", () => {
   for (const service of ["PARLEY", "REDIS", "WEBHOOK", "AI", "OIDC", "QUOTA"])
     expect(
       findUnknownNames({
@@ -37,7 +37,7 @@ test("variables that Kubernetes injects for services cause no warnings, whatever
   expect(find("AI_PORT", "80")).toHaveLength(1);
 });
 
-/** Variants of a name with one or two typos. */
+/** Returns variants of a name with one or two typos. */
 function misspell(name: string): string[] {
   const middle = Math.floor(name.length / 2);
   const swap = (at: number) => name.slice(0, at) + name.charAt(at + 1) + name.charAt(at) + name.slice(at + 2);
@@ -54,29 +54,29 @@ function misspell(name: string): string[] {
     name.replaceAll("_", "-").replace("-", "_").replace("-", "_"),
     name.replace("_", ""),
     name.toLowerCase(),
-  ].filter((misspelled) => misspelled !== name && !known.has(misspelled));
+  ].filter((misspelled) => misspelled !== name && !knownNames.has(misspelled));
 }
 
-test("suggests every setting of seven letters or more when misspelled", () => {
-  const long = names.filter((name) => name.length >= 7);
-  expect(long.length).toBeGreaterThan(80);
-  const missed = long.flatMap((name) => misspell(name).filter((misspelled) => find(misspelled).length !== 1));
+test("every misspelled setting of seven letters or more causes a warning", () => {
+  const longNames = names.filter((name) => name.length >= 7);
+  expect(longNames.length).toBeGreaterThan(80);
+  const undetected = longNames.flatMap((name) => misspell(name).filter((misspelled) => find(misspelled).length !== 1));
   // Dashes in place of more than two underscores aren't a typo.
-  expect(missed.filter((name) => (name.match(/-/g)?.length ?? 0) <= 2)).toEqual([]);
+  expect(undetected.filter((name) => (name.match(/-/g)?.length ?? 0) <= 2)).toEqual([]);
 });
 
-test("suggests every setting of three words or more when one word is missing", () => {
-  const missed: string[] = [];
+test("every setting of three words or more causes a warning if one word is missing", () => {
+  const undetected: string[] = [];
   for (const name of names) {
     const words = name.split("_");
     if (words.length < 3) continue;
-    // Without its first word, the name can be another program's: API_KEY, BASE_URL.
-    for (let left = 1; left < words.length; left += 1) {
-      const short = words.filter((_, index) => index !== left).join("_");
-      if (!known.has(short) && find(short).length !== 1) missed.push(short);
+    // Names without their first word, such as API_KEY and BASE_URL, can belong to other programs.
+    for (let omitted = 1; omitted < words.length; omitted += 1) {
+      const shortName = words.filter((_, index) => index !== omitted).join("_");
+      if (!knownNames.has(shortName) && find(shortName).length !== 1) undetected.push(shortName);
     }
   }
-  expect(missed).toEqual([]);
+  expect(undetected).toEqual([]);
 });
 
 test.each([
@@ -93,11 +93,11 @@ test.each([
   expect(find(name, value)).toEqual([`${name} is not a setting of Parley and has no effect; ${remedy}`]);
 });
 
-test("says if a name is in .env, and summarizes thousands of names in a few lines", () => {
+test("warnings say if a name comes from .env, and thousands of names are summarized in a few lines", () => {
   expect(findUnknownNames({ AI_MODLES: "x" }, () => true)[0]).toStartWith("AI_MODLES in .env is not");
   const many = Object.fromEntries(Array.from({ length: 5_000 }, (_, index) => [`AI_${index}`, "x"]));
   const lines = findUnknownNames(many);
   expect(lines).toHaveLength(21);
-  expect(lines.at(-1)).toStartWith("4980 more names");
+  expect(lines.at(-1)).toStartWith("4980 more variables");
   expect(find(`AI_${"\x1b[31m"}\n${"X".repeat(10_000)}`).join("")).toMatch(/^[ -~]{1,250}$/);
 });

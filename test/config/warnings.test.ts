@@ -8,7 +8,7 @@ const warn = (environment: Record<string, string>) =>
     { environment },
   );
 
-test("warns about a model server that is never used, with the settings to set", () => {
+test("a model server that is never used causes a warning with the settings to add", () => {
   expect(warn({ COMPATIBLE_BASE_URL: "http://localhost:11434/v1" })).toEqual([
     expect.stringMatching(/^COMPATIBLE_BASE_URL is set, but .+; set AI_MODELS=compatible\/NAME /),
   ]);

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { takeViolations } from "../support/conformance/violations.ts";
-import { createTestEvent } from "../support/events.ts";
+import { drainViolations } from "../support/conformance/violations.ts";
+import { createTestEvent } from "../support/test-events.ts";
 
-/** A server that sends what a test says, with the headers by which a Parley is recognised. */
+/** Headers by which the checks recognize a response from Parley. */
 const headers = {
   "x-request-id": "1",
   "permissions-policy": "camera=()",
@@ -21,7 +21,7 @@ const problem = {
   request_id: "1",
 };
 
-let next: () => Response;
+let createResponse: () => Response;
 let pushes: string[] = [];
 let close: [number, string] = [1000, ""];
 const server = Bun.serve({
@@ -29,7 +29,7 @@ const server = Bun.serve({
   hostname: "127.0.0.1",
   fetch(request, bun) {
     if (request.headers.has("upgrade") && bun.upgrade(request)) return undefined;
-    return next();
+    return createResponse();
   },
   websocket: {
     open(socket) {
@@ -44,19 +44,19 @@ const server = Bun.serve({
 });
 const url = `http://127.0.0.1:${server.port}`;
 
-beforeAll(() => takeViolations());
+beforeAll(() => drainViolations());
 beforeEach(() => {
   pushes = [];
   close = [1000, ""];
 });
 afterAll(() => server.stop(true));
 
-/** What the checks say of a response; the body is what the caller still gets. */
-async function askFor(path: string, response: Response, init?: RequestInit) {
-  next = () => response;
-  const answer = await fetch(`${url}${path}`, init);
-  const text = await answer.text();
-  return { text, url: answer.url, status: answer.status, violations: takeViolations() };
+/** Fetches a response from the test server. Returns what the caller gets, and the violations that the checks found. */
+async function fetchChecked(path: string, response: Response, init?: RequestInit) {
+  createResponse = () => response;
+  const received = await fetch(`${url}${path}`, init);
+  const text = await received.text();
+  return { text, url: received.url, status: received.status, violations: drainViolations() };
 }
 
 const json = (body: unknown, status = 200, type = "application/json") =>
@@ -64,30 +64,30 @@ const json = (body: unknown, status = 200, type = "application/json") =>
 const members = `/api/v1/conversations/${id}/members`;
 
 describe("a response", () => {
-  test("that is as the document says violates nothing, and reaches the caller unchanged", async () => {
+  test("that matches the contract has no violations, and reaches the caller unchanged", async () => {
     const body = { ...page, data: [member] };
-    const { text, violations, status, url: asked } = await askFor(members, json(body));
-    expect({ violations, status, asked, body: JSON.parse(text) }).toEqual({
+    const { text, violations, status, url: requestedUrl } = await fetchChecked(members, json(body));
+    expect({ violations, status, requestedUrl, body: JSON.parse(text) }).toEqual({
       violations: [],
       status: 200,
-      asked: `${url}${members}`,
+      requestedUrl: `${url}${members}`,
       body,
     });
   });
 
-  const wrong: [string, string, () => Response, RequestInit | undefined, RegExp][] = [
+  const violating: [string, string, () => Response, RequestInit | undefined, RegExp][] = [
     ["an undocumented field", members, () => json({ ...page, secret: 1 }), undefined, /listMembers.*: \/secret is not/],
     [
-      "an undocumented field deep inside",
+      "a nested undocumented field",
       members,
       () => json({ ...page, data: [{ ...member, email: "a@example.com" }] }),
       undefined,
       /\/data\/0\/email is not documented/,
     ],
     ["a missing field", members, () => json({ data: [] }), undefined, /\/next_cursor is missing/],
-    ["a wrong type", members, () => json({ ...page, next_cursor: 1 }), undefined, /\/next_cursor must be/],
+    ["a field of the wrong type", members, () => json({ ...page, next_cursor: 1 }), undefined, /\/next_cursor must be/],
     [
-      "null where there must be a value",
+      "null for a required value",
       members,
       () => json({ ...page, data: [{ ...member, role: null }] }),
       undefined,
@@ -95,7 +95,13 @@ describe("a response", () => {
     ],
     ["an undocumented status", members, () => json(problem, 418), undefined, /418.*the status is not documented/],
     ["a wrong content type", members, () => json(page, 200, "text/plain"), undefined, /types are application\/json/],
-    ["an error that is no problem", members, () => json(page, 403), undefined, /types are application\/problem\+json/],
+    [
+      "an error that isn't a problem document",
+      members,
+      () => json(page, 403),
+      undefined,
+      /types are application\/problem\+json/,
+    ],
     [
       "a problem with an undocumented field",
       members,
@@ -109,32 +115,33 @@ describe("a response", () => {
       members,
       () => json(problem, 404, "application/problem+json"),
       { method: "PUT" },
-      /it should be 405/,
+      /the status should be 405/,
     ],
     ["a body that is not JSON", members, () => new Response("{", json(page)), undefined, /the body is not JSON/],
   ];
-  test.each(wrong)("with %s is a violation", async (_, path, create, init, expected) => {
-    const { violations } = await askFor(path, create(), init);
+  test.each(violating)("with %s is a violation", async (_, path, create, init, expected) => {
+    const { violations } = await fetchChecked(path, create(), init);
     expect(violations).toHaveLength(1);
     expect(violations[0]).toMatch(expected);
   });
 
-  test("of another server is none of ours", async () => {
-    expect((await askFor(members, Response.json({ secret: 1 }))).violations).toEqual([]);
+  test("from another server isn't checked", async () => {
+    expect((await fetchChecked(members, Response.json({ secret: 1 }))).violations).toEqual([]);
   });
 
   test("of unknown length is checked when it is read", async () => {
-    // What is whole at once gets a length.
+    // A body that is available immediately would have a known length.
     const body = async function* () {
       yield '{"data":[],"next_cursor":null,';
       await Bun.sleep(1);
       yield '"secret":1}';
     };
-    next = () => new Response(body() as never, { headers: { ...headers, "content-type": "application/json" } });
+    createResponse = () =>
+      new Response(body() as never, { headers: { ...headers, "content-type": "application/json" } });
     const response = await fetch(`${url}${members}`);
-    expect(takeViolations()).toEqual([]);
+    expect(drainViolations()).toEqual([]);
     expect(await response.json()).toEqual({ ...page, secret: 1 });
-    expect(takeViolations()).toEqual([expect.stringContaining("/secret is not documented")]);
+    expect(drainViolations()).toEqual([expect.stringContaining("/secret is not documented")]);
   });
 });
 
@@ -147,30 +154,30 @@ describe("an event stream", () => {
 
   test("is checked event by event", async () => {
     const event = createTestEvent(id, 7, "message.deleted");
-    const good = `: connected\n\n${format(event)}`;
-    expect(await askFor(path, stream(good))).toMatchObject({ violations: [], text: good });
-    const { violations } = await askFor(path, stream(format({ ...event, secret: 1 } as never)));
+    const valid = `: connected\n\n${format(event)}`;
+    expect(await fetchChecked(path, stream(valid))).toMatchObject({ violations: [], text: valid });
+    const { violations } = await fetchChecked(path, stream(format({ ...event, secret: 1 } as never)));
     expect(violations).toEqual([expect.stringContaining("/secret is not documented")]);
-    expect((await askFor(path, stream(good.replace("id: 7", "id: 8")))).violations).toHaveLength(1);
-    expect((await askFor(path, stream("data: 1\n\n"))).violations).toHaveLength(1);
+    expect((await fetchChecked(path, stream(valid.replace("id: 7", "id: 8")))).violations).toHaveLength(1);
+    expect((await fetchChecked(path, stream("data: 1\n\n"))).violations).toHaveLength(1);
   });
 });
 
-test("a stream of OpenAI's API is checked event by event", async () => {
-  const ask = (...data: string[]) =>
-    askFor(
+test("a stream from the OpenAI API is checked event by event", async () => {
+  const fetchStream = (...data: string[]) =>
+    fetchChecked(
       "/v1/chat/completions",
-      new Response(`: connected\n\n${data.map((one) => `data: ${one}\n\n`).join("")}`, {
+      new Response(`: connected\n\n${data.map((item) => `data: ${item}\n\n`).join("")}`, {
         headers: { ...headers, "content-type": "text/event-stream" },
       }),
       { method: "POST" },
     );
   const choice = { index: 0, delta: { content: "Hi" }, logprobs: null, finish_reason: null };
   const chunk = { id: "1", object: "chat.completion.chunk", created: 1, model: "a/b", choices: [choice] };
-  expect((await ask(JSON.stringify(chunk), "[DONE]")).violations).toEqual([]);
-  expect((await ask(JSON.stringify({ ...chunk, secret: 1 }))).violations).toHaveLength(1);
+  expect((await fetchStream(JSON.stringify(chunk), "[DONE]")).violations).toEqual([]);
+  expect((await fetchStream(JSON.stringify({ ...chunk, secret: 1 }))).violations).toHaveLength(1);
   expect(
-    (await ask(JSON.stringify({ ...chunk, choices: [{ ...choice, delta: { text: "" } }] }))).violations,
+    (await fetchStream(JSON.stringify({ ...chunk, choices: [{ ...choice, delta: { text: "" } }] }))).violations,
   ).toHaveLength(1);
 });
 
@@ -185,14 +192,16 @@ describe("a socket", () => {
     await new Promise((resolve) => {
       socket.onclose = resolve;
     });
-    return takeViolations();
+    return drainViolations();
   }
   const event = createTestEvent(id, 7, "message.deleted");
 
-  test("is checked frame by frame, acks by the frames that they answer, and so is its close code", async () => {
+  test("is checked frame by frame, including its close code", async () => {
     expect(await connect([event])).toEqual([]);
     expect(await connect([{ ...event, secret: 1 }])).toEqual([expect.stringContaining("/secret is not documented")]);
-    expect(await connect([{ type: "shout" }])).toEqual([expect.stringContaining("The server sends no shout.")]);
+    expect(await connect([{ type: "shout" }])).toEqual([
+      expect.stringContaining("The message shout is not in contract/asyncapi.json (realtime)."),
+    ]);
     expect(await connect([], { type: "read", id: "1" })).toEqual([
       expect.stringContaining("/last_read_seq is missing"),
     ]);

@@ -7,28 +7,28 @@ import type { Conversation } from "../../src/protocol/conversation.ts";
 import { insertAnswer } from "../support/answer.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { countWaiting } from "../support/postgres-locks.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { countLockWaits } from "../support/postgres-locks.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
 let parley: TestApp;
 let annaAccount: Account;
 let benAccount: Account;
-let anna: Rest;
-let ben: Rest;
+let anna: RestClient;
+let ben: RestClient;
 
 beforeAll(async () => {
   parley = await startApp();
   [annaAccount, benAccount] = await Promise.all([parley.register(), parley.register()]);
-  anna = createRest(parley, annaAccount);
-  ben = createRest(parley, benAccount);
+  anna = createRestClient(parley, annaAccount);
+  ben = createRestClient(parley, benAccount);
 });
 afterAll(() => parley.stop());
 
-const metadataOf = (bytes: number) => ({ x: "ä".repeat((bytes - 8) / 2) });
+const createMetadata = (bytes: number) => ({ x: "ä".repeat((bytes - 8) / 2) });
 
-describe("create", () => {
-  test("with only defaults", async () => {
+describe("creating a conversation", () => {
+  test("sets default values", async () => {
     const { status, headers, body } = await anna.request<Conversation>("POST", "/conversations", {});
     expect(status).toBe(201);
     expect(headers.get("location")).toBe(`/api/v1/conversations/${body.id}`);
@@ -53,7 +53,7 @@ describe("create", () => {
     expect((await anna.get<Conversation>(`/conversations/${body.id}`)).body).toEqual(body);
   });
 
-  test("with all fields", async () => {
+  test("stores all fields", async () => {
     const input = {
       title: "Weather ☔",
       kind: "group",
@@ -66,25 +66,25 @@ describe("create", () => {
     expect((await anna.get<Conversation>(`/conversations/${body.id}`)).body).toEqual(body);
   });
 
-  test("a group isn't answered automatically unless requested", async () => {
+  test("sets the reply mode of a group to mention by default", async () => {
     const { body } = await anna.request<Conversation>("POST", "/conversations", { kind: "group" });
     expect(body.reply_mode).toBe("mention");
   });
 
   test("accepts titles and metadata up to their limits", async () => {
-    const input = { title: "x".repeat(TITLE_CHARS_MAX), metadata: metadataOf(METADATA_BYTES_MAX) };
+    const input = { title: "x".repeat(TITLE_CHARS_MAX), metadata: createMetadata(METADATA_BYTES_MAX) };
     const { status, body } = await anna.request<Conversation>("POST", "/conversations", input);
     expect(status).toBe(201);
     expect(body.metadata).toEqual(input.metadata);
   });
 
-  const invalid: [string, unknown, string][] = [
-    ["a title too long", { title: "x".repeat(TITLE_CHARS_MAX + 1) }, "#/title"],
+  const invalidInputs: [string, unknown, string][] = [
+    ["a title that is too long", { title: "x".repeat(TITLE_CHARS_MAX + 1) }, "#/title"],
     ["a title that is not a string", { title: 1 }, "#/title"],
-    ["NUL in the title", { title: "a\0b" }, "#/title"],
+    ["a NUL in the title", { title: "a\0b" }, "#/title"],
     ["an unknown kind", { kind: "public" }, "#/kind"],
     ["an unknown reply mode", { reply_mode: "sometimes" }, "#/reply_mode"],
-    ["metadata too large", { metadata: metadataOf(METADATA_BYTES_MAX + 2) }, "#/metadata"],
+    ["metadata that is too large", { metadata: createMetadata(METADATA_BYTES_MAX + 2) }, "#/metadata"],
     ["metadata that is an array", { metadata: [] }, "#/metadata"],
     ["metadata that is null", { metadata: null }, "#/metadata"],
     ["a lone surrogate deep in the metadata", { metadata: { a: [{ "b/c": "\ud800" }] } }, "#/metadata/a/0/b~1c"],
@@ -92,17 +92,17 @@ describe("create", () => {
     ["a read-only field", { last_seq: 7 }, "#/last_seq"],
     ["an empty model", { model: "" }, "#/model"],
   ];
-  test.each(invalid)("%s is 422 with a pointer", async (_name, input, pointer) => {
+  test.each(invalidInputs)("with %s returns 422 with a pointer", async (_name, input, pointer) => {
     const count = async () => (await parley.database`select count(*)::int as n from conversations`)[0]?.n;
     const before = await count();
-    const problem = await anna.refused("POST", "/conversations", input);
+    const problem = await anna.requestProblem("POST", "/conversations", input);
     expect(problem).toMatchObject({ status: 422, code: "invalid" });
     expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
     expect(await count()).toBe(before);
   });
 
-  test("an unconfigured model is 422", async () => {
-    expect(await anna.refused("POST", "/conversations", { model: "openai/none" })).toMatchObject({
+  test("with an unconfigured model returns 422", async () => {
+    expect(await anna.requestProblem("POST", "/conversations", { model: "openai/none" })).toMatchObject({
       status: 422,
       code: "unknown_model",
     });
@@ -114,7 +114,7 @@ describe("create", () => {
   });
 });
 
-describe("read", () => {
+describe("reading a conversation", () => {
   test("returns 304 until something changes", async () => {
     const { id } = await createConversation(parley, annaAccount, [benAccount]);
     const path = `/conversations/${id}`;
@@ -122,9 +122,9 @@ describe("read", () => {
     const etag = first.headers.get("etag") ?? "";
     expect(etag).toMatch(/^"[\w-]+"$/);
     for (const header of [etag, `W/${etag}`, `"other", ${etag}`, "*"]) {
-      const again = await anna.get(path, { "if-none-match": header });
-      expect(again).toMatchObject({ status: 304, body: null });
-      expect(again.headers.get("etag")).toBe(etag);
+      const repeated = await anna.get(path, { "if-none-match": header });
+      expect(repeated).toMatchObject({ status: 304, body: null });
+      expect(repeated.headers.get("etag")).toBe(etag);
     }
     expect((await ben.get(path, { "if-none-match": etag })).status).toBe(200);
     await ben.request("POST", `${path}/messages`, { content: "new", reply: false });
@@ -139,20 +139,23 @@ describe("read", () => {
     expect((await anna.get<Conversation>(`/conversations/${id.toUpperCase()}`)).body.id).toBe(id);
   });
 
-  test.each(["nope", "1", `${createId()}0`, "%00", "..%2fusers"])("an invalid id %p is 422", async (id) => {
+  test.each(["nope", "1", `${createId()}0`, "%00", "..%2fusers"])("with the invalid id %p returns 422", async (id) => {
     for (const [method, input] of [["GET"], ["PATCH", {}], ["DELETE"]] as const) {
-      const problem = await anna.refused(method, `/conversations/${id}`, input);
+      const problem = await anna.requestProblem(method, `/conversations/${id}`, input);
       expect(problem).toMatchObject({ status: 422, code: "invalid", errors: [{ pointer: "#/params/id" }] });
     }
   });
 
-  test("an unknown one is 404", async () => {
-    expect(await anna.refused("GET", `/conversations/${createId()}`)).toMatchObject({ status: 404, code: "not_found" });
+  test("with an unknown id returns 404", async () => {
+    expect(await anna.requestProblem("GET", `/conversations/${createId()}`)).toMatchObject({
+      status: 404,
+      code: "not_found",
+    });
   });
 });
 
-describe("change", () => {
-  test("is stored, returned and pushed as an event", async () => {
+describe("changing a conversation", () => {
+  test("stores and returns the change, and publishes an event", async () => {
     const { id } = await createConversation(parley, annaAccount, [benAccount], { metadata: { old: 1 } });
     const socket = await openSocket(parley.url, { token: benAccount.access_token });
     await socket.request({ type: "subscribe", conversation_id: id });
@@ -170,7 +173,7 @@ describe("change", () => {
     await socket.close();
   });
 
-  test("only affects the given fields, and a model can be removed", async () => {
+  test("affects only the given fields, and can remove a model", async () => {
     const { id } = await createConversation(parley, annaAccount, [], { title: "T", model: "offline/documents" });
     await anna.request("PATCH", `/conversations/${id}`, { title: "" });
     const { body } = await anna.request<Conversation>("PATCH", `/conversations/${id}`, { model: null });
@@ -183,24 +186,24 @@ describe("change", () => {
     expect((await anna.request("PATCH", `/conversations/${id}`, {})).body).toEqual(before);
   });
 
-  const invalid: [string, unknown, string][] = [
-    ["a title too long", { title: "x".repeat(TITLE_CHARS_MAX + 1) }, "invalid"],
-    ["the kind, which can't be changed,", { kind: "group" }, "invalid"],
-    ["metadata too large", { metadata: metadataOf(METADATA_BYTES_MAX + 2) }, "invalid"],
+  const invalidChanges: [string, unknown, string][] = [
+    ["a title that is too long", { title: "x".repeat(TITLE_CHARS_MAX + 1) }, "invalid"],
+    ["another kind", { kind: "group" }, "invalid"],
+    ["metadata that is too large", { metadata: createMetadata(METADATA_BYTES_MAX + 2) }, "invalid"],
     ["an unconfigured model", { model: "openai/none" }, "unknown_model"],
     ["a null title", { title: null }, "invalid"],
     ["a list", [], "invalid"],
   ];
-  test.each(invalid)("%s is rejected, and nothing changes", async (_name, input, code) => {
+  test.each(invalidChanges)("with %s is rejected", async (_name, input, code) => {
     const { id } = await createConversation(parley, annaAccount);
     const before = (await anna.get(`/conversations/${id}`)).body;
-    expect(await anna.refused("PATCH", `/conversations/${id}`, input)).toMatchObject({ status: 422, code });
+    expect(await anna.requestProblem("PATCH", `/conversations/${id}`, input)).toMatchObject({ status: 422, code });
     expect((await anna.get(`/conversations/${id}`)).body).toEqual(before);
   });
 });
 
-describe("delete", () => {
-  test("removes everything, notifies listeners, and pushes nothing more", async () => {
+describe("deleting a conversation", () => {
+  test("removes everything, notifies subscribers, and publishes nothing more", async () => {
     const { id } = await createConversation(parley, annaAccount, [benAccount]);
     const other = await createConversation(parley, annaAccount, [benAccount]);
     const path = `/conversations/${id}`;
@@ -231,13 +234,13 @@ describe("delete", () => {
     await ben.request("POST", `/conversations/${other.id}/messages`, { content: "still here", reply: false });
     for (const socket of sockets) {
       const after = await socket.waitFor((frame) => frame.data?.content === "still here");
-      const deleted = socket.frames.findIndex((frame) => frame.type === "conversation.deleted");
-      const later = socket.frames.slice(deleted + 1, socket.frames.indexOf(after));
-      expect(later.filter((frame) => frame.conversation_id === id)).toEqual([]);
+      const deletionIndex = socket.frames.findIndex((frame) => frame.type === "conversation.deleted");
+      const laterFrames = socket.frames.slice(deletionIndex + 1, socket.frames.indexOf(after));
+      expect(laterFrames.filter((frame) => frame.conversation_id === id)).toEqual([]);
       await socket.close();
     }
 
-    for (const [method, address, input] of [
+    for (const [method, endpoint, input] of [
       ["GET", path],
       ["DELETE", path],
       ["GET", `${path}/messages`],
@@ -245,8 +248,8 @@ describe("delete", () => {
       ["GET", `${path}/events`],
       ["POST", `${path}/messages`, { content: "late" }],
     ] as const)
-      expect(await ben.refused(method, address, input)).toMatchObject({ status: 404, code: "not_found" });
-    // A job erases its rows.
+      expect(await ben.requestProblem(method, endpoint, input)).toMatchObject({ status: 404, code: "not_found" });
+    // A job erases the conversation's rows.
     const countRows = async () => {
       let rows = 0;
       for (const table of ["members", "messages", "events", "generations", "generation_pieces"])
@@ -258,19 +261,19 @@ describe("delete", () => {
     expect(await countRows()).toBe(0);
   });
 
-  /** Regression: it locked messages before their generations, and deadlocked with a checkpoint. */
+  /** Regression test: the deletion locked messages before their generations, and deadlocked with a checkpoint. */
   test("doesn't block a checkpoint of an answer in progress", async () => {
     const { id } = await createConversation(parley, annaAccount);
     const generation = await insertAnswer(parley.database, { conversationId: id });
     const piece = { ...keyOf(generation), attempt: 1, n: 1, text: "so far" };
-    const deleted = await parley.database.begin(async (sql) => {
+    const finishDeletion = await parley.database.begin(async (sql) => {
       expect(await storePieces(sql, [piece])).toEqual(new Set([generation.id]));
       const started = anna.request("DELETE", `/conversations/${id}`);
-      while ((await countWaiting(parley)) === 0) await Bun.sleep(5);
+      while ((await countLockWaits(parley)) === 0) await Bun.sleep(5);
       expect(await storePieces(sql, [{ ...piece, n: 2 }])).toEqual(new Set([generation.id]));
       return () => started;
     });
-    expect((await deleted()).status).toBe(204);
+    expect((await finishDeletion()).status).toBe(204);
     expect(await storePieces(parley.database, [{ ...piece, n: 3 }])).toEqual(new Set());
     while ((await parley.database`select 1 from generation_pieces where conversation_id = ${id}`).length > 0)
       await Bun.sleep(50);

@@ -6,26 +6,27 @@ import * as queries from "../../src/modules/conversations/queries.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-/** The first migration with counters, and the one that counts existing rows. */
-const FIRST = "0009_quotas.sql";
-const COUNTING = "0015_counts.sql";
+/** The migration that adds counters. */
+const COUNTERS_MIGRATION = "0009_quotas.sql";
+/** The migration that counts existing rows. */
+const COUNTING_MIGRATION = "0015_counts.sql";
 
-const open: Database[] = [];
-afterAll(() => Promise.all(open.map((one) => one.end({ timeout: 1 }))));
+const databases: Database[] = [];
+afterAll(() => Promise.all(databases.map((database) => database.end({ timeout: 1 }))));
 
-/** A database as an earlier version left it. */
-async function createOld(): Promise<Database> {
+/** Creates a database with the schema of an earlier version. */
+async function createOldDatabase(): Promise<Database> {
   const { database } = await createTestDatabase();
-  open.push(database);
+  databases.push(database);
   await database`drop schema public cascade`;
   await database`create schema public`;
-  const migrations = bundledSql.migrations.filter(({ name }) => name < FIRST);
+  const migrations = bundledSql.migrations.filter(({ name }) => name < COUNTERS_MIGRATION);
   await migrate(database, silentLog, { sources: { migrations, functions: [], functionsRevision: 0 } });
   return database;
 }
 
-test("the migration counts conversations that were stored before", async () => {
-  const database = await createOld();
+test("the migration counts existing conversations", async () => {
+  const database = await createOldDatabase();
   const [anna, ben, cleo] = [createId(), createId(), createId()];
   const [group, quiet] = [createId(), createId()];
   await database`
@@ -37,7 +38,7 @@ test("the migration counts conversations that were stored before", async () => {
   await database`
     insert into members (conversation_id, user_id, role, last_read_seq)
     values (${group}, ${anna}, 'owner', 20), (${group}, ${ben}, 'member', 95), (${quiet}, ${anna}, 'owner', 0)`;
-  // Anna wrote messages 2, 4 … 60, Ben 62 … 100; two of the last ones are deleted.
+  // Anna wrote messages 2, 4, … 60, and Ben wrote 62, 64, … 100. Messages 96 and 98 are deleted.
   await database`
     insert into messages (id, conversation_id, seq, role, author_id, content, deleted_at)
     select gen_random_uuid(), ${group}, n * 2, 'user', case when n <= 30 then ${anna}::uuid else ${ben}::uuid end, 'äx',
@@ -53,12 +54,12 @@ test("the migration counts conversations that were stored before", async () => {
     const row = await queries.findConversation(database, id, userId);
     return { unread: row?.unread, read: row?.last_read_seq };
   };
-  // After her own last message; two of the twenty after it are deleted.
+  // Anna has read up to her last message. Two of the twenty messages after it are deleted.
   expect(await findCounts(group, anna)).toEqual({ unread: 18, read: 60 });
   expect(await findCounts(group, ben)).toEqual({ unread: 0, read: 100 });
   expect(await findCounts(quiet, anna)).toEqual({ unread: 0, read: 0 });
-  const list = await queries.listConversations(database, anna, null, 10);
-  expect(list.map(({ id }) => id)).toEqual([group, quiet]);
+  const conversations = await queries.listConversations(database, anna, null, 10);
+  expect(conversations.map(({ id }) => id)).toEqual([group, quiet]);
   const [row] =
     await database`select written_bytes from members where user_id = ${anna} and conversation_id = ${group}`;
   expect(row).toEqual({ written_bytes: 90 });
@@ -67,12 +68,12 @@ test("the migration counts conversations that were stored before", async () => {
   ]);
 }, 30_000);
 
-test("the functions that maintain the counts are applied in the counting transaction", () => {
-  expect(bundledSql.migrations.at(-1)?.name).toBe(COUNTING);
+test("the counting migration is the last one, because its transaction applies the functions", () => {
+  expect(bundledSql.migrations.at(-1)?.name).toBe(COUNTING_MIGRATION);
 });
 
-test("large groups are counted in one statement, and reads continue meanwhile", async () => {
-  const database = await createOld();
+test("large groups are counted quickly, without blocking reads", async () => {
+  const database = await createOldDatabase();
   const [messages, members] = [20_000, 500];
   const groups = [createId(), createId()];
   await database`
@@ -90,9 +91,11 @@ test("large groups are counted in one statement, and reads continue meanwhile", 
     insert into messages (id, conversation_id, seq, role, content)
     select gen_random_uuid(), id, n * 2, 'tool', 'x' from unnest(${groups}::uuid[]) id, generate_series(1, ${messages}) n`;
 
-  // Holds its locks longer, so that the read certainly has to wait for them.
-  const migrations = bundledSql.migrations.map((one) =>
-    one.name === COUNTING ? { ...one, text: `${one.text}; select pg_sleep(2);` } : one,
+  // The migration holds its locks until the read below has finished.
+  const migrations = bundledSql.migrations.map((migration) =>
+    migration.name === COUNTING_MIGRATION
+      ? { ...migration, text: `${migration.text}; select pg_sleep(2);` }
+      : migration,
   );
   const startedAt = performance.now();
   const migrating = migrate(database, silentLog, { sources: { ...bundledSql, migrations } });
@@ -108,11 +111,11 @@ test("large groups are counted in one statement, and reads continue meanwhile", 
   expect(read.length).toBe(members);
   expect(await isCounting()).toBe(true);
   await migrating;
-  // One member at a time would take 30 s or more.
+  // Counting one member at a time would take 30 s or more.
   expect(performance.now() - startedAt).toBeLessThan(15_000);
 
-  const wrong = await database`
+  const wrongRows = await database`
     select m.user_id from members m join conversations c on c.id = m.conversation_id
     where m.read_count <> m.last_read_seq / 2 or c.message_count <> ${messages}`;
-  expect([...wrong]).toEqual([]);
+  expect([...wrongRows]).toEqual([]);
 }, 60_000);

@@ -2,38 +2,38 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
 import { insertAnswer } from "../support/answer.ts";
 import { startApp, type TestApp } from "../support/app.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
 let parley: TestApp;
-let anna: Rest;
-let ben: Rest;
+let anna: RestClient;
+let ben: RestClient;
 beforeAll(async () => {
-  // The test changes the database directly.
+  // These tests change the database directly, which the read cache wouldn't notice.
   parley = await startApp({ config: { READ_CACHE: "off" } });
   const accounts = await Promise.all([1, 2].map(() => parley.register()));
-  [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
+  [anna, ben] = accounts.map((account) => createRestClient(parley, account)) as [RestClient, RestClient];
 });
 afterAll(() => parley.stop());
 
-/** The statements of the previous release, which run next to newer instances. */
-const older = {
+/** Runs the statements of the previous release, whose instances can still be running during an upgrade. */
+const olderInstance = {
   create: async (ownerId: string) => {
     const id = createId();
     await parley.database`
-      with made as (
+      with created as (
         insert into conversations (id, title, kind, reply_mode) values (${id}, 'Old', 'group', 'never') returning id
       )
-      insert into members (conversation_id, user_id, role) select id, ${ownerId}, 'owner' from made`;
+      insert into members (conversation_id, user_id, role) select id, ${ownerId}, 'owner' from created`;
     return id;
   },
-  add: (id: string, userId: string, role: string) => parley.database`
+  addMember: (id: string, userId: string, role: string) => parley.database`
     insert into members (conversation_id, user_id, role, last_read_seq) select ${id}, ${userId}, ${role}, 0`,
   append: (id: string, types: string[]) =>
     parley.database.begin(async (sql) => {
       for (const type of types) {
-        const [taken] = await sql<{ seq: number; at: Date }[]>`
+        const [allocated] = await sql<{ seq: number; at: Date }[]>`
           select first_seqs[1] as seq, taken_at as at from take_seqs(${[id]}::uuid[], array[1])`;
-        const [seq, at, messageId] = [taken?.seq ?? 0, taken?.at ?? null, createId()];
+        const [seq, at, messageId] = [allocated?.seq ?? 0, allocated?.at ?? null, createId()];
         if (type === "message.created")
           await sql`
             insert into messages (id, conversation_id, seq, role, content) values (${messageId}, ${id}, ${seq}, 'tool', 'x')`;
@@ -43,47 +43,48 @@ const older = {
             array[${data}::jsonb], ${at}::timestamptz)`;
       }
     }),
-  read: (id: string, userId: string, seq: number) => parley.database`
+  markAsRead: (id: string, userId: string, seq: number) => parley.database`
     update members set last_read_seq = ${seq} where conversation_id = ${id} and user_id = ${userId}`,
-  remove: (id: string, messageId: string) => parley.database`
+  deleteMessage: (id: string, messageId: string) => parley.database`
     update messages set content = '', updated_at = now(), deleted_at = now()
     where conversation_id = ${id} and id = ${messageId}`,
 };
 
 type Unread = { unread: number; last_seq: number };
-const unreadOf = async (user: Rest, id: string) => (await user.get<Unread>(`/conversations/${id}`)).body.unread;
+const fetchUnread = async (user: RestClient, id: string) =>
+  (await user.get<Unread>(`/conversations/${id}`)).body.unread;
 
-test("messages appended by an older instance are counted, and move the conversation up", async () => {
-  const id = await older.create(anna.id);
-  await older.add(id, ben.id, "member");
+test("messages appended by an older instance are counted as unread, and move the conversation to the top", async () => {
+  const id = await olderInstance.create(anna.id);
+  await olderInstance.addMember(id, ben.id, "member");
   await parley.database`
     update conversations set updated_at = '2026-01-01', listed_at = '2026-01-01' where id = ${id}`;
-  await older.append(id, ["message.created", "member.added", "message.created"]);
-  expect(await unreadOf(ben, id)).toBe(2);
+  await olderInstance.append(id, ["message.created", "member.added", "message.created"]);
+  expect(await fetchUnread(ben, id)).toBe(2);
   const [row] = await parley.database`
     select active_at > '2026-01-02' as is_moved from member_activity where conversation_id = ${id} and user_id = ${ben.id}`;
   expect(row).toEqual({ is_moved: true });
-  // On the same connections, nothing is counted twice.
+  // Newer instances don't count the message twice.
   for (let n = 0; n < 15; n++) await anna.request("POST", `/conversations/${id}/messages`, { content: "x" });
-  expect(await unreadOf(ben, id)).toBe(17);
-  expect(await unreadOf(anna, id)).toBe(0);
+  expect(await fetchUnread(ben, id)).toBe(17);
+  expect(await fetchUnread(anna, id)).toBe(0);
 });
 
-test("a read position set by an older instance is counted", async () => {
-  const id = await older.create(anna.id);
-  await older.add(id, ben.id, "member");
-  await older.append(id, Array(5).fill("message.created"));
-  await older.read(id, ben.id, 3);
-  expect(await unreadOf(ben, id)).toBe(2);
-  await older.append(id, ["member.added", "message.created"]);
-  expect(await unreadOf(ben, id)).toBe(3);
-  await older.read(id, ben.id, 7);
-  expect(await unreadOf(ben, id)).toBe(0);
+test("a read position set by an older instance changes the unread count", async () => {
+  const id = await olderInstance.create(anna.id);
+  await olderInstance.addMember(id, ben.id, "member");
+  await olderInstance.append(id, Array(5).fill("message.created"));
+  await olderInstance.markAsRead(id, ben.id, 3);
+  expect(await fetchUnread(ben, id)).toBe(2);
+  await olderInstance.append(id, ["member.added", "message.created"]);
+  expect(await fetchUnread(ben, id)).toBe(3);
+  await olderInstance.markAsRead(id, ben.id, 7);
+  expect(await fetchUnread(ben, id)).toBe(0);
 });
 
-test("a conversation created by an older instance counts for its first owner only", async () => {
-  const id = await older.create(anna.id);
-  await older.add(id, ben.id, "owner");
+test("a conversation created by an older instance counts only towards its first owner's quota", async () => {
+  const id = await olderInstance.create(anna.id);
+  await olderInstance.addMember(id, ben.id, "owner");
   const rows = await parley.database<{ user_id: string; is_creator: boolean }[]>`
     select user_id, is_creator from members where conversation_id = ${id}`;
   expect(new Map(rows.map((row) => [row.user_id, row.is_creator]))).toEqual(
@@ -94,16 +95,16 @@ test("a conversation created by an older instance counts for its first owner onl
   );
 });
 
-test("a message deleted by an older instance loses all contents", async () => {
-  const id = await older.create(anna.id);
-  await older.append(id, ["message.created"]);
+test("a message deleted by an older instance loses all its content", async () => {
+  const id = await olderInstance.create(anna.id);
+  await olderInstance.append(id, ["message.created"]);
   const [message] = await parley.database<{ id: string }[]>`
     update messages set reasoning = 'A secret.', output = '{"a":"secret"}', reply_options = '{"reasoning_effort":"low"}'
     where conversation_id = ${id} returning id`;
   const messageId = message?.id ?? "";
   const answer = await insertAnswer(parley.database, { conversationId: id, seq: 2, parentId: messageId });
   await parley.database`update generations set reply_format = '{"schema":{}}' where id = ${answer.id}`;
-  await older.remove(id, messageId);
+  await olderInstance.deleteMessage(id, messageId);
   const { body } = await anna.get(`/conversations/${id}/messages/${messageId}`);
   expect(body).toMatchObject({ content: "", reasoning: null, output: null });
   const [stored] = await parley.database`

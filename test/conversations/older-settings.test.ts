@@ -5,35 +5,35 @@ import type { Conversation } from "../../src/protocol/conversation.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
-/** The first migration of the fields. */
-const FIRST = "0014_conversation_settings.sql";
+/** The migration that adds the settings. */
+const SETTINGS_MIGRATION = "0014_conversation_settings.sql";
 
 let parley: TestApp;
-let anna: Rest;
+let anna: RestClient;
 beforeAll(async () => {
-  // The test changes the database directly.
+  // These tests change the database directly, which the read cache wouldn't notice.
   parley = await startApp({ config: { READ_CACHE: "off" } });
-  anna = createRest(parley, await parley.register());
+  anna = createRestClient(parley, await parley.register());
 });
 afterAll(() => parley.stop());
 
-/** The statements of the previous release, which has no settings columns. */
-const older = {
+/** The statements of the previous release, which stores settings in the metadata. */
+const olderInstance = {
   async create(metadata: Record<string, unknown>): Promise<string> {
     const id = createId();
     await parley.database`
-      with made as (
+      with created as (
         insert into conversations (id, title, kind, reply_mode, metadata)
         values (${id}, 'Old', 'direct', 'always', ${parley.database.json(metadata as never)}) returning id
       )
-      insert into members (conversation_id, user_id, role) select id, ${anna.id}, 'owner' from made`;
+      insert into members (conversation_id, user_id, role) select id, ${anna.id}, 'owner' from created`;
     return id;
   },
   change: (id: string, metadata: Record<string, unknown>) => parley.database`
     update conversations set metadata = ${parley.database.json(metadata as never)} where id = ${id}`,
-  /** The query for an answer's settings. */
+  /** Reads the settings that an answer uses. */
   async read(id: string): Promise<{ documents: boolean; tools: boolean }> {
     const [row] = await parley.database<{ found: { metadata: Record<string, unknown> } }[]>`
       select read_answer_context(${id}, ${anna.id}, null, 10, 1000) as found`;
@@ -42,7 +42,7 @@ const older = {
   },
 };
 
-async function findSettings(id: string) {
+async function fetchSettings(id: string) {
   const { documents, tools, metadata } = (await anna.get<Conversation>(`/conversations/${id}`)).body;
   return { documents, tools, metadata };
 }
@@ -63,69 +63,73 @@ test.each([
     { documents: null, tools: ["x"] },
     { documents: false, tools: false },
   ],
-])("of a conversation that an older instance creates with %j", async (metadata, settings) => {
-  const id = await older.create(metadata);
-  expect(await findSettings(id)).toEqual({ ...settings, metadata } as never);
-  expect(await older.read(id)).toEqual(settings);
+])("an older instance's metadata %j determines a new conversation's settings", async (metadata, settings) => {
+  const id = await olderInstance.create(metadata);
+  expect(await fetchSettings(id)).toEqual({ ...settings, metadata } as never);
+  expect(await olderInstance.read(id)).toEqual(settings);
 });
 
-test("older instances set them in the metadata until a client sets the field itself", async () => {
-  const id = await older.create({});
-  await older.change(id, { documents: true });
-  expect(await findSettings(id)).toMatchObject({ documents: true, tools: false });
+test("older instances can change a setting in the metadata until a client sets the setting's field", async () => {
+  const id = await olderInstance.create({});
+  await olderInstance.change(id, { documents: true });
+  expect(await fetchSettings(id)).toMatchObject({ documents: true, tools: false });
   await anna.request("PATCH", `/conversations/${id}`, { documents: false });
-  await older.change(id, { documents: true, tools: true });
-  expect(await findSettings(id)).toMatchObject({ documents: false, tools: true });
-  expect(await older.read(id)).toEqual({ documents: false, tools: true });
+  await olderInstance.change(id, { documents: true, tools: true });
+  expect(await fetchSettings(id)).toMatchObject({ documents: false, tools: true });
+  expect(await olderInstance.read(id)).toEqual({ documents: false, tools: true });
 });
 
-test("other metadata leaves the settings made by an older instance", async () => {
-  const id = await older.create({ documents: true, tools: true });
+test("changing the metadata doesn't affect settings that an older instance has set", async () => {
+  const id = await olderInstance.create({ documents: true, tools: true });
   const { body } = await anna.request<Conversation>("PATCH", `/conversations/${id}`, { metadata: { own: 1 } });
   expect(body).toMatchObject({ documents: true, tools: true, metadata: { own: 1 } });
-  // From then on, metadata no longer affects the settings.
+  // Afterwards, the metadata doesn't affect the settings.
   await anna.request("PATCH", `/conversations/${id}`, { metadata: { documents: false, tools: false } });
-  expect(await findSettings(id)).toMatchObject({ documents: true, tools: true });
+  expect(await fetchSettings(id)).toMatchObject({ documents: true, tools: true });
 });
 
-test("older instances return the settings of newer ones, except a list of tools, which they treat as none", async () => {
+test("older instances read the settings of newer ones, but treat a list of tools as no tools", async () => {
   const { body } = await anna.request<Conversation>("POST", "/conversations", { documents: true, tools: true });
-  expect(await older.read(body.id)).toEqual({ documents: true, tools: true });
+  expect(await olderInstance.read(body.id)).toEqual({ documents: true, tools: true });
   await anna.request("PATCH", `/conversations/${body.id}`, { tools: ["search_documents"], metadata: { tools: true } });
-  expect(await older.read(body.id)).toEqual({ documents: true, tools: false });
+  expect(await olderInstance.read(body.id)).toEqual({ documents: true, tools: false });
 });
 
 test("conversations stored before the upgrade keep their settings", async () => {
-  const shared = await createTestDatabase(10);
-  const { database } = shared;
+  const testDatabase = await createTestDatabase(10);
+  const { database } = testDatabase;
   await database`drop schema public cascade`;
   await database`create schema public`;
-  const migrations = bundledSql.migrations.filter(({ name }) => name < FIRST);
+  const migrations = bundledSql.migrations.filter(({ name }) => name < SETTINGS_MIGRATION);
   await migrate(database, silentLog, { sources: { migrations, functions: [], functionsRevision: 0 } });
-  const [userId, with_, without] = [createId(), createId(), createId()];
+  const [userId, withSettings, withoutSettings] = [createId(), createId(), createId()];
   await database`insert into users (id, email, email_key, display_name) values (${userId}, 'old', 'old', 'Old')`;
   await database`
     insert into conversations (id, kind, reply_mode, metadata) values
-      (${with_}, 'group', 'never', '{"documents": true, "tools": true, "own": 1}'), (${without}, 'group', 'never', '{"own": 2}')`;
+      (${withSettings}, 'group', 'never', '{"documents": true, "tools": true, "own": 1}'), (${withoutSettings}, 'group', 'never', '{"own": 2}')`;
   await database`
-    insert into members (conversation_id, user_id, role) values (${with_}, ${userId}, 'owner'), (${without}, ${userId}, 'owner')`;
+    insert into members (conversation_id, user_id, role) values (${withSettings}, ${userId}, 'owner'), (${withoutSettings}, ${userId}, 'owner')`;
 
   await migrate(database, silentLog);
-  const upgraded = await startApp({ database: shared, isAlone: true });
-  const member = createRest(upgraded, await upgraded.register());
+  const upgradedApp = await startApp({ database: testDatabase, isAlone: true });
+  const member = createRestClient(upgradedApp, await upgradedApp.register());
   await database`
-    insert into members (conversation_id, user_id, role) values (${with_}, ${member.id}, 'owner'), (${without}, ${member.id}, 'owner')`;
-  const get = async (id: string) => (await member.get<Conversation>(`/conversations/${id}`)).body;
-  const kept = {
+    insert into members (conversation_id, user_id, role) values (${withSettings}, ${member.id}, 'owner'), (${withoutSettings}, ${member.id}, 'owner')`;
+  const fetchConversation = async (id: string) => (await member.get<Conversation>(`/conversations/${id}`)).body;
+  const expected = {
     documents: true,
     tools: true,
     reasoning_effort: null,
     metadata: { documents: true, tools: true, own: 1 },
   };
-  expect(await get(with_)).toMatchObject(kept);
-  expect(await get(without)).toMatchObject({ documents: false, tools: false, metadata: { own: 2 } });
-  const { body } = await member.request<Conversation>("PATCH", `/conversations/${with_}`, { metadata: {} });
+  expect(await fetchConversation(withSettings)).toMatchObject(expected);
+  expect(await fetchConversation(withoutSettings)).toMatchObject({
+    documents: false,
+    tools: false,
+    metadata: { own: 2 },
+  });
+  const { body } = await member.request<Conversation>("PATCH", `/conversations/${withSettings}`, { metadata: {} });
   expect(body).toMatchObject({ documents: true, tools: true, metadata: {} });
-  await upgraded.stop();
+  await upgradedApp.stop();
   await database.end({ timeout: 1 });
 });

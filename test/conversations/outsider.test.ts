@@ -2,11 +2,11 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
 let parley: TestApp;
-let owner: Rest;
-let outsider: Rest;
+let owner: RestClient;
+let outsider: RestClient;
 let path: string;
 let message: string;
 let answer: string;
@@ -14,7 +14,7 @@ let answer: string;
 beforeAll(async () => {
   parley = await startApp();
   const accounts: Account[] = await Promise.all([1, 2].map(() => parley.register()));
-  [owner, outsider] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
+  [owner, outsider] = accounts.map((account) => createRestClient(parley, account)) as [RestClient, RestClient];
   path = `/conversations/${(await createConversation(parley, owner.account)).id}`;
   const { body } = await owner.request<{ message: { id: string }; reply: { id: string } }>("POST", `${path}/messages`, {
     content: "secret",
@@ -28,86 +28,95 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const readAll = async () => {
+const dumpTables = async () => {
   const tables = ["conversations", "members", "messages", "events", "feedback", "generations", "hooks"];
   return Promise.all(tables.map((table) => parley.database`select * from ${parley.database(table)} order by 1, 2`));
 };
 
 describe("an outsider", () => {
-  /** Every URL below a conversation; `own` is the owner's response, which proves that the request is valid. */
-  const requests: { method: string; at: () => string; input?: () => unknown; own: number }[] = [
-    { method: "GET", at: () => path, own: 200 },
-    { method: "GET", at: () => `${path}/members`, own: 200 },
-    { method: "GET", at: () => `${path}/messages`, own: 200 },
-    { method: "GET", at: () => `${path}/messages?after_seq=0`, own: 200 },
-    { method: "GET", at: () => message, own: 200 },
-    { method: "GET", at: () => `${path}/events`, own: 200 },
-    { method: "GET", at: () => `${path}/hooks`, own: 200 },
-    { method: "POST", at: () => `${path}/hooks`, input: () => ({ name: "x" }), own: 201 },
+  /** Requests to every URL of a conversation. The owner gets `ownerStatus`, which proves that the requests are valid. */
+  const requests: { method: string; getPath: () => string; input?: () => unknown; ownerStatus: number }[] = [
+    { method: "GET", getPath: () => path, ownerStatus: 200 },
+    { method: "GET", getPath: () => `${path}/members`, ownerStatus: 200 },
+    { method: "GET", getPath: () => `${path}/messages`, ownerStatus: 200 },
+    { method: "GET", getPath: () => `${path}/messages?after_seq=0`, ownerStatus: 200 },
+    { method: "GET", getPath: () => message, ownerStatus: 200 },
+    { method: "GET", getPath: () => `${path}/events`, ownerStatus: 200 },
+    { method: "GET", getPath: () => `${path}/hooks`, ownerStatus: 200 },
+    { method: "POST", getPath: () => `${path}/hooks`, input: () => ({ name: "x" }), ownerStatus: 201 },
     {
       method: "POST",
-      at: () => `${path}/messages`,
+      getPath: () => `${path}/messages`,
       input: () => ({ content: "x", client_message_id: "once" }),
-      own: 201,
+      ownerStatus: 201,
     },
     {
       method: "POST",
-      at: () => `${path}/messages`,
+      getPath: () => `${path}/messages`,
       input: () => ({ content: "x", parent_id: message.split("/").at(-1) }),
-      own: 201,
+      ownerStatus: 201,
     },
-    { method: "PATCH", at: () => message, input: () => ({ content: "x" }), own: 200 },
-    { method: "PUT", at: () => `${answer}/feedback`, input: () => ({ rating: 1 }), own: 200 },
-    { method: "DELETE", at: () => `${answer}/feedback`, own: 204 },
-    { method: "POST", at: () => `${answer}/cancel`, own: 200 },
-    { method: "POST", at: () => `${answer}/regenerate`, own: 201 },
-    { method: "PATCH", at: () => path, input: () => ({ title: "x" }), own: 200 },
-    { method: "POST", at: () => `${path}/members`, input: () => ({ user_id: outsider.id, role: "owner" }), own: 201 },
-    { method: "DELETE", at: () => `${path}/members/${outsider.id}`, own: 204 },
-    { method: "DELETE", at: () => message, own: 204 },
-    { method: "DELETE", at: () => path, own: 204 },
+    { method: "PATCH", getPath: () => message, input: () => ({ content: "x" }), ownerStatus: 200 },
+    { method: "PUT", getPath: () => `${answer}/feedback`, input: () => ({ rating: 1 }), ownerStatus: 200 },
+    { method: "DELETE", getPath: () => `${answer}/feedback`, ownerStatus: 204 },
+    { method: "POST", getPath: () => `${answer}/cancel`, ownerStatus: 200 },
+    { method: "POST", getPath: () => `${answer}/regenerate`, ownerStatus: 201 },
+    { method: "PATCH", getPath: () => path, input: () => ({ title: "x" }), ownerStatus: 200 },
+    {
+      method: "POST",
+      getPath: () => `${path}/members`,
+      input: () => ({ user_id: outsider.id, role: "owner" }),
+      ownerStatus: 201,
+    },
+    { method: "DELETE", getPath: () => `${path}/members/${outsider.id}`, ownerStatus: 204 },
+    { method: "DELETE", getPath: () => message, ownerStatus: 204 },
+    { method: "DELETE", getPath: () => path, ownerStatus: 204 },
   ];
 
   test("gets 404 everywhere, as for unknown conversations, and changes nothing", async () => {
-    const before = await readAll();
-    for (const { method, at, input } of requests) {
-      const refused = await outsider.refused(method, at(), input?.());
-      const missing = await outsider.refused(method, at().replace(path, `/conversations/${createId()}`), input?.());
-      expect({ method, at: at(), ...refused }).toMatchObject({ status: 404, code: "not_found" });
-      expect(refused.detail).toBe(missing.detail);
+    const before = await dumpTables();
+    for (const { method, getPath, input } of requests) {
+      const problem = await outsider.requestProblem(method, getPath(), input?.());
+      const missing = await outsider.requestProblem(
+        method,
+        getPath().replace(path, `/conversations/${createId()}`),
+        input?.(),
+      );
+      expect({ method, path: getPath(), ...problem }).toMatchObject({ status: 404, code: "not_found" });
+      expect(problem.detail).toBe(missing.detail);
     }
-    expect(await readAll()).toEqual(before);
+    expect(await dumpTables()).toEqual(before);
   });
 
-  test("gets no stream", async () => {
+  test("can't open an event stream", async () => {
     const headers = { accept: "text/event-stream" };
-    const before = await readAll();
-    for (const { method, at, input } of requests.filter(
-      ({ method, at }) => method === "POST" || at().endsWith("events"),
+    const before = await dumpTables();
+    for (const { method, getPath, input } of requests.filter(
+      ({ method, getPath }) => method === "POST" || getPath().endsWith("events"),
     )) {
-      const { status, headers: answered } = await outsider.request(method, at(), input?.(), headers);
-      expect({ at: at(), status }).toEqual({ at: at(), status: 404 });
-      expect(answered.get("content-type")).toBe("application/problem+json");
+      const { status, headers: responseHeaders } = await outsider.request(method, getPath(), input?.(), headers);
+      expect({ path: getPath(), status }).toEqual({ path: getPath(), status: 404 });
+      expect(responseHeaders.get("content-type")).toBe("application/problem+json");
     }
-    expect(await readAll()).toEqual(before);
+    expect(await dumpTables()).toEqual(before);
   });
 
-  test("doesn't see it in any list", async () => {
+  test("doesn't see the conversation in the list", async () => {
     expect((await outsider.get<{ data: unknown[] }>("/conversations")).body.data).toEqual([]);
   });
 
-  test("without authentication, every request is 401", async () => {
-    for (const { method, at, input } of requests) {
-      const response = await parley.fetch(`/api/v1${at()}`, { method, ...(input && { json: input() }) });
-      expect({ at: at(), status: response.status }).toEqual({ at: at(), status: 401 });
+  test("without authentication gets 401 everywhere", async () => {
+    for (const { method, getPath, input } of requests) {
+      const response = await parley.fetch(`/api/v1${getPath()}`, { method, ...(input && { json: input() }) });
+      expect({ path: getPath(), status: response.status }).toEqual({ path: getPath(), status: 401 });
     }
   });
 
-  /** Last, because it deletes the conversation. */
-  test("is rejected for being an outsider: the owner's same requests succeed", async () => {
-    for (const { method, at, input, own } of requests) {
-      const { status } = await owner.request(method, at(), input?.());
-      expect({ method, at: at(), status }).toEqual({ method, at: at(), status: own });
+  /** This test is the last one, because it deletes the conversation. */
+  test("is rejected only for being an outsider, since the owner's requests succeed", async () => {
+    for (const { method, getPath, input, ownerStatus } of requests) {
+      const { status } = await owner.request(method, getPath(), input?.());
+      expect({ method, path: getPath(), status }).toEqual({ method, path: getPath(), status: ownerStatus });
     }
   });
 });

@@ -3,33 +3,37 @@ import type { Conversation } from "../../src/protocol/conversation.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
 let parley: TestApp;
-let owner: Rest;
-let viewer: Rest;
-let outsider: Rest;
+let owner: RestClient;
+let viewer: RestClient;
+let outsider: RestClient;
 beforeAll(async () => {
   parley = await startApp();
   const accounts: Account[] = await Promise.all([1, 2, 3].map(() => parley.register()));
-  [owner, viewer, outsider] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest, Rest];
+  [owner, viewer, outsider] = accounts.map((account) => createRestClient(parley, account)) as [
+    RestClient,
+    RestClient,
+    RestClient,
+  ];
 });
 afterAll(() => parley.stop());
 
-async function createShared(input: Record<string, unknown> = {}): Promise<string> {
+async function createSharedConversation(input: Record<string, unknown> = {}): Promise<string> {
   const { id } = await createConversation(parley, owner.account, [], input);
   await owner.request("POST", `/conversations/${id}/members`, { user_id: viewer.id, role: "viewer" });
   return id;
 }
-const settingsOf = async (user: Rest, id: string) => {
+const fetchSettings = async (user: RestClient, id: string) => {
   const { documents, tools, reasoning_effort } = (await user.get<Conversation>(`/conversations/${id}`)).body;
   return { documents, tools, reasoning_effort };
 };
-const nothing = { documents: false, tools: false, reasoning_effort: null };
+const defaults = { documents: false, tools: false, reasoning_effort: null };
 
-const some = { documents: true, tools: ["wiki_search", "Search-2"], reasoning_effort: "high" };
-const valid: Record<string, unknown>[] = [
+const customSettings = { documents: true, tools: ["wiki_search", "Search-2"], reasoning_effort: "high" };
+const validSettings: Record<string, unknown>[] = [
   { documents: true },
   { documents: false },
   { tools: true },
@@ -40,7 +44,7 @@ const valid: Record<string, unknown>[] = [
   ...["none", "minimal", "low", "medium", "high", "xhigh"].map((reasoning_effort) => ({ reasoning_effort })),
   { reasoning_effort: null },
 ];
-const invalid: [string, unknown, string][] = [
+const invalidSettings: [string, unknown, string][] = [
   ["documents that are not a boolean", { documents: "true" }, "#/documents"],
   ["null documents", { documents: null }, "#/documents"],
   ["null tools", { tools: null }, "#/tools"],
@@ -58,103 +62,108 @@ const invalid: [string, unknown, string][] = [
   ["an effort that is a number", { reasoning_effort: 3 }, "#/reasoning_effort"],
 ];
 
-describe("create", () => {
-  test.each(valid)("%j is stored, and shown in the conversation and in the list", async (input) => {
-    const { status, body } = await owner.request<Conversation>("POST", "/conversations", input);
-    expect(status).toBe(201);
-    expect(body).toMatchObject({ ...nothing, ...input } as object);
-    expect(await settingsOf(owner, body.id)).toEqual({ ...nothing, ...input } as never);
-    const { rows } = await owner.all<Conversation>("/conversations", 200);
-    expect(rows.find(({ id }) => id === body.id)).toMatchObject({ ...nothing, ...input } as object);
-  });
+describe("creating a conversation", () => {
+  test.each(validSettings)(
+    "with %j stores the settings, and returns them in the conversation and the list",
+    async (input) => {
+      const { status, body } = await owner.request<Conversation>("POST", "/conversations", input);
+      expect(status).toBe(201);
+      expect(body).toMatchObject({ ...defaults, ...input } as object);
+      expect(await fetchSettings(owner, body.id)).toEqual({ ...defaults, ...input } as never);
+      const { rows } = await owner.listAll<Conversation>("/conversations", 200);
+      expect(rows.find(({ id }) => id === body.id)).toMatchObject({ ...defaults, ...input } as object);
+    },
+  );
 
-  test.each(invalid)("%s is 422 with a pointer", async (_name, input, pointer) => {
+  test.each(invalidSettings)("with %s returns 422 with a pointer", async (_name, input, pointer) => {
     const count = async () => (await parley.database`select count(*)::int as n from conversations`)[0]?.n;
     const before = await count();
-    const problem = await owner.refused("POST", "/conversations", input);
+    const problem = await owner.requestProblem("POST", "/conversations", input);
     expect(problem).toMatchObject({ status: 422, code: "invalid" });
     expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
     expect(await count()).toBe(before);
   });
 
-  test("metadata doesn't affect them", async () => {
+  test("ignores settings in its metadata", async () => {
     const metadata = { documents: true, tools: true, reasoning_effort: "high" };
     const { body } = await owner.request<Conversation>("POST", "/conversations", { metadata });
-    expect(body).toMatchObject({ ...nothing, metadata });
+    expect(body).toMatchObject({ ...defaults, metadata });
     const changed = await owner.request<Conversation>("PATCH", `/conversations/${body.id}`, {
       metadata: { ...metadata, more: 1 },
     });
-    expect(changed.body).toMatchObject({ ...nothing, metadata: { ...metadata, more: 1 } });
+    expect(changed.body).toMatchObject({ ...defaults, metadata: { ...metadata, more: 1 } });
   });
 });
 
-describe("change", () => {
-  test.each(valid)("%j is stored, and other settings stay", async (input) => {
-    const id = await createShared(some);
+describe("changing a conversation", () => {
+  test.each(validSettings)("to %j doesn't affect other settings", async (input) => {
+    const id = await createSharedConversation(customSettings);
     const { status, body } = await owner.request<Conversation>("PATCH", `/conversations/${id}`, input);
     expect(status).toBe(200);
-    expect(body).toMatchObject({ ...some, ...input } as object);
-    expect(await settingsOf(viewer, id)).toEqual({ ...some, ...input } as never);
+    expect(body).toMatchObject({ ...customSettings, ...input } as object);
+    expect(await fetchSettings(viewer, id)).toEqual({ ...customSettings, ...input } as never);
   });
 
-  test.each(invalid)("%s is rejected, and nothing changes", async (_name, input, pointer) => {
-    const id = await createShared(some);
+  test.each(invalidSettings)("to %s is rejected", async (_name, input, pointer) => {
+    const id = await createSharedConversation(customSettings);
     const before = (await owner.get(`/conversations/${id}`)).body;
-    const problem = await owner.refused("PATCH", `/conversations/${id}`, input);
+    const problem = await owner.requestProblem("PATCH", `/conversations/${id}`, input);
     expect(problem).toMatchObject({ status: 422, code: "invalid" });
     expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
     expect((await owner.get(`/conversations/${id}`)).body).toEqual(before);
   });
 
-  test("requires an owner: a viewer gets 403, an outsider 404, and nothing changes", async () => {
-    const id = await createShared(some);
+  test("requires an owner: a viewer gets 403, and an outsider 404", async () => {
+    const id = await createSharedConversation(customSettings);
     const change = { documents: false, tools: true, reasoning_effort: null };
-    expect(await viewer.refused("PATCH", `/conversations/${id}`, change)).toMatchObject({ status: 403 });
-    expect(await outsider.refused("PATCH", `/conversations/${id}`, change)).toMatchObject({ status: 404 });
-    expect(await outsider.refused("GET", `/conversations/${id}`)).toMatchObject({ status: 404 });
-    expect(await settingsOf(owner, id)).toEqual(some as never);
+    expect(await viewer.requestProblem("PATCH", `/conversations/${id}`, change)).toMatchObject({ status: 403 });
+    expect(await outsider.requestProblem("PATCH", `/conversations/${id}`, change)).toMatchObject({ status: 404 });
+    expect(await outsider.requestProblem("GET", `/conversations/${id}`)).toMatchObject({ status: 404 });
+    expect(await fetchSettings(owner, id)).toEqual(customSettings as never);
   });
 
-  test("is pushed to the members' sockets and streams only", async () => {
-    const id = await createShared();
+  test("is published only to members' sockets and streams", async () => {
+    const id = await createSharedConversation();
     const socket = await openSocket(parley.url, { token: viewer.account.access_token });
     await socket.request({ type: "subscribe", conversation_id: id });
-    const foreign = await openSocket(parley.url, { token: outsider.account.access_token });
-    expect(await foreign.request({ type: "subscribe", conversation_id: id })).toMatchObject({ code: "not_found" });
+    const outsiderSocket = await openSocket(parley.url, { token: outsider.account.access_token });
+    expect(await outsiderSocket.request({ type: "subscribe", conversation_id: id })).toMatchObject({
+      code: "not_found",
+    });
     const stream = await openStream(parley, `/conversations/${id}/events`, { token: viewer.account.access_token });
 
-    await owner.request("PATCH", `/conversations/${id}`, some);
+    await owner.request("PATCH", `/conversations/${id}`, customSettings);
     const isUpdate = ({ type }: { type: string }) => type === "conversation.updated";
-    expect((await socket.waitFor(isUpdate)).data).toMatchObject(some);
-    expect((await stream.waitFor(isUpdate)).frame.data).toMatchObject(some);
+    expect((await socket.waitFor(isUpdate)).data).toMatchObject(customSettings);
+    expect((await stream.waitFor(isUpdate)).frame.data).toMatchObject(customSettings);
     const { body: events } = await viewer.get<{ data: { data: object }[] }>(`/conversations/${id}/events?after_seq=1`);
-    expect(events.data.at(-1)?.data).toMatchObject(some);
-    await foreign.request({ type: "unsubscribe", conversation_id: id });
-    expect(foreign.frames.filter(({ conversation_id }) => conversation_id === id)).toEqual([]);
-    await Promise.all([socket.close(), foreign.close(), stream.close()]);
+    expect(events.data.at(-1)?.data).toMatchObject(customSettings);
+    await outsiderSocket.request({ type: "unsubscribe", conversation_id: id });
+    expect(outsiderSocket.frames.filter(({ conversation_id }) => conversation_id === id)).toEqual([]);
+    await Promise.all([socket.close(), outsiderSocket.close(), stream.close()]);
   });
 
   test.each([{ documents: true }, { tools: ["a"] }, { reasoning_effort: "low" }])(
-    "%j changes the ETag, which If-Match compares",
+    "to %j changes the ETag",
     async (input) => {
-      const id = await createShared();
+      const id = await createSharedConversation();
       const path = `/conversations/${id}`;
       const etag = (await owner.get(path)).headers.get("etag") ?? "";
       expect((await owner.get(path, { "if-none-match": etag })).status).toBe(304);
       expect((await owner.request("PATCH", path, input, { "if-match": etag })).status).toBe(200);
-      const again = await owner.get<Conversation>(path, { "if-none-match": etag });
-      expect(again).toMatchObject({ status: 200, body: input });
+      const changed = await owner.get<Conversation>(path, { "if-none-match": etag });
+      expect(changed).toMatchObject({ status: 200, body: input });
       expect((await owner.request("PATCH", path, { documents: false }, { "if-match": etag })).status).toBe(412);
-      expect(await settingsOf(owner, id)).toEqual({ ...nothing, ...input } as never);
+      expect(await fetchSettings(owner, id)).toEqual({ ...defaults, ...input } as never);
     },
   );
 });
 
 test("settings are included in the exports of the conversation and of its members", async () => {
-  const id = await createShared(some);
+  const id = await createSharedConversation(customSettings);
   const { body } = await viewer.get<{ conversation: Conversation }>(`/conversations/${id}/export?format=json`);
-  expect(body.conversation).toMatchObject(some);
-  const own = await parley.fetch("/api/v1/me/export", { token: owner.account.access_token });
-  const { memberships } = (await own.json()) as { memberships: { conversation_id: string }[] };
-  expect(memberships.find(({ conversation_id }) => conversation_id === id)).toMatchObject(some);
+  expect(body.conversation).toMatchObject(customSettings);
+  const response = await parley.fetch("/api/v1/me/export", { token: owner.account.access_token });
+  const { memberships } = (await response.json()) as { memberships: { conversation_id: string }[] };
+  expect(memberships.find(({ conversation_id }) => conversation_id === id)).toMatchObject(customSettings);
 });

@@ -5,75 +5,76 @@ import type { SentMessage } from "../../src/modules/messages/model.ts";
 import type { Conversation } from "../../src/protocol/conversation.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { countRuns } from "../support/properties.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { scaleRuns } from "../support/property-tests.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
 let parley: TestApp;
-let people: Rest[];
+let users: RestClient[];
 let sockets: TestSocket[];
 
 beforeAll(async () => {
-  // The test changes the database directly.
+  // These tests change the database directly, which the read cache wouldn't notice.
   parley = await startApp({ config: { READ_CACHE: "off" } });
   const accounts = await Promise.all(["Anna", "Ben", "Cleo"].map((name) => parley.register(undefined, name)));
-  people = accounts.map((account) => createRest(parley, account));
+  users = accounts.map((account) => createRestClient(parley, account));
   sockets = await Promise.all(accounts.map(({ access_token }) => openSocket(parley.url, { token: access_token })));
 });
 afterAll(() => parley.stop());
 
-const person = (n: number) => people[n] as Rest;
+const user = (n: number) => users[n] as RestClient;
 const createGroup = async () => {
-  const [owner, ...members] = people.map(({ account }) => account);
-  return (await createConversation(parley, owner as Rest["account"], members)).id;
+  const [owner, ...members] = users.map(({ account }) => account);
+  return (await createConversation(parley, owner as RestClient["account"], members)).id;
 };
 
 const send = async (n: number, id: string): Promise<SentMessage["message"]> =>
-  (await person(n).request<SentMessage>("POST", `/conversations/${id}/messages`, { content: "x", reply: false })).body
+  (await user(n).request<SentMessage>("POST", `/conversations/${id}/messages`, { content: "x", reply: false })).body
     .message;
 
-/** As shown in the conversation and in the list of conversations. */
+/** Returns the unread count, which must be the same in the conversation and in the list. */
 async function findUnread(n: number, id: string): Promise<number> {
-  const { body: one } = await person(n).get<Conversation>(`/conversations/${id}`);
-  const { body: list } = await person(n).get<{ data: Conversation[] }>("/conversations");
-  expect(list.data.find((conversation) => conversation.id === id)).toEqual(one);
-  return one.unread;
+  const { body: conversation } = await user(n).get<Conversation>(`/conversations/${id}`);
+  const { body: list } = await user(n).get<{ data: Conversation[] }>("/conversations");
+  expect(list.data.find((row) => row.id === id)).toEqual(conversation);
+  return conversation.unread;
 }
 
-const read = async (n: number, id: string, seq: number) =>
+const markAsRead = async (n: number, id: string, seq: number) =>
   expect(await sockets[n]?.request({ type: "read", id: createId(), conversation_id: id, seq })).toMatchObject({
     type: "ack",
   });
 
-describe("unread", () => {
-  test("counts messages of others after the user's last one, except deleted ones", async () => {
+describe("the unread count", () => {
+  test("includes other users' messages after the user's last one, except deleted ones", async () => {
     const id = await createGroup();
     expect(await findUnread(0, id)).toBe(0);
     const first = await send(1, id);
     await send(1, id);
     expect(await findUnread(0, id)).toBe(2);
-    await person(1).request("DELETE", `/conversations/${id}/messages/${first.id}`);
+    await user(1).request("DELETE", `/conversations/${id}/messages/${first.id}`);
     expect(await findUnread(0, id)).toBe(1);
-    const own = await send(0, id);
+    const ownMessage = await send(0, id);
     expect(await findUnread(0, id)).toBe(0);
-    const { body } = await person(0).get<Conversation>(`/conversations/${id}`);
-    expect(body.last_read_seq).toBe(own.seq);
+    const { body } = await user(0).get<Conversation>(`/conversations/${id}`);
+    expect(body.last_read_seq).toBe(ownMessage.seq);
     expect(await findUnread(2, id)).toBe(2);
   });
 
-  test("is also correct for several messages in one commit, with answers between them", async () => {
+  test("is correct for several messages in one commit", async () => {
     const id = await createGroup();
-    const sent = await Promise.all([0, 1, 0, 1, 0].map((n) => send(n, id)));
-    await person(2).request("POST", `/conversations/${id}/messages`, { content: "x", reply: true });
+    const sentMessages = await Promise.all([0, 1, 0, 1, 0].map((n) => send(n, id)));
+    await user(2).request("POST", `/conversations/${id}/messages`, { content: "x", reply: true });
     const isAnswered = async () =>
       (await parley.database`select 1 from generations where conversation_id = ${id} and status = 'finished'`).length >
       0;
     while (!(await isAnswered())) await Bun.sleep(20);
-    const lastOf = (n: number) => Math.max(...sent.filter((_, index) => index % 2 === n).map(({ seq }) => seq));
-    const after = (seq: number) => sent.filter((message) => message.seq > seq).length;
-    // Cleo's message, and its answer.
-    expect(await findUnread(0, id)).toBe(after(lastOf(0)) + 2);
-    expect(await findUnread(1, id)).toBe(after(lastOf(1)) + 2);
+    const findLastSeq = (n: number) =>
+      Math.max(...sentMessages.filter((_, index) => index % 2 === n).map(({ seq }) => seq));
+    const countAfter = (seq: number) => sentMessages.filter((message) => message.seq > seq).length;
+    // Cleo's message and the answer to it are unread too.
+    expect(await findUnread(0, id)).toBe(countAfter(findLastSeq(0)) + 2);
+    expect(await findUnread(1, id)).toBe(countAfter(findLastSeq(1)) + 2);
     expect(await findUnread(2, id)).toBe(1);
   });
 
@@ -84,40 +85,40 @@ describe("unread", () => {
     at: fc.double({ min: 0, max: 1, noNaN: true }),
   });
 
-  test("always matches a count of the messages", async () => {
+  test("matches a recount of the messages after random changes", async () => {
     const property = fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 25 }), async (steps) => {
       const id = await createGroup();
       const messages: { id: string; seq: number; by: number; isDeleted: boolean }[] = [];
-      const positions = [0, 0, 0];
+      const readSeqs = [0, 0, 0];
       for (const { n, kind, at } of steps) {
         if (kind === "send") {
           const message = await send(n, id);
           messages.push({ ...message, by: n, isDeleted: false });
-          positions[n] = message.seq;
+          readSeqs[n] = message.seq;
         }
-        const one = messages[Math.floor(at * messages.length * 0.999)];
-        if (!one || kind === "send") continue;
+        const message = messages[Math.floor(at * messages.length * 0.999)];
+        if (!message || kind === "send") continue;
         if (kind === "read") {
-          await read(n, id, one.seq);
-          positions[n] = Math.max(positions[n] ?? 0, one.seq);
-        } else if (!one.isDeleted) {
-          await person(one.by).request("DELETE", `/conversations/${id}/messages/${one.id}`);
-          one.isDeleted = true;
+          await markAsRead(n, id, message.seq);
+          readSeqs[n] = Math.max(readSeqs[n] ?? 0, message.seq);
+        } else if (!message.isDeleted) {
+          await user(message.by).request("DELETE", `/conversations/${id}/messages/${message.id}`);
+          message.isDeleted = true;
         }
       }
       for (const n of [0, 1, 2]) {
-        const counted = messages.filter((m) => m.seq > (positions[n] ?? 0) && m.by !== n && !m.isDeleted).length;
-        expect(await findUnread(n, id)).toBe(counted);
+        const expected = messages.filter((m) => m.seq > (readSeqs[n] ?? 0) && m.by !== n && !m.isDeleted).length;
+        expect(await findUnread(n, id)).toBe(expected);
       }
     });
-    await fc.assert(property, { numRuns: countRuns(12) });
+    await fc.assert(property, { numRuns: scaleRuns(12) });
   }, 60_000);
 
-  test("is exact below 1000, and 1000 above; reading works from any position", async () => {
+  test("is exact up to its maximum of 1000", async () => {
     const id = await createGroup();
     await parley.database`
       insert into messages (id, conversation_id, seq, role, author_id, content)
-      select gen_random_uuid(), ${id}, n + 100, 'user', ${person(1).id}, 'x' from generate_series(1, 5000) n`;
+      select gen_random_uuid(), ${id}, n + 100, 'user', ${user(1).id}, 'x' from generate_series(1, 5000) n`;
     await parley.database`update conversations set last_seq = 5100, message_count = 5000 where id = ${id}`;
     expect(await findUnread(0, id)).toBe(1_000);
     for (const [seq, unread] of [
@@ -128,45 +129,45 @@ describe("unread", () => {
       [5_099, 1],
       [5_100, 0],
     ] as const) {
-      await read(0, id, seq);
+      await markAsRead(0, id, seq);
       expect(await findUnread(0, id)).toBe(unread);
     }
-    await read(2, id, 3_100);
+    await markAsRead(2, id, 3_100);
     const deleteBetween = (from: number, to: number) =>
       parley.database`
         update messages set deleted_at = now() where conversation_id = ${id} and seq between ${from} and ${to}`;
     await deleteBetween(3_500, 4_499);
     expect(await findUnread(2, id)).toBe(1_000);
-    await read(2, id, 3_110);
+    await markAsRead(2, id, 3_110);
     expect(await findUnread(2, id)).toBe(990);
     await deleteBetween(3_111, 3_499);
     expect(await findUnread(2, id)).toBe(601);
   });
 
-  test("is also exact when two thousand are deleted", async () => {
+  test("is exact after two thousand messages are deleted", async () => {
     const id = await createGroup();
     await parley.database`
       insert into messages (id, conversation_id, seq, role, author_id, content, deleted_at)
-      select gen_random_uuid(), ${id}, n + 100, 'user', ${person(1).id}, 'x', case when n <= 2000 then now() end
+      select gen_random_uuid(), ${id}, n + 100, 'user', ${user(1).id}, 'x', case when n <= 2000 then now() end
       from generate_series(1, 2600) n`;
     await parley.database`update conversations set last_seq = 2700, message_count = 2600 where id = ${id}`;
     expect(await findUnread(0, id)).toBe(600);
-    await read(0, id, 200);
+    await markAsRead(0, id, 200);
     expect(await findUnread(0, id)).toBe(600);
-    await read(0, id, 2_200);
+    await markAsRead(0, id, 2_200);
     expect(await findUnread(0, id)).toBe(500);
   });
 
-  test("continues from the old position for a member who rejoins", async () => {
+  test("is preserved for a member who rejoins", async () => {
     const id = await createGroup();
     for (let n = 0; n < 5; n += 1) await send(1, id);
     await send(0, id);
-    await person(0).request("DELETE", `/conversations/${id}/members/${person(1).id}`);
+    await user(0).request("DELETE", `/conversations/${id}/members/${user(1).id}`);
     await send(2, id);
-    await person(0).request("POST", `/conversations/${id}/members`, { user_id: person(1).id });
+    await user(0).request("POST", `/conversations/${id}/members`, { user_id: user(1).id });
     expect(await findUnread(1, id)).toBe(2);
     const [row] = await parley.database`
-      select written_bytes from members where conversation_id = ${id} and user_id = ${person(1).id}`;
+      select written_bytes from members where conversation_id = ${id} and user_id = ${user(1).id}`;
     expect(row).toEqual({ written_bytes: 5 });
     expect(await parley.database`select 1 from former_members where conversation_id = ${id}`).toHaveLength(0);
   });

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import pino from "pino";
 import { ConfigError, loadConfig } from "../../src/config.ts";
 import { openDatabase } from "../../src/db/client.ts";
-import { type Connected, connectDatabase, waitForDatabase } from "../../src/db/connect.ts";
+import { connectDatabase, type DatabaseConnection, waitForDatabase } from "../../src/db/connect.ts";
 import { DataDirectoryInUseError, startEmbeddedPostgres } from "../../src/db/embedded.ts";
+import { createWorldWritableFolder } from "../support/database-process.ts";
 import { silentLog } from "../support/log.ts";
-import { createPublicFolder } from "../support/small-parley.ts";
 
 setDefaultTimeout(60_000);
 
@@ -17,26 +17,26 @@ afterEach(async () => {
 });
 
 function createConfig(environment: Record<string, string> = {}) {
-  const folder = createPublicFolder();
+  const folder = createWorldWritableFolder();
   cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
   const variables = { DATA_DIR: join(folder, "data"), DATABASE_POOL_SIZE: "3", ...environment };
   return loadConfig(variables, () => "");
 }
 
-async function connect(...options: Parameters<typeof connectDatabase>): Promise<Connected> {
+async function connect(...options: Parameters<typeof connectDatabase>): Promise<DatabaseConnection> {
   const connected = await connectDatabase(...options);
   cleanups.push(connected.close);
   return connected;
 }
 
-/** A log that keeps its lines. */
-function createKeptLog() {
+/** Creates a log and an array of its lines. */
+function captureLog() {
   const lines: string[] = [];
   return { lines, log: pino({ level: "trace" }, { write: (line: string) => void lines.push(line) }) };
 }
 
 describe("connectDatabase", () => {
-  test("without DATABASE_URL starts the embedded Postgres; close stops it and releases DATA_DIR", async () => {
+  test("starts the embedded Postgres if DATABASE_URL isn't set; `close` stops it and unlocks DATA_DIR", async () => {
     const config = createConfig();
     const first = await connect(config, silentLog);
     expect(first.kind).toBe("embedded");
@@ -48,11 +48,11 @@ describe("connectDatabase", () => {
     expect(await second.database`select 1 as one`).toEqual([{ one: 1 }] as never);
   });
 
-  test("with DATABASE_URL uses that server, and close leaves it running", async () => {
+  test("connects to the server in DATABASE_URL, which keeps running after `close`", async () => {
     const config = createConfig();
     const { socketDirectory, user, stop } = await startEmbeddedPostgres({ dataDir: config.DATA_DIR, log: silentLog });
     cleanups.push(stop);
-    // A URL's host can't be a socket path, so a small relay listens on a port.
+    // The embedded server listens only on a Unix socket, so a relay makes it available on a TCP port.
     const relay = Bun.listen<{ server: ReturnType<typeof connectSocket> }>({
       hostname: "127.0.0.1",
       port: 0,
@@ -74,9 +74,9 @@ describe("connectDatabase", () => {
     expect(connected.kind).toBe("server");
     expect(await connected.database`select 1 as one`).toEqual([{ one: 1 }] as never);
     await connected.close();
-    const again = openDatabase({ target: { socketDirectory, user }, poolSize: 1 });
-    expect(await again`select 1 as one`).toEqual([{ one: 1 }] as never);
-    await again.end();
+    const reopened = openDatabase({ target: { socketDirectory, user }, poolSize: 1 });
+    expect(await reopened`select 1 as one`).toEqual([{ one: 1 }] as never);
+    await reopened.end();
   });
 
   test("reports a malformed DATABASE_URL without its password", async () => {
@@ -87,18 +87,18 @@ describe("connectDatabase", () => {
     expect((error as Error).message).toContain("DATABASE_URL");
   });
 
-  test("refuses to start next to a running Parley, unless the caller can share its database", async () => {
+  test("fails while another Parley process uses DATA_DIR, unless `canUseRunning` is set", async () => {
     const config = createConfig();
-    const serving = await connect(config, silentLog);
-    await serving.database`create table notes (text text)`;
+    const runningConnection = await connect(config, silentLog);
+    await runningConnection.database`create table notes (text text)`;
     expect(connectDatabase(config, silentLog)).rejects.toBeInstanceOf(DataDirectoryInUseError);
-    const command = await connect(config, silentLog, { canJoin: true });
+    const command = await connect(config, silentLog, { canUseRunning: true });
     await command.database`insert into notes values ('from the command')`;
     await command.close();
-    expect(await serving.database`select text from notes`).toEqual([{ text: "from the command" }] as never);
+    expect(await runningConnection.database`select text from notes`).toEqual([{ text: "from the command" }] as never);
   });
 
-  test("closes in bounded time while a query runs", async () => {
+  test("closes without waiting for a slow query", async () => {
     const connected = await connect(createConfig(), silentLog);
     const query = connected.database`select pg_sleep(60)`.catch((error: Error & { code?: string }) => error.code);
     await Bun.sleep(50);
@@ -110,12 +110,12 @@ describe("connectDatabase", () => {
 });
 
 describe("waitForDatabase", () => {
-  test("waits for a server that starts later, and logs each failed attempt", async () => {
+  test("retries until the server has started, and logs each failed attempt", async () => {
     const { DATA_DIR } = createConfig();
     mkdirSync(DATA_DIR);
     const target = { socketDirectory: join(DATA_DIR, "postgres"), user: "parley" };
     const database = openDatabase({ target, poolSize: 2 });
-    const { lines, log } = createKeptLog();
+    const { lines, log } = captureLog();
     const waiting = waitForDatabase(database, log, new AbortController().signal);
     while (lines.length < 2) await Bun.sleep(10);
     expect(JSON.parse(lines[0] ?? "")).toMatchObject({
@@ -130,9 +130,9 @@ describe("waitForDatabase", () => {
     await database.end({ timeout: 1 });
   });
 
-  test("returns when aborted, and never logs the password", async () => {
+  test("rejects when aborted, and never logs the password", async () => {
     const database = openDatabase({ target: { url: "postgres://parley:se-cret@127.0.0.1:1/parley" }, poolSize: 1 });
-    const { lines, log } = createKeptLog();
+    const { lines, log } = captureLog();
     const stopping = new AbortController();
     const waiting = waitForDatabase(database, log, stopping.signal).catch((error: unknown) => error);
     while (lines.length < 2) await Bun.sleep(10);

@@ -7,12 +7,12 @@ const patches = join(import.meta.dir, "../../patches");
 const names = readdirSync(join(patches, "postgres")).sort();
 const read = (path: string) => readFileSync(join(patches, path), "utf8");
 
-test("the applied patch is the one that `make patches` writes: the repairs, then the other changes", () => {
+test("the applied patch is what `make patches` writes: all files of patches/postgres in order", () => {
   expect(packageJson.patchedDependencies["postgres@3.4.9"]).toBe("patches/postgres@3.4.9.patch");
   expect(read("postgres@3.4.9.patch")).toBe(names.map((name) => read(`postgres/${name}`)).join(""));
 });
 
-test("each part states its reason, and has a test named after it", () => {
+test("each patch file states its reason and has a test named after it", () => {
   expect(names.length).toBeGreaterThan(5);
   const tests = readFileSync(join(import.meta.dir, "driver-repairs.test.ts"), "utf8");
   for (const name of names) {

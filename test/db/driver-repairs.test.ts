@@ -2,17 +2,17 @@ import { afterEach, expect, test } from "bun:test";
 import type { Database } from "../../src/db/client.ts";
 import {
   administratorError,
-  copied,
+  copyComplete,
   copyDone,
   copyIn,
   copyOut,
   copyRow,
   createScriptedPostgres,
-  ready,
+  readyForQuery,
   uniqueViolation,
 } from "../support/scripted-postgres.ts";
 
-// One test per file of patches/postgres, which fails without it.
+// Each file of patches/postgres has a test that fails without it.
 const WAIT_MS = 1_000;
 const QUEUE_WAIT_MS = 20;
 
@@ -31,71 +31,71 @@ function start(...options: Parameters<typeof createScriptedPostgres>) {
 const withTimeout = <T>(work: Promise<T>): Promise<T> =>
   Promise.race([work, Bun.sleep(WAIT_MS).then(() => Promise.reject(new Error("Timed out.")))]);
 
-/** The code of the error that a promise rejects with. */
-const codeOfError = (work: Promise<unknown>): Promise<unknown> =>
+/** Returns the code of the error that a promise rejects with. */
+const getErrorCode = (work: Promise<unknown>): Promise<unknown> =>
   withTimeout(work).then(
     () => "fulfilled",
     (error) => error.code ?? error.message,
   );
 
-/** Lets promises proceed, but not timers and sockets. */
-async function passMicrotasks(): Promise<void> {
+/** Settles pending promises without running timers or socket callbacks. */
+async function flushMicrotasks(): Promise<void> {
   for (let count = 0; count < 10; count += 1) await Promise.resolve();
 }
 
 const createReset = () => Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET" });
 
-test("repair 1, writes after the close: a connection that closed with pending writes sends again", async () => {
-  const { ask, getSocket } = start();
-  await ask("one");
-  const lost = codeOfError(ask("lost"));
-  await passMicrotasks();
+test("repair 1, writes after the close: a connection closed with pending writes works after it is reopened", async () => {
+  const { query, getSocket } = start();
+  await query("one");
+  const lost = getErrorCode(query("lost"));
+  await flushMicrotasks();
   getSocket(0).close();
   expect(await lost).toBe("CONNECTION_CLOSED");
-  expect(await withTimeout(ask("two"))).toEqual(["two"]);
+  expect(await withTimeout(query("two"))).toEqual(["two"]);
 });
 
 test("repair 2, queries after an error: a query between a socket's error and its close is rejected", async () => {
-  const { ask, getSocket } = start();
-  await ask("one");
+  const { query, getSocket } = start();
+  await query("one");
   getSocket(0).emit("error", createReset());
-  const between = codeOfError(ask("between"));
-  await passMicrotasks();
+  const between = getErrorCode(query("between"));
+  await flushMicrotasks();
   getSocket(0).close(true);
   expect(await between).toBe("ECONNRESET");
-  expect(await withTimeout(ask("two"))).toEqual(["two"]);
+  expect(await withTimeout(query("two"))).toEqual(["two"]);
 });
 
 test("repair 3, half-read answers: a connection's last error isn't returned by the next connection", async () => {
-  const { ask, getSocket } = start();
-  await ask("one");
-  getSocket(0).isSilent = true;
-  const lost = codeOfError(ask("lost"));
+  const { query, getSocket } = start();
+  await query("one");
+  getSocket(0).isUnresponsive = true;
+  const lost = getErrorCode(query("lost"));
   await Bun.sleep(5);
-  getSocket(0).reply(administratorError);
+  getSocket(0).sendMessages(administratorError);
   getSocket(0).close();
   expect(await lost).toBe("57P01");
-  expect(await withTimeout(ask("two"))).toEqual(["two"]);
+  expect(await withTimeout(query("two"))).toEqual(["two"]);
 });
 
-test("repair 4, closed handshakes: the query is rejected, and the server isn't contacted endlessly", async () => {
-  const { ask, server, sockets } = start();
-  server.isClosing = true;
-  expect(await codeOfError(ask("one"))).toBe("CONNECTION_CLOSED");
+test("repair 4, closed handshakes: the query is rejected, and the driver doesn't reconnect endlessly", async () => {
+  const { query, server, sockets } = start();
+  server.closesInHandshake = true;
+  expect(await getErrorCode(query("one"))).toBe("CONNECTION_CLOSED");
   await Bun.sleep(50);
   expect(sockets).toHaveLength(1);
-  server.isClosing = false;
-  expect(await withTimeout(ask("two"))).toEqual(["two"]);
+  server.closesInHandshake = false;
+  expect(await withTimeout(query("two"))).toEqual(["two"]);
 });
 
-test("repair 5, lost array types: a connection lost during their lookup only rejects the query", async () => {
+test("repair 5, lost array types: losing the connection during their lookup only rejects the query", async () => {
   const unhandled: unknown[] = [];
   const onUnhandled = (error: unknown) => void unhandled.push(error);
   process.on("unhandledRejection", onUnhandled);
-  const { ask, server, sockets, getSocket } = start({ fetchesTypes: true });
-  server.isSilent = true;
-  const lost = codeOfError(ask("one"));
-  while (!sockets[0]?.ownCount) await Bun.sleep(1);
+  const { query, server, sockets, getSocket } = start({ fetchesTypes: true });
+  server.isUnresponsive = true;
+  const lost = getErrorCode(query("one"));
+  while (!sockets[0]?.driverStatementCount) await Bun.sleep(1);
   getSocket(0).close();
   expect(await lost).toBe("CONNECTION_CLOSED");
   await Bun.sleep(50);
@@ -104,127 +104,127 @@ test("repair 5, lost array types: a connection lost during their lookup only rej
 });
 
 test("repair 6, lost transactions: no statement of a lost transaction runs on the replacement connection", async () => {
-  const { sql, ask, getSocket } = start();
-  let late: unknown;
-  const transaction = sql.begin(async (own) => {
-    await ask("insert 1", own as never);
+  const { sql, query, getSocket } = start();
+  let lateCode: unknown;
+  const transaction = sql.begin(async (transactionSql) => {
+    await query("insert 1", transactionSql as never);
     getSocket(0).close();
-    // Reopens the connection.
-    await ask("other");
-    late = await codeOfError(ask("insert 2", own as never));
+    // This query reopens the connection.
+    await query("other");
+    lateCode = await getErrorCode(query("insert 2", transactionSql as never));
   });
-  expect(await codeOfError(transaction)).toBe("CONNECTION_CLOSED");
-  while (late === undefined) await Bun.sleep(1);
-  expect(late).toBe("CONNECTION_CLOSED");
+  expect(await getErrorCode(transaction)).toBe("CONNECTION_CLOSED");
+  while (lateCode === undefined) await Bun.sleep(1);
+  expect(lateCode).toBe("CONNECTION_CLOSED");
   expect(getSocket(0).statements).toContain("insert 1");
   expect(getSocket(1).statements).toEqual(["other"]);
 });
 
 test("repair 7, lost reservations: no statement of a lost reservation runs on the replacement connection", async () => {
-  const { sql, ask, getSocket } = start({ fetchesTypes: true });
+  const { sql, query, getSocket } = start({ fetchesTypes: true });
   const reserved = await sql.reserve();
-  await ask("mine 1", reserved);
+  await query("mine 1", reserved);
   getSocket(0).close();
-  await ask("other");
-  expect(await codeOfError(ask("mine 2", reserved))).toBe("CONNECTION_CLOSED");
+  await query("other");
+  expect(await getErrorCode(query("mine 2", reserved))).toBe("CONNECTION_CLOSED");
   reserved.release();
-  expect(await withTimeout(Promise.all([ask("two"), ask("three")]))).toEqual([["two"], ["three"]]);
+  expect(await withTimeout(Promise.all([query("two"), query("three")]))).toEqual([["two"], ["three"]]);
   expect(getSocket(1).statements).toEqual(["other", "two", "three"]);
 });
 
-test("repair 8, leaked reservations: a failed reservation takes no connection later", async () => {
-  const { sql, ask, server } = start({ fetchesTypes: true });
-  server.isClosing = true;
-  expect(await codeOfError(sql.reserve())).toBe("CONNECTION_CLOSED");
-  server.isClosing = false;
-  for (const statement of ["one", "two", "three"]) expect(await withTimeout(ask(statement))).toEqual([statement]);
+test("repair 8, leaked reservations: a failed reservation doesn't take a connection later", async () => {
+  const { sql, query, server } = start({ fetchesTypes: true });
+  server.closesInHandshake = true;
+  expect(await getErrorCode(sql.reserve())).toBe("CONNECTION_CLOSED");
+  server.closesInHandshake = false;
+  for (const statement of ["one", "two", "three"]) expect(await withTimeout(query(statement))).toEqual([statement]);
 });
 
-test("repair 8, leaked reservations: a reservation that waits when a connection is lost gets the next one", async () => {
-  const { sql, ask, getSocket } = start({ fetchesTypes: true });
-  await ask("one");
-  getSocket(0).isSilent = true;
-  const lost = codeOfError(ask("lost"));
-  await passMicrotasks();
+test("repair 8, leaked reservations: a reservation waiting for a connection that is lost gets the next one", async () => {
+  const { sql, query, getSocket } = start({ fetchesTypes: true });
+  await query("one");
+  getSocket(0).isUnresponsive = true;
+  const lost = getErrorCode(query("lost"));
+  await flushMicrotasks();
   const reserving = sql.reserve();
   await Bun.sleep(5);
   getSocket(0).close();
   expect(await lost).toBe("CONNECTION_CLOSED");
   const reserved = await withTimeout(reserving);
-  expect(await withTimeout(ask("mine", reserved))).toEqual(["mine"]);
+  expect(await withTimeout(query("mine", reserved))).toEqual(["mine"]);
   reserved.release();
-  expect(await withTimeout(ask("two"))).toEqual(["two"]);
+  expect(await withTimeout(query("two"))).toEqual(["two"]);
 });
 
-test("repair 9, fatal errors: the statement is rejected with the server's message, queued ones with the lost connection", async () => {
-  const { ask, getSocket } = start();
-  await ask("one");
-  getSocket(0).isSilent = true;
-  const lost = [codeOfError(ask("lost")), codeOfError(ask("behind"))];
+test("repair 9, fatal errors: the running statement is rejected with the server's error, queued statements with CONNECTION_CLOSED", async () => {
+  const { query, getSocket } = start();
+  await query("one");
+  getSocket(0).isUnresponsive = true;
+  const lost = [getErrorCode(query("lost")), getErrorCode(query("behind"))];
   await Bun.sleep(5);
-  getSocket(0).reply(administratorError);
+  getSocket(0).sendMessages(administratorError);
   getSocket(0).close();
   expect(await Promise.all(lost)).toEqual(["57P01", "CONNECTION_CLOSED"]);
 });
 
-test("repair 10, unfinished copies: an error at the end of a COPY is its stream's error", async () => {
-  const { sql, ask, getSocket } = start();
-  await ask("one");
+test("repair 10, unfinished copies: an error at the end of a COPY is emitted by its stream", async () => {
+  const { sql, query, getSocket } = start();
+  await query("one");
   const socket = getSocket(0);
-  socket.isSilent = true;
+  socket.isUnresponsive = true;
   const opening = sql.unsafe("copy t from stdin").writable();
   await Bun.sleep(5);
-  socket.reply(copyIn);
+  socket.sendMessages(copyIn);
   const stream = await withTimeout(opening);
   const failed = new Promise<unknown>((resolve) => stream.once("error", resolve));
   stream.end("a row\n");
   await Bun.sleep(5);
-  socket.reply(uniqueViolation, ready);
+  socket.sendMessages(uniqueViolation, readyForQuery);
   expect(await withTimeout(failed)).toMatchObject({ code: "23505" });
-  socket.isSilent = false;
-  expect(await withTimeout(ask("two"))).toEqual(["two"]);
+  socket.isUnresponsive = false;
+  expect(await withTimeout(query("two"))).toEqual(["two"]);
 });
 
-test("repair 11, paused copies: a connection resumes after more rows than its stream buffers", async () => {
-  const { sql, ask, getSocket } = start();
-  await ask("one");
+test("repair 11, paused copies: a connection resumes after a COPY larger than its stream's buffer", async () => {
+  const { sql, query, getSocket } = start();
+  await query("one");
   const socket = getSocket(0);
-  socket.isSilent = true;
+  socket.isUnresponsive = true;
   const opening = sql.unsafe("copy t to stdout").readable();
   await Bun.sleep(5);
-  socket.reply(copyOut);
+  socket.sendMessages(copyOut);
   const stream = await withTimeout(opening);
-  socket.reply(copyRow("x".repeat(200_000)), copyRow("y"), copyDone, copied, ready);
+  socket.sendMessages(copyRow("x".repeat(200_000)), copyRow("y"), copyDone, copyComplete, readyForQuery);
   expect(socket.isPaused).toBe(false);
   expect(await withTimeout(Array.fromAsync(stream).then((pieces) => Buffer.concat(pieces).length))).toBe(200_001);
-  socket.isSilent = false;
-  expect(await withTimeout(ask("two"))).toEqual(["two"]);
+  socket.isUnresponsive = false;
+  expect(await withTimeout(query("two"))).toEqual(["two"]);
 });
 
 test("speed, warmest connection: the most recently used connection takes the next query", async () => {
-  const { ask, sockets, getSocket } = start({ poolSize: 2 });
-  await Promise.all([ask("one"), ask("two")]);
+  const { query, sockets, getSocket } = start({ poolSize: 2 });
+  await Promise.all([query("one"), query("two")]);
   expect(sockets).toHaveLength(2);
-  for (let count = 0; count < 10; count += 1) await ask("next");
+  for (let count = 0; count < 10; count += 1) await query("next");
   const counts = [getSocket(0), getSocket(1)].map(({ statements }) => statements.length);
   expect(counts.sort((a, b) => a - b)).toEqual([1, 11]);
 });
 
 test("timing, statements: reports when each was requested and started, and how many wait", async () => {
   const reported: [string, boolean, boolean][] = [];
-  const { ask, sql, getSocket } = start({
-    onstatement: (text, askedAtMs, startedAtMs) =>
-      reported.push([text, askedAtMs !== undefined, startedAtMs - (askedAtMs ?? 0) >= QUEUE_WAIT_MS]),
+  const { query, sql, getSocket } = start({
+    onstatement: (text, requestedAtMs, startedAtMs) =>
+      reported.push([text, requestedAtMs !== undefined, startedAtMs - (requestedAtMs ?? 0) >= QUEUE_WAIT_MS]),
   });
   const { countConnections } = sql as Database;
-  await ask("one");
+  await query("one");
   expect(countConnections?.()).toEqual({ idle: 1, active: 0, waiting: 0 });
-  getSocket(0).isSilent = true;
-  const running = [ask("slow"), ask("behind")];
+  getSocket(0).isUnresponsive = true;
+  const running = [query("slow"), query("behind")];
   await Bun.sleep(QUEUE_WAIT_MS + 5);
   expect(countConnections?.()).toEqual({ idle: 0, active: 1, waiting: 1 });
-  getSocket(0).answer("slow");
-  getSocket(0).answer("behind");
+  getSocket(0).respond("slow");
+  getSocket(0).respond("behind");
   await withTimeout(Promise.all(running));
   expect(reported).toEqual([
     ["one", true, false],
@@ -234,25 +234,25 @@ test("timing, statements: reports when each was requested and started, and how m
 });
 
 test("turns, behind poolers: without prepared statements, no query is sent while another runs", async () => {
-  const { ask, getSocket } = start({ prepare: false });
-  await ask("one");
-  getSocket(0).isSilent = true;
-  const running = [ask("slow"), ask("behind")];
+  const { query, getSocket } = start({ prepare: false });
+  await query("one");
+  getSocket(0).isUnresponsive = true;
+  const running = [query("slow"), query("behind")];
   await Bun.sleep(5);
   expect(getSocket(0).statements).toEqual(["one", "slow"]);
-  getSocket(0).isSilent = false;
-  getSocket(0).answer("slow");
+  getSocket(0).isUnresponsive = false;
+  getSocket(0).respond("slow");
   expect(await withTimeout(Promise.all(running))).toEqual([["slow"], ["behind"]]);
 });
 
-test("waits, bounded: statements beyond the queue limit are rejected immediately, queued ones are not", async () => {
-  const { ask, getSocket } = start({ prepare: false, waitingMax: 2 });
-  await ask("one");
-  getSocket(0).isSilent = true;
-  const running = ["slow", "second", "third"].map((text) => ask(text));
+test("waits, bounded: a statement beyond the queue limit is rejected immediately, and queued statements still run", async () => {
+  const { query, getSocket } = start({ prepare: false, waitingMax: 2 });
+  await query("one");
+  getSocket(0).isUnresponsive = true;
+  const running = ["slow", "second", "third"].map((text) => query(text));
   await Bun.sleep(5);
-  expect(await codeOfError(ask("too many"))).toBe("TOO_MANY_WAITING");
-  getSocket(0).isSilent = false;
-  getSocket(0).answer("slow");
+  expect(await getErrorCode(query("too many"))).toBe("TOO_MANY_WAITING");
+  getSocket(0).isUnresponsive = false;
+  getSocket(0).respond("slow");
   expect(await withTimeout(Promise.all(running))).toEqual([["slow"], ["second"], ["third"]]);
 });

@@ -5,14 +5,14 @@ import { openDatabase } from "../../src/db/client.ts";
 import { createLauncher, findOwner } from "../../src/db/embedded/launcher.ts";
 import { unpackPostgres } from "../../src/db/embedded/payload.ts";
 import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
-import { silentLog as log } from "../support/log.ts";
 import {
-  createPublicFolder,
-  removeSmallParley,
-  type SmallParley,
-  type SmallParleyOptions,
-  startSmallParley,
-} from "../support/small-parley.ts";
+  createWorldWritableFolder,
+  type DatabaseProcess,
+  type DatabaseProcessOptions,
+  removeDatabaseProcessExecutable,
+  startDatabaseProcess,
+} from "../support/database-process.ts";
+import { silentLog as log } from "../support/log.ts";
 
 const namespace = ["--pid", "--fork", "--mount-proc", "--kill-child"];
 const isRoot = process.getuid?.() === 0;
@@ -24,16 +24,20 @@ afterEach(async () => {
   for (const step of cleanups.splice(0).reverse()) await step();
 });
 
-afterAll(removeSmallParley);
+afterAll(removeDatabaseProcessExecutable);
 
 function createFolder(): string {
-  const folder = createPublicFolder();
+  const folder = createWorldWritableFolder();
   cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
-async function startChild(mode: string, dataDir: string, options: SmallParleyOptions = {}): Promise<SmallParley> {
-  const child = await startSmallParley(mode, dataDir, options);
+async function startChild(
+  mode: string,
+  dataDir: string,
+  options: DatabaseProcessOptions = {},
+): Promise<DatabaseProcess> {
+  const child = await startDatabaseProcess(mode, dataDir, options);
   cleanups.push(async () => {
     child.kill("SIGTERM");
     await child.exited;
@@ -41,8 +45,8 @@ async function startChild(mode: string, dataDir: string, options: SmallParleyOpt
   return child;
 }
 
-async function listRows(dataDir: string, options: SmallParleyOptions = {}): Promise<number[]> {
-  const child = await startChild("count", dataDir, options);
+async function listRows(dataDir: string, options: DatabaseProcessOptions = {}): Promise<number[]> {
+  const child = await startChild("list", dataDir, options);
   expect(await child.exited).toBe(0);
   expect(child.lines[0]).toBe("ready");
   return (child.lines[1] ?? "").split(",").filter(Boolean).map(Number);
@@ -51,7 +55,7 @@ async function listRows(dataDir: string, options: SmallParleyOptions = {}): Prom
 const readPid = (dataDir: string) =>
   Number(readFileSync(join(dataDir, "postgres/postmaster.pid"), "utf8").split("\n")[0]);
 
-/** Null if the process is gone, or a zombie. */
+/** Returns null if the process has exited or is a zombie. */
 function readState(pid: number): string | null {
   try {
     const state = /^State:\s+(\w)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? null;
@@ -61,28 +65,28 @@ function readState(pid: number): string | null {
   }
 }
 
-describe("a killed Parley", () => {
+describe("a killed Parley process", () => {
   for (const asNobody of [false, true])
-    test(`during inserts loses no acknowledged row ${asNobody ? "(ordinary user)" : ""}`, async () => {
+    test(`loses no acknowledged row${asNobody ? " when run by an ordinary user" : ""}`, async () => {
       const dataDir = join(createFolder(), "data");
       const acknowledged: number[] = [];
       for (let round = 0; round < 3; round++) {
         const child = await startChild("insert", dataDir, { asNobody });
-        await child.printed(50 + round * 37);
+        await child.waitForLines(50 + round * 37);
         child.kill("SIGKILL");
         await child.exited;
         expect(child.lines[0]).toBe("ready");
         acknowledged.push(...child.lines.slice(1).map(Number));
       }
       expect(acknowledged.length).toBeGreaterThan(200);
-      const stored = new Set(await listRows(dataDir, { asNobody }));
-      expect(acknowledged.filter((number) => !stored.has(number))).toEqual([]);
+      const storedRows = new Set(await listRows(dataDir, { asNobody }));
+      expect(acknowledged.filter((number) => !storedRows.has(number))).toEqual([]);
     });
 
-  test("takes its Postgres down with it", async () => {
+  test("stops its Postgres too", async () => {
     const dataDir = join(createFolder(), "data");
     const child = await startChild("serve", dataDir);
-    await child.printed(1);
+    await child.waitForLines(1);
     const pid = readPid(dataDir);
     expect(readState(pid)).not.toBeNull();
     child.kill("SIGKILL");
@@ -91,7 +95,7 @@ describe("a killed Parley", () => {
     expect(readState(pid)).toBeNull();
   });
 
-  test("during its first start leaves nothing half-initialized", async () => {
+  test("leaves no half-initialized cluster if it is killed during its first start", async () => {
     const dataDir = join(createFolder(), "data");
     const child = await startChild("serve", dataDir);
     const isInitializing = () => {
@@ -120,35 +124,35 @@ describe("a leftover Postgres", () => {
     const launch = createLauncher(findOwner(clusterDir), clusterDir, log);
     const settings = ["-c", "listen_addresses=", "-c", "unix_socket_directories=."];
     const leftover = launch(join(home, "bin/postgres"), ["-D", clusterDir, ...settings], "pipe");
-    const ended = new Promise<number | null>((resolve) => leftover.once("exit", (code) => resolve(code)));
+    const exited = new Promise<number | null>((resolve) => leftover.once("exit", (code) => resolve(code)));
     cleanups.push(() => void leftover.kill("SIGQUIT"));
     while (!readdirSync(clusterDir).includes("postmaster.pid")) await Bun.sleep(5);
     expect(await listRows(dataDir)).toEqual([]);
-    expect(await ended).toBe(0);
+    expect(await exited).toBe(0);
   });
 
-  /** Kills a Parley with its Postgres. @returns the folder, whose `postmaster.pid` still says "ready". */
+  /** Kills Parley and its Postgres. @returns the data directory, whose `postmaster.pid` still contains "ready". */
   async function killBoth(): Promise<string> {
     const dataDir = join(createFolder(), "data");
     const child = await startChild("insert", dataDir);
-    await child.printed(5);
+    await child.waitForLines(5);
     process.kill(child.pid, "SIGSTOP");
     const files = statusFiles.map((name) => join(dataDir, "postgres", name));
-    const texts = files.map((path) => readFileSync(path, "utf8"));
+    const contents = files.map((path) => readFileSync(path, "utf8"));
     const pid = readPid(dataDir);
     process.kill(pid, "SIGKILL");
     child.kill("SIGKILL");
     await child.exited;
     while (readState(pid) !== null) await Bun.sleep(5);
-    files.forEach((path, index) => void writeFileSync(path, texts[index] ?? ""));
-    expect(texts[0]).toContain("ready");
+    files.forEach((path, index) => void writeFileSync(path, contents[index] ?? ""));
+    expect(contents[0]).toContain("ready");
     return dataDir;
   }
 
-  test("that still has processes delays the next start until they have exited", async () => {
+  test("delays the next start until its processes have exited", async () => {
     const dataDir = join(createFolder(), "data");
     const child = await startChild("serve", dataDir);
-    await child.printed(1);
+    await child.waitForLines(1);
     const pid = readPid(dataDir);
     const [backend] = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").map(Number);
     if (!backend) throw new Error("Postgres has no child process.");
@@ -195,7 +199,7 @@ describe("a leftover Postgres", () => {
     expect(rows.length).toBeGreaterThan(3);
   });
 
-  test("is ignored if a process with its PID looks like a Postgres on this folder", async () => {
+  test("is ignored if an unrelated process with its PID looks like a Postgres server in the same folder", async () => {
     const dataDir = await killBoth();
     const clusterDir = join(dataDir, "postgres");
     const unrelated = Bun.spawn(["/bin/sh", "-c", "read line", clusterDir], {
@@ -213,59 +217,59 @@ describe("a leftover Postgres", () => {
     expect(readState(unrelated.pid ?? 0)).not.toBeNull();
   });
 
-  test("may have been killed while it wrote its PID file", async () => {
+  test("doesn't prevent the next start if its PID file is empty", async () => {
     const dataDir = await killBoth();
     writeFileSync(join(dataDir, "postgres/postmaster.pid"), "");
     expect((await listRows(dataDir)).length).toBeGreaterThan(3);
   });
 });
 
-/** Why this machine can't create a PID namespace; null if it can. */
-const whyNoNamespace = (() => {
+/** The reason why this machine can't create a PID namespace, or null if it can. */
+const namespaceError = (() => {
   const { exitCode, stderr } = Bun.spawnSync(["unshare", ...namespace, "true"], { stderr: "pipe" });
   return exitCode === 0 ? null : `unshare does not work: ${stderr.toString().trim()}`;
 })();
 
-describe(`a PID namespace, as in a container${whyNoNamespace ? ` (skipped, ${whyNoNamespace})` : ""}`, () => {
-  test.skipIf(whyNoNamespace !== null)("restarts after each kill, although PIDs repeat", async () => {
+describe(`Parley in a PID namespace, as in a container${namespaceError ? ` (skipped, ${namespaceError})` : ""}`, () => {
+  test.skipIf(namespaceError !== null)("restarts after each kill, even if PIDs repeat", async () => {
     const dataDir = join(createFolder(), "data");
     const acknowledged: number[] = [];
     const pids = new Set<number>();
     for (let round = 0; round < 6; round++) {
       const child = await startChild("insert", dataDir, { wrapper: ["unshare", ...namespace] });
-      await child.printed(20);
+      await child.waitForLines(20);
       pids.add(readPid(dataDir));
       child.kill("SIGKILL");
       await child.exited;
       expect(child.lines[0]).toBe("ready");
       acknowledged.push(...child.lines.slice(1).map(Number));
     }
-    const stored = new Set(await listRows(dataDir));
-    expect(acknowledged.filter((number) => !stored.has(number))).toEqual([]);
+    const storedRows = new Set(await listRows(dataDir));
+    expect(acknowledged.filter((number) => !storedRows.has(number))).toEqual([]);
     expect(pids.size).toBeLessThan(6);
   });
 });
 
-describe("the location of DATA_DIR", () => {
-  test("may be below a folder closed to other users", async () => {
-    const closed = createFolder();
-    chmodSync(closed, 0o700);
-    const dataDir = join(closed, "data");
+describe("DATA_DIR", () => {
+  test("can be inside a folder that other users can't access", async () => {
+    const privateFolder = createFolder();
+    chmodSync(privateFolder, 0o700);
+    const dataDir = join(privateFolder, "data");
     const child = await startChild("insert", dataDir);
-    await child.printed(5);
+    await child.waitForLines(5);
     child.kill("SIGTERM");
     expect(await child.exited).toBe(0);
     expect((await listRows(dataDir)).length).toBeGreaterThan(3);
   });
 
-  test("may get another owner between starts: root then runs Postgres as that user", async () => {
+  test("can belong to another user, as whom root then runs Postgres", async () => {
     const folder = createFolder();
     const dataDir = join(folder, "data");
     await listRows(dataDir, { asNobody: true });
     const postgres = await startEmbeddedPostgres({ dataDir, log });
     cleanups.push(postgres.stop);
     const database = openDatabase({ target: postgres, poolSize: 1 });
-    await database`insert into entries (text) values ('by the other')`;
+    await database`insert into entries (text) values ('started by root')`;
     await database.end();
     await postgres.stop();
     expect(await listRows(dataDir, { asNobody: true })).toEqual([1]);

@@ -3,8 +3,8 @@ import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync 
 import { join } from "node:path";
 import { type Database, isDatabaseUnavailable, openDatabase } from "../../src/db/client.ts";
 import { DataDirectoryInUseError, EmbeddedPostgresError, startEmbeddedPostgres } from "../../src/db/embedded.ts";
+import { createWorldWritableFolder } from "../support/database-process.ts";
 import { silentLog as log } from "../support/log.ts";
-import { createPublicFolder } from "../support/small-parley.ts";
 
 // Each server start creates a cluster, which takes seconds on a busy machine.
 setDefaultTimeout(60_000);
@@ -14,10 +14,10 @@ afterEach(async () => {
   for (const step of cleanups.splice(0).reverse()) await step();
 });
 
-function createDataDir(...below: string[]): string {
-  const folder = createPublicFolder();
+function createDataDir(...subfolders: string[]): string {
+  const folder = createWorldWritableFolder();
   cleanups.push(() => rmSync(folder, { recursive: true, force: true }));
-  return join(folder, "data", ...below);
+  return join(folder, "data", ...subfolders);
 }
 
 async function start(dataDir: string): Promise<{ database: Database; stop(): Promise<void> }> {
@@ -34,8 +34,8 @@ async function start(dataDir: string): Promise<{ database: Database; stop(): Pro
 const readPid = (dataDir: string) =>
   Number(readFileSync(join(dataDir, "postgres/postmaster.pid"), "utf8").split("\n")[0]);
 
-/** A server still responds for a while after the signal, longer on a busy machine. */
-async function waitUntilGone(pid: number): Promise<void> {
+/** Waits until the process has exited, because a server still responds for a while after a signal. */
+async function waitUntilExited(pid: number): Promise<void> {
   while (existsSync(`/proc/${pid}`)) await Bun.sleep(5);
 }
 
@@ -52,7 +52,7 @@ async function waitUntilAvailable(database: Database): Promise<void> {
 }
 
 describe("starting", () => {
-  test("creates a durable cluster with checksums that only its owner can reach", async () => {
+  test("creates a durable cluster with checksums, accessible only to its owner", async () => {
     const dataDir = createDataDir();
     const { database } = await start(dataDir);
     const settings = await database<{ name: string; setting: string }[]>`
@@ -74,7 +74,7 @@ describe("starting", () => {
     expect(statSync(join(dataDir, "postgres.log")).mode & 0o777).toBe(0o600);
   });
 
-  test("passes none of Parley's environment to the server, since it contains secrets", async () => {
+  test("doesn't pass Parley's environment variables, which contain secrets, to the server", async () => {
     const dataDir = createDataDir();
     await start(dataDir);
     const names = readFileSync(`/proc/${readPid(dataDir)}/environ`, "utf8")
@@ -94,18 +94,18 @@ describe("starting", () => {
     expect(await second.database`select text from notes`).toEqual([{ text: "Grüße" }] as never);
   });
 
-  test("is refused while another one runs on the same folder, and works afterwards", async () => {
+  test("fails while another server uses the same folder, and works once that server has stopped", async () => {
     const dataDir = createDataDir();
     const first = await start(dataDir);
-    const refusal = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
-    expect(refusal).toBeInstanceOf(DataDirectoryInUseError);
-    expect((refusal as Error).message).toContain(`process ${process.pid}`);
+    const error = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(DataDirectoryInUseError);
+    expect((error as Error).message).toContain(`process ${process.pid}`);
     expect(await first.database`select 1 as one`).toEqual([{ one: 1 }] as never);
     await first.stop();
     await start(dataDir);
   });
 
-  test("works at a path too long for a socket, and with unusual characters", async () => {
+  test("works if the path is too long for a socket and has unusual characters", async () => {
     const dataDir = createDataDir("ö".repeat(60), "with space, comma:colon'quote", "x".repeat(120));
     const first = await start(dataDir);
     await first.database`create table notes (text text)`;
@@ -114,13 +114,13 @@ describe("starting", () => {
     expect(await database`select count(*) as count from notes`).toEqual([{ count: 0 }] as never);
   });
 
-  test("doesn't touch a folder that isn't a cluster", async () => {
+  test("fails if the cluster's path is a file, and doesn't change that file", async () => {
     const dataDir = createDataDir();
     await (await start(dataDir)).stop();
     rmSync(join(dataDir, "postgres"), { recursive: true });
     writeFileSync(join(dataDir, "postgres"), "mine");
-    const refusal = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
-    expect(refusal).toBeInstanceOf(EmbeddedPostgresError);
+    const error = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(EmbeddedPostgresError);
     expect(readFileSync(join(dataDir, "postgres"), "utf8")).toBe("mine");
   });
 
@@ -131,34 +131,34 @@ describe("starting", () => {
     expect(startEmbeddedPostgres({ dataDir, log })).rejects.toThrow(/created by PostgreSQL 17.*includes 18/);
   });
 
-  test("includes the server's reason if the server fails", async () => {
+  test("fails with the server's error message if the server can't start", async () => {
     const dataDir = createDataDir();
     await (await start(dataDir)).stop();
     writeFileSync(join(dataDir, "postgres/postgresql.conf"), "no_such_setting = 1\n");
-    const refusal = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
-    expect(refusal).toBeInstanceOf(EmbeddedPostgresError);
-    expect((refusal as Error).message).toContain("configuration file");
+    const error = await startEmbeddedPostgres({ dataDir, log }).catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(EmbeddedPostgresError);
+    expect((error as Error).message).toContain("configuration file");
     writeFileSync(join(dataDir, "postgres/postgresql.conf"), "");
     await start(dataDir);
   });
 
-  test("repairs incomplete programs, and removes leftovers", async () => {
+  test("repairs an incomplete installation, and removes temporary folders", async () => {
     const dataDir = createDataDir();
     await (await start(dataDir)).stop();
     const parent = process.getuid?.() === 0 ? "/var/cache/parley" : dataDir;
     const home = readdirSync(parent).find((name) => name.startsWith("postgres-18"));
     const file = join(parent, home ?? "", "share/postgresql/errcodes.txt");
-    const whole = readFileSync(file);
+    const original = readFileSync(file);
     writeFileSync(file, "");
     await start(dataDir);
-    expect(readFileSync(file)).toEqual(whole);
+    expect(readFileSync(file)).toEqual(original);
     expect(readdirSync(parent).filter((name) => name.includes(".tmp-"))).toEqual([]);
   });
 });
 
 describe("a server that exits unexpectedly", () => {
   for (const signal of ["SIGKILL", "SIGINT"] as const)
-    test(`(${signal}) is restarted, and the pool works again within seconds`, async () => {
+    test(`is restarted after ${signal}, and the pool works again within seconds`, async () => {
       const dataDir = createDataDir();
       const { database } = await start(dataDir);
       await database`create table notes (text text)`;
@@ -166,7 +166,7 @@ describe("a server that exits unexpectedly", () => {
       await Promise.all(Array.from({ length: 5 }, () => database`select pg_sleep(0.01)`));
       const pid = readPid(dataDir);
       process.kill(pid, signal);
-      await waitUntilGone(pid);
+      await waitUntilExited(pid);
       const startedAtMs = performance.now();
       await waitUntilAvailable(database);
       await Promise.all(Array.from({ length: 20 }, () => waitUntilAvailable(database)));

@@ -13,58 +13,61 @@ beforeAll(async () => {
 });
 afterAll(() => Promise.all([database.end({ timeout: 1 }), killer.end({ timeout: 1 })]));
 
-/** The error that a promise rejects with. */
-const rejection = (work: Promise<unknown>): Promise<unknown> =>
+/** Returns the error that a promise rejects with. */
+const getRejection = (work: Promise<unknown>): Promise<unknown> =>
   work.then(
     () => Promise.reject(new Error("The promise did not reject.")),
     (error) => error,
   );
 
-const codeOf = (error: unknown) => (error instanceof Error && "code" in error ? error.code : undefined);
+const getCode = (error: unknown) => (error instanceof Error && "code" in error ? error.code : undefined);
 
-/** A port that refuses connections, or cuts them at their first bytes. */
-async function openPort(isCut: boolean): Promise<{ port: number; server: NetServer }> {
+/** Returns a port that either resets connections after their first bytes or refuses connections. */
+async function openFailingPort(shouldReset: boolean): Promise<{ port: number; server: NetServer }> {
   const server = createServer((socket) => {
     socket.on("error", () => {});
     socket.once("data", () => socket.resetAndDestroy());
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as { port: number };
-  if (!isCut) await new Promise((resolve) => server.close(resolve));
+  if (!shouldReset) await new Promise((resolve) => server.close(resolve));
   return { port, server };
 }
 
-const openAt = (port: number) => openDatabase({ target: { url: `postgres://x@127.0.0.1:${port}/x` }, poolSize: 1 });
+const openDatabaseAt = (port: number) =>
+  openDatabase({ target: { url: `postgres://x@127.0.0.1:${port}/x` }, poolSize: 1 });
 
-/** Each with the error codes that it causes. */
+/** Outages, each with the error codes that it can cause. */
 const outages: Record<string, [work: () => Promise<unknown>, codes: RegExp]> = {
   "a server that refuses connections": [
     async () => {
-      const away = openAt((await openPort(false)).port);
-      return rejection(away`select 1`).finally(() => away.end({ timeout: 0 }));
+      const unavailableDatabase = openDatabaseAt((await openFailingPort(false)).port);
+      return getRejection(unavailableDatabase`select 1`).finally(() => unavailableDatabase.end({ timeout: 0 }));
     },
     /^ECONNREFUSED$/,
   ],
   "a server that refuses reserved connections": [
     async () => {
-      const away = openAt((await openPort(false)).port);
-      return rejection(away.reserve()).finally(() => away.end({ timeout: 0 }));
+      const unavailableDatabase = openDatabaseAt((await openFailingPort(false)).port);
+      return getRejection(unavailableDatabase.reserve()).finally(() => unavailableDatabase.end({ timeout: 0 }));
     },
     /^ECONNREFUSED$/,
   ],
   "a server that refuses transactions": [
     async () => {
-      const away = openAt((await openPort(false)).port);
-      return rejection(withTransaction(away, (sql) => sql`select 1`)).finally(() => away.end({ timeout: 0 }));
+      const unavailableDatabase = openDatabaseAt((await openFailingPort(false)).port);
+      return getRejection(withTransaction(unavailableDatabase, (sql) => sql`select 1`)).finally(() =>
+        unavailableDatabase.end({ timeout: 0 }),
+      );
     },
     /^ECONNREFUSED$/,
   ],
-  "a server that cuts connections": [
+  "a server that resets connections": [
     async () => {
-      const { port, server } = await openPort(true);
-      const away = openAt(port);
-      return rejection(away`select 1`).finally(async () => {
-        await away.end({ timeout: 0 });
+      const { port, server } = await openFailingPort(true);
+      const unavailableDatabase = openDatabaseAt(port);
+      return getRejection(unavailableDatabase`select 1`).finally(async () => {
+        await unavailableDatabase.end({ timeout: 0 });
         server.close();
       });
     },
@@ -72,15 +75,15 @@ const outages: Record<string, [work: () => Promise<unknown>, codes: RegExp]> = {
   ],
   "a missing socket": [
     async () => {
-      const away = openDatabase({ target: { socketDirectory: "/nonexistent", user: "x" }, poolSize: 1 });
-      return rejection(away`select 1`).finally(() => away.end({ timeout: 0 }));
+      const unavailableDatabase = openDatabase({ target: { socketDirectory: "/nonexistent", user: "x" }, poolSize: 1 });
+      return getRejection(unavailableDatabase`select 1`).finally(() => unavailableDatabase.end({ timeout: 0 }));
     },
     /^ENOENT$/,
   ],
   "a connection terminated during a statement": [
     async () => {
       const [row] = await database<{ name: string }[]>`select current_database() as name`;
-      const failing = rejection(database`select pg_sleep(10)`.execute());
+      const failing = getRejection(database`select pg_sleep(10)`.execute());
       await Bun.sleep(100);
       await killer`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${row?.name ?? ""}`;
       return failing;
@@ -89,28 +92,28 @@ const outages: Record<string, [work: () => Promise<unknown>, codes: RegExp]> = {
   ],
   "a closed pool": [
     async () => {
-      const away = openAt(1);
-      await away.end();
-      return rejection(away`select 1`);
+      const unavailableDatabase = openDatabaseAt(1);
+      await unavailableDatabase.end();
+      return getRejection(unavailableDatabase`select 1`);
     },
     /^CONNECTION_ENDED$/,
   ],
 };
 
 for (const [name, [work, codes]] of Object.entries(outages))
-  test(`the database is unavailable: ${name}`, async () => {
+  test(`an error from ${name} means that the database is unavailable`, async () => {
     const error = await work();
-    expect(codeOf(error)).toMatch(codes);
+    expect(getCode(error)).toMatch(codes);
     expect(isDatabaseUnavailable(error)).toBe(true);
     expect(findTemporaryProblem(error)?.code).toBe("unavailable");
   });
 
-/** Errors of files and peers, with codes that a lost database also has. */
-const foreign: Record<string, [work: () => Promise<unknown>, code: string]> = {
-  "a missing file": [() => rejection(readFile("/nonexistent")), "ENOENT"],
+/** Errors that have the code of a database outage but come from elsewhere. */
+const unrelatedErrors: Record<string, [work: () => Promise<unknown>, code: string]> = {
+  "a missing file": [() => getRejection(readFile("/nonexistent")), "ENOENT"],
   "a missing file within a transaction": [
     () =>
-      rejection(
+      getRejection(
         withTransaction(database, async (sql) => {
           await sql`select 1`;
           await readFile("/nonexistent");
@@ -120,30 +123,30 @@ const foreign: Record<string, [work: () => Promise<unknown>, code: string]> = {
   ],
   "another server that refuses connections": [
     async () => {
-      const { port } = await openPort(false);
+      const { port } = await openFailingPort(false);
       return new Promise((resolve) => connect(port, "127.0.0.1").on("error", resolve));
     },
     "ECONNREFUSED",
   ],
   "another server that refuses connections, within a started transaction": [
     async () => {
-      const { port } = await openPort(false);
+      const { port } = await openFailingPort(false);
       const work = () => new Promise((_, reject) => connect(port, "127.0.0.1").on("error", reject));
-      return rejection(withTransaction(database, work));
+      return getRejection(withTransaction(database, work));
     },
     "ECONNREFUSED",
   ],
 };
 
-for (const [name, [work, code]] of Object.entries(foreign))
-  test(`the database is available: ${name}`, async () => {
+for (const [name, [work, code]] of Object.entries(unrelatedErrors))
+  test(`an error from ${name} doesn't mean that the database is unavailable`, async () => {
     const error = await work();
-    expect(codeOf(error)).toBe(code);
+    expect(getCode(error)).toBe(code);
     expect(isDatabaseUnavailable(error)).toBe(false);
     expect(findTemporaryProblem(error)).toBeUndefined();
   });
 
-test("a statement rejected by a full pool is overloaded, with Retry-After", () => {
+test("a statement that a full pool rejects is reported as overloaded, with Retry-After", () => {
   const error = Object.assign(new Error("Too many statements wait for a connection"), { code: "TOO_MANY_WAITING" });
   const problem = findTemporaryProblem(error);
   expect(problem?.code).toBe("overloaded");

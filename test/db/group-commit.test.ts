@@ -12,33 +12,39 @@ import {
   WAITING_ITEMS_MAX,
 } from "../../src/db/group-commit.ts";
 import { Problem } from "../../src/lib/problem.ts";
-import { advanceClock, resetClock } from "../support/clock.ts";
-import { countRuns } from "../support/properties.ts";
+import { scaleRuns } from "../support/property-tests.ts";
+import { advanceClock, resetClock } from "../support/test-clock.ts";
 
 afterEach(resetClock);
 
 type Item = { key: string; sender: string; n: number; bytes?: number };
 
-const fail = (code: string) => Object.assign(new postgres.PostgresError(code), { code });
-const [LOCK_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT, BAD_ROW, SHUTDOWN] = ["55P03", "40P01", "57014", "22021", "57P01"];
+const createError = (code: string) => Object.assign(new postgres.PostgresError(code), { code });
+const [LOCK_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT, INVALID_VALUE, SHUTDOWN] = [
+  "55P03",
+  "40P01",
+  "57014",
+  "22021",
+  "57P01",
+];
 
-/** An in-memory store, some of whose conversations and senders are locked by another transaction. */
+/** Creates an in-memory store in which conversations and senders can be locked by "another transaction". */
 function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
   const stored: Item[] = [];
   const locked = new Map<string, Promise<void>>();
-  /** Items that can't be stored, by the error that fails their batch. */
-  const faults = new Map<number, string>();
+  /** Error codes by item number. A batch that contains the item fails with its code. */
+  const errorCodes = new Map<number, string>();
   const batches: Item[][] = [];
-  const waits: Item[][] = [];
+  const waitingBatches: Item[][] = [];
   let waiting = 0;
   let waitingMax = 0;
   function write(items: Item[]) {
-    const fault = items.map(({ n }) => faults.get(n)).find((code) => code !== undefined);
-    if (fault) throw fail(fault);
-    const behind = new Set<string>();
+    const errorCode = items.map(({ n }) => errorCodes.get(n)).find((code) => code !== undefined);
+    if (errorCode) throw createError(errorCode);
+    const lockedSenders = new Set<string>();
     const results = items.map((item) => {
-      if (locked.has(item.sender)) behind.add(`${item.key} ${item.sender}`);
-      return behind.has(`${item.key} ${item.sender}`) ? ITEM_LOCKED : item.n;
+      if (locked.has(item.sender)) lockedSenders.add(`${item.key} ${item.sender}`);
+      return lockedSenders.has(`${item.key} ${item.sender}`) ? ITEM_LOCKED : item.n;
     });
     stored.push(...items.filter((_, index) => results[index] !== ITEM_LOCKED));
     return results;
@@ -51,18 +57,18 @@ function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
     async commit(items) {
       batches.push(items);
       await Bun.sleep(1);
-      const free = items.filter(({ key }) => !locked.has(key));
-      const results = free.length > 0 ? write(free) : [];
-      return items.map((item) => results[free.indexOf(item)] ?? LOCKED);
+      const unlocked = items.filter(({ key }) => !locked.has(key));
+      const results = unlocked.length > 0 ? write(unlocked) : [];
+      return items.map((item) => results[unlocked.indexOf(item)] ?? LOCKED);
     },
-    async commitWaiting(items) {
-      waits.push(items);
+    async waitAndCommit(items) {
+      waitingBatches.push(items);
       waiting += 1;
       waitingMax = Math.max(waitingMax, waiting);
       const key = items[0]?.key ?? "";
       try {
         await Promise.race([locked.get(key), Bun.sleep(lockTimeoutMs)]);
-        if (locked.has(key)) throw fail(LOCK_TIMEOUT);
+        if (locked.has(key)) throw createError(LOCK_TIMEOUT);
         await Bun.sleep(1);
         return write(items);
       } finally {
@@ -74,8 +80,8 @@ function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
     commits,
     stored,
     batches,
-    waits,
-    faults,
+    waitingBatches,
+    errorCodes,
     waitingMax: () => waitingMax,
     /** Locks a conversation or a sender. @returns a function that unlocks it. */
     lock(name: string): () => void {
@@ -86,10 +92,10 @@ function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
         resolve();
       };
     },
-    /** @returns the number of the item, or its error code. */
+    /** Submits an item. @returns the item's number, or an error code. */
     submit: (key: string, sender: string, n: number): Promise<number | string> =>
       commits.submit({ key, sender, n }).catch((error: { code: string }) => error.code),
-    ordersOf: (key: string) =>
+    groupBySender: (key: string) =>
       Map.groupBy(
         stored.filter((item) => item.key === key),
         ({ sender }) => sender,
@@ -100,7 +106,7 @@ function createStore({ lockTimeoutMs = 20, laneTimeoutMs = 12_000 } = {}) {
 const range = (count: number, from = 0) => Array.from({ length: count }, (_, n) => from + n);
 
 describe("a locked conversation", () => {
-  test("blocks no other conversation, and gets all queued items in order", async () => {
+  test("doesn't block other conversations, and stores its queued items in order once unlocked", async () => {
     const store = createStore();
     const unlock = store.lock("locked");
     const queued = Array.from({ length: 50 }, (_, n) => store.commits.submit({ key: "locked", sender: "a", n }));
@@ -111,55 +117,55 @@ describe("a locked conversation", () => {
     expect(await Promise.all(queued)).toEqual(Array.from({ length: 51 }, (_, n) => n));
     expect(
       store
-        .ordersOf("locked")
+        .groupBySender("locked")
         .get("a")
         ?.map(({ n }) => n),
     ).toEqual(Array.from({ length: 51 }, (_, n) => n));
-    expect(store.commits.waiting()).toBe(0);
+    expect(store.commits.countWaiting()).toBe(0);
   });
 
-  test("takes few connections, however many there are, and each gets its turn", async () => {
+  test("is retried regularly over a few connections, even if many conversations are locked", async () => {
     const store = createStore({ lockTimeoutMs: 5 });
     const unlocks = Array.from({ length: 20 }, (_, n) => store.lock(`${n}`));
-    const all = Array.from({ length: 20 }, (_, n) => store.commits.submit({ key: `${n}`, sender: "a", n }));
+    const submissions = Array.from({ length: 20 }, (_, n) => store.commits.submit({ key: `${n}`, sender: "a", n }));
     await Bun.sleep(50);
     unlocks.at(-1)?.();
-    // The last one is unlocked: it gets its turn while all others are still locked.
-    expect(await all.at(-1)).toBe(19);
+    // The last conversation's item is stored while all other conversations are still locked.
+    expect(await submissions.at(-1)).toBe(19);
     for (const unlock of unlocks) unlock();
-    await Promise.all(all);
+    await Promise.all(submissions);
     expect(store.waitingMax()).toBe(LANES_WAITING_MAX);
   });
 
-  test("delays no unrelated conversation that was locked briefly, however many are locked", async () => {
+  test("doesn't delay a briefly locked conversation, even if many conversations stay locked", async () => {
     const store = createStore({ lockTimeoutMs: 1_500 });
     const unlocks = range(20).map((n) => store.lock(`${n}`));
     const queued = range(20).map((n) => store.submit(`${n}`, "a", n));
-    for (const [n, untilMs] of [
+    for (const [n, delayMs] of [
       [100, 0],
       [101, 500],
       [102, 2_000],
     ] as const) {
-      await Bun.sleep(Math.max(50, untilMs));
-      const unlock = store.lock("stranger");
+      await Bun.sleep(Math.max(50, delayMs));
+      const unlock = store.lock("other");
       setTimeout(unlock, 5);
       const startedAtMs = performance.now();
-      expect(await store.submit("stranger", "b", n)).toBe(n);
+      expect(await store.submit("other", "b", n)).toBe(n);
       expect(performance.now() - startedAtMs).toBeLessThan(100);
     }
     for (const unlock of unlocks) unlock();
     expect(await Promise.all(queued)).toEqual(range(20));
   });
 
-  test("is waited for in the database once; while it stays locked, only its first item is attempted", async () => {
+  test("causes one wait in the database; later attempts include only its first item", async () => {
     const store = createStore({ lockTimeoutMs: 100 });
     const unlock = store.lock("locked");
     const queued = range(30).map((n) => store.submit("locked", "a", n));
     await Bun.sleep(150);
-    // From then on, its lane is slow.
+    // Now the conversation's lane counts as slow.
     advanceClock(1_000);
     await Bun.sleep(50);
-    expect(store.waits.map((items) => items.length)).toEqual([30]);
+    expect(store.waitingBatches.map((items) => items.length)).toEqual([30]);
     const before = store.batches.length;
     await Bun.sleep(500);
     const attempts = store.batches.slice(before);
@@ -171,124 +177,124 @@ describe("a locked conversation", () => {
     expect(store.stored.map(({ n }) => n)).toEqual(range(30));
   });
 
-  test("fails items that waited too long, and later items of the same sender", async () => {
+  test("fails items that waited too long, and later items from the same sender", async () => {
     const store = createStore({ lockTimeoutMs: 20, laneTimeoutMs: 300 });
     const unlock = store.lock("locked");
-    const early = [store.submit("locked", "a", 1), store.submit("locked", "b", 2)];
+    const earlyItems = [store.submit("locked", "a", 1), store.submit("locked", "b", 2)];
     await Bun.sleep(250);
-    const later = [store.submit("locked", "a", 3), store.submit("locked", "c", 4)];
-    expect(await Promise.all([...early, later[0]])).toEqual(["overloaded", "overloaded", "overloaded"]);
+    const laterItems = [store.submit("locked", "a", 3), store.submit("locked", "c", 4)];
+    expect(await Promise.all([...earlyItems, laterItems[0]])).toEqual(["overloaded", "overloaded", "overloaded"]);
     unlock();
-    expect(await later[1]).toBe(4);
+    expect(await laterItems[1]).toBe(4);
     expect(await store.submit("locked", "a", 5)).toBe(5);
     expect(store.stored.map(({ n }) => n)).toEqual([4, 5]);
-    expect(store.commits.waiting()).toBe(0);
+    expect(store.commits.countWaiting()).toBe(0);
   });
 
-  test("times out with all others, also while queued for the database", async () => {
+  test("times out even while it waits for a database connection", async () => {
     const store = createStore({ lockTimeoutMs: 5_000, laneTimeoutMs: 300 });
     for (const n of range(20)) store.lock(`${n}`);
     const startedAtMs = performance.now();
     const results: unknown[] = [];
     for (const n of range(20)) void store.submit(`${n}`, "a", n).then((result) => results.push(result));
-    // Which of them wait in the database depends on timing.
+    // Timing decides which conversations wait in the database.
     while (results.length < 20 - LANES_WAITING_MAX && performance.now() - startedAtMs < 2_000) await Bun.sleep(10);
     expect(results).toEqual(range(20 - LANES_WAITING_MAX).map(() => "overloaded"));
     expect(performance.now() - startedAtMs).toBeLessThan(1_500);
   });
 
-  test("has a bounded queue: items beyond it are rejected as overloaded", async () => {
+  test("has a limited queue and rejects further items as overloaded", async () => {
     const store = createStore();
     const unlock = store.lock("locked");
-    const all = Array.from({ length: LANE_ITEMS_MAX + 5 }, (_, n) =>
+    const submissions = Array.from({ length: LANE_ITEMS_MAX + 5 }, (_, n) =>
       store.commits.submit({ key: "locked", sender: "a", n }).catch((error: unknown) => error),
     );
     await Bun.sleep(30);
     unlock();
-    const refused = (await Promise.all(all)).filter((result) => result instanceof Problem);
-    expect(refused).toHaveLength(5);
-    // With different delays, so that they don't all retry at once.
-    for (const problem of refused) {
+    const problems = (await Promise.all(submissions)).filter((result) => result instanceof Problem);
+    expect(problems).toHaveLength(5);
+    // The delays differ, so that clients don't all retry at the same time.
+    for (const problem of problems) {
       expect(problem).toMatchObject({ code: "overloaded" });
       expect((problem as Problem).retryAfterMs).toBeWithin(1_000, 4_001);
     }
-    expect(new Set(refused.map((problem) => (problem as Problem).retryAfterMs)).size).toBeGreaterThan(1);
+    expect(new Set(problems.map((problem) => (problem as Problem).retryAfterMs)).size).toBeGreaterThan(1);
   });
 });
 
 describe("a locked sender", () => {
-  test("blocks no other sender in the conversation, nor in others", async () => {
+  test("doesn't block other senders", async () => {
     const store = createStore();
-    const unlock = store.lock("payer");
-    const queued = range(50).map((n) => store.submit("group", "payer", n));
+    const unlock = store.lock("locked-sender");
+    const queued = range(50).map((n) => store.submit("group", "locked-sender", n));
     for (const n of range(50, 100)) {
       const startedAtMs = performance.now();
-      expect(await store.submit("group", "neighbour", n)).toBe(n);
+      expect(await store.submit("group", "other", n)).toBe(n);
       expect(performance.now() - startedAtMs).toBeLessThan(100);
     }
-    queued.push(store.submit("group", "payer", 50));
-    expect(store.waits).toEqual([]);
+    queued.push(store.submit("group", "locked-sender", 50));
+    expect(store.waitingBatches).toEqual([]);
     unlock();
     expect(await Promise.all(queued)).toEqual(range(51));
     expect(
       store
-        .ordersOf("group")
-        .get("payer")
+        .groupBySender("group")
+        .get("locked-sender")
         ?.map(({ n }) => n),
     ).toEqual(range(51));
   });
 
-  test("keeps its order if the conversation is locked as well", async () => {
+  test("keeps its order if the conversation is locked too", async () => {
     const store = createStore({ lockTimeoutMs: 30 });
-    const unlockPayer = store.lock("payer");
-    const all = range(5).map((n) => store.submit("group", "payer", n));
+    const unlockSender = store.lock("locked-sender");
+    const submissions = range(5).map((n) => store.submit("group", "locked-sender", n));
     await Bun.sleep(20);
     const unlock = store.lock("group");
-    all.push(store.submit("group", "neighbour", 5), store.submit("group", "payer", 6));
+    submissions.push(store.submit("group", "other", 5), store.submit("group", "locked-sender", 6));
     await Bun.sleep(50);
-    unlockPayer();
+    unlockSender();
     await Bun.sleep(50);
-    all.push(store.submit("group", "payer", 7));
+    submissions.push(store.submit("group", "locked-sender", 7));
     unlock();
-    expect(await Promise.all(all)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(await Promise.all(submissions)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
     expect(
       store
-        .ordersOf("group")
-        .get("payer")
+        .groupBySender("group")
+        .get("locked-sender")
         ?.map(({ n }) => n),
     ).toEqual([0, 1, 2, 3, 4, 6, 7]);
   });
 
-  test("doesn't split a batch into single commits if all of it is locked briefly", async () => {
+  test("doesn't split a batch into single commits if all its items are locked briefly", async () => {
     const store = createStore();
-    const unlock = store.lock("payer");
-    const all = range(500).map((n) => store.submit(`${n}`, "payer", n));
+    const unlock = store.lock("locked-sender");
+    const submissions = range(500).map((n) => store.submit(`${n}`, "locked-sender", n));
     setTimeout(unlock, 40);
-    expect(await Promise.all(all)).toEqual(range(500));
+    expect(await Promise.all(submissions)).toEqual(range(500));
     expect(store.batches.length).toBeLessThan(50);
-    expect(store.waits).toEqual([]);
+    expect(store.waitingBatches).toEqual([]);
   });
 });
 
 describe("a batch", () => {
-  test("with an item that can't be stored stores all others, and fails only that one", async () => {
+  test("fails only the items that can't be stored", async () => {
     const store = createStore();
-    for (const n of [3, 77]) store.faults.set(n, BAD_ROW);
+    for (const n of [3, 77]) store.errorCodes.set(n, INVALID_VALUE);
     const results = await Promise.all(range(100).map((n) => store.submit(`${n % 7}`, "a", n)));
-    expect(results).toEqual(range(100).map((n) => (n === 3 || n === 77 ? BAD_ROW : n)));
+    expect(results).toEqual(range(100).map((n) => (n === 3 || n === 77 ? INVALID_VALUE : n)));
   });
 
   test.each([LOCK_TIMEOUT, DEADLOCK])(
-    "with an item that fails with %s stores all others; that one waits",
+    "stores all other items if one fails with %s, and retries that one",
     async (code) => {
       const store = createStore({ laneTimeoutMs: 5_000 });
-      store.faults.set(33, code);
-      const all = range(100).map((n) => store.submit(`${n % 7}`, n % 7 === 5 ? `${n}` : "a", n));
-      const others = await Promise.all(all.filter((_, n) => n !== 33));
-      expect(others).toEqual(range(100).filter((n) => n !== 33));
+      store.errorCodes.set(33, code);
+      const submissions = range(100).map((n) => store.submit(`${n % 7}`, n % 7 === 5 ? `${n}` : "a", n));
+      const otherResults = await Promise.all(submissions.filter((_, n) => n !== 33));
+      expect(otherResults).toEqual(range(100).filter((n) => n !== 33));
       const before = store.batches.length;
-      // Others continue, and it is never batched with them again.
-      expect(await store.submit("5", "neighbour", 100)).toBe(100);
+      // Other items continue, and the failed item is never batched with them again.
+      expect(await store.submit("5", "other", 100)).toBe(100);
       await Bun.sleep(700);
       expect(
         store.batches
@@ -296,48 +302,55 @@ describe("a batch", () => {
           .flat()
           .map(({ n }) => n),
       ).toEqual([100]);
-      expect(store.waits.length).toBeGreaterThan(0);
-      store.faults.clear();
-      expect(await all[33]).toBe(33);
+      expect(store.waitingBatches.length).toBeGreaterThan(0);
+      store.errorCodes.clear();
+      expect(await submissions[33]).toBe(33);
     },
   );
 
-  test("that times out is split in halves; the bad item fails, and later items of its sender", async () => {
+  test("is halved if it times out, so that only the slow item and later items from its sender fail", async () => {
     const store = createStore();
-    store.faults.set(42, STATEMENT_TIMEOUT);
+    store.errorCodes.set(42, STATEMENT_TIMEOUT);
     const results = await Promise.all(range(100).map((n) => store.submit(n % 10 === 2 ? "slow" : `${n}`, "a", n)));
     expect(results).toEqual(range(100).map((n) => (n >= 42 && n % 10 === 2 ? STATEMENT_TIMEOUT : n)));
     expect(await store.submit("slow", "a", 100)).toBe(100);
   });
 
-  test("that the database rejects fails, with later items of the same senders", async () => {
+  test("fails if the database is shutting down, and so do later items from the same senders", async () => {
     const store = createStore();
-    store.faults.set(0, SHUTDOWN);
+    store.errorCodes.set(0, SHUTDOWN);
     const first = store.submit("a", "a", 0);
     await Bun.sleep(0);
-    const later = [store.submit("a", "a", 1), store.submit("a", "b", 2), store.submit("b", "a", 3)];
-    expect(await Promise.all([first, ...later])).toEqual([SHUTDOWN, SHUTDOWN, 2, 3]);
+    const laterItems = [store.submit("a", "a", 1), store.submit("a", "b", 2), store.submit("b", "a", 3)];
+    expect(await Promise.all([first, ...laterItems])).toEqual([SHUTDOWN, SHUTDOWN, 2, 3]);
   });
 
-  test.each([STATEMENT_TIMEOUT, SHUTDOWN])("of a lane that fails with %s fails later items as well", async (code) => {
-    const store = createStore({ lockTimeoutMs: 500 });
-    const unlock = store.lock("locked");
-    store.faults.set(0, code);
-    const first = store.submit("locked", "a", 0);
-    await Bun.sleep(150);
-    expect(store.waits).toHaveLength(1);
-    const later = [store.submit("locked", "a", 1), store.submit("locked", "b", 2), store.submit("locked", "a", 3)];
-    unlock();
-    expect(await Promise.all([first, ...later])).toEqual([code, code, 2, code]);
-    expect(await store.submit("locked", "a", 4)).toBe(4);
-  });
+  test.each([STATEMENT_TIMEOUT, SHUTDOWN])(
+    "makes later items from its senders fail too if it fails with %s in a locked lane",
+    async (code) => {
+      const store = createStore({ lockTimeoutMs: 500 });
+      const unlock = store.lock("locked");
+      store.errorCodes.set(0, code);
+      const first = store.submit("locked", "a", 0);
+      await Bun.sleep(150);
+      expect(store.waitingBatches).toHaveLength(1);
+      const laterItems = [
+        store.submit("locked", "a", 1),
+        store.submit("locked", "b", 2),
+        store.submit("locked", "a", 3),
+      ];
+      unlock();
+      expect(await Promise.all([first, ...laterItems])).toEqual([code, code, 2, code]);
+      expect(await store.submit("locked", "a", 4)).toBe(4);
+    },
+  );
 
-  test("is limited by items and by bytes", async () => {
+  test("has a maximum number of items and bytes", async () => {
     const store = createStore();
-    const all = Array.from({ length: BATCH_ITEMS_MAX + 1 }, (_, n) =>
+    const submissions = Array.from({ length: BATCH_ITEMS_MAX + 1 }, (_, n) =>
       store.commits.submit({ key: "a", sender: "a", n, bytes: n === 0 ? 5_000_000 : 100_000 }),
     );
-    await Promise.all(all);
+    await Promise.all(submissions);
     expect(store.batches[0]).toHaveLength(1);
     expect(Math.max(...store.batches.map((batch) => batch.length))).toBeLessThanOrEqual(42);
   });
@@ -346,23 +359,23 @@ describe("a batch", () => {
 test.each([
   ["items", Array.from({ length: WAITING_ITEMS_MAX }, () => 10)],
   ["bytes", Array.from({ length: 64 }, () => WAITING_BYTES_MAX / 64)],
-])("the queues of all lanes together are limited by %s", async (_, sizes) => {
+])("the queues of all lanes share a limit on %s", async (_, sizes) => {
   const store = createStore({ laneTimeoutMs: 1_500 });
   for (const n of range(64)) store.lock(`${n}`);
-  const all = sizes.map((bytes, n) =>
+  const submissions = sizes.map((bytes, n) =>
     store.commits.submit({ key: `${n % 64}`, sender: "a", n, bytes }).catch((error: Problem) => error.code),
   );
   await Bun.sleep(100);
-  expect(store.commits.waiting()).toBe(sizes.length);
+  expect(store.commits.countWaiting()).toBe(sizes.length);
   expect(await store.submit("free", "a", 0)).toBe("overloaded");
-  await Promise.all(all);
+  await Promise.all(submissions);
   expect(await store.submit("free", "a", 0)).toBe(0);
-  expect(store.commits.waiting()).toBe(0);
+  expect(store.commits.countWaiting()).toBe(0);
 });
 
-test("with any locks and failures, each item completes once, and no item overtakes another", async () => {
+test("with random locks and failures, each item completes once and in its sender's order", async () => {
   const [key, sender, ms] = [fc.nat(3), fc.nat(2), fc.nat(12)];
-  const step = fc.oneof(
+  const stepArbitrary = fc.oneof(
     { weight: 8, arbitrary: fc.record({ kind: fc.constant("send" as const), key, sender }) },
     { weight: 1, arbitrary: fc.record({ kind: fc.constant("lock" as const), name: fc.nat(3).map(String), ms }) },
     {
@@ -372,54 +385,54 @@ test("with any locks and failures, each item completes once, and no item overtak
     {
       weight: 1,
       arbitrary: fc.record({
-        kind: fc.constant("fault" as const),
+        kind: fc.constant("failure" as const),
         key,
         sender,
-        code: fc.constantFrom(BAD_ROW, LOCK_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT, SHUTDOWN),
+        code: fc.constantFrom(INVALID_VALUE, LOCK_TIMEOUT, DEADLOCK, STATEMENT_TIMEOUT, SHUTDOWN),
       }),
     },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant("pause" as const), ms: fc.nat(3) }) },
   );
   await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 80 }), async (steps) => {
+    fc.asyncProperty(fc.array(stepArbitrary, { minLength: 10, maxLength: 80 }), async (steps) => {
       const store = createStore({ lockTimeoutMs: 4 });
       const pending = new Map<number, string>();
-      /** Items sent after an item that failed temporarily, before its failure. */
+      /** Items that were queued behind an item when it failed, and have to fail too. */
       const mustFail = new Set<number>();
       const failed = new Set<number>();
-      const ends: Promise<number | string>[] = [];
-      for (const [n, one] of steps.entries()) {
-        if (one.kind === "pause") await Bun.sleep(one.ms);
-        else if (one.kind === "lock") setTimeout(store.lock(one.name), one.ms);
+      const submissions: Promise<number | string>[] = [];
+      for (const [n, step] of steps.entries()) {
+        if (step.kind === "pause") await Bun.sleep(step.ms);
+        else if (step.kind === "lock") setTimeout(store.lock(step.name), step.ms);
         else {
-          const [key, sender] = [`${one.key}`, `s${one.sender}`];
+          const [key, sender] = [`${step.key}`, `s${step.sender}`];
           const order = `${key} ${sender}`;
-          if (one.kind === "fault") {
-            store.faults.set(n, one.code);
-            // Locks that are waited for within the commit are released after a while.
-            if (one.code === LOCK_TIMEOUT || one.code === DEADLOCK) setTimeout(() => store.faults.delete(n), 20);
+          if (step.kind === "failure") {
+            store.errorCodes.set(n, step.code);
+            // Errors caused by locks stop when the locks are released.
+            if (step.code === LOCK_TIMEOUT || step.code === DEADLOCK) setTimeout(() => store.errorCodes.delete(n), 20);
           }
           pending.set(n, order);
-          const end = store.submit(key, sender, n).then((result) => {
+          const submission = store.submit(key, sender, n).then((result) => {
             pending.delete(n);
             if (typeof result === "string") failed.add(n);
             if (result === STATEMENT_TIMEOUT || result === SHUTDOWN)
-              for (const [later, itsOrder] of pending) if (itsOrder === order && later > n) mustFail.add(later);
+              for (const [later, laterOrder] of pending) if (laterOrder === order && later > n) mustFail.add(later);
             return result;
           });
-          ends.push(end);
+          submissions.push(submission);
         }
       }
-      const results = await Promise.all(ends);
+      const results = await Promise.all(submissions);
       expect(results.filter((result) => result === LOCK_TIMEOUT || result === "overloaded")).toEqual([]);
       const numbers = results.filter((result) => typeof result === "number");
       expect(store.stored.map(({ n }) => n).sort((a, b) => a - b)).toEqual(numbers.sort((a, b) => a - b));
       expect([...mustFail].filter((n) => !failed.has(n))).toEqual([]);
-      expect(store.commits.waiting()).toBe(0);
+      expect(store.commits.countWaiting()).toBe(0);
       for (const key of ["0", "1", "2", "3"])
-        for (const items of store.ordersOf(key).values())
+        for (const items of store.groupBySender(key).values())
           expect(items.map(({ n }) => n)).toEqual(items.map(({ n }) => n).sort((a, b) => a - b));
     }),
-    { numRuns: countRuns(25) },
+    { numRuns: scaleRuns(25) },
   );
 });

@@ -2,8 +2,8 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Database, isDatabaseUnavailable, withTransaction } from "../../src/db/client.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-// What the driver (with patches/postgres) guarantees when connections are lost during work. Without the patch, the
-// process crashes, queries hang, results go to the wrong query, and statements of a dead transaction run outside it.
+// Without patches/postgres, losing a connection can crash the process, leave queries hanging, return results to the wrong
+// query, and run statements of a lost transaction outside it.
 const ROUNDS = 12;
 const ROUND_MS = 120;
 
@@ -11,8 +11,8 @@ let database: Database;
 let killer: Database;
 
 beforeAll(async () => {
-  const created = await createTestDatabase(6);
-  database = created.database;
+  const testDatabase = await createTestDatabase(6);
+  database = testDatabase.database;
   killer = (await createTestDatabase(1)).database;
   await database`create table pairs (pair int not null)`;
 });
@@ -22,17 +22,17 @@ afterAll(async () => {
   await killer.end({ timeout: 1 });
 });
 
-test("lost connections lose no query, mix up no results and split no transaction", async () => {
-  const [own] = await database<{ name: string }[]>`select current_database() as name`;
-  const foreignErrors: unknown[] = [];
-  const wrongAnswers: unknown[] = [];
-  const running = new Map<string, number>();
-  let isOver = false;
-  let next = 0;
-  let lost = 0;
+test("lost connections don't hang queries, mix up results, or split transactions", async () => {
+  const [currentDatabase] = await database<{ name: string }[]>`select current_database() as name`;
+  const unexpectedErrors: unknown[] = [];
+  const wrongResults: unknown[] = [];
+  const runningWorkers = new Map<string, number>();
+  let isStopping = false;
+  let lastNumber = 0;
+  let failureCount = 0;
 
   const expectEqual = (received: unknown, expected: unknown) => {
-    if (received !== expected) wrongAnswers.push({ received, expected });
+    if (received !== expected) wrongResults.push({ received, expected });
   };
   const workers: Record<string, (number: number) => Promise<void>> = {
     async prepared(number) {
@@ -52,21 +52,21 @@ test("lost connections lose no query, mix up no results and split no transaction
       const [row] = await database<{ number: number }[]>`select ${number}::int as number, pg_sleep(0.02)`;
       expectEqual(row?.number, number);
     },
-    async pairWithPause(number) {
+    async pairWithClientPause(number) {
       await withTransaction(database, async (sql) => {
         await sql`insert into pairs (pair) values (${number})`;
         await Bun.sleep(3);
         await sql`insert into pairs (pair) values (${number})`;
       });
     },
-    async pairInServer(number) {
+    async pairWithServerPause(number) {
       await withTransaction(database, async (sql) => {
         await sql`insert into pairs (pair) values (${number})`;
         await sql`select pg_sleep(0.01)`;
         await sql`insert into pairs (pair) values (${number})`;
       });
     },
-    async stubbornPair(number) {
+    async pairIgnoringErrors(number) {
       await withTransaction(database, async (sql) => {
         await sql`insert into pairs (pair) values (${number})`.catch(() => {});
         for (let attempts = 0; attempts < 40; attempts++) await sql`select 1`.catch(() => Bun.sleep(5));
@@ -75,32 +75,32 @@ test("lost connections lose no query, mix up no results and split no transaction
     },
   };
   const loops = Object.entries(workers).map(async ([name, work]) => {
-    while (!isOver) {
-      const number = ++next;
-      running.set(name, number);
+    while (!isStopping) {
+      const number = ++lastNumber;
+      runningWorkers.set(name, number);
       try {
         await work(number);
       } catch (error) {
-        lost += 1;
-        if (!isDatabaseUnavailable(error)) foreignErrors.push(error);
+        failureCount += 1;
+        if (!isDatabaseUnavailable(error)) unexpectedErrors.push(error);
       }
-      running.delete(name);
+      runningWorkers.delete(name);
     }
   });
 
   for (let round = 0; round < ROUNDS; round++) {
     await Bun.sleep(ROUND_MS);
-    await killer`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${own?.name ?? ""}`;
+    await killer`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${currentDatabase?.name ?? ""}`;
   }
-  isOver = true;
+  isStopping = true;
   await Promise.race([Promise.all(loops), Bun.sleep(5_000)]);
 
-  expect([...running.keys()]).toEqual([]);
-  expect(foreignErrors).toEqual([]);
-  expect(wrongAnswers).toEqual([]);
-  expect(lost).toBeGreaterThan(ROUNDS);
-  const halves = await database`select pair from pairs group by pair having count(*) <> 2`;
-  expect([...halves]).toEqual([]);
-  const [answer] = await database<{ one: number }[]>`select 1 as one`;
-  expect(answer?.one).toBe(1);
+  expect([...runningWorkers.keys()]).toEqual([]);
+  expect(unexpectedErrors).toEqual([]);
+  expect(wrongResults).toEqual([]);
+  expect(failureCount).toBeGreaterThan(ROUNDS);
+  const incompletePairs = await database`select pair from pairs group by pair having count(*) <> 2`;
+  expect([...incompletePairs]).toEqual([]);
+  const [row] = await database<{ one: number }[]>`select 1 as one`;
+  expect(row?.one).toBe(1);
 }, 30_000);

@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
 import { createKeyedQueue, createSemaphore } from "../../src/db/semaphore.ts";
 
-const never = () => false;
+const isNeverLock = () => false;
 
-test("work with the same key runs one after another, in order; with different keys concurrently", async () => {
+test("tasks with the same key run one at a time, in order; tasks with different keys run concurrently", async () => {
   const queue = createKeyedQueue(10);
   const order: string[] = [];
   const work = (name: string, ms: number) => async () => {
@@ -12,21 +12,21 @@ test("work with the same key runs one after another, in order; with different ke
     order.push(`${name} ends`);
   };
   await Promise.all([
-    queue.run("a", work("a1", 30), never),
-    queue.run("a", work("a2", 0), never),
-    queue.run("b", work("b1", 5), never),
+    queue.run("a", work("a1", 30), isNeverLock),
+    queue.run("a", work("a2", 0), isNeverLock),
+    queue.run("b", work("b1", 5), isNeverLock),
   ]);
   expect(order).toEqual(["a1 begins", "b1 begins", "b1 ends", "a1 ends", "a2 begins", "a2 ends"]);
 });
 
-test("after a failure, the next one runs, and learns if the failure was a lock, until one succeeds", async () => {
+test("after a task fails, the next task's argument says whether a lock caused the failure", async () => {
   const queue = createKeyedQueue(10);
-  const wasLockedSeen: boolean[] = [];
-  const run = (outcome: Error | number, isLock = never) =>
+  const wasLockedValues: boolean[] = [];
+  const run = (outcome: Error | number, isLock = isNeverLock) =>
     queue.run(
       "a",
       async (wasLocked) => {
-        wasLockedSeen.push(wasLocked);
+        wasLockedValues.push(wasLocked);
         await Bun.sleep(5);
         if (outcome instanceof Error) throw outcome;
         return outcome;
@@ -34,21 +34,28 @@ test("after a failure, the next one runs, and learns if the failure was a lock, 
       isLock,
     );
   const isLock = () => true;
-  const failed = new Error("failed");
-  const all = await Promise.allSettled([run(failed), run(1), run(failed, isLock), run(failed, isLock), run(2), run(3)]);
+  const failure = new Error("failed");
+  const all = await Promise.allSettled([
+    run(failure),
+    run(1),
+    run(failure, isLock),
+    run(failure, isLock),
+    run(2),
+    run(3),
+  ]);
   expect(all.map(({ status }) => (status === "fulfilled" ? "ok" : "no"))).toEqual(["no", "ok", "no", "no", "ok", "ok"]);
-  expect(wasLockedSeen).toEqual([false, false, false, true, true, false]);
-  await run(failed, isLock).catch(() => {});
+  expect(wasLockedValues).toEqual([false, false, false, true, true, false]);
+  await run(failure, isLock).catch(() => {});
   await run(4);
-  expect(wasLockedSeen.slice(-2)).toEqual([false, false]);
+  expect(wasLockedValues.slice(-2)).toEqual([false, false]);
 });
 
-test("rejects more waiters than allowed", async () => {
+test("rejects a task if too many are waiting", async () => {
   const semaphore = createSemaphore(1, { waitingMax: 2 });
   const { promise, resolve } = Promise.withResolvers<void>();
-  const held = Array.from({ length: 3 }, () => semaphore.run(() => promise));
+  const runs = Array.from({ length: 3 }, () => semaphore.run(() => promise));
   expect(semaphore.run(async () => {})).rejects.toMatchObject({ code: "overloaded" });
   resolve();
-  await Promise.all(held);
+  await Promise.all(runs);
   expect(semaphore.isIdle()).toBe(true);
 });

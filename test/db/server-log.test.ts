@@ -7,7 +7,7 @@ import { findReason, openServerLog } from "../../src/db/embedded/server-log.ts";
 const folder = mkdtempSync(join(tmpdir(), "parley-log-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-test("a log above its limit is rotated, and the server continues in the empty file", () => {
+test("a log file that exceeds the size limit is rotated, and the server logs to an empty file", () => {
   const path = join(folder, "postgres.log");
   writeFileSync(path, "x".repeat(4_000_001));
   const log = openServerLog(path);
@@ -30,11 +30,11 @@ test.each([
     "/x/postgres: error while loading shared libraries: libstdc++.so.6: cannot open",
   ],
   ["2026 UTC [7] LOG:  database system is ready\n", ""],
-])("the reason in %j", (text, reason) => {
+])("finds the reason for the failure in %j", (text, reason) => {
   expect(findReason(text)).toBe(reason);
 });
 
-test("the reason is the system's error, not its consequence", () => {
+test("finds the original error, not the errors that it caused", () => {
   const text = [
     '2026-11-29 06:47:23.235 UTC [12912] FATAL:  could not extend file "base/1/2691": No space left on device',
     "2026-11-29 06:47:23.235 UTC [12912] HINT:  Check free disk space.",

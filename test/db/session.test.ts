@@ -6,11 +6,11 @@ import { migrate } from "../../src/db/migrate.ts";
 import { prepareSession } from "../../src/db/session-check.ts";
 import { startApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { startFakePooler } from "../support/fake-pooler.ts";
 import { silentLog } from "../support/log.ts";
-import { startPooler } from "../support/pooler.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-const odd = {
+const unusualSettings = {
   DateStyle: "SQL, DMY",
   IntervalStyle: "sql_standard",
   TimeZone: "Asia/Kolkata",
@@ -26,55 +26,55 @@ const odd = {
   max_parallel_workers_per_gather: "2",
 };
 
-const made: Database[] = [];
-afterAll(() => Promise.all(made.map((one) => one.end({ timeout: 1 }))));
+const openedDatabases: Database[] = [];
+afterAll(() => Promise.all(openedDatabases.map((database) => database.end({ timeout: 1 }))));
 
-/** A database with unusual settings; with `isEmpty`, also without Parley's tables. */
-async function createOdd(isEmpty = false) {
+/** Creates a database with unusual settings, without Parley's tables if `isEmpty`. */
+async function createUnusualDatabase(isEmpty = false) {
   const { database, target, name } = await createTestDatabase();
   if (isEmpty) {
     await database`drop schema public cascade`;
     await database`create schema public`;
   }
-  for (const [setting, value] of Object.entries(odd))
+  for (const [setting, value] of Object.entries(unusualSettings))
     await database.unsafe(`alter database ${name} set ${setting} = '${value}'`);
   await database.end();
-  const other = openDatabase({ target, poolSize: 5 });
-  made.push(other);
-  return { database: other, target, name };
+  const reopened = openDatabase({ target, poolSize: 5 });
+  openedDatabases.push(reopened);
+  return { database: reopened, target, name };
 }
 
-let site: Awaited<ReturnType<typeof startApp>>;
+let parley: Awaited<ReturnType<typeof startApp>>;
 beforeAll(async () => {
-  const given = await createOdd(true);
-  await prepareSession(given.database, silentLog);
-  await migrate(given.database, silentLog);
-  site = await startApp({ database: given });
+  const unusualDatabase = await createUnusualDatabase(true);
+  await prepareSession(unusualDatabase.database, silentLog);
+  await migrate(unusualDatabase.database, silentLog);
+  parley = await startApp({ database: unusualDatabase });
 });
-afterAll(() => site.stop());
+afterAll(() => parley.stop());
 
-/** A log that keeps its lines. */
-function createKeptLog() {
+/** Creates a log and an array of its lines. */
+function captureLog() {
   const lines: string[] = [];
   return { lines, log: pino({ level: "trace" }, { write: (line: string) => void lines.push(line) }) };
 }
 
 test("messages, metadata and times are returned unchanged", async () => {
-  const account = await site.register();
+  const account = await parley.register();
   const text = "Ünïcödé 漢字 🦜 back\\slash 'quote' \\x41";
   const metadata = { ratio: 0.1234567890123, text, list: [1, "NULL"], date: "03/04/2026" };
   const token = account.access_token;
-  const conversation = await createConversation(site, account, [], { metadata });
+  const conversation = await createConversation(parley, account, [], { metadata });
   expect(conversation.metadata).toEqual(metadata);
   const path = `/api/v1/conversations/${conversation.id}/messages`;
-  const sent = await site.fetch(path, { token, json: { content: text, reply: false } });
+  const sent = await parley.fetch(path, { token, json: { content: text, reply: false } });
   expect(sent.status).toBe(201);
-  const { data } = (await (await site.fetch(path, { token })).json()) as {
+  const { data } = (await (await parley.fetch(path, { token })).json()) as {
     data: { content: string; created_at: string }[];
   };
   const message = data.find(({ content }) => content === text);
   expect(Math.abs(Date.parse(message?.created_at ?? "") - Date.now())).toBeLessThan(60_000);
-  const rows = await site.database`select 0.1::float8 + 0.2::float8 as sum, decode('00ff5c', 'hex') as bytes,
+  const rows = await parley.database`select 0.1::float8 + 0.2::float8 as sum, decode('00ff5c', 'hex') as bytes,
     timestamptz '2026-03-04T05:06:07Z' as time, interval '1 day 02:03' as span, ${"a\\b"}::text as text`;
   expect(rows[0]).toEqual({
     sum: 0.1 + 0.2,
@@ -85,10 +85,10 @@ test("messages, metadata and times are returned unchanged", async () => {
   });
 });
 
-test("a repeated request with its Idempotency-Key gets the stored response", async () => {
-  const { access_token: token } = await site.register();
+test("a request repeated with the same Idempotency-Key gets the stored response", async () => {
+  const { access_token: token } = await parley.register();
   const send = () =>
-    site.fetch("/api/v1/conversations", {
+    parley.fetch("/api/v1/conversations", {
       token,
       json: { title: "Größe 漢字" },
       headers: { "idempotency-key": "the-same-key-twice" },
@@ -101,23 +101,25 @@ test("a repeated request with its Idempotency-Key gets the stored response", asy
 });
 
 test("documents can be searched and read", async () => {
-  const { access_token: token } = await site.register();
-  const list = (await (await site.fetch("/api/v1/documents", { token })).json()) as { data: unknown[] };
-  expect(list.data.length).toBeGreaterThan(3);
-  const found = (await (await site.fetch("/api/v1/documents?q=PgBouncer", { token })).json()) as { data: unknown[] };
-  expect(found.data.length).toBeGreaterThan(0);
+  const { access_token: token } = await parley.register();
+  const listBody = (await (await parley.fetch("/api/v1/documents", { token })).json()) as { data: unknown[] };
+  expect(listBody.data.length).toBeGreaterThan(3);
+  const searchBody = (await (await parley.fetch("/api/v1/documents?q=PgBouncer", { token })).json()) as {
+    data: unknown[];
+  };
+  expect(searchBody.data.length).toBeGreaterThan(0);
 });
 
-test("all pools have the settings, also those opened later", async () => {
-  const { database } = await createOdd();
-  const { lines, log } = createKeptLog();
+test("every pool uses Parley's settings, even a pool that is opened later", async () => {
+  const { database } = await createUnusualDatabase();
+  const { lines, log } = captureLog();
   await prepareSession(database, log);
   expect(lines.map((line) => JSON.parse(line).msg)).toEqual([
     'search_path is "nowhere", which does not contain Parley\'s tables; Parley uses the schema "public" instead.',
   ]);
   for (const pool of [database, getReservedPool(database)]) {
     const rows = await pool<{ name: string; setting: string }[]>`
-      select name, setting from pg_settings where name in ${pool(Object.keys(odd))}`;
+      select name, setting from pg_settings where name in ${pool(Object.keys(unusualSettings))}`;
     expect(Object.fromEntries(rows.map(({ name, setting }) => [name, setting]))).toEqual({
       DateStyle: "ISO, MDY",
       IntervalStyle: "postgres",
@@ -136,32 +138,33 @@ test("all pools have the settings, also those opened later", async () => {
   }
 });
 
-test("a separate schema is kept", async () => {
+test("Parley uses the schema that the database's search_path selects", async () => {
   const { database, target, name } = await createTestDatabase();
-  made.push(database);
+  openedDatabases.push(database);
   await database`alter schema public rename to mine`;
   await database`create schema public`;
   await database.unsafe(`alter database ${name} set search_path = mine`);
-  const other = openDatabase({ target, poolSize: 2 });
-  made.push(other);
-  const { lines, log } = createKeptLog();
-  await prepareSession(other, log);
-  expect(await other`select current_schema() as schema`).toEqual([{ schema: "mine" }] as never);
+  const reopened = openDatabase({ target, poolSize: 2 });
+  openedDatabases.push(reopened);
+  const { lines, log } = captureLog();
+  await prepareSession(reopened, log);
+  expect(await reopened`select current_schema() as schema`).toEqual([{ schema: "mine" }] as never);
   expect(lines).toEqual([]);
 });
 
-test("a pooler that accepts fewer parameters gets fewer, and each remaining unusual setting causes a warning", async () => {
-  const { target, name } = await createOdd();
-  const documented = /ignore_startup_parameters = (\S+)/.exec(await Bun.file("docs/operations.md").text())?.[1] ?? "";
-  const pooler = startPooler(join(target.socketDirectory, ".s.PGSQL.5432"), documented.split(","));
+test("parameters that a pooler rejects aren't sent again, and each setting that remains unsuitable causes a warning", async () => {
+  const { target, name } = await createUnusualDatabase();
+  const documentedParameters =
+    /ignore_startup_parameters = (\S+)/.exec(await Bun.file("docs/operations.md").text())?.[1] ?? "";
+  const pooler = startFakePooler(join(target.socketDirectory, ".s.PGSQL.5432"), documentedParameters.split(","));
   const url = `postgres://${target.user}@127.0.0.1:${pooler.port}/${name}`;
   const database = openDatabase({ target: { url }, poolSize: 2 });
-  const { lines, log } = createKeptLog();
+  const { lines, log } = captureLog();
   try {
     await prepareSession(database, log);
     const warnings = lines.map((line) => JSON.parse(line)).filter(({ level }) => level === 40);
-    const named = warnings.map(({ msg }) => String(msg).split(" ")[0]).sort();
-    expect(named).toEqual([
+    const warnedSettings = warnings.map(({ msg }) => String(msg).split(" ")[0]).sort();
+    expect(warnedSettings).toEqual([
       "IntervalStyle",
       "array_nulls",
       "bytea_output",
@@ -174,10 +177,10 @@ test("a pooler that accepts fewer parameters gets fewer, and each remaining unus
       'bytea_output is "escape"; Parley needs "hex" and cannot change it behind a pooler; ' +
         `run \`alter role "${target.user}" set bytea_output = 'hex'\`.`,
     );
-    const refusals = pooler.refused.length;
+    const refusedCount = pooler.refusedParameters.length;
     expect(await database`select current_setting('DateStyle') as style`).toEqual([{ style: "ISO, MDY" }] as never);
     await getReservedPool(database)`select 1`;
-    expect(pooler.refused.length).toBe(refusals);
+    expect(pooler.refusedParameters.length).toBe(refusedCount);
   } finally {
     await database.end({ timeout: 1 });
     pooler.stop();

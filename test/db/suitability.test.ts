@@ -10,7 +10,7 @@ import { silentLog } from "../support/log.ts";
 
 let port: number;
 let server: Awaited<ReturnType<typeof startInstalledPostgres>>;
-const made: Database[] = [];
+const openedDatabases: Database[] = [];
 
 beforeAll(async () => {
   port = await findFreePort();
@@ -18,19 +18,19 @@ beforeAll(async () => {
   await server.psql("create role parley login password 'pw'");
 });
 afterAll(async () => {
-  await Promise.all(made.map((one) => one.end({ timeout: 1 })));
+  await Promise.all(openedDatabases.map((database) => database.end({ timeout: 1 })));
   await server.stop();
 });
 
 /** Connects with Parley's role over TCP. */
-function open(name: string, query = ""): Database {
+function openAsParley(name: string, query = ""): Database {
   const url = `postgres://parley:pw@127.0.0.1:${port}/${name}${query}`;
   const database = openDatabase({ target: { url }, poolSize: 2 });
-  made.push(database);
+  openedDatabases.push(database);
   return database;
 }
 
-/** The error that `serve` exits with. */
+/** Prepares the database as `serve` does. */
 const prepare = (database: Database) =>
   waitForDatabase(database, silentLog, AbortSignal.timeout(10_000), () => migrate(database, silentLog));
 
@@ -39,7 +39,7 @@ const listRelations = async (database: Database) =>
     .map(({ name }) => name)
     .sort();
 
-describe("is rejected, and left unchanged", () => {
+describe("rejects a database and leaves it unchanged", () => {
   test.each<[string, string[], string[], RegExp]>([
     [
       "latin",
@@ -54,55 +54,59 @@ describe("is rejected, and left unchanged", () => {
       /^The database "ascii" has the encoding SQL_ASCII/,
     ],
     [
-      "strangers",
-      ["create database strangers owner parley", "\\c strangers", "create table messages (id int)"],
+      "foreign_table",
+      ["create database foreign_table owner parley", "\\c foreign_table", "create table messages (id int)"],
       ["messages"],
       /^The schema "public" has a table "messages" that doesn't belong to Parley; use a separate database for Parley\.$/,
     ],
     [
-      "views",
-      ["create database views owner parley", "\\c views", "create view users as select 1 as id"],
+      "foreign_view",
+      ["create database foreign_view owner parley", "\\c foreign_view", "create view users as select 1 as id"],
       ["users"],
       /^The schema "public" has a table "users" that doesn't belong to Parley/,
     ],
     [
-      "framework",
-      ["create database framework owner parley", "\\c framework", "create table migrations (id int, migration text)"],
+      "foreign_migrations",
+      [
+        "create database foreign_migrations owner parley",
+        "\\c foreign_migrations",
+        "create table migrations (id int, migration text)",
+      ],
       ["migrations"],
       /^The schema "public" has a table "migrations" that doesn't belong to Parley/,
     ],
     [
-      "rightless",
-      ["create database rightless"],
+      "unprivileged",
+      ["create database unprivileged"],
       [],
       /^The role "parley" has no permission to create tables in the schema "public"; run `grant create on schema public to parley`/,
     ],
-  ])("%s", async (name, statements, relations, sentence) => {
+  ])("%s", async (name, statements, relations, message) => {
     await server.psql(...statements);
-    const database = open(name);
+    const database = openAsParley(name);
     const error = await prepare(database).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(UnsuitableDatabaseError);
-    expect((error as Error).message).toMatch(sentence);
+    expect((error as Error).message).toMatch(message);
     expect(await listRelations(database)).toEqual(relations);
   });
 
   test("a server older than 15", async () => {
-    const old = async () => [{ version: 140_012, shown: "14.12", encoding: "UTF8", name: "old" }];
-    const error = await checkServer(old as unknown as Database).catch((thrown: unknown) => thrown);
+    const queryVersion = async () => [{ version: 140_012, version_text: "14.12", encoding: "UTF8", name: "old" }];
+    const error = await checkServer(queryVersion as unknown as Database).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(UnsuitableDatabaseError);
     expect((error as Error).message).toBe("The database is PostgreSQL 14.12; Parley needs 15 or newer.");
   });
-
-  test("tables of other programs are accepted next to Parley's own", async () => {
-    await server.psql("create database shared owner parley", "\\c shared", "create table invoices (id int)");
-    const database = open("shared");
-    await prepare(database);
-    expect(await listRelations(database)).toContain("messages");
-    expect(await migrate(database, silentLog, { sources: bundledSql })).toEqual([]);
-  });
 });
 
-describe("is waited for with a readable reason, and works without a restart", () => {
+test("accepts other programs' tables if their names don't conflict", async () => {
+  await server.psql("create database shared owner parley", "\\c shared", "create table invoices (id int)");
+  const database = openAsParley("shared");
+  await prepare(database);
+  expect(await listRelations(database)).toContain("messages");
+  expect(await migrate(database, silentLog, { sources: bundledSql })).toEqual([]);
+});
+
+describe("waitForDatabase logs the reason and continues once it is fixed:", () => {
   test.each<[string, { name: string; query?: string; before: string[]; remedy: string[]; reason: RegExp }]>([
     [
       "a role without login permission",
@@ -116,10 +120,10 @@ describe("is waited for with a readable reason, and works without a restart", ()
     [
       "a missing database",
       {
-        name: "late",
+        name: "missing",
         before: ["select 1"],
-        remedy: ["create database late owner parley"],
-        reason: /^The database does not exist \(database "late" does not exist\); .*DATABASE_URL/,
+        remedy: ["create database missing owner parley"],
+        reason: /^The database does not exist \(database "missing" does not exist\); .*DATABASE_URL/,
       },
     ],
     [
@@ -137,7 +141,7 @@ describe("is waited for with a readable reason, and works without a restart", ()
         name: "full",
         before: ['create database "full" owner parley connection limit 0'],
         remedy: ['alter database "full" connection limit -1'],
-        reason: /^The server of DATABASE_URL accepts no more connections \(too many connections for database "full"\)/,
+        reason: /^The server in DATABASE_URL accepts no more connections \(too many connections for database "full"\)/,
       },
     ],
     [
@@ -147,7 +151,7 @@ describe("is waited for with a readable reason, and works without a restart", ()
         query: "?sslmode=require",
         before: ["create database plain owner parley"],
         remedy: [],
-        reason: /^The server of DATABASE_URL \(127\.0\.0\.1:\d+\) has no TLS, but sslmode=require requires it/,
+        reason: /^The server in DATABASE_URL \(127\.0\.0\.1:\d+\) has no TLS, but sslmode=require requires it/,
       },
     ],
   ])("%s", async (_title, { name, query, before, remedy, reason }) => {
@@ -155,7 +159,7 @@ describe("is waited for with a readable reason, and works without a restart", ()
     const lines: string[] = [];
     const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(line) });
     const stopping = new AbortController();
-    const database = open(name, query);
+    const database = openAsParley(name, query);
     const waiting = waitForDatabase(database, log, stopping.signal, () => migrate(database, log));
     while (lines.length < 2) await Bun.sleep(20);
     for (const line of lines) {
@@ -174,11 +178,11 @@ describe("is waited for with a readable reason, and works without a restart", ()
     expect(lines.length).toBeLessThan(8);
   });
 
-  test("repeated failures don't fill the log", async () => {
+  test("repeated failures without filling the log", async () => {
     await server.psql("create database flaky owner parley");
     const lines: string[] = [];
     const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(line) });
-    const database = open("flaky");
+    const database = openAsParley("flaky");
     const readOnly = () => database.begin("read only", (sql) => sql`create table x ()`);
     const signal = AbortSignal.timeout(2_500);
     await waitForDatabase(database, log, signal, readOnly).catch(() => {});
@@ -189,21 +193,21 @@ describe("is waited for with a readable reason, and works without a restart", ()
   });
 });
 
-test("sslmode=prefer accepts a server without TLS, and `?host=` may be a socket folder", async () => {
+test("sslmode=prefer accepts a server without TLS, and `host` accepts a socket directory", async () => {
   await server.psql("create database reachable owner parley");
-  const ask = async (url: string) => {
+  const query = async (url: string) => {
     const database = openDatabase({ target: { url }, poolSize: 1 });
-    made.push(database);
+    openedDatabases.push(database);
     const [row] = await database<{ port: number | null; name: string }[]>`
       select inet_server_port() as port, current_database() as name`;
     return row;
   };
   const tcp = `postgres://parley:pw@127.0.0.1:${port}/reachable`;
-  expect(await ask(`${tcp}?sslmode=prefer`)).toEqual({ port, name: "reachable" });
+  expect(await query(`${tcp}?sslmode=prefer`)).toEqual({ port, name: "reachable" });
   const socket = { port: null, name: "reachable" };
-  expect(await ask(`${tcp}?host=${server.socketDirectory}`)).toEqual(socket);
-  expect(await ask(`postgres://parley@/reachable?host=${server.socketDirectory}&port=${port}`)).toEqual(socket);
-  expect(await ask(`postgres://parley@${encodeURIComponent(server.socketDirectory)}:${port}/reachable`)).toEqual(
+  expect(await query(`${tcp}?host=${server.socketDirectory}`)).toEqual(socket);
+  expect(await query(`postgres://parley@/reachable?host=${server.socketDirectory}&port=${port}`)).toEqual(socket);
+  expect(await query(`postgres://parley@${encodeURIComponent(server.socketDirectory)}:${port}/reachable`)).toEqual(
     socket,
   );
 });

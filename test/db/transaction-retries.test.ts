@@ -15,18 +15,20 @@ const WORKERS = 4;
 const ROUNDS = 25;
 
 let database: Database;
-let made: Awaited<ReturnType<typeof createTestDatabase>>;
+let testDatabase: Awaited<ReturnType<typeof createTestDatabase>>;
 beforeAll(async () => {
-  made = await createTestDatabase();
-  await made.database`create table counters (id int primary key, value int not null)`;
-  await made.database`insert into counters values (1, 0), (2, 0)`;
-  await made.database.unsafe(`alter database ${made.name} set default_transaction_isolation = 'serializable'`);
-  // As behind a pooler: none of Parley's settings reach the server.
-  database = openDatabase({ target: made.target, poolSize: 5, session: {} });
+  testDatabase = await createTestDatabase();
+  await testDatabase.database`create table counters (id int primary key, value int not null)`;
+  await testDatabase.database`insert into counters values (1, 0), (2, 0)`;
+  await testDatabase.database.unsafe(
+    `alter database ${testDatabase.name} set default_transaction_isolation = 'serializable'`,
+  );
+  // Parley's settings aren't sent to the server, as if it were behind a pooler.
+  database = openDatabase({ target: testDatabase.target, poolSize: 5, session: {} });
 });
 afterAll(async () => {
   await database.end({ timeout: 1 });
-  await made.database.end({ timeout: 1 });
+  await testDatabase.database.end({ timeout: 1 });
 });
 
 const createCollision = (code: string) => Object.assign(new postgres.PostgresError("collision"), { code });
@@ -39,33 +41,33 @@ async function runAll(work: () => Promise<unknown>): Promise<void> {
   );
 }
 
-test("the database's default is serializable, and single statements fail with it", async () => {
+test("a single statement uses the database's default isolation level, which is serializable", async () => {
   const [row] = await database`show transaction_isolation`;
   expect(row?.transaction_isolation).toBe("serializable");
 });
 
-test("transactions are read committed, whatever the default", async () => {
+test("transactions are read committed even if the default is another isolation level", async () => {
   const [row] = await withTransaction(database, (sql) => sql`show transaction_isolation`);
   expect(row?.transaction_isolation).toBe("read committed");
 });
 
-test("transactions of every pool are read committed, also without `withTransaction`", async () => {
-  const side = createSidePool(database, 1);
-  for (const pool of [database, side.open()]) {
+test("transactions of every pool are read committed, even without `withTransaction`", async () => {
+  const sidePool = createSidePool(database, 1);
+  for (const pool of [database, sidePool.open()]) {
     const [row] = await pool.begin((sql) => sql`show transaction_isolation`);
     expect(row?.transaction_isolation).toBe("read committed");
   }
-  await side.close();
+  await sidePool.close();
 });
 
-test("concurrent statements and transactions on the same row all succeed", async () => {
+test("concurrent transactions and statements on the same row all succeed", async () => {
   await runAll(() => withTransaction(database, (sql) => sql`update counters set value = value + 1 where id = 1`));
   await runAll(() => withStatement(database, (sql) => sql`update counters set value = value + 1 where id = 1`));
   const [row] = await database`select value from counters where id = 1`;
   expect(row?.value).toBe(2 * WORKERS * ROUNDS);
 });
 
-test.each(["40001", "40P01"])("%s is retried a bounded number of times, and other errors are not", async (code) => {
+test.each(["40001", "40P01"])("error %s is retried four times, and other errors aren't retried", async (code) => {
   let attempts = 0;
   const collide = async (failures: number, error: Error) => {
     attempts = 0;
@@ -77,10 +79,10 @@ test.each(["40001", "40P01"])("%s is retried a bounded number of times, and othe
   };
   expect(await collide(4, createCollision(code))).toBe("done");
   expect(attempts).toBe(5);
-  const last = createCollision(code);
-  expect(await collide(9, last).catch((error) => error)).toBe(last);
+  const error = createCollision(code);
+  expect(await collide(9, error).catch((error) => error)).toBe(error);
   expect(attempts).toBe(5);
-  expect(findTemporaryProblem(last)?.code).toBe("overloaded");
+  expect(findTemporaryProblem(error)?.code).toBe("overloaded");
   expect(await collide(1, createCollision("23505")).catch((error) => error.code)).toBe("23505");
   expect(attempts).toBe(1);
 });

@@ -24,7 +24,7 @@ const [content] = readYaml(file) as [{ groups: { rules: Rule[] }[] }];
 const rules = content.groups.flatMap((group) => group.rules);
 const promtool = findProgram("promtool");
 
-test("every rule has a severity, a summary, and series that make it fire", () => {
+test("every rule has a severity, a summary and a test case", () => {
   expect(rules.length).toBeGreaterThan(15);
   expect(rules.map(({ alert }) => alert).sort()).toEqual(Object.keys(alertCases).sort());
   for (const { labels, annotations } of rules) {
@@ -33,18 +33,18 @@ test("every rule has a severity, a summary, and series that make it fire", () =>
   }
 });
 
-test("docs/monitoring.md says what to do about each alert", () => {
+test("docs/monitoring.md explains what to do about each alert", () => {
   const guide = readFileSync(join(monitoringFolder, "../../docs/monitoring.md"), "utf8");
   for (const { alert, annotations } of rules) {
     expect(annotations.runbook).toBe(`docs/monitoring.md#${alert.toLowerCase()}`);
     const section = guide.split(/^### /m).find((part) => part.startsWith(`${alert}\n`)) ?? "";
     expect({ alert, isLong: section.length > 150 }).toEqual({ alert, isLong: true });
   }
-  const described = [...guide.matchAll(/^### (Parley\w+)$/gm)].map(([, name]) => name);
-  expect(described.sort()).toEqual(rules.map(({ alert }) => alert).sort() as never);
+  const describedAlerts = [...guide.matchAll(/^### (Parley\w+)$/gm)].map(([, name]) => name);
+  expect(describedAlerts.sort()).toEqual(rules.map(({ alert }) => alert).sort() as never);
 });
 
-test("expressions only use names of /metrics", () => {
+test("the alerts' expressions use only series and labels that /metrics exposes", () => {
   for (const { alert, expr } of rules)
     expect({ alert, unknown: findUnknownNames(expr) }).toEqual({ alert, unknown: [] });
   expect(findUnknownNames('rate(parley_messages_sum{role="user"}[5m])')).toEqual(["no series parley_messages_sum"]);
@@ -52,70 +52,77 @@ test("expressions only use names of /metrics", () => {
   expect(findUnknownNames("sum by (rol) (parley_messages_total)")).toEqual(["no series has the label rol"]);
 });
 
-/** Whether the alert fires at a time, as a test of promtool. */
+/** Creates a promtool check that the alert is, or isn't, firing at a given minute. */
 const expectFiring = (alert: string, minute: number, isFiring: boolean) => ({
   expr: `count(ALERTS{alertname="${alert}",alertstate="firing"})`,
   eval_time: `${minute}m`,
   exp_samples: isFiring ? [{ labels: "{}", value: 1 }] : [],
 });
-const mapSeries = (series: Record<string, string>) =>
+const toInputSeries = (series: Record<string, string>) =>
   Object.entries(series).map(([name, values]) => ({ series: name, values }));
 
-const testFiring = (alert: string, { stepMin = 1, fires, badMin, earlyMin, resolvedMin }: AlertCase) => ({
+const createFiringTest = (alert: string, { stepMin = 1, fires, badMin, earlyMin, resolvedMin }: AlertCase) => ({
   interval: `${stepMin}m`,
-  input_series: mapSeries(fires),
+  input_series: toInputSeries(fires),
   promql_expr_test: [
     ...(earlyMin === undefined ? [] : [expectFiring(alert, earlyMin, false)]),
     expectFiring(alert, badMin, true),
     expectFiring(alert, resolvedMin, false),
   ],
 });
-const testQuiet = (alert: string, { stepMin = 1, quiet, badMin, resolvedMin }: AlertCase) => ({
+const createQuietTest = (alert: string, { stepMin = 1, quiet, badMin, resolvedMin }: AlertCase) => ({
   interval: `${stepMin}m`,
-  input_series: mapSeries(quiet),
+  input_series: toInputSeries(quiet),
   promql_expr_test: [badMin, Math.round((badMin + resolvedMin) / 2), resolvedMin].map((minute) =>
     expectFiring(alert, minute, false),
   ),
 });
 
-type RuleTest = ReturnType<typeof testFiring>;
+type RuleTest = ReturnType<typeof createFiringTest>;
 
-/** Rules are evaluated as often as the series have values, so tests with other steps need a run of their own. */
+/** Runs the tests with promtool. Each interval gets its own file, because a file has only one evaluation interval. */
 async function testRules(tests: RuleTest[], text = readFileSync(file, "utf8")) {
   using folder = createFolder();
   writeFileSync(join(folder.path, "alerts.yml"), text);
-  const paths = [...Map.groupBy(tests, ({ interval }) => interval)].map(([interval, same]) => {
+  const paths = [...Map.groupBy(tests, ({ interval }) => interval)].map(([interval, intervalTests]) => {
     const path = join(folder.path, `${interval}.yml`);
     // JSON is YAML.
-    writeFileSync(path, JSON.stringify({ rule_files: ["alerts.yml"], evaluation_interval: interval, tests: same }));
+    writeFileSync(
+      path,
+      JSON.stringify({ rule_files: ["alerts.yml"], evaluation_interval: interval, tests: intervalTests }),
+    );
     return path;
   });
   return await runProgram([promtool, "test", "rules", ...paths]);
 }
 
-test("each alert fires after its time, and resolves", async () => {
-  const { code, output } = await testRules(Object.entries(alertCases).map(([alert, of]) => testFiring(alert, of)));
+test("each alert fires after its delay and resolves later", async () => {
+  const { code, output } = await testRules(
+    Object.entries(alertCases).map(([alert, alertCase]) => createFiringTest(alert, alertCase)),
+  );
   expect({ code, output }).toMatchObject({ code: 0, output: expect.stringContaining("SUCCESS") });
 });
 
-test("no alert fires within its bounds", async () => {
-  const { code, output } = await testRules(Object.entries(alertCases).map(([alert, of]) => testQuiet(alert, of)));
+test("no alert fires while its series stay within the alert's limit", async () => {
+  const { code, output } = await testRules(
+    Object.entries(alertCases).map(([alert, alertCase]) => createQuietTest(alert, alertCase)),
+  );
   expect({ code, output }).toMatchObject({ code: 0, output: expect.stringContaining("SUCCESS") });
 });
 
-test("with rules that never or always fire, the cases of every alert fail", async () => {
-  const change = (mutate: (expr: string) => string) =>
+test("every alert's test case fails if the rule never fires or always fires", async () => {
+  const changeRules = (mutate: (expr: string) => string) =>
     JSON.stringify({ groups: [{ name: "x", rules: rules.map(({ alert, expr }) => ({ alert, expr: mutate(expr) })) }] });
   const cases = Object.entries(alertCases);
-  const never = await testRules(
-    cases.map(([alert, of]) => testFiring(alert, of)),
-    change((expr) => `(${expr}) and vector(1) == 2`),
+  const neverFiring = await testRules(
+    cases.map(([alert, alertCase]) => createFiringTest(alert, alertCase)),
+    changeRules((expr) => `(${expr}) and vector(1) == 2`),
   );
-  const always = await testRules(
-    cases.map(([alert, of]) => testQuiet(alert, of)),
-    change(() => "vector(1)"),
+  const alwaysFiring = await testRules(
+    cases.map(([alert, alertCase]) => createQuietTest(alert, alertCase)),
+    changeRules(() => "vector(1)"),
   );
-  for (const { code, output } of [never, always]) {
+  for (const { code, output } of [neverFiring, alwaysFiring]) {
     expect(code).toBe(1);
     for (const { alert } of rules) expect(output).toContain(alert);
   }

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { parseEnv } from "node:util";
 import { deployFolder, readYaml } from "./yaml-file.ts";
 
-/** The parts of a service that these tests read. The schema defines the rest. */
+/** The fields of a service that the tests use. */
 export type Service = {
   image: string;
   build?: { context: string };
@@ -40,19 +40,19 @@ export const composeFolder = join(deployFolder, "compose");
 export const monitoringFolder = join(deployFolder, "monitoring");
 
 /**
- * A compose file as Docker reads it, with these variables in place of `${NAME}`.
- * @throws Error with the file's own message for a missing required variable.
+ * Reads a compose file and replaces each `${NAME}` with the variable's value, as Docker does.
+ * @throws Error with the message in the file if a required variable is missing.
  */
 export function readCompose(environment: string, variables: Record<string, string | undefined> = {}): ComposeFile {
   const [content] = readYaml(join(composeFolder, `compose.${environment}.yaml`));
   return interpolate(content, variables) as ComposeFile;
 }
 
-/** The values of the example next to a compose file. */
+/** Reads the variables in the `.env.example` file next to a compose file. */
 export const readExample = (environment: string) =>
   parseEnv(readFileSync(join(composeFolder, `${environment}.env.example`), "utf8")) as Record<string, string>;
 
-/** `${NAME}`, `${NAME:-default}` and `${NAME:?message}` in every string except keys; no other forms are used. */
+/** Replaces `${NAME}`, `${NAME:-default}` and `${NAME:?message}` in every string except keys. */
 function interpolate(value: unknown, variables: Record<string, string | undefined>): unknown {
   if (Array.isArray(value)) return value.map((part) => interpolate(part, variables));
   if (typeof value === "object" && value !== null)
@@ -60,17 +60,17 @@ function interpolate(value: unknown, variables: Record<string, string | undefine
   if (typeof value !== "string") return value;
   return value.replaceAll(
     /\$(?:\{(\w+)(?::([-?])([^}]*))?\}|.?)/g,
-    (form, name?: string, operator?: string, text = "") => {
-      if (name === undefined) throw new Error(`${form} in "${value}" is not a variable form that Docker supports.`);
-      const given = variables[name];
-      if (given) return given;
+    (expression, name?: string, operator?: string, text = "") => {
+      if (name === undefined) throw new Error(`Docker doesn't support the variable ${expression} in "${value}".`);
+      const variable = variables[name];
+      if (variable) return variable;
       if (operator === "?") throw new Error(text);
       return text;
     },
   );
 }
 
-/** A duration like `35s`, `1m30s` or `10m`, in milliseconds. */
+/** Parses a duration like `35s`, `1m30s` or `10m`. */
 export function parseDurationMs(text: string): number {
   const unitMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
   const parts = [...text.matchAll(/(\d+)(ms|[smh])/g)];

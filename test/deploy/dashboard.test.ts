@@ -41,7 +41,7 @@ const Panel = Type.Object({
     { minItems: 1 },
   ),
 });
-/** What Grafana needs of a dashboard's JSON, as far as this one uses it. */
+/** The part of Grafana's dashboard schema that this dashboard uses. */
 const Dashboard = Type.Object({
   uid: Type.String({ pattern: "^[\\w-]{1,40}$" }),
   title: Type.String(),
@@ -59,7 +59,7 @@ const dashboard = JSON.parse(readFileSync(join(monitoringFolder, "parley-dashboa
 const panels = dashboard.panels.filter((panel): panel is Static<typeof Panel> => panel.type !== "row");
 const expressions = panels.flatMap(({ title, targets }) => targets.map(({ expr }) => ({ title, expr })));
 
-test("the dashboard has the shape that Grafana reads", () => {
+test("the dashboard matches Grafana's schema", () => {
   expect([...Value.Errors(Dashboard, dashboard)]).toEqual([]);
   const ids = dashboard.panels.map(({ id }) => id);
   expect(new Set(ids).size).toBe(ids.length);
@@ -71,59 +71,62 @@ test("the dashboard has the shape that Grafana reads", () => {
     expect({ title, ids: new Set(targets.map(({ refId }) => refId)).size }).toEqual({ title, ids: targets.length });
 });
 
-test("its panels don't overlap", () => {
-  const taken = new Map<string, string>();
+test("the dashboard's panels don't overlap", () => {
+  const occupiedCells = new Map<string, string>();
   for (const { title, gridPos } of dashboard.panels) {
     expect(gridPos.x + gridPos.w).toBeLessThanOrEqual(24);
     for (let x = gridPos.x; x < gridPos.x + gridPos.w; x += 1)
       for (let y = gridPos.y; y < gridPos.y + gridPos.h; y += 1) {
-        expect({ title, over: taken.get(`${x},${y}`) }).toEqual({ title, over: undefined });
-        taken.set(`${x},${y}`, title);
+        expect({ title, overlappedPanel: occupiedCells.get(`${x},${y}`) }).toEqual({
+          title,
+          overlappedPanel: undefined,
+        });
+        occupiedCells.set(`${x},${y}`, title);
       }
   }
 });
 
-test("its expressions only use names of /metrics", () => {
+test("the dashboard's expressions use only series and labels that /metrics exposes", () => {
   expect(expressions.length).toBeGreaterThan(35);
   for (const { title, expr } of expressions)
     expect({ title, unknown: findUnknownNames(expr) }).toEqual({ title, unknown: [] });
 });
 
-test("its legends only use labels of their series", () => {
+test("the dashboard's legends use only labels that their expressions return", () => {
   for (const { title, targets } of panels)
     for (const { expr, legendFormat } of targets)
       for (const [, label = ""] of legendFormat.matchAll(/\{\{(\w+)\}\}/g))
-        expect({ title, label, isKept: new RegExp(`\\bby \\([^)]*\\b${label}\\b|^process_`).test(expr) }).toEqual({
+        expect({ title, label, hasLabel: new RegExp(`\\bby \\([^)]*\\b${label}\\b|^process_`).test(expr) }).toEqual({
           title,
           label,
-          isKept: true,
+          hasLabel: true,
         });
 });
 
-/** Lets promtool parse all expressions, with Grafana's variables filled in. */
-async function parse(list: readonly string[]) {
+/** Checks expressions with promtool after replacing Grafana's variables with values. */
+async function checkExpressions(list: readonly string[]) {
   using folder = createFolder();
   const path = join(folder.path, "rules.yml");
-  const fill = (expr: string) => expr.replaceAll("$__rate_interval", "5m").replaceAll("$instance", "a|b");
-  const rules = list.map((expr, index) => ({ record: `panel:number:${index}`, expr: fill(expr) }));
+  const fillVariables = (expr: string) => expr.replaceAll("$__rate_interval", "5m").replaceAll("$instance", "a|b");
+  const rules = list.map((expr, index) => ({ record: `panel:number:${index}`, expr: fillVariables(expr) }));
   writeFileSync(path, JSON.stringify({ groups: [{ name: "panels", rules }] }));
   return await runProgram([findProgram("promtool"), "check", "rules", path]);
 }
 
-test("Prometheus can parse its expressions", async () => {
-  const { code, output } = await parse(expressions.map(({ expr }) => expr));
+test("Prometheus can parse the dashboard's expressions", async () => {
+  const { code, output } = await checkExpressions(expressions.map(({ expr }) => expr));
   expect({ code, output }).toMatchObject({ code: 0, output: expect.stringContaining(`${expressions.length} rules`) });
-  expect((await parse(["sum(rate(parley_messages_total))"])).output).toContain("expected type range vector");
+  expect((await checkExpressions(["sum(rate(parley_messages_total))"])).output).toContain("expected type range vector");
 });
 
-test("it shows every metric of the contract", () => {
-  const all = expressions.map(({ expr }) => expr).join("\n");
-  const contract = [
+test("the dashboard shows every documented metric", () => {
+  const allExpressions = expressions.map(({ expr }) => expr).join("\n");
+  const documentedMetrics = [
     ...["http_request_duration_seconds", "ws_connections", "ws_frames_total", "messages_total"],
     ...["message_commit_duration_seconds", "generations_total", "generation_first_token_seconds"],
     ...["generation_duration_seconds", "ai_tokens_total", "ai_failovers_total", "webhook_deliveries_total"],
     ...["db_pool_connections", "rate_limited_total", "bus_messages_total", "event_loop_lag_seconds", "build_info"],
   ];
-  for (const name of contract)
-    expect({ name, isShown: all.includes(`parley_${name}`) }).toEqual({ name, isShown: true });
+  for (const name of documentedMetrics)
+    expect({ name, isShown: allExpressions.includes(`parley_${name}`) }).toEqual({ name, isShown: true });
 });

@@ -5,7 +5,7 @@ import { version } from "../../package.json";
 import { buildExecutable } from "../acceptance/executable.ts";
 import { createFolder, findFreePort } from "../commands/run-parley.ts";
 import { createTestClient, TEST_PASSWORD } from "../support/client.ts";
-import { buildLaterVersion, later } from "../support/second-build.ts";
+import { buildLaterVersion, laterVersion } from "../support/later-version.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { createRoot, type Machine, startMachine } from "./machine.ts";
 
@@ -13,31 +13,31 @@ setDefaultTimeout(300_000);
 
 /** Only root can boot a container. */
 const isRoot = process.getuid?.() === 0;
-const drill = test.if(isRoot);
+const testAsRoot = test.if(isRoot);
 
 const START_TIMEOUT_MS = 60_000;
 const port = findFreePort();
 const client = createTestClient(`http://127.0.0.1:${port}`);
 const builds = createFolder();
-const present = "/builds/parley-present";
+const currentExecutable = "/builds/parley-current";
 let machine: Machine;
 let laterChecksum: string;
 /** The server from which the later version is downloaded. */
-let releases: ReturnType<typeof Bun.serve>;
+let releaseServer: ReturnType<typeof Bun.serve>;
 
 beforeAll(async () => {
   if (!isRoot) return;
-  const paths = { present: await buildExecutable(), later: await buildLaterVersion() };
+  const paths = { current: await buildExecutable(), later: await buildLaterVersion() };
   for (const [name, path] of Object.entries(paths)) copyFileSync(path, join(builds.path, `parley-${name}`));
-  writeFileSync(`${join(builds.path, "parley-present")}.sha256`, `${await hash(paths.present)}  parley-present\n`);
+  writeFileSync(`${join(builds.path, "parley-current")}.sha256`, `${await hash(paths.current)}  parley-current\n`);
   laterChecksum = await hash(paths.later);
-  const file = `parley-${later.version}-linux-${process.arch}`;
-  releases = Bun.serve({
+  const file = `parley-${laterVersion.version}-linux-${process.arch}`;
+  releaseServer = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     idleTimeout: 120,
     fetch: ({ url }) =>
-      new URL(url).pathname === `/v${later.version}/${file}`
+      new URL(url).pathname === `/v${laterVersion.version}/${file}`
         ? new Response(Bun.file(paths.later))
         : new Response("not here", { status: 404 }),
   });
@@ -45,7 +45,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await machine?.remove();
-  await releases?.stop(true);
+  await releaseServer?.stop(true);
   builds[Symbol.dispose]();
 });
 
@@ -54,17 +54,17 @@ async function hash(path: string): Promise<string> {
 }
 
 const install = (...args: string[]) => machine.run("/deploy/install.sh", ...args);
-const show = async (property: string) =>
+const showProperty = async (property: string) =>
   (await machine.mustRun("systemctl", "show", `--property=${property}`, "--value", "parley")).trim();
-const runningVersion = async () => ((await (await client.fetch("/version")).json()) as { version: string }).version;
+const getRunningVersion = async () => ((await (await client.fetch("/version")).json()) as { version: string }).version;
 
-/** The path of a file in the machine, from outside. */
-const inside = (path: string) => join(machine.directory, path);
+/** Converts a path in the machine to a path on the host. */
+const toHostPath = (path: string) => join(machine.directory, path);
 function writeDropIn(name: string, content: string): void {
-  mkdirSync(inside("etc/systemd/system/parley.service.d"), { recursive: true });
-  writeFileSync(inside(`etc/systemd/system/parley.service.d/${name}.conf`), content);
+  mkdirSync(toHostPath("etc/systemd/system/parley.service.d"), { recursive: true });
+  writeFileSync(toHostPath(`etc/systemd/system/parley.service.d/${name}.conf`), content);
 }
-const removeDropIn = (name: string) => rmSync(inside(`etc/systemd/system/parley.service.d/${name}.conf`));
+const removeDropIn = (name: string) => rmSync(toHostPath(`etc/systemd/system/parley.service.d/${name}.conf`));
 
 let token: string;
 let conversationId: string;
@@ -76,46 +76,55 @@ async function listTexts(): Promise<string[]> {
 }
 async function waitForRestart(pidBefore: string): Promise<void> {
   await waitUntil(async () => {
-    const isNew = (await show("MainPID")) !== pidBefore && (await show("ActiveState")) === "active";
+    const isNew = (await showProperty("MainPID")) !== pidBefore && (await showProperty("ActiveState")) === "active";
     return isNew && (await client.fetch("/readyz").catch(() => null))?.status === 200;
   }, START_TIMEOUT_MS);
 }
 
-drill("wrong files and a port in use are rejected, and nothing is installed", async () => {
-  const refuse = async (args: string[], sentence: RegExp) => {
+testAsRoot("install.sh rejects an invalid executable or a port in use without installing anything", async () => {
+  const expectFailure = async (args: string[], message: RegExp) => {
     const result = await install(...args);
     expect({ args, code: result.code, errors: result.errors }).toEqual({
       args,
       code: 1,
-      errors: expect.stringMatching(sentence),
+      errors: expect.stringMatching(message),
     });
   };
-  await refuse(["/builds/nothing"], /there is no file \/builds\/nothing\./);
-  await refuse(["/builds/parley-later"], /there is no checksum for \/builds\/parley-later.*--sha256 [0-9a-f]{64}\./);
-  await refuse(["--sha256", "0".repeat(64), present], /is damaged or was tampered with/);
-  await refuse(["--sha256", await hash(inside("bin/true")), "/bin/true"], /is not Parley|doesn't run on this machine/);
-  await refuse(["--port", String(releases.port), present], new RegExp(`port ${releases.port} is in use`));
+  await expectFailure(["/builds/nothing"], /there is no file \/builds\/nothing\./);
+  await expectFailure(
+    ["/builds/parley-later"],
+    /there is no checksum for \/builds\/parley-later.*--sha256 [0-9a-f]{64}\./,
+  );
+  await expectFailure(["--sha256", "0".repeat(64), currentExecutable], /is damaged or was tampered with/);
+  await expectFailure(
+    ["--sha256", await hash(toHostPath("bin/true")), "/bin/true"],
+    /is not Parley|doesn't run on this machine/,
+  );
+  await expectFailure(
+    ["--port", String(releaseServer.port), currentExecutable],
+    new RegExp(`port ${releaseServer.port} is in use`),
+  );
   const bus = "/run/dbus/system_bus_socket";
   await machine.mustRun("mv", bus, `${bus}.away`);
-  await refuse([present], /D-Bus is missing .*apt-get install dbus/);
+  await expectFailure([currentExecutable], /D-Bus is missing .*apt-get install dbus/);
   await machine.mustRun("mv", `${bus}.away`, bus);
   for (const path of ["usr/local/bin/parley", "etc/parley", "var/lib/parley", "etc/systemd/system/parley.service"])
-    expect({ path, exists: existsSync(inside(path)) }).toEqual({ path, exists: false });
-  const shown = await install("--dry-run", "--port", String(port), present);
-  expect(shown).toMatchObject({
+    expect({ path, exists: existsSync(toHostPath(path)) }).toEqual({ path, exists: false });
+  const dryRun = await install("--dry-run", "--port", String(port), currentExecutable);
+  expect(dryRun).toMatchObject({
     code: 0,
     errors: "",
     output: expect.stringContaining("+ systemctl enable --quiet parley"),
   });
-  expect(existsSync(inside("usr/local/bin/parley"))).toBe(false);
+  expect(existsSync(toHostPath("usr/local/bin/parley"))).toBe(false);
 });
 
-drill("installed on a clean Debian, Parley serves from within its sandbox", async () => {
-  const installed = await install("--port", String(port), present);
+testAsRoot("Parley installed on a clean Debian runs in its sandbox and serves requests", async () => {
+  const installed = await install("--port", String(port), currentExecutable);
   expect({ code: installed.code, errors: installed.errors }).toEqual({ code: 0, errors: "" });
   expect(installed.output).toContain(`Installed parley ${version} (`);
   expect((await client.fetch("/readyz")).status).toBe(200);
-  expect(await show("User")).toBe("parley");
+  expect(await showProperty("User")).toBe("parley");
   const status = await readProcessStatus();
   expect(status).toMatch(/^NoNewPrivs:\t1$/m);
   expect(status).toMatch(/^Seccomp:\t2$/m);
@@ -131,7 +140,7 @@ drill("installed on a clean Debian, Parley serves from within its sandbox", asyn
   ).toBe("640 root:parley\n700 parley:parley\n755 root:root\n");
   expect(await machine.run("systemd-analyze", "verify", "parley.service")).toEqual({ code: 0, output: "", errors: "" });
 
-  // With the wrapper, since registration is closed in production.
+  // Registration is closed in production.
   await machine.mustRun("parley-run", "admin", "create", "--email", "ada@example.com", "--password", TEST_PASSWORD);
   const login = await client.fetch("/api/v1/auth/login", {
     json: { email: "ada@example.com", password: TEST_PASSWORD },
@@ -143,27 +152,30 @@ drill("installed on a clean Debian, Parley serves from within its sandbox", asyn
   expect((await machine.run("parley-run", "healthcheck")).code).toBe(0);
 });
 
-/** The kernel's status of the main process. */
+/** Reads the kernel's status of Parley's process. */
 async function readProcessStatus(): Promise<string> {
-  return await machine.mustRun("cat", `/proc/${await show("MainPID")}/status`);
+  return await machine.mustRun("cat", `/proc/${await showProperty("MainPID")}/status`);
 }
 
-drill("running it again changes nothing", async () => {
-  const before = { pid: await show("MainPID"), env: readFileSync(inside("etc/parley/parley.env"), "utf8") };
-  const again = await install("--port", "4000", present);
-  expect({ code: again.code, errors: again.errors }).toEqual({ code: 0, errors: "" });
-  expect(again.output).toContain("is already installed.");
-  expect(again.output).toContain("parley.env exists and stays as it is; change PORT there.");
-  expect({ pid: await show("MainPID"), env: readFileSync(inside("etc/parley/parley.env"), "utf8") }).toEqual(before);
-  expect(existsSync(inside("usr/local/bin/parley.previous"))).toBe(false);
+testAsRoot("running install.sh again changes nothing", async () => {
+  const before = { pid: await showProperty("MainPID"), env: readFileSync(toHostPath("etc/parley/parley.env"), "utf8") };
+  const secondRun = await install("--port", "4000", currentExecutable);
+  expect({ code: secondRun.code, errors: secondRun.errors }).toEqual({ code: 0, errors: "" });
+  expect(secondRun.output).toContain("is already installed.");
+  expect(secondRun.output).toContain("parley.env exists and stays as it is; change PORT there.");
+  expect({
+    pid: await showProperty("MainPID"),
+    env: readFileSync(toHostPath("etc/parley/parley.env"), "utf8"),
+  }).toEqual(before);
+  expect(existsSync(toHostPath("usr/local/bin/parley.previous"))).toBe(false);
 });
 
-drill(
-  "systemd restarts Parley after a crash, and, with the watchdog, after a hang; a reload restarts nothing",
+testAsRoot(
+  "systemd restarts Parley after a crash and, with the watchdog, after a hang, but not on a reload",
   async () => {
-    const pid = await show("MainPID");
+    const pid = await showProperty("MainPID");
     await machine.mustRun("systemctl", "reload", "parley");
-    expect(await show("MainPID")).toBe(pid);
+    expect(await showProperty("MainPID")).toBe(pid);
     await machine.mustRun("systemctl", "kill", "--signal=KILL", "--kill-who=main", "parley");
     await waitForRestart(pid);
     expect(await listTexts()).toEqual(["first"]);
@@ -171,37 +183,37 @@ drill(
     writeDropIn("watchdog", "[Service]\nWatchdogSec=2\nTimeoutAbortSec=2\n");
     await machine.mustRun("systemctl", "daemon-reload");
     await machine.mustRun("systemctl", "restart", "parley");
-    const watched = await show("MainPID");
+    const pidBeforeHang = await showProperty("MainPID");
     await Bun.sleep(4_000);
-    expect(await show("MainPID")).toBe(watched);
+    expect(await showProperty("MainPID")).toBe(pidBeforeHang);
     await machine.mustRun("systemctl", "kill", "--signal=STOP", "--kill-who=main", "parley");
-    await waitForRestart(watched);
+    await waitForRestart(pidBeforeHang);
     expect(await listTexts()).toEqual(["first"]);
     removeDropIn("watchdog");
     await machine.mustRun("systemctl", "daemon-reload");
   },
 );
 
-drill("wrong settings stop the start without restarts, with every error in the log", async () => {
-  const env = readFileSync(inside("etc/parley/parley.env"), "utf8");
-  writeFileSync(inside("etc/parley/parley.env"), `${env}\nLOG_LEVEL=loud\n`);
+testAsRoot("with an invalid setting, Parley logs the error and isn't restarted", async () => {
+  const env = readFileSync(toHostPath("etc/parley/parley.env"), "utf8");
+  writeFileSync(toHostPath("etc/parley/parley.env"), `${env}\nLOG_LEVEL=loud\n`);
   expect((await machine.run("systemctl", "restart", "parley")).code).not.toBe(0);
   await Bun.sleep(1_000);
-  expect(await show("ActiveState")).toBe("failed");
+  expect(await showProperty("ActiveState")).toBe("failed");
   expect(await machine.mustRun("journalctl", "--unit=parley", "--lines=20", "--output=cat", "--no-pager")).toContain(
     "LOG_LEVEL",
   );
-  writeFileSync(inside("etc/parley/parley.env"), env);
+  writeFileSync(toHostPath("etc/parley/parley.env"), env);
   await machine.mustRun("systemctl", "restart", "parley");
 });
 
-drill("a log file is rotated while Parley writes it", async () => {
+testAsRoot("a log file can be rotated while Parley writes to it", async () => {
   await machine.mustRun("install", "-d", "-m", "0750", "/var/log/parley");
   writeDropIn("log-to-file", readFileSync(join(import.meta.dir, "../../deploy/log-to-file.conf"), "utf8"));
   await machine.mustRun("install", "-m", "0644", "/deploy/parley.logrotate", "/etc/logrotate.d/parley");
   await machine.mustRun("systemctl", "daemon-reload");
   await machine.mustRun("systemctl", "restart", "parley");
-  const log = inside("var/log/parley/parley.log");
+  const log = toHostPath("var/log/parley/parley.log");
   await waitUntil(() => readFileSync(log, "utf8").includes("is ready"), 5_000);
   await machine.mustRun("logrotate", "--force", "/etc/logrotate.conf");
   expect(readFileSync(`${log}.1`, "utf8")).toContain("is ready");
@@ -213,40 +225,43 @@ drill("a log file is rotated while Parley writes it", async () => {
   await machine.mustRun("systemctl", "restart", "parley");
 });
 
-drill("an upgrade makes a backup, restarts and keeps the data, and the printed rollback works", async () => {
-  const upgraded = await install(
-    "--releases",
-    `http://127.0.0.1:${releases.port}`,
-    "--sha256",
-    laterChecksum,
-    later.version,
-  );
-  expect({ code: upgraded.code, errors: upgraded.errors }).toMatchObject({ code: 0 });
-  expect(upgraded.output).toContain(`Upgraded from parley ${version} (`);
-  expect(await runningVersion()).toBe(later.version);
-  expect(await listTexts()).toEqual(["first"]);
-  expect(await send("second")).toBe(201);
-  const backup = /^Backup: (.*)$/m.exec(upgraded.output)?.[1] ?? "";
-  expect(await machine.mustRun("stat", "--format=%a %U", backup)).toBe("600 parley\n");
-  // No file belongs to root, since the service couldn't write it.
-  expect(await machine.mustRun("find", "/var/lib/parley", "!", "-user", "parley")).toBe("");
+testAsRoot(
+  "an upgrade creates a backup, restarts Parley and keeps the data, and the printed rollback commands work",
+  async () => {
+    const upgraded = await install(
+      "--releases",
+      `http://127.0.0.1:${releaseServer.port}`,
+      "--sha256",
+      laterChecksum,
+      laterVersion.version,
+    );
+    expect({ code: upgraded.code, errors: upgraded.errors }).toMatchObject({ code: 0 });
+    expect(upgraded.output).toContain(`Upgraded from parley ${version} (`);
+    expect(await getRunningVersion()).toBe(laterVersion.version);
+    expect(await listTexts()).toEqual(["first"]);
+    expect(await send("second")).toBe(201);
+    const backup = /^Backup: (.*)$/m.exec(upgraded.output)?.[1] ?? "";
+    expect(await machine.mustRun("stat", "--format=%a %U", backup)).toBe("600 parley\n");
+    // The service couldn't write to a file that belongs to root.
+    expect(await machine.mustRun("find", "/var/lib/parley", "!", "-user", "parley")).toBe("");
 
-  const commands = (upgraded.output.split(/^To roll back to .*:$/m)[1] ?? "")
-    .split("\n")
-    .filter((line) => line.startsWith("  ") && !line.includes("#"));
-  expect(commands.map((line) => line.trim().split(" ")[0])).toEqual([
-    "systemctl",
-    "mv",
-    "mv",
-    "parley-run",
-    "systemctl",
-  ]);
-  for (const command of commands) await machine.mustRun("sh", "-c", command);
-  expect(await runningVersion()).toBe(version);
-  expect(await listTexts()).toEqual(["first"]);
-});
+    const commands = (upgraded.output.split(/^To roll back to .*:$/m)[1] ?? "")
+      .split("\n")
+      .filter((line) => line.startsWith("  ") && !line.includes("#"));
+    expect(commands.map((line) => line.trim().split(" ")[0])).toEqual([
+      "systemctl",
+      "mv",
+      "mv",
+      "parley-run",
+      "systemctl",
+    ]);
+    for (const command of commands) await machine.mustRun("sh", "-c", command);
+    expect(await getRunningVersion()).toBe(version);
+    expect(await listTexts()).toEqual(["first"]);
+  },
+);
 
-drill("if the new version doesn't become ready, the script fails and prints how to roll back", async () => {
+testAsRoot("if the new version doesn't become ready, the script fails and prints how to roll back", async () => {
   writeDropIn("broken", "[Service]\nExecStartPre=/bin/false\n");
   const failed = await install("--sha256", laterChecksum, "/builds/parley-later");
   expect(failed.code).toBe(1);
@@ -259,26 +274,26 @@ drill("if the new version doesn't become ready, the script fails and prints how 
   await machine.mustRun("systemctl", "daemon-reload");
   for (const command of commands)
     await machine.mustRun("sh", "-c", command.replace("postgres.after-upgrade", "postgres.after-second-upgrade"));
-  expect(await runningVersion()).toBe(version);
+  expect(await getRunningVersion()).toBe(version);
   expect(await listTexts()).toEqual(["first"]);
 });
 
-drill("--uninstall keeps data and settings, and a new installation uses them", async () => {
+testAsRoot("--uninstall keeps data and settings, and a new installation uses them", async () => {
   const removed = await install("--uninstall");
   expect({ code: removed.code, errors: removed.errors }).toEqual({ code: 0, errors: "" });
   expect((await machine.run("systemctl", "cat", "parley")).code).not.toBe(0);
   for (const path of ["usr/local/bin/parley", "usr/local/bin/parley.previous", "usr/local/sbin/parley-run"])
-    expect({ path, exists: existsSync(inside(path)) }).toEqual({ path, exists: false });
-  expect(existsSync(inside("etc/parley/parley.env"))).toBe(true);
-  expect((await install(present)).code).toBe(0);
+    expect({ path, exists: existsSync(toHostPath(path)) }).toEqual({ path, exists: false });
+  expect(existsSync(toHostPath("etc/parley/parley.env"))).toBe(true);
+  expect((await install(currentExecutable)).code).toBe(0);
   expect(await listTexts()).toEqual(["first"]);
 });
 
-drill("without a running systemd, as in an image, everything is installed and nothing started", async () => {
+testAsRoot("without a running systemd, as in an image build, Parley is installed but not started", async () => {
   const { home, directory } = await createRoot();
   cpSync(resolve(import.meta.dir, "../../deploy"), join(directory, "deploy"), { recursive: true });
-  copyFileSync(join(builds.path, "parley-present"), join(directory, "parley"));
-  const inRoot = async (...command: string[]) => {
+  copyFileSync(join(builds.path, "parley-current"), join(directory, "parley"));
+  const runInRoot = async (...command: string[]) => {
     const prefix = [
       "unshare",
       "--mount",
@@ -296,18 +311,17 @@ drill("without a running systemd, as in an image, everything is installed and no
     return { code: await child.exited, output, errors };
   };
   const checksum = await hash(join(directory, "parley"));
-  const installed = await inRoot("/deploy/install.sh", "--sha256", checksum, "/parley");
+  const installed = await runInRoot("/deploy/install.sh", "--sha256", checksum, "/parley");
   expect(installed).toMatchObject({ code: 0, errors: "", output: expect.stringContaining("systemd doesn't run here") });
   expect(existsSync(join(directory, "etc/systemd/system/parley.service"))).toBe(true);
-  expect((await inRoot("systemctl", "is-enabled", "parley")).output).toBe("enabled\n");
-  // Its settings are valid, and warn about what production needs.
+  expect((await runInRoot("systemctl", "is-enabled", "parley")).output).toBe("enabled\n");
   const env = readFileSync(join(directory, "etc/parley/parley.env"), "utf8");
   expect(env).toMatch(/^JWT_SECRET=[0-9a-f]{64}$/m);
   expect(env).toMatch(/^APP_ENV=production$/m);
-  // With data, a backup would need the service's settings.
+  // An upgrade of an instance with data requires a backup, which can't be made without systemd.
   mkdirSync(join(directory, "var/lib/parley/postgres"));
   copyFileSync(join(builds.path, "parley-later"), join(directory, "parley-later"));
-  const refused = await inRoot("/deploy/install.sh", "--sha256", laterChecksum, "/parley-later");
-  expect(refused).toMatchObject({ code: 1, errors: expect.stringContaining("no backup can be made") });
+  const rejected = await runInRoot("/deploy/install.sh", "--sha256", laterChecksum, "/parley-later");
+  expect(rejected).toMatchObject({ code: 1, errors: expect.stringContaining("no backup can be made") });
   rmSync(home, { recursive: true, force: true });
 });

@@ -13,7 +13,7 @@ import { EXTRA_CONNECTIONS_MAX } from "../../src/db/connect.ts";
 import { createFolder, runParley } from "../commands/run-parley.ts";
 import { deployFolder, readYaml } from "./yaml-file.ts";
 
-// Starts the type checker, and Parley.
+// The tests start the type checker and Parley.
 setDefaultTimeout(60_000);
 
 type Kinds = {
@@ -29,42 +29,42 @@ const folder = join(deployFolder, "kubernetes");
 const manifests = readYaml(join(folder, "parley.yaml")) as Kinds[keyof Kinds][];
 const packages = join(import.meta.dir, "../../node_modules");
 
-/** The only manifest of a kind. */
-function get<Kind extends keyof Kinds>(kind: Kind): Kinds[Kind] {
-  const found = manifests.filter((manifest) => manifest.kind === kind);
-  expect(found).toHaveLength(1);
-  return found[0] as Kinds[Kind];
+/** Returns the only manifest of a kind. */
+function getManifest<Kind extends keyof Kinds>(kind: Kind): Kinds[Kind] {
+  const matchingManifests = manifests.filter((manifest) => manifest.kind === kind);
+  expect(matchingManifests).toHaveLength(1);
+  return matchingManifests[0] as Kinds[Kind];
 }
 
-const spec = get("Deployment").spec;
+const spec = getManifest("Deployment").spec;
 const pod = spec?.template.spec;
 const container = pod?.containers[0];
-const settings = get("ConfigMap").data ?? {};
-/** PostgreSQL's default, minus the connections reserved for superusers. */
+const settings = getManifest("ConfigMap").data ?? {};
+/** PostgreSQL's default `max_connections`, minus the connections reserved for superusers. */
 const POSTGRES_CONNECTIONS = 97;
 
 test("every manifest matches Kubernetes' schema", () => {
   const kinds = [Namespace, ConfigMap, Deployment, Service, PodDisruptionBudget, Ingress];
   expect(manifests.map(({ kind }) => kind as string).sort()).toEqual(kinds.map(({ kind }) => kind as string).sort());
-  new Namespace(get("Namespace")).validate();
-  new ConfigMap(get("ConfigMap")).validate();
-  new Deployment(get("Deployment")).validate();
-  new Service(get("Service")).validate();
-  new PodDisruptionBudget(get("PodDisruptionBudget")).validate();
-  new Ingress(get("Ingress")).validate();
-  const wrong = { ...get("Deployment"), spec: { ...spec, replicas: "2" } } as unknown as IDeployment;
-  expect(() => new Deployment(wrong).validate()).toThrow("replicas must be integer");
+  new Namespace(getManifest("Namespace")).validate();
+  new ConfigMap(getManifest("ConfigMap")).validate();
+  new Deployment(getManifest("Deployment")).validate();
+  new Service(getManifest("Service")).validate();
+  new PodDisruptionBudget(getManifest("PodDisruptionBudget")).validate();
+  new Ingress(getManifest("Ingress")).validate();
+  const invalid = { ...getManifest("Deployment"), spec: { ...spec, replicas: "2" } } as unknown as IDeployment;
+  expect(() => new Deployment(invalid).validate()).toThrow("replicas must be integer");
 });
 
-/** The schema accepts unknown fields, so a typo would have no effect; the types from the same source don't. */
+/** The package's schemas accept unknown fields, such as typos, but its TypeScript types reject them. */
 test("no manifest has unknown fields", async () => {
-  using work = createFolder();
-  const check = async (name: string, checked: Kinds[keyof Kinds][]) => {
-    const lines = checked.flatMap((manifest, index) => [
+  using tempFolder = createFolder();
+  const check = async (name: string, manifestsToCheck: Kinds[keyof Kinds][]) => {
+    const lines = manifestsToCheck.flatMap((manifest, index) => [
       `import type { I${manifest.kind} as Kind${index} } from "${packages}/kubernetes-models/${manifest.apiVersion}/${manifest.kind}.js";`,
       `export const manifest${index}: Kind${index} = ${JSON.stringify(manifest)};`,
     ]);
-    const path = join(work.path, name);
+    const path = join(tempFolder.path, name);
     writeFileSync(path, lines.join("\n"));
     const command = [
       join(packages, ".bin/tsc"),
@@ -83,22 +83,25 @@ test("no manifest has unknown fields", async () => {
     const tsc = Bun.spawn(command, { stdout: "pipe", stderr: "pipe" });
     return (await new Response(tsc.stdout).text()) + (await new Response(tsc.stderr).text());
   };
-  const misspelled = { ...get("Deployment"), spec: { ...spec, replicaz: 2 } } as unknown as IDeployment;
-  const [good, bad] = await Promise.all([check("good.ts", manifests), check("bad.ts", [misspelled])]);
-  expect(good).toBe("");
-  expect(bad).toMatch(/replicaz.* does not exist in type/);
+  const misspelled = { ...getManifest("Deployment"), spec: { ...spec, replicaz: 2 } } as unknown as IDeployment;
+  const [validErrors, misspelledErrors] = await Promise.all([
+    check("good.ts", manifests),
+    check("bad.ts", [misspelled]),
+  ]);
+  expect(validErrors).toBe("");
+  expect(misspelledErrors).toMatch(/replicaz.* does not exist in type/);
 });
 
-test("a pod has more time to stop than Parley takes, and than its endpoints take to update", () => {
+test("a pod's grace period exceeds Parley's shutdown timeout, and the pod is unready before Parley stops serving requests", () => {
   const shutdownMs = Number(settings.SHUTDOWN_TIMEOUT_MS);
   expect(shutdownMs).toBeGreaterThanOrEqual(25_000);
   expect(Number(pod?.terminationGracePeriodSeconds) * 1_000).toBeGreaterThanOrEqual(shutdownMs + 10_000);
-  // The readiness probe fails while Parley still serves (5 seconds in production).
+  // In production, Parley still serves requests for 5 seconds after its readiness probe begins to fail.
   const { periodSeconds = 10, failureThreshold = 3 } = container?.readinessProbe ?? {};
   expect(Number(periodSeconds) * Number(failureThreshold)).toBeLessThanOrEqual(5);
 });
 
-test("each probe uses the right endpoint", () => {
+test("the startup and liveness probes use /livez, and the readiness probe uses /readyz", () => {
   expect(container?.startupProbe?.httpGet).toEqual({ path: "/livez", port: "http" });
   expect(container?.readinessProbe?.httpGet).toEqual({ path: "/readyz", port: "http" });
   expect(container?.livenessProbe?.httpGet).toEqual({ path: "/livez", port: "http" });
@@ -106,31 +109,33 @@ test("each probe uses the right endpoint", () => {
   expect(settings.PORT ?? "3000").toBe("3000");
 });
 
-test("two instances, one of which is always running, without session affinity", () => {
+test("two instances run without session affinity, and at least one is always available", () => {
   expect(spec?.replicas).toBe(2);
   expect(spec?.strategy).toEqual({ type: "RollingUpdate", rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } });
   const labels = spec?.template.metadata?.labels;
   expect(spec?.selector.matchLabels).toEqual(labels);
-  expect(get("PodDisruptionBudget").spec).toEqual({ minAvailable: 1, selector: { matchLabels: labels } });
-  expect(get("Service").spec).toMatchObject({
+  expect(getManifest("PodDisruptionBudget").spec).toEqual({ minAvailable: 1, selector: { matchLabels: labels } });
+  expect(getManifest("Service").spec).toMatchObject({
     selector: labels,
     sessionAffinity: "None",
     ports: [{ targetPort: "http" }],
   });
-  expect(JSON.stringify(get("Ingress").metadata)).not.toContain("affinity");
-  expect(get("Ingress").spec?.rules?.[0]?.http?.paths[0]?.backend.service?.name).toBe(
-    get("Service").metadata?.name as string,
+  expect(JSON.stringify(getManifest("Ingress").metadata)).not.toContain("affinity");
+  expect(getManifest("Ingress").spec?.rules?.[0]?.http?.paths[0]?.backend.service?.name).toBe(
+    getManifest("Service").metadata?.name as string,
   );
 });
 
-test("the instances during an upgrade don't exceed a default Postgres' connections", () => {
+test("the instances running during an upgrade don't exceed Postgres' default connection limit", () => {
   const instances = Number(spec?.replicas) + 1;
-  const each = Number(settings.DATABASE_POOL_SIZE) + EXTRA_CONNECTIONS_MAX;
-  expect(instances * each).toBeLessThanOrEqual(POSTGRES_CONNECTIONS);
+  const connectionsPerInstance = Number(settings.DATABASE_POOL_SIZE) + EXTRA_CONNECTIONS_MAX;
+  expect(instances * connectionsPerInstance).toBeLessThanOrEqual(POSTGRES_CONNECTIONS);
 });
 
-test("the pod meets the restricted standard of its namespace", () => {
-  expect(get("Namespace").metadata?.labels).toMatchObject({ "pod-security.kubernetes.io/enforce": "restricted" });
+test("the pod meets the restricted Pod Security Standard that its namespace enforces", () => {
+  expect(getManifest("Namespace").metadata?.labels).toMatchObject({
+    "pod-security.kubernetes.io/enforce": "restricted",
+  });
   expect(pod?.securityContext).toMatchObject({
     runAsNonRoot: true,
     runAsUser: 10001,
@@ -148,7 +153,7 @@ test("the pod meets the restricted standard of its namespace", () => {
   );
 });
 
-test("Parley starts with these settings: parley config check", async () => {
+test("`parley config check` accepts the manifests' settings", async () => {
   const secrets = parseEnv(readFileSync(join(folder, "parley.secrets.env.example"), "utf8")) as Record<string, string>;
   const required = (container?.env ?? []).map(({ name, valueFrom }) => {
     expect(valueFrom?.secretKeyRef).toEqual({ name: "parley", key: name });
@@ -158,14 +163,20 @@ test("Parley starts with these settings: parley config check", async () => {
   expect(container?.envFrom).toEqual([{ configMapRef: { name: "parley" } }, { secretRef: { name: "parley" } }]);
   for (const name of required) expect(secrets).toHaveProperty(name);
 
-  const known = new Map(settingEntries);
+  const settingsByName = new Map(settingEntries);
   for (const name of Object.keys(settings))
-    expect({ name, isSecret: known.get(name as never)?.secret ?? false }).toEqual({ name, isSecret: false });
+    expect({ name, isSecret: settingsByName.get(name as never)?.secret ?? false }).toEqual({
+      name,
+      isSecret: false,
+    });
   for (const name of Object.keys(secrets))
-    expect({ name, isSecret: known.get(name as never)?.secret }).toEqual({ name, isSecret: true });
+    expect({ name, isSecret: settingsByName.get(name as never)?.secret }).toEqual({ name, isSecret: true });
 
-  const made = { JWT_SECRET: "k3yQ0ZrV8mXw2LsT9bNc4HgJ7pFd1AuE6iRoSxBtYnM=", METRICS_TOKEN: "0".repeat(64) };
-  const env = { ...settings, ...secrets, ...made };
+  const generatedSecrets = {
+    JWT_SECRET: "k3yQ0ZrV8mXw2LsT9bNc4HgJ7pFd1AuE6iRoSxBtYnM=",
+    METRICS_TOKEN: "0".repeat(64),
+  };
+  const env = { ...settings, ...secrets, ...generatedSecrets };
   expect(await runParley(["config", "check"], { env })).toEqual({
     code: 0,
     stdout: "The configuration is valid.\n",

@@ -1,41 +1,43 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { atEndOfRun } from "../support/end-of-run.ts";
+import { afterTestRun } from "../support/after-test-run.ts";
 
 const root = resolve(import.meta.dir, "../..");
-const base = join(root, "dist/debian");
+const cleanDebian = join(root, "dist/debian");
 const BOOT_TIMEOUT_MS = 60_000;
-const END_TIMEOUT_MS = 30_000;
-/** SIGRTMIN+3: systemd halts cleanly. */
+const HALT_TIMEOUT_MS = 30_000;
+/** SIGRTMIN+3, which makes systemd halt the machine. */
 const HALT_SIGNAL = 37;
 
 type Result = { code: number; output: string; errors: string };
 export type Machine = {
-  /** The file system, from outside. */
+  /** The machine's root directory, as a path on the host. */
   directory: string;
   run(...command: string[]): Promise<Result>;
-  /** @throws Error if it fails. @returns its output. */
+  /** Runs a command. @returns its output. @throws Error if it fails. */
   mustRun(...command: string[]): Promise<string>;
   remove(): Promise<void>;
 };
 
-/** A copy of a clean Debian in a new folder. */
+/** Copies a clean Debian to a new folder. */
 export async function createRoot(): Promise<{ home: string; directory: string }> {
-  if (!existsSync(base))
-    await runOrThrow(Bun.spawn([join(root, "scripts/debian-root.sh"), base], { stdio: ["ignore", "ignore", "pipe"] }));
+  if (!existsSync(cleanDebian))
+    await runOrThrow(
+      Bun.spawn([join(root, "scripts/debian-root.sh"), cleanDebian], { stdio: ["ignore", "ignore", "pipe"] }),
+    );
   const home = mkdtempSync(join(tmpdir(), "parley-machine-"));
   const directory = join(home, "root");
-  // Including owners, which node:fs doesn't copy.
+  // node:fs doesn't copy owners.
   await runOrThrow(
-    Bun.spawn(["cp", "--archive", "--reflink=auto", base, directory], { stdio: ["ignore", "ignore", "pipe"] }),
+    Bun.spawn(["cp", "--archive", "--reflink=auto", cleanDebian, directory], { stdio: ["ignore", "ignore", "pipe"] }),
   );
   return { home, directory };
 }
 
 /**
- * Boots a clean Debian with its own systemd (systemd-nspawn), which shares this machine's network. Needs root.
- * @param folders are mounted under these names, read-only.
+ * Boots a clean Debian with systemd-nspawn, on the host's network. Requires root.
+ * @param folders maps each read-only mount point in the machine to a path on the host.
  */
 export async function startMachine(folders: Record<string, string>): Promise<Machine> {
   const { home, directory } = await createRoot();
@@ -60,15 +62,17 @@ export async function startMachine(folders: Record<string, string>): Promise<Mac
   async function remove(): Promise<void> {
     if (isRemoved) return;
     isRemoved = true;
-    // The container stops too, or is killed.
     const init = findInit(container.pid);
     if (init !== null) process.kill(init, HALT_SIGNAL);
-    const isGone = await Promise.race([container.exited.then(() => true), Bun.sleep(END_TIMEOUT_MS).then(() => false)]);
-    if (!isGone) container.kill("SIGKILL");
+    const hasExited = await Promise.race([
+      container.exited.then(() => true),
+      Bun.sleep(HALT_TIMEOUT_MS).then(() => false),
+    ]);
+    if (!hasExited) container.kill("SIGKILL");
     await container.exited;
     rmSync(home, { recursive: true, force: true });
   }
-  atEndOfRun(remove);
+  afterTestRun(remove);
 
   async function run(...command: string[]): Promise<Result> {
     const child = Bun.spawn(["nsenter", `--target=${findInit(container.pid)}`, "--all", "--", ...command], {
@@ -99,14 +103,14 @@ export async function startMachine(folders: Record<string, string>): Promise<Mac
   };
 }
 
-/** The container's first process: the child of systemd-nspawn, once it is systemd. */
+/** Finds the PID of the container's systemd, which is a child of systemd-nspawn. */
 function findInit(containerPid: number): number | null {
   for (const name of readdirSync("/proc").filter((name) => /^\d+$/.test(name)))
     try {
       const [before = "", after = ""] = readFileSync(`/proc/${name}/stat`, "utf8").split(") ");
       if (Number(after.split(" ")[1]) === containerPid && before.endsWith("(systemd")) return Number(name);
     } catch {
-      // It has exited meanwhile.
+      // The process has exited.
     }
   return null;
 }

@@ -15,15 +15,15 @@ const instances = Object.keys(production.services)
   .filter((name) => name.startsWith("parley"))
   .map((name) => `${name}:3000`);
 
-test("Caddy accepts its Caddyfile with compose's variables, and requires them", async () => {
+test("Caddy accepts the Caddyfile with Compose's variables and rejects it without them", async () => {
   using folder = createFolder();
   const path = join(folder.path, "Caddyfile");
   writeFileSync(path, readCaddyfile());
   const validate = [findProgram("caddy"), "validate", "--adapter", "caddyfile", "--config", path];
   const home = { HOME: folder.path };
-  const good = await runProgram(validate, { ...home, ...production.services.caddy?.environment });
-  expect(good.output).toContain("Valid configuration");
-  expect(good.output).not.toContain('"level":"warn"');
+  const validation = await runProgram(validate, { ...home, ...production.services.caddy?.environment });
+  expect(validation.output).toContain("Valid configuration");
+  expect(validation.output).not.toContain('"level":"warn"');
   expect((await runProgram(validate, home)).code).toBe(1);
 
   const adapt = [findProgram("caddy"), "adapt", "--adapter", "caddyfile", "--config", path];
@@ -32,25 +32,23 @@ test("Caddy accepts its Caddyfile with compose's variables, and requires them", 
   expect(output).toContain('"host":["chat.example.com"]');
 });
 
-test("Caddy has the same settings in containers and on a server, except for names", () => {
+test("the Caddyfiles for Compose and for a server differ only in the domain and the instances", () => {
   const readSite = (text: string, names: [string, string]) =>
     text
       .slice(text.indexOf(`${names[0]} {`))
       .replace(names[0], "SITE")
       .replace(names[1], "INSTANCES")
       .replaceAll(/^\t*#.*\n/gm, "");
-  const inContainers = readSite(readCaddyfile(), [
+  const composeSite = readSite(readCaddyfile(), [
     "{$PARLEY_DOMAIN}",
     "{$PARLEY_INSTANCES:parley-1:3000 parley-2:3000}",
   ]);
-  expect(inContainers).toStartWith("SITE {");
-  expect(inContainers).toContain("reverse_proxy INSTANCES {");
-  expect(readSite(readProxyFile("Caddyfile"), ["chat.example.com", "127.0.0.1:3001 127.0.0.1:3002"])).toBe(
-    inContainers,
-  );
+  expect(composeSite).toStartWith("SITE {");
+  expect(composeSite).toContain("reverse_proxy INSTANCES {");
+  expect(readSite(readProxyFile("Caddyfile"), ["chat.example.com", "127.0.0.1:3001 127.0.0.1:3002"])).toBe(composeSite);
 });
 
-test("Prometheus accepts its configuration, and scrapes every instance with the token", async () => {
+test("Prometheus' configuration is valid and includes every instance with the metrics token", async () => {
   using folder = createFolder();
   const path = join(folder.path, "prometheus.yml");
   const token = join(folder.path, "metrics_token");
@@ -73,11 +71,11 @@ test("Prometheus accepts its configuration, and scrapes every instance with the 
   expect(production.services.prometheus?.volumes).toContain("../monitoring/alerts.yml:/etc/parley/alerts.yml:ro");
 });
 
-test("Grafana is configured with Prometheus as data source and with the dashboard", () => {
-  const [provisioned] = readYaml(join(composeFolder, "grafana/prometheus.yaml")) as [
+test("Grafana is provisioned with Prometheus as its data source and with the dashboard", () => {
+  const [dataSourceConfig] = readYaml(join(composeFolder, "grafana/prometheus.yaml")) as [
     { apiVersion: number; datasources: { type: string; url: string; isDefault: boolean }[] },
   ];
-  expect(provisioned).toMatchObject({
+  expect(dataSourceConfig).toMatchObject({
     apiVersion: 1,
     datasources: [{ type: "prometheus", url: "http://prometheus:9090", isDefault: true }],
   });

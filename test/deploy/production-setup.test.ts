@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { connect } from "node:tls";
-import { TEST_TIMEOUT_MS } from "../acceptance/site.ts";
+import { TEST_TIMEOUT_MS } from "../acceptance/installation.ts";
 import { TEST_PASSWORD } from "../support/client.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 import { waitUntil } from "../support/wait-until.ts";
@@ -10,23 +10,23 @@ setDefaultTimeout(3 * TEST_TIMEOUT_MS);
 
 const tls = { rejectUnauthorized: false };
 const EMAIL = "ada@example.com";
-const SEND_PAUSE_MS = 20;
+const SEND_INTERVAL_MS = 20;
 
 let setup: ProductionSetup;
 let token = "";
 beforeAll(async () => {
   setup = await startProductionSetup();
-  const created = await setup.site.run(["admin", "create", "--email", EMAIL, "--password", TEST_PASSWORD]);
+  const created = await setup.installation.run(["admin", "create", "--email", EMAIL, "--password", TEST_PASSWORD]);
   expect(created).toMatchObject({ code: 0, errors: "" });
-  await waitUntil(async () => (await call("/readyz").catch(() => null))?.status === 200, 30_000);
-  const login = await call("/api/v1/auth/login", { email: EMAIL, password: TEST_PASSWORD });
+  await waitUntil(async () => (await request("/readyz").catch(() => null))?.status === 200, 30_000);
+  const login = await request("/api/v1/auth/login", { email: EMAIL, password: TEST_PASSWORD });
   expect(login.status).toBe(200);
   token = ((await login.json()) as { access_token: string }).access_token;
 }, 3 * TEST_TIMEOUT_MS);
 afterAll(() => setup?.stop());
 
-/** Through Caddy, with its self-signed certificate. */
-function call(path: string, json?: unknown): Promise<Response> {
+/** Sends a request through Caddy, accepting its self-signed certificate. */
+function request(path: string, json?: unknown): Promise<Response> {
   return fetch(`${setup.url}${path}`, {
     tls,
     method: json === undefined ? "GET" : "POST",
@@ -38,7 +38,7 @@ function call(path: string, json?: unknown): Promise<Response> {
   });
 }
 
-/** The status line and body of a request whose path is sent unencoded. */
+/** Sends a GET request without normalizing its path. @returns the raw response. */
 function requestRaw(path: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect({ port: setup.caddyPort, host: "localhost", servername: "localhost", ...tls }, () =>
@@ -54,21 +54,22 @@ function requestRaw(path: string): Promise<string> {
 }
 
 test("Parley's role is not a superuser and owns its database", async () => {
-  const isRight =
+  const ownerQuery =
     "select 1 / count(*) from pg_database join pg_roles on datdba = pg_roles.oid where datname = 'parley' and rolname = 'parley' and not rolsuper and not rolcreaterole and not rolcreatedb";
-  await setup.postgres.psql(isRight);
-  await expect(setup.postgres.psql(isRight.replace("not rolsuper", "rolsuper"))).rejects.toThrow("division by zero");
-  const isSet = "select 1 / count(*) from pg_authid where rolname = 'parley' and rolpassword like 'SCRAM-SHA-256$%'";
-  await setup.postgres.psql(isSet);
+  await setup.postgres.psql(ownerQuery);
+  await expect(setup.postgres.psql(ownerQuery.replace("not rolsuper", "rolsuper"))).rejects.toThrow("division by zero");
+  const passwordQuery =
+    "select 1 / count(*) from pg_authid where rolname = 'parley' and rolpassword like 'SCRAM-SHA-256$%'";
+  await setup.postgres.psql(passwordQuery);
 });
 
-test("outsiders can't register, and can't read metrics, however the path is written", async () => {
-  const register = { email: "eve@example.com", password: TEST_PASSWORD };
+test("registration is closed, and Caddy hides the metrics under every spelling of their path", async () => {
+  const registration = { email: "eve@example.com", password: TEST_PASSWORD };
   const response = await fetch(`${setup.url}/api/v1/auth/register`, {
     tls,
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify(register),
+    body: JSON.stringify(registration),
   });
   expect(response.status).toBe(403);
   for (const path of [
@@ -84,13 +85,13 @@ test("outsiders can't register, and can't read metrics, however the path is writ
     "/metrics;x",
   ]) {
     const text = await requestRaw(path);
-    expect({ path, status: /^HTTP\/1\.1 (4\d\d|30\d) /.test(text) }).toEqual({ path, status: true });
+    expect({ path, isRejected: /^HTTP\/1\.1 (4\d\d|30\d) /.test(text) }).toEqual({ path, isRejected: true });
     expect(text).not.toContain("parley_build_info");
   }
-  expect((await call("/metrics")).status).toBe(404);
+  expect((await request("/metrics")).status).toBe(404);
 });
 
-test("Prometheus can read each instance's metrics with the token, and nobody without it", async () => {
+test("each instance's metrics require the token", async () => {
   for (const { url } of setup.instances) {
     expect((await fetch(`${url}/metrics`)).status).toBe(401);
     const authorization = `Bearer ${setup.readSecret("metrics_token")}`;
@@ -99,7 +100,7 @@ test("Prometheus can read each instance's metrics with the token, and nobody wit
   }
 });
 
-test("a client's address is the real one, whatever headers it sends", async () => {
+test("the audit log contains the client's real IP address, even if the client sends X-Forwarded-For", async () => {
   const curl = Bun.spawn(
     [
       "curl",
@@ -118,26 +119,26 @@ test("a client's address is the real one, whatever headers it sends", async () =
     { stdout: "pipe" },
   );
   expect(await new Response(curl.stdout).text()).toContain('"access_token"');
-  const { data } = (await (await call("/api/v1/audit?limit=1")).json()) as { data: { ip_address: string }[] };
+  const { data } = (await (await request("/api/v1/audit?limit=1")).json()) as { data: { ip_address: string }[] };
   expect(data[0]?.ip_address).toBe("127.0.0.2");
 });
 
-test("both instances act as one behind Caddy: a message from one socket reaches the sockets of both", async () => {
-  const { id: conversation_id } = (await (await call("/api/v1/conversations", { reply_mode: "never" })).json()) as {
+test("a message sent on one socket reaches the sockets on both instances", async () => {
+  const { id: conversation_id } = (await (await request("/api/v1/conversations", { reply_mode: "never" })).json()) as {
     id: string;
   };
   const sockets: TestSocket[] = [];
   for (let n = 0; n < 4; n += 1) sockets.push(await openSocket(setup.url, { token, tls }));
   for (const socket of sockets)
     expect(await socket.request({ type: "subscribe", conversation_id })).toMatchObject({ type: "ack" });
-  const open = await Promise.all(
+  const connectionCounts = await Promise.all(
     setup.instances.map(async ({ url }) => {
       const authorization = `Bearer ${setup.readSecret("metrics_token")}`;
       const text = await (await fetch(`${url}/metrics`, { headers: { authorization } })).text();
       return Number(/^parley_ws_connections (\d+)/m.exec(text)?.[1]);
     }),
   );
-  expect(open).toEqual([2, 2]);
+  expect(connectionCounts).toEqual([2, 2]);
   const [first] = sockets;
   await first?.request({ type: "message.send", conversation_id, client_message_id: "one", content: "hello" });
   for (const socket of sockets)
@@ -145,21 +146,21 @@ test("both instances act as one behind Caddy: a message from one socket reaches 
   for (const socket of sockets) socket.socket.close();
 });
 
-test("a rolling replacement, as documented, fails no requests", async () => {
-  const { id } = (await (await call("/api/v1/conversations", { reply_mode: "never" })).json()) as { id: string };
+test("no request fails while the instances are replaced one by one, as documented", async () => {
+  const { id } = (await (await request("/api/v1/conversations", { reply_mode: "never" })).json()) as { id: string };
   const failures: string[] = [];
-  let sent = 0;
+  let sentCount = 0;
   const stop = new AbortController();
   const send = async () => {
     while (!stop.signal.aborted) {
-      sent += 1;
-      const client_message_id = `message-${sent}`;
-      const response = await call(`/api/v1/conversations/${id}/messages`, {
+      sentCount += 1;
+      const client_message_id = `message-${sentCount}`;
+      const response = await request(`/api/v1/conversations/${id}/messages`, {
         content: "hello",
         client_message_id,
       }).catch((error: Error) => ({ status: 0, text: async () => error.message }));
       if (response.status !== 201) failures.push(`${response.status} ${await response.text()}`);
-      await Bun.sleep(SEND_PAUSE_MS);
+      await Bun.sleep(SEND_INTERVAL_MS);
     }
   };
   const senders = [send(), send()];
@@ -173,7 +174,7 @@ test("a rolling replacement, as documented, fails no requests", async () => {
   stop.abort();
   await Promise.all(senders);
   expect(failures).toEqual([]);
-  expect(sent).toBeGreaterThan(50);
-  const { last_seq } = (await (await call(`/api/v1/conversations/${id}`)).json()) as { last_seq: number };
-  expect(last_seq).toBe(sent);
+  expect(sentCount).toBeGreaterThan(50);
+  const { last_seq } = (await (await request(`/api/v1/conversations/${id}`)).json()) as { last_seq: number };
+  expect(last_seq).toBe(sentCount);
 });

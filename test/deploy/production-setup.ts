@@ -2,8 +2,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findFreePort } from "../acceptance/database-server.ts";
-import { createSite, type Parley } from "../acceptance/site.ts";
-import { atEndOfRun } from "../support/end-of-run.ts";
+import { createInstallation, type Parley } from "../acceptance/installation.ts";
+import { afterTestRun } from "../support/after-test-run.ts";
 import { startInstalledPostgres } from "../support/installed-postgres.ts";
 import { startRedis } from "../support/redis.ts";
 import { composeFolder, readCompose, readExample } from "./compose-file.ts";
@@ -11,12 +11,12 @@ import { findProgram, readCaddyfile } from "./programs.ts";
 
 export type ProductionSetup = Awaited<ReturnType<typeof startProductionSetup>>;
 
-/** Each test connects from its own address; this one is Caddy's. */
+/** The address from which Caddy connects to the instances. */
 const CADDY_ADDRESS = "127.0.0.1";
 
 /**
- * The services of compose.production.yaml on this machine, with the settings, secrets and scripts of that file:
- * Postgres, the machine's Redis, two instances of the executable, and Caddy. Only addresses and paths differ.
+ * Starts the services of compose.production.yaml on this machine, with that file's settings, secrets and scripts:
+ * Postgres, Redis (instead of Valkey), two instances of the executable, and Caddy. Only addresses and paths differ.
  */
 export async function startProductionSetup() {
   const { services } = readCompose("production", { ...readExample("production"), PARLEY_DOMAIN: "localhost" });
@@ -25,13 +25,13 @@ export async function startProductionSetup() {
   const stop = async () => {
     for (const step of cleanups.splice(0).reverse()) await step();
   };
-  atEndOfRun(stop);
+  afterTestRun(stop);
 
   const secrets = join(folder, "secrets");
-  runToEnd(["sh", join(composeFolder, "make-secrets.sh"), secrets]);
+  runCommand(["sh", join(composeFolder, "make-secrets.sh"), secrets]);
   const readSecret = (name: string) => readFileSync(join(secrets, name), "utf8").trim();
-  /** The local address of `postgres:5432` in compose's network. */
-  const move = (name: string, from: string, to: string) =>
+  /** Replaces a container's address in a secret with a local address. */
+  const replaceAddress = (name: string, from: string, to: string) =>
     writeFileSync(join(secrets, name), readSecret(name).replace(from, to));
 
   const postgresPort = await findFreePort();
@@ -39,11 +39,11 @@ export async function startProductionSetup() {
   cleanups.push(postgres.stop);
   const script = readFileSync(join(composeFolder, "postgres/create-parley.sh"), "utf8");
   writeFileSync(join(folder, "create-parley.sh"), script.replace("/run/secrets/", `${secrets}/`));
-  runToEnd(["sh", join(folder, "create-parley.sh")], {
+  runCommand(["sh", join(folder, "create-parley.sh")], {
     PGHOST: postgres.socketDirectory,
     PGPORT: String(postgresPort),
   });
-  move("database_url", "@postgres:5432/", `@127.0.0.1:${postgresPort}/`);
+  replaceAddress("database_url", "@postgres:5432/", `@127.0.0.1:${postgresPort}/`);
 
   const [, , ...flags] = services.valkey?.command ?? [];
   const valkeySettings = Object.fromEntries(
@@ -52,22 +52,22 @@ export async function startProductionSetup() {
   const [directive = "", password = ""] = readSecret("valkey_conf").split(" ");
   const redis = await startRedis({ ...valkeySettings, [directive]: password });
   cleanups.push(redis.stop);
-  move("redis_url", "@valkey:6379", `@${new URL(redis.url).host}`);
+  replaceAddress("redis_url", "@valkey:6379", `@${new URL(redis.url).host}`);
 
   const settings = services["parley-1"]?.environment ?? {};
   const env = Object.fromEntries(
     Object.entries(settings).map(([name, value]) => [name, value.replace("/run/secrets/", `${secrets}/`)]),
   );
-  const site = await createSite({ env: { ...env, TRUSTED_PROXIES: CADDY_ADDRESS, HOST: "127.0.0.1" } });
-  cleanups.push(site.remove);
+  const installation = await createInstallation({ env: { ...env, TRUSTED_PROXIES: CADDY_ADDRESS, HOST: "127.0.0.1" } });
+  cleanups.push(installation.remove);
   const ports = [await findFreePort(), await findFreePort()] as const;
-  const startInstance = (n: 0 | 1): Promise<Parley> => site.start({ env: { PORT: String(ports[n]) } });
+  const startInstance = (n: 0 | 1): Promise<Parley> => installation.start({ env: { PORT: String(ports[n]) } });
   const instances = [await startInstance(0), await startInstance(1)] as [Parley, Parley];
 
   const caddyPort = await findFreePort();
   const caddyfile = join(folder, "Caddyfile");
-  const ownOptions = `\thttp_port ${await findFreePort()}\n\thttps_port ${caddyPort}\n\tadmin off\n\tskip_install_trust\n`;
-  writeFileSync(caddyfile, readCaddyfile().replace(/^\{\n/m, `{\n${ownOptions}`));
+  const localOptions = `\thttp_port ${await findFreePort()}\n\thttps_port ${caddyPort}\n\tadmin off\n\tskip_install_trust\n`;
+  writeFileSync(caddyfile, readCaddyfile().replace(/^\{\n/m, `{\n${localOptions}`));
   mkdirSync(join(folder, "caddy"));
   const caddy = Bun.spawn([findProgram("caddy"), "run", "--adapter", "caddyfile", "--config", caddyfile], {
     env: {
@@ -86,7 +86,7 @@ export async function startProductionSetup() {
   return {
     url: `https://localhost:${caddyPort}`,
     caddyPort,
-    site,
+    installation,
     instances,
     startInstance,
     postgres,
@@ -96,7 +96,7 @@ export async function startProductionSetup() {
   };
 }
 
-function runToEnd(command: string[], env: Record<string, string> = {}): void {
+function runCommand(command: string[], env: Record<string, string> = {}): void {
   const { exitCode, stderr } = Bun.spawnSync(command, { env: { PATH: process.env.PATH ?? "", ...env } });
   if (exitCode !== 0) throw new Error(`${command.join(" ")}: ${stderr}`);
 }

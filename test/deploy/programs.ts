@@ -11,33 +11,35 @@ const folders = [
   join(tools, "nginx/usr/sbin"),
 ];
 
-/** A program installed by `make test-deploy`. `TEST_CADDY` overrides Caddy's path. */
+/** Returns the path of a program installed by `make test-deploy`. `TEST_CADDY` overrides Caddy's path. */
 export function findProgram(name: "caddy" | "nginx" | "promtool" | "prometheus"): string {
   if (name === "caddy" && process.env.TEST_CADDY) return process.env.TEST_CADDY;
-  const found = folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
-  if (!found) throw new Error(`${name} is missing; run \`make test-deploy\`.`);
-  return found;
+  const programPath = folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
+  if (!programPath) throw new Error(`${name} is missing; run \`make test-deploy\`.`);
+  return programPath;
 }
 
 const proxiesFolder = join(import.meta.dir, "../../deploy/proxies");
 
-/** Debian 12 has Caddy 2.6, which doesn't support this. */
-const SINCE_CADDY_2_7 = /^\t\tstream_close_delay \S+\n/gm;
+/** Matches a directive that Caddy 2.6, the version in Debian 12, doesn't support. */
+const CADDY_2_7_DIRECTIVE = /^\t\tstream_close_delay \S+\n/gm;
 
-/** Whether this machine's Caddy keeps open sockets during `caddy reload`. */
+/** Returns whether this machine's Caddy keeps sockets open during `caddy reload`. */
 export function canReloadCaddy(): boolean {
   const version = Bun.spawnSync([findProgram("caddy"), "version"]).stdout.toString();
   const [, minor = "0"] = /^v?2\.(\d+)/.exec(version) ?? [];
   return Number(minor) >= 7;
 }
 
-const forThisCaddy = (text: string): string => (canReloadCaddy() ? text : text.replace(SINCE_CADDY_2_7, ""));
+const removeUnsupportedDirective = (text: string): string =>
+  canReloadCaddy() ? text : text.replace(CADDY_2_7_DIRECTIVE, "");
 
-/** The Caddyfile of compose, adapted to this machine's Caddy. */
-export const readCaddyfile = (): string => forThisCaddy(readFileSync(join(composeFolder, "caddy/Caddyfile"), "utf8"));
+/** Returns Compose's Caddyfile, adapted to this machine's Caddy. */
+export const readCaddyfile = (): string =>
+  removeUnsupportedDirective(readFileSync(join(composeFolder, "caddy/Caddyfile"), "utf8"));
 
-/** A file of deploy/proxies, adapted to this machine's programs. */
+/** Returns a file in deploy/proxies, adapted to this machine's Caddy. */
 export function readProxyFile(name: "nginx.conf" | "Caddyfile"): string {
   const text = readFileSync(join(proxiesFolder, name), "utf8");
-  return name === "Caddyfile" ? forThisCaddy(text) : text;
+  return name === "Caddyfile" ? removeUnsupportedDirective(text) : text;
 }

@@ -2,63 +2,63 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type DatabaseServer, findFreePort, startDatabaseServer } from "../acceptance/database-server.ts";
-import { createSite, type Parley } from "../acceptance/site.ts";
+import { createInstallation, type Parley } from "../acceptance/installation.ts";
+import { afterTestRun } from "../support/after-test-run.ts";
 import { createCertificates } from "../support/certificates.ts";
 import { createTestClient } from "../support/client.ts";
-import { atEndOfRun } from "../support/end-of-run.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { findProgram, readProxyFile } from "./programs.ts";
 
 export type ProxyName = keyof typeof starters;
-export type Proxied = Awaited<ReturnType<typeof startProxied>>;
+export type ProxiedSetup = Awaited<ReturnType<typeof startProxiedSetup>>;
 
-/** The proxy's own address, and the default client address in tests. */
+/** The address from which the proxy connects to the instances. */
 const PROXY_ADDRESS = "127.0.0.1";
-/** Replaces the IPv6 listeners, since a test machine may have no IPv6. */
-const SECOND_ADDRESS = "127.0.0.9";
+/** The address used instead of IPv6 addresses, because the test machine may have no IPv6. */
+const IPV6_SUBSTITUTE = "127.0.0.9";
 const isRoot = process.getuid?.() === 0;
 
-type Location = { folder: string; httpPort: number; httpsPort: number; upstreams: [number, number] };
+type ProxyOptions = { folder: string; httpPort: number; httpsPort: number; upstreams: [number, number] };
 
-let authorityOfRun: ReturnType<typeof createAuthority> | undefined;
+let sharedAuthority: ReturnType<typeof createAuthority> | undefined;
 
-/** The tests' CA. A test file that ends earlier in the same process may remove it. */
+/** Returns the tests' CA, which is created again if an earlier test file in the same process has removed it. */
 function getAuthority() {
-  authorityOfRun ??= createAuthority();
-  return authorityOfRun;
+  sharedAuthority ??= createAuthority();
+  return sharedAuthority;
 }
 
 function createAuthority() {
   const certificates = createCertificates();
-  atEndOfRun(() => {
-    authorityOfRun = undefined;
+  afterTestRun(() => {
+    sharedAuthority = undefined;
     certificates.remove();
   });
-  return { certificates, authority: certificates.create("Authority of the tests", { extensions: "authority" }) };
+  return { certificates, authority: certificates.create("Test CA", { extensions: "authority" }) };
 }
 
-/** deploy/proxies/nginx.conf, included in a minimal nginx.conf. */
-function startNginx({ folder, httpPort, httpsPort, upstreams }: Location) {
+/** Starts nginx with a minimal configuration that includes deploy/proxies/nginx.conf. */
+function startNginx({ folder, httpPort, httpsPort, upstreams }: ProxyOptions) {
   const { certificates, authority } = getAuthority();
-  const install = (name: string) => {
+  const installCertificate = (name: string) => {
     const { cert, key } = certificates.create(name, { issuer: authority, extensions: "local" });
     writeFileSync(join(folder, "fullchain.pem"), cert + authority.cert);
     writeFileSync(join(folder, "privkey.pem"), key);
   };
-  install("first.test");
+  installCertificate("first.test");
   const site = readProxyFile("nginx.conf")
     .replaceAll("127.0.0.1:3001", `127.0.0.1:${upstreams[0]}`)
     .replaceAll("127.0.0.1:3002", `127.0.0.1:${upstreams[1]}`)
-    .replaceAll(/listen (\[::\]:)?(80|443)/g, (_, second, port) => {
-      const address = second ? SECOND_ADDRESS : "127.0.0.1";
+    .replaceAll(/listen (\[::\]:)?(80|443)/g, (_, ipv6Address, port) => {
+      const address = ipv6Address ? IPV6_SUBSTITUTE : "127.0.0.1";
       return `listen ${address}:${port === "80" ? httpPort : httpsPort}`;
     })
     .replaceAll("chat.example.com;", "localhost;")
     .replaceAll("/etc/letsencrypt/live/chat.example.com", folder)
     .replaceAll("/var/log/nginx", folder);
   writeFileSync(join(folder, "parley.conf"), site);
-  const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+  const tempFolders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
   const config = join(folder, "main.conf");
   writeFileSync(
     config,
@@ -71,7 +71,7 @@ pid ${folder}/nginx.pid;
 events { worker_connections 1024; }
 http {
   access_log ${folder}/access.log;
-  ${temporary.map((name) => `${name}_temp_path ${folder}/${name};`).join("\n  ")}
+  ${tempFolders.map((name) => `${name}_temp_path ${folder}/${name};`).join("\n  ")}
   include ${folder}/parley.conf;
 }
 `,
@@ -81,19 +81,19 @@ http {
   return {
     child: Bun.spawn(command, { stdio: ["ignore", "ignore", Bun.file(join(folder, "stderr.log"))] }),
     logs: ["main.log", "access.log", "parley.error.log", "stderr.log"],
-    /** With a renewed certificate and a changed file. */
+    /** Reloads nginx with a renewed certificate and a changed configuration. */
     async reload(change: (text: string) => string = (text) => text): Promise<void> {
       const before = countWorkers();
-      install("second.test");
+      installCertificate("second.test");
       writeFileSync(join(folder, "parley.conf"), change(site));
-      runToEnd([...command, "-s", "reload"]);
+      runCommand([...command, "-s", "reload"]);
       await waitUntil(() => countWorkers() >= before + 2);
     },
   };
 }
 
-/** deploy/proxies/Caddyfile with Caddy's internal CA, as for `localhost`. */
-async function startCaddy({ folder, httpPort, httpsPort, upstreams }: Location) {
+/** Starts Caddy with deploy/proxies/Caddyfile for `localhost`, for which Caddy uses its internal CA. */
+async function startCaddy({ folder, httpPort, httpsPort, upstreams }: ProxyOptions) {
   const config = join(folder, "Caddyfile");
   const adminPort = await findFreePort();
   const options = `\thttp_port ${httpPort}\n\thttps_port ${httpsPort}\n\tadmin 127.0.0.1:${adminPort}\n\tskip_install_trust\n`;
@@ -106,24 +106,24 @@ async function startCaddy({ folder, httpPort, httpsPort, upstreams }: Location) 
   mkdirSync(join(folder, "data"));
   const caddy = findProgram("caddy");
   const env = { HOME: folder, XDG_DATA_HOME: join(folder, "data") };
-  const more = ["--adapter", "caddyfile", "--config", config];
+  const configOptions = ["--adapter", "caddyfile", "--config", config];
   return {
-    child: Bun.spawn([caddy, "run", ...more], {
+    child: Bun.spawn([caddy, "run", ...configOptions], {
       env,
       stdio: ["ignore", "ignore", Bun.file(join(folder, "stderr.log"))],
     }),
     logs: ["stderr.log"],
-    /** With an extra header, which shows that the new settings are active, and a changed file. */
+    /** Reloads Caddy with a changed configuration, which adds a header to show that the change is active. */
     async reload(change: (text: string) => string = (text) => text): Promise<void> {
       writeFileSync(config, change(text).replace("\theader -Server\n", "\theader -Server\n\theader X-Reloaded yes\n"));
-      runToEnd([caddy, "reload", ...more, "--address", `127.0.0.1:${adminPort}`], env);
+      runCommand([caddy, "reload", ...configOptions, "--address", `127.0.0.1:${adminPort}`], env);
     },
   };
 }
 
 const starters = { nginx: startNginx, caddy: startCaddy };
 
-/** Starts a proxy with the file in deploy/proxies; only addresses, ports and paths differ. */
+/** Starts a proxy with its configuration from deploy/proxies. Only addresses, ports and paths are changed. */
 export async function startProxy(name: ProxyName, upstreams: [number, number]) {
   const folder = mkdtempSync(join(tmpdir(), "parley-proxy-"));
   const ports = { httpPort: await findFreePort(), httpsPort: await findFreePort() };
@@ -135,16 +135,16 @@ export async function startProxy(name: ProxyName, upstreams: [number, number]) {
     await child.exited;
     rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   };
-  atEndOfRun(stop);
-  const readLog = () => logs.map((log) => readIfThere(join(folder, log))).join("");
+  afterTestRun(stop);
+  const readLog = () => logs.map((log) => readIfExists(join(folder, log))).join("");
   const url = `https://localhost:${ports.httpsPort}`;
   const probe = () => fetch(url, { tls: { rejectUnauthorized: false } }).then(() => true);
   await waitUntil(() => {
     if (child.exitCode !== null) throw new Error(`${name} exited with ${child.exitCode}: ${readLog()}`);
     return probe().catch(() => false);
   }, 20_000);
-  // The CA whose certificate the proxy sends with its own.
-  const issuerFile =
+  // The CA certificate that the proxy sends after its own certificate.
+  const trustedCertFile =
     name === "nginx"
       ? getAuthority().authority.certFile
       : join(folder, "data/caddy/pki/authorities/local/intermediate.crt");
@@ -157,15 +157,15 @@ export async function startProxy(name: ProxyName, upstreams: [number, number]) {
     upstreams,
     tls: { ca },
     authorityFile,
-    issuerFile,
+    trustedCertFile,
     reload,
     readLog,
     stop,
   };
 }
 
-/** Two instances of the executable with a shared database, behind a proxy. */
-export async function startProxied(name: ProxyName, env: Record<string, string> = {}) {
+/** Starts two instances of the executable with a shared database, behind a proxy. */
+export async function startProxiedSetup(name: ProxyName, env: Record<string, string> = {}) {
   const cleanups: (() => Promise<void> | void)[] = [];
   const stop = async () => {
     for (const step of cleanups.splice(0).reverse()) await step();
@@ -177,7 +177,7 @@ export async function startProxied(name: ProxyName, env: Record<string, string> 
   const upstreams: [number, number] = [await findFreePort(), await findFreePort()];
   const proxy = await startProxy(name, upstreams);
   cleanups.push(proxy.stop);
-  const site = await createSite({
+  const installation = await createInstallation({
     env: {
       HOST: "127.0.0.1",
       DATABASE_URL: await database.createDatabase(),
@@ -189,14 +189,14 @@ export async function startProxied(name: ProxyName, env: Record<string, string> 
       ...env,
     },
   });
-  cleanups.push(site.remove);
-  const startInstance = (n: 0 | 1): Promise<Parley> => site.start({ env: { PORT: String(upstreams[n]) } });
+  cleanups.push(installation.remove);
+  const startInstance = (n: 0 | 1): Promise<Parley> => installation.start({ env: { PORT: String(upstreams[n]) } });
   const instances = [await startInstance(0), await startInstance(1)] as [Parley, Parley];
   await waitUntil(async () => (await proxy.fetch("/readyz")).status === 200, 30_000);
-  return { proxy, site, mockProvider, instances, startInstance, stop };
+  return { proxy, installation, mockProvider, instances, startInstance, stop };
 }
 
-function readIfThere(path: string): string {
+function readIfExists(path: string): string {
   try {
     return readFileSync(path, "utf8");
   } catch {
@@ -204,7 +204,7 @@ function readIfThere(path: string): string {
   }
 }
 
-function runToEnd(command: string[], env: Record<string, string> = {}): void {
+function runCommand(command: string[], env: Record<string, string> = {}): void {
   const { exitCode, stderr } = Bun.spawnSync(command, { env: { PATH: process.env.PATH ?? "", ...env } });
   if (exitCode !== 0) throw new Error(`${command.join(" ")}: ${stderr}`);
 }

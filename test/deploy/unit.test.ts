@@ -7,7 +7,7 @@ import { createFolder } from "../commands/run-parley.ts";
 const deploy = resolve(import.meta.dir, "../../deploy");
 const unit = readFileSync(join(deploy, "parley.service"), "utf8");
 
-/** systemd's scale from 0 (safest) to 10; the unit scored 1.4 with systemd 252. */
+/** Maximum acceptable exposure level, on a scale from 0 (safest) to 10. The unit scored 1.4 with systemd 252. */
 const EXPOSURE_MAX = 1.5;
 
 async function run(...command: string[]) {
@@ -21,21 +21,21 @@ async function run(...command: string[]) {
   return { code: await child.exited, output, errors };
 }
 
-/** The last value of a setting in the unit. */
+/** Finds the last value of a setting in the unit. */
 const findValue = (name: string): string | undefined =>
   [...unit.matchAll(new RegExp(`^${name}=(.*)$`, "gm"))].at(-1)?.[1];
 
 test("systemd-analyze verify has no findings", async () => {
   using folder = createFolder();
   const path = join(folder.path, "parley.service");
-  // It checks that the programs exist, and Parley isn't installed here.
+  // systemd-analyze checks that the program exists, and Parley isn't installed on this machine.
   writeFileSync(path, unit.replace("ExecStart=/usr/local/bin/parley", "ExecStart=/bin/sh"));
   expect(await run("systemd-analyze", "verify", "--man=no", path)).toEqual({ code: 0, output: "", errors: "" });
   writeFileSync(path, `${unit}\n[Service]\nNoSuchSetting=yes\n`);
   expect((await run("systemd-analyze", "verify", "--man=no", path)).errors).toContain("NoSuchSetting");
 });
 
-test("systemd-analyze security rates the exposure as low", async () => {
+test("systemd-analyze security reports a low exposure level", async () => {
   const { output } = await run(
     "systemd-analyze",
     "security",
@@ -48,18 +48,18 @@ test("systemd-analyze security rates the exposure as low", async () => {
   expect(exposure).toBeLessThanOrEqual(EXPOSURE_MAX);
 });
 
-test("systemd's stop timeout is longer than Parley's shutdown", () => {
+test("systemd's stop timeout is longer than Parley's shutdown timeout", () => {
   const shutdownMs = settings.properties.SHUTDOWN_TIMEOUT_MS.default;
   expect(Number(findValue("TimeoutStopSec")) * 1_000).toBeGreaterThan(shutdownMs + 30_000);
   expect(findValue("KillMode")).toBe("mixed");
 });
 
-test("shellcheck has no findings in the scripts", async () => {
-  const found = await run("shellcheck", join(deploy, "install.sh"), join(deploy, "parley-run"));
-  expect(found).toEqual({ code: 0, output: "", errors: "" });
+test("shellcheck has no findings in the installation scripts", async () => {
+  const result = await run("shellcheck", join(deploy, "install.sh"), join(deploy, "parley-run"));
+  expect(result).toEqual({ code: 0, output: "", errors: "" });
 });
 
-test("logrotate accepts the example", async () => {
+test("logrotate rotates the log with the example configuration", async () => {
   using folder = createFolder();
   const config = join(folder.path, "parley");
   const log = join(folder.path, "parley.log");
@@ -77,9 +77,9 @@ test("logrotate accepts the example", async () => {
   expect(readFileSync(log, "utf8")).toBe("");
 });
 
-test("install.sh rejects wrong usage before changing anything", async () => {
+test("install.sh rejects invalid arguments", async () => {
   const install = join(deploy, "install.sh");
-  const wrong: [string[], string][] = [
+  const invalidUsages: [string[], string][] = [
     [["--fly"], "There is no option --fly."],
     [["--port", "0"], "--port 0 is not a number from 1 to 65535."],
     [["--port", "http"], "--port http is not a number from 1 to 65535."],
@@ -88,11 +88,11 @@ test("install.sh rejects wrong usage before changing anything", async () => {
     [["--sha256"], "--sha256 needs a value."],
     [["a", "b"], "Only one executable can be installed."],
   ];
-  for (const [args, sentence] of wrong)
+  for (const [args, message] of invalidUsages)
     expect(await run(install, ...args)).toEqual({
       code: 2,
       output: "",
-      errors: `install.sh: ${sentence} \`install.sh --help\` shows the options.\n`,
+      errors: `install.sh: ${message} \`install.sh --help\` shows the options.\n`,
     });
   expect(await run(install, "--help")).toMatchObject({ code: 0, output: expect.stringMatching(/^Usage: install\.sh/) });
 });

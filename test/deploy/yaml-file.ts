@@ -2,12 +2,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
 
-/** The folder of the files under test. */
 export const deployFolder = join(import.meta.dir, "../../deploy");
 
 /**
- * The documents of a YAML file. Anchors are merged, as Docker and kubectl do.
- * @throws Error if the YAML is invalid, or has duplicate keys in a mapping.
+ * Returns the documents of a YAML file, with merge keys resolved as Docker and kubectl do.
+ * @throws Error if the YAML is invalid or a mapping has duplicate keys.
  */
 export function readYaml(path: string): unknown[] {
   return parseAllDocuments(readFileSync(path, "utf8"), { merge: true, uniqueKeys: true }).map((document) => {

@@ -7,7 +7,7 @@ const folder = createFolder({ "team/handbook.md": "# Handbook\n\nLunch is at noo
 let parley: TestApp;
 let token: string;
 beforeAll(async () => {
-  parley = await startApp({ config: { DOCUMENTS_DIR: folder.folder } });
+  parley = await startApp({ config: { DOCUMENTS_DIR: folder.path } });
   token = (await parley.register()).access_token;
 });
 afterAll(async () => {
@@ -15,8 +15,8 @@ afterAll(async () => {
   folder.remove();
 });
 
-describe("documents in a full Parley", () => {
-  test("are available from the first request, for users only", async () => {
+describe("documents in the app", () => {
+  test("are available from the first request, but only to users", async () => {
     const response = await parley.fetch("/api/v1/documents?q=lunch", { token });
     expect(await response.json()).toMatchObject({
       data: [{ path: "team/handbook.md", title: "Handbook", snippet: "<mark>Lunch</mark> is at noon" }],
@@ -26,7 +26,7 @@ describe("documents in a full Parley", () => {
     expect((await parley.fetch("/api/v1/documents/team%2Fhandbook.md")).status).toBe(401);
   });
 
-  test("keep the CSP and the caching rules of their format, with every response's headers", async () => {
+  test("have their format's CSP and caching headers in addition to the common headers", async () => {
     const html = await parley.fetch("/api/v1/documents/team/handbook.md", { token, headers: { accept: "text/html" } });
     expect(html.headers.get("content-security-policy")).toContain("default-src 'none'; style-src 'sha256-");
     const vary = html.headers.get("vary")?.toLowerCase() ?? "";
@@ -36,20 +36,20 @@ describe("documents in a full Parley", () => {
     expect(html.headers.get("x-request-id")).not.toBeNull();
   });
 
-  test("reject other methods", async () => {
+  test("can't be deleted with a DELETE request", async () => {
     for (const path of ["/api/v1/documents", "/api/v1/documents/a.md", "/api/v1/documents/team/handbook.md"]) {
       const response = await parley.fetch(path, { token, method: "DELETE" });
       expect([path, response.status]).toEqual([path, 405]);
     }
   });
 
-  test("are indexed again after a change, without a request", async () => {
+  test("are indexed again after a change, even without a request", async () => {
     folder.write("team/handbook.md", "# Handbook\n\nDinner is at eight.\n");
-    const find = async () =>
+    const countResults = async () =>
       ((await (await parley.fetch("/api/v1/documents?q=dinner", { token })).json()) as { data: unknown[] }).data.length;
-    const deadline = performance.now() + SCAN_INTERVAL_MS + 3_000;
-    while ((await find()) === 0 && performance.now() < deadline) await Bun.sleep(50);
-    expect(await find()).toBe(1);
+    const deadlineMs = performance.now() + SCAN_INTERVAL_MS + 3_000;
+    while ((await countResults()) === 0 && performance.now() < deadlineMs) await Bun.sleep(50);
+    expect(await countResults()).toBe(1);
   });
 
   test("are in the OpenAPI document with all their formats", async () => {

@@ -2,20 +2,20 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { renderPage } from "../../src/modules/documents/html-page.ts";
-import { createSite, type Site } from "../acceptance/site.ts";
-import { openChromium, readDom } from "../support/chromium.ts";
+import { createInstallation, type Installation } from "../acceptance/installation.ts";
+import { loadDom, openChromium } from "../support/chromium.ts";
 import { TEST_PASSWORD } from "../support/client.ts";
 import { vectors } from "./xss-vectors.ts";
 
 setDefaultTimeout(120_000);
 
-/** The script of the page with the vectors, each in its own frame so that none affects the others. */
+/** Script for a page with each vector in its own frame. It triggers events in the frames and reports which vectors ran. */
 const harness = `
 const hits = new Set();
-const use = (frame) => {
-  const inside = frame.contentDocument;
-  if (!inside?.body) return;
-  for (const element of inside.body.querySelectorAll("*")) {
+const triggerEvents = (frame) => {
+  const { body } = frame.contentDocument ?? {};
+  if (!body) return;
+  for (const element of body.querySelectorAll("*")) {
     for (const type of ["mouseover", "pointerover", "focus", "wheel"]) element.dispatchEvent(new Event(type, { bubbles: true }));
     if (element.href && !/^(?:https?|mailto):/.test(element.protocol ?? "")) element.dispatchEvent(new MouseEvent("click", { bubbles: true }));
   }
@@ -24,9 +24,9 @@ addEventListener("load", async () => {
   const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const frames = [...document.querySelectorAll("iframe")];
   await wait(1500);
-  for (const frame of frames) try { use(frame); } catch {}
+  for (const frame of frames) try { triggerEvents(frame); } catch {}
   await wait(500);
-  // Vectors that change their meaning when serialized and parsed again.
+  // Some vectors only take effect when serialized and parsed again.
   for (const frame of frames) try { frame.contentDocument.body.innerHTML += ""; } catch {}
   await wait(1500);
   await fetch("/report", { method: "POST", body: JSON.stringify([...hits]) });
@@ -37,7 +37,7 @@ function hit(index) { hits.add(index); }
 let report: PromiseWithResolvers<number[]>;
 const loads: string[] = [];
 let pages: Record<string, string> = {};
-let proxied: (() => Promise<Response>) | undefined;
+let fetchDocumentPage: (() => Promise<Response>) | undefined;
 const server = Bun.serve({
   port: 0,
   hostname: "127.0.0.1",
@@ -45,7 +45,7 @@ const server = Bun.serve({
     const { pathname } = new URL(request.url);
     if (pathname === "/report") report.resolve((await request.json()) as number[]);
     else if (pathname.startsWith("/canary/")) loads.push(pathname);
-    else if (pathname === "/page" && proxied) return proxied();
+    else if (pathname === "/page" && fetchDocumentPage) return fetchDocumentPage();
     else if (pages[pathname])
       return new Response(pages[pathname], { headers: { "content-type": "text/html; charset=utf-8" } });
     return new Response();
@@ -53,18 +53,18 @@ const server = Bun.serve({
 });
 afterAll(() => server.stop(true));
 
-const withCanary = (vector: string) => vector.replaceAll("canary.test", `127.0.0.1:${server.port}/canary`);
+const insertCanaryUrl = (vector: string) => vector.replaceAll("canary.test", `127.0.0.1:${server.port}/canary`);
 
-/** In a sandbox without `allow-modals`, so that no dialog blocks the rest. */
+/** Creates a page with a frame for each body. The sandbox has no `allow-modals`, so that no dialog blocks the page. */
 function createHarness(bodies: string[]): string {
   const frames = bodies.map((body, index) => {
-    const own = `<!doctype html><script>alert = prompt = () => parent.hit(${index})</script><body>`;
-    return `<iframe sandbox="allow-scripts allow-same-origin allow-forms allow-popups" srcdoc="${(own + body).replaceAll("&", "&amp;").replaceAll('"', "&quot;")}"></iframe>`;
+    const head = `<!doctype html><script>alert = prompt = () => parent.hit(${index})</script><body>`;
+    return `<iframe sandbox="allow-scripts allow-same-origin allow-forms allow-popups" srcdoc="${(head + body).replaceAll("&", "&amp;").replaceAll('"', "&quot;")}"></iframe>`;
   });
   return `<!doctype html><meta charset=utf-8><script>${harness}</script>${frames.join("\n")}`;
 }
 
-/** The vectors that ran, and the URLs that were loaded. */
+/** Opens a page with a frame for each body. @returns the indexes of bodies that ran a script, and the loaded paths. */
 async function visit(bodies: string[]): Promise<{ hits: number[]; loads: string[] }> {
   report = Promise.withResolvers();
   loads.length = 0;
@@ -77,36 +77,38 @@ async function visit(bodies: string[]): Promise<{ hits: number[]; loads: string[
   }
 }
 
-test("Chromium runs and loads unsanitized vectors", async () => {
-  const { hits, loads } = await visit(vectors.map((vector) => Bun.markdown.html(withCanary(vector))));
+test("Chromium runs scripts and loads resources from unsanitized vectors", async () => {
+  const { hits, loads } = await visit(vectors.map((vector) => Bun.markdown.html(insertCanaryUrl(vector))));
   expect(hits.length).toBeGreaterThan(100);
   expect(loads.length).toBeGreaterThan(5);
 });
 
-test("Chromium runs and loads nothing of the rendered documents", async () => {
-  const bodies = vectors.map((vector) => /<main>(.*)<\/main>/s.exec(renderPage("t", withCanary(vector)))?.[1] ?? "");
+test("Chromium runs no scripts and loads no resources from rendered documents", async () => {
+  const bodies = vectors.map(
+    (vector) => /<main>(.*)<\/main>/s.exec(renderPage("t", insertCanaryUrl(vector)))?.[1] ?? "",
+  );
   expect(bodies.filter((body) => body.trim() !== "").length).toBeGreaterThan(200);
   const { hits, loads } = await visit(bodies);
   expect({ hits: hits.map((index) => vectors[index]), loads }).toEqual({ hits: [], loads: [] });
 });
 
-let site: Site;
+let installation: Installation;
 beforeAll(async () => {
-  site = await createSite();
+  installation = await createInstallation();
 });
-afterAll(() => site.remove());
+afterAll(() => installation.remove());
 
-/** Whether following text is still a separate paragraph. Unclosed comments, `<textarea>` and the like swallow it. */
-const isClosed = (vector: string) => renderPage("t", `${vector}\n\nwhat follows\n`).includes("<p>what follows</p>");
+/** Returns whether a paragraph after the vector is rendered. An unclosed comment or `<textarea>` would contain it. */
+const isClosed = (vector: string) => renderPage("t", `${vector}\n\nnext one\n`).includes("<p>next one</p>");
 
-test("the executable's own page, with its CSP, is safe with all of them together", async () => {
-  const folder = join(site.directory, "documents");
+test("a page with all vectors loads nothing when the executable serves it", async () => {
+  const folder = join(installation.directory, "documents");
   mkdirSync(folder);
-  const closed = vectors.filter(isClosed);
-  expect(closed.length).toBeGreaterThan(100);
-  const separate = closed.map((vector, index) => `# ${index}\n\n${withCanary(vector)}\n\n`);
-  writeFileSync(join(folder, "hostile.md"), `${separate.join("")}<img src=//127.0.0.1:${server.port}/canary/last>\n`);
-  const parley = await site.start({ env: { DOCUMENTS_DIR: folder } });
+  const closedVectors = vectors.filter(isClosed);
+  expect(closedVectors.length).toBeGreaterThan(100);
+  const sections = closedVectors.map((vector, index) => `# ${index}\n\n${insertCanaryUrl(vector)}\n\n`);
+  writeFileSync(join(folder, "hostile.md"), `${sections.join("")}<img src=//127.0.0.1:${server.port}/canary/last>\n`);
+  const parley = await installation.start({ env: { DOCUMENTS_DIR: folder } });
   const json = { email: "ada@example.com", password: TEST_PASSWORD };
   const headers = { "content-type": "application/json" };
   const registered = await parley.fetch("/api/v1/auth/register", {
@@ -120,7 +122,7 @@ test("the executable's own page, with its CSP, is safe with all of them together
       headers: { authorization: `Bearer ${access_token}`, accept: "text/html" },
     });
   let policy: string | null = null;
-  proxied = async () => {
+  fetchDocumentPage = async () => {
     const { headers, body } = await get();
     policy = headers.get("content-security-policy");
     return new Response(body, {
@@ -128,10 +130,10 @@ test("the executable's own page, with its CSP, is safe with all of them together
     });
   };
   loads.length = 0;
-  const dom = await readDom(`http://127.0.0.1:${server.port}/page`);
+  const dom = await loadDom(`http://127.0.0.1:${server.port}/page`);
   expect(policy).toStartWith("default-src 'none'; style-src 'sha256-");
   expect(dom).toContain("<main>");
-  expect(dom).toContain(`<h1 id="${closed.length - 1}">`);
+  expect(dom).toContain(`<h1 id="${closedVectors.length - 1}">`);
   expect(loads).toEqual([]);
   expect((await parley.stop()).code).toBe(0);
 });

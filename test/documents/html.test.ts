@@ -39,7 +39,7 @@ let server: Awaited<ReturnType<typeof startDocuments>>;
 let hostile: Response;
 let page: string;
 beforeAll(async () => {
-  server = await startDocuments(folder.folder);
+  server = await startDocuments(folder.path);
   hostile = await server.get("/hostile.md", { accept: "text/html" });
   page = await hostile.text();
 });
@@ -48,8 +48,8 @@ afterAll(async () => {
   folder.remove();
 });
 
-describe("a hostile document as a page", () => {
-  test("adds no elements or attributes", async () => {
+describe("the page of a hostile document", () => {
+  test("contains only harmless elements and attributes", async () => {
     const elements = new Map<string, Set<string>>();
     const rewriter = new HTMLRewriter().on("*", {
       element(element) {
@@ -59,18 +59,18 @@ describe("a hostile document as a page", () => {
       },
     });
     await rewriter.transform(new Response(page)).text();
-    const allowed = ["html", "head", "meta", "title", "style", "body", "main", "h1", "p", "a", "pre", "code"];
-    allowed.push("table", "thead", "tbody", "tr", "th", "td", "div", "b", "img");
-    expect([...elements.keys()].filter((name) => !allowed.includes(name))).toEqual([]);
+    const allowedElements = ["html", "head", "meta", "title", "style", "body", "main", "h1", "p", "a", "pre", "code"];
+    allowedElements.push("table", "thead", "tbody", "tr", "th", "td", "div", "b", "img");
+    expect([...elements.keys()].filter((name) => !allowedElements.includes(name))).toEqual([]);
     expect([...(elements.get("a") ?? [])].sort()).toEqual(["href", "rel", "title"]);
     expect([...(elements.get("img") ?? [])].sort()).toEqual(["alt", "src"]);
-    const others = [...elements]
+    const otherAttributes = [...elements]
       .filter(([name]) => !["a", "img", "meta"].includes(name))
       .flatMap(([, names]) => [...names]);
-    expect([...new Set(others)].sort()).toEqual(["dir", "id"]);
+    expect([...new Set(otherAttributes)].sort()).toEqual(["dir", "id"]);
   });
 
-  test("links only to the web, to mail and to other documents", async () => {
+  test("links only to http, https and mailto URLs and to documents", async () => {
     const links: string[] = [];
     const rewriter = new HTMLRewriter().on("a", {
       element(element) {
@@ -83,7 +83,7 @@ describe("a hostile document as a page", () => {
     expect(page).toContain('rel="noopener noreferrer nofollow"');
   });
 
-  test("keeps the text and the harmless elements", () => {
+  test("contains the document's text and harmless elements", () => {
     expect(page).toContain("<title>1 &lt; 2 &amp; &quot;x&quot;</title>");
     expect(page).toContain("<div>block</div>");
     expect(page).toContain("&lt;script>alert(13)&lt;/script>");
@@ -91,7 +91,7 @@ describe("a hostile document as a page", () => {
     expect(page).toContain('<img src="https://evil.example.com/pixel.png" alt="an <b>image</b>">');
   });
 
-  test("has a CSP that allows only its own style", () => {
+  test("has a CSP that allows only the page's own style", () => {
     const policy = hostile.headers.get("content-security-policy") ?? "";
     const style = /<style>(.*?)<\/style>/s.exec(page)?.[1] ?? "";
     const hash = new Bun.CryptoHasher("sha256").update(style).digest("base64");
@@ -103,7 +103,7 @@ describe("a hostile document as a page", () => {
   });
 });
 
-test("a page's anchors match those in the JSON format", async () => {
+test("the heading IDs in a page match the slugs in the JSON format", async () => {
   const body = await (await server.get("/headings.md", { accept: "text/html" })).text();
   const { headings } = (await (await server.get("/headings.md", { accept: "application/json" })).json()) as {
     headings: { slug: string; text: string }[];
@@ -116,10 +116,10 @@ test("a page's anchors match those in the JSON format", async () => {
   ]);
 });
 
-test.each(["long.md", "deep.md"])("%s is shown as source text, quickly", async (path) => {
-  const startedAt = performance.now();
+test.each(["long.md", "deep.md"])("%s is quickly rendered as source text", async (path) => {
+  const startedAtMs = performance.now();
   const body = await (await server.get(`/${path}`, { accept: "text/html" })).text();
   expect(body).toContain('<pre class="plain">');
   expect(body).not.toContain("<b>deep");
-  expect(performance.now() - startedAt).toBeLessThan(5_000);
+  expect(performance.now() - startedAtMs).toBeLessThan(5_000);
 });

@@ -13,7 +13,7 @@ const folder = createFolder({
 });
 let server: Awaited<ReturnType<typeof startDocuments>>;
 beforeAll(async () => {
-  server = await startDocuments(folder.folder);
+  server = await startDocuments(folder.path);
 });
 afterAll(async () => {
   await server.stop();
@@ -21,7 +21,7 @@ afterAll(async () => {
 });
 
 describe("the list of documents", () => {
-  test("has every Markdown file by path, with title, size, time and headings, and no hidden files", async () => {
+  test("contains every Markdown file that isn't hidden, sorted by path", async () => {
     const { data, next_cursor } = await server.list("");
     expect(next_cursor).toBeNull();
     expect(data.map(({ path, title }) => [path, title])).toEqual([
@@ -46,26 +46,26 @@ describe("the list of documents", () => {
     expect(data.every((item) => !("rank" in item) && !("snippet" in item))).toBe(true);
   });
 
-  test("is paged, with a link to the next page", async () => {
-    const seen: string[] = [];
+  test("is paginated, with a link to the next page", async () => {
+    const listedPaths: string[] = [];
     let query = "?limit=2";
     for (let page = 0; page < 3; page++) {
       const response = await server.get(query);
       const body = (await response.json()) as Awaited<ReturnType<typeof server.list>>;
-      seen.push(...body.data.map(({ path }) => path));
+      listedPaths.push(...body.data.map(({ path }) => path));
       const link = response.headers.get("link");
       if (body.next_cursor === null) expect(link).toBeNull();
       else expect(link).toContain(`cursor=${body.next_cursor}>; rel="next"`);
       query = `?limit=2&cursor=${body.next_cursor}`;
     }
-    expect(seen).toEqual(["a.md", "a/z.md", "b.md", "closed.md", "Ünïcode dir/naïve file.md"]);
+    expect(listedPaths).toEqual(["a.md", "a/z.md", "b.md", "closed.md", "Ünïcode dir/naïve file.md"]);
   });
 
   test("is also available with a trailing slash", async () => {
     expect((await server.list("/")).data.length).toBe(5);
   });
 
-  test("returns 304 until it changes", async () => {
+  test("is returned as 304 until it changes", async () => {
     const etag = (await server.get("")).headers.get("etag") ?? "";
     expect((await server.get("", { "if-none-match": etag })).status).toBe(304);
     expect((await server.get("", { "if-none-match": '"other"' })).status).toBe(200);
@@ -86,7 +86,7 @@ describe("the list of documents", () => {
     expect(await response.json()).toMatchObject({ code });
   });
 
-  test("requires authentication, as each document does", async () => {
+  test("requires authentication, and so does each document", async () => {
     for (const path of ["", "?q=beta", "/b.md", "/a/z.md"]) {
       const response = await server.get(path, { authorization: "Bearer wrong" });
       expect([path, response.status]).toEqual([path, 401]);

@@ -4,11 +4,11 @@ import { lockIndex } from "../../src/modules/documents/queries.ts";
 import { createDocumentService } from "../../src/modules/documents/service.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { waitUntil } from "../support/wait-until.ts";
-import { createFolder, TEST_SCAN_MS } from "./start-documents.ts";
+import { createFolder, TEST_SCAN_INTERVAL_MS } from "./start-documents.ts";
 
-test("an instance that waits for another one's indexing logs no error, and indexes afterwards", async () => {
+test("an instance waits without an error while another instance is indexing, then indexes its own documents", async () => {
   const shared = await createTestDatabase(4);
-  const { folder, remove } = createFolder({ "boats.md": "# Boats" });
+  const { path: folder, remove } = createFolder({ "boats.md": "# Boats" });
   const lines: { level: number; msg: string }[] = [];
   const log = pino({ level: "info" }, { write: (line: string) => void lines.push(JSON.parse(line)) });
   const release = Promise.withResolvers<void>();
@@ -22,7 +22,7 @@ test("an instance that waits for another one's indexing logs no error, and index
   const documents = createDocumentService({
     database: shared.database,
     config: { DOCUMENTS_DIR: folder },
-    scanIntervalMs: TEST_SCAN_MS,
+    scanIntervalMs: TEST_SCAN_INTERVAL_MS,
     log,
     onScanned: () => {},
   });

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { FILE_BYTES_MAX } from "../../src/modules/documents/source.ts";
 import { createFolder, startDocuments } from "./start-documents.ts";
 
-const SECRET = "the secret of the outside";
+const SECRET = "the secret outside the folder";
 const text = "# Über uns\n\nHello *world*.\n";
-const outside = mkdtempSync(join(tmpdir(), "parley-outside-"));
+const outsideFolder = mkdtempSync(join(tmpdir(), "parley-outside-"));
 const folder = createFolder({
   "about.md": text,
   "guides/deep/start.md": "# Start",
@@ -23,27 +23,27 @@ const folder = createFolder({
 });
 let server: Awaited<ReturnType<typeof startDocuments>>;
 beforeAll(async () => {
-  writeFileSync(join(outside, "secret.md"), SECRET);
-  symlinkSync(join(outside, "secret.md"), join(folder.folder, "link-out.md"));
-  symlinkSync("../../../../../../../../etc/passwd", join(folder.folder, "passwd.md"));
-  symlinkSync(outside, join(folder.folder, "folder-out"));
-  symlinkSync("loop.md", join(folder.folder, "loop.md"));
+  writeFileSync(join(outsideFolder, "secret.md"), SECRET);
+  symlinkSync(join(outsideFolder, "secret.md"), join(folder.path, "link-out.md"));
+  symlinkSync("../../../../../../../../etc/passwd", join(folder.path, "passwd.md"));
+  symlinkSync(outsideFolder, join(folder.path, "folder-out"));
+  symlinkSync("loop.md", join(folder.path, "loop.md"));
   // The layout of a mounted Kubernetes ConfigMap.
-  mkdirSync(join(folder.folder, "..2026_01"));
-  writeFileSync(join(folder.folder, "..2026_01/mounted.md"), "# Mounted");
-  symlinkSync("..2026_01", join(folder.folder, "..data"));
-  symlinkSync("..data/mounted.md", join(folder.folder, "mounted.md"));
-  Bun.spawnSync(["mkfifo", join(folder.folder, "pipe.md")]);
-  mkdirSync(join(folder.folder, "directory.md"));
-  server = await startDocuments(folder.folder);
+  mkdirSync(join(folder.path, "..2026_01"));
+  writeFileSync(join(folder.path, "..2026_01/mounted.md"), "# Mounted");
+  symlinkSync("..2026_01", join(folder.path, "..data"));
+  symlinkSync("..data/mounted.md", join(folder.path, "mounted.md"));
+  Bun.spawnSync(["mkfifo", join(folder.path, "pipe.md")]);
+  mkdirSync(join(folder.path, "directory.md"));
+  server = await startDocuments(folder.path);
 });
 afterAll(async () => {
   await server.stop();
   folder.remove();
-  rmSync(outside, { recursive: true });
+  rmSync(outsideFolder, { recursive: true });
 });
 
-describe("one document", () => {
+describe("a document", () => {
   test("is returned as Markdown by default, unchanged", async () => {
     for (const accept of ["", "*/*", "text/*", "text/markdown;variant=GFM", "text/html;q=0.5, text/markdown"]) {
       const response = await server.get("/about.md", accept ? { accept } : {});
@@ -67,7 +67,7 @@ describe("one document", () => {
     });
   });
 
-  test("is a page for a browser", async () => {
+  test("is returned to browsers as an HTML page", async () => {
     const accept = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8";
     const response = await server.get("/about.md", { accept });
     expect(response.headers.get("content-type")).toBe("text/html; charset=utf-8");
@@ -75,7 +75,7 @@ describe("one document", () => {
   });
 
   test.each(["image/png", "text/markdown;q=0", "application/xml, text/plain", "text/html;q=0, application/json;q=0"])(
-    "is not available as %p",
+    "isn't available with the Accept header %p",
     async (accept) => {
       const response = await server.get("/about.md", { accept });
       expect(response.status).toBe(406);
@@ -83,15 +83,19 @@ describe("one document", () => {
     },
   );
 
-  test("has an ETag per format, and returns 304 until it changes", async () => {
+  test("has a separate ETag in each format, and is returned as 304 until it changes", async () => {
     const tags = new Set<string>();
     for (const accept of ["text/markdown", "application/json", "text/html"]) {
       const first = await server.get("/about.md", { accept });
       const etag = first.headers.get("etag") ?? "";
       tags.add(etag);
-      const again = await server.get("/about.md", { accept, "if-none-match": `"x", W/${etag}` });
-      expect([again.status, await again.text(), again.headers.get("etag")]).toEqual([304, "", etag]);
-      expect(again.headers.get("vary")?.toLowerCase()).toContain("accept");
+      const cachedResponse = await server.get("/about.md", { accept, "if-none-match": `"x", W/${etag}` });
+      expect([cachedResponse.status, await cachedResponse.text(), cachedResponse.headers.get("etag")]).toEqual([
+        304,
+        "",
+        etag,
+      ]);
+      expect(cachedResponse.headers.get("vary")?.toLowerCase()).toContain("accept");
       expect((await server.get("/about.md", { accept, "if-none-match": '"x"' })).status).toBe(200);
     }
     expect(tags.size).toBe(3);
@@ -105,7 +109,7 @@ describe("one document", () => {
     ["a+b%20&%20c.md", "# Signs"],
     ["guides/../about.md", text],
     ["mounted.md", "# Mounted"],
-  ])("is found at %p", async (path, content) => {
+  ])("can be requested at %p", async (path, content) => {
     expect(await server.getRaw(path)).toEqual({ status: 200, body: content });
   });
 
@@ -129,8 +133,8 @@ describe("one document", () => {
     "%00",
     "/etc/passwd",
     "%2fetc%2fpasswd",
-    `${encodeURIComponent(outside)}/secret.md`,
-    `/${outside}/secret.md`,
+    `${encodeURIComponent(outsideFolder)}/secret.md`,
+    `/${outsideFolder}/secret.md`,
     "file:%2f%2f/etc/passwd",
     "about.md/",
     "about.md%2f",
@@ -153,14 +157,14 @@ describe("one document", () => {
     "..data/mounted.md",
     `${"a/".repeat(20)}x.md`,
     `${"x".repeat(5000)}.md`,
-  ])("is not found at %p", async (path) => {
+  ])("can't be requested at %p", async (path) => {
     const { status, body } = await server.getRaw(path);
     expect([status, JSON.parse(body).code]).toEqual([404, "not_found"]);
     expect(body).not.toContain(SECRET);
     expect(body).not.toContain("root:");
   });
 
-  test("is not listed if it can't be read", async () => {
+  test("isn't listed if it can't be read", async () => {
     const { data } = await server.list("");
     expect(data.map(({ path }) => path)).toEqual([
       "100% sure.md",
@@ -174,28 +178,28 @@ describe("one document", () => {
     expect((await server.list("?q=secret")).data).toEqual([]);
   });
 
-  test("is found at its listed path, whatever characters that contains", async () => {
+  test("is found at its listed path, even if the path contains special characters", async () => {
     for (const { path } of (await server.list("")).data)
       expect((await server.get(`/${encodeURIComponent(path)}`)).status).toBe(200);
   });
 
-  test("with invalid UTF-8 is shown as far as possible", async () => {
+  test("with invalid UTF-8 is returned with replacement characters", async () => {
     const response = await server.get("/broken.md", { accept: "application/json" });
     expect(await response.json()).toMatchObject({ title: "\uFFFDA", size: 5, content: "# \uFFFD\u0000A" });
   });
 });
 
-test("a link redirected outside after indexing is not followed", async () => {
-  const moving = createFolder({ "a.md": "# A" });
-  symlinkSync("a.md", join(moving.folder, "b.md"));
-  const other = await startDocuments(moving.folder);
+test("a link isn't followed if it points outside the folder after it was indexed", async () => {
+  const linkFolder = createFolder({ "a.md": "# A" });
+  symlinkSync("a.md", join(linkFolder.path, "b.md"));
+  const linkServer = await startDocuments(linkFolder.path);
   try {
-    expect((await other.get("/b.md")).status).toBe(200);
-    rmSync(join(moving.folder, "b.md"));
-    symlinkSync(join(outside, "secret.md"), join(moving.folder, "b.md"));
-    expect((await other.get("/b.md")).status).toBe(404);
+    expect((await linkServer.get("/b.md")).status).toBe(200);
+    rmSync(join(linkFolder.path, "b.md"));
+    symlinkSync(join(outsideFolder, "secret.md"), join(linkFolder.path, "b.md"));
+    expect((await linkServer.get("/b.md")).status).toBe(404);
   } finally {
-    await other.stop();
-    moving.remove();
+    await linkServer.stop();
+    linkFolder.remove();
   }
 });

@@ -13,8 +13,8 @@ function listElements(node: Node): Element[] {
   return "attrs" in node ? [node, ...children] : children;
 }
 
-/** Written independently of the list under test. */
-const harmless = new Set(
+/** Elements that can't do any harm, listed independently of the sanitizer. */
+const harmlessElements = new Set(
   (
     "html head body main h1 h2 h3 h4 h5 h6 p br hr div span blockquote pre ul ol li dl dt dd details summary table thead tbody " +
     "tr th td caption a img input b strong i em u s del ins mark small sub sup code kbd samp var abbr cite q time"
@@ -26,57 +26,60 @@ const harmlessAttributes = new Set(
   ),
 );
 
-/** Faults in a piece of HTML as parsed by a browser. */
-function findFaults(elements: Element[]): string[] {
-  const faults: string[] = [];
+/** Finds elements and attributes that could do harm. */
+function findHarmfulParts(elements: Element[]): string[] {
+  const harmfulParts: string[] = [];
   for (const { tagName, attrs, namespaceURI } of elements) {
-    if (!harmless.has(tagName) || !namespaceURI.endsWith("xhtml")) faults.push(`<${tagName}>`);
+    if (!harmlessElements.has(tagName) || !namespaceURI.endsWith("xhtml")) harmfulParts.push(`<${tagName}>`);
     for (const { name, value } of attrs) {
-      const isOwn = tagName === "body" && name === "dir";
-      if (!harmlessAttributes.has(name)) faults.push(`${tagName} ${name}`);
-      if (["href", "src"].includes(name) && !isHarmlessAddress(value)) faults.push(`${name}=${value}`);
-      const isHeading = /^h\d$/.test(tagName) && name === "id";
-      if (["id", "name"].includes(name) && !isOwn && !isHeading && !value.startsWith("user-content-"))
-        faults.push(`${name}=${value}`);
+      const isPageDirection = tagName === "body" && name === "dir";
+      if (!harmlessAttributes.has(name)) harmfulParts.push(`${tagName} ${name}`);
+      if (["href", "src"].includes(name) && !isHarmlessUrl(value)) harmfulParts.push(`${name}=${value}`);
+      const isHeadingId = /^h\d$/.test(tagName) && name === "id";
+      if (["id", "name"].includes(name) && !isPageDirection && !isHeadingId && !value.startsWith("user-content-"))
+        harmfulParts.push(`${name}=${value}`);
     }
     if (tagName === "input" && !attrs.some(({ name, value }) => name === "type" && value === "checkbox"))
-      faults.push("an input that is not a checkbox");
+      harmfulParts.push("an input that is not a checkbox");
   }
-  return faults;
+  return harmfulParts;
 }
 
-function isHarmlessAddress(address: string): boolean {
-  const read = new URL(address, "https://here.test/");
-  return read.host === "here.test" || /^(?:https?:\/\/|mailto:)[a-z]/.test(address);
+function isHarmlessUrl(url: string): boolean {
+  const parsed = new URL(url, "https://here.test/");
+  return parsed.host === "here.test" || /^(?:https?:\/\/|mailto:)[a-z]/.test(url);
 }
 
-describe("a corpus of attacks", () => {
-  test("is large", () => {
-    expect(new Set(vectors).size).toBeGreaterThan(300);
-  });
+test("there are more than 300 distinct attack vectors", () => {
+  expect(new Set(vectors).size).toBeGreaterThan(300);
+});
 
-  test.each(vectors.map((vector, index) => [index, vector] as const))("%i: %j", (_, vector) => {
-    const elements = listElements(parse(renderPage(vector, vector)));
-    const isInHead = ({ parentNode }: Element) =>
-      parentNode !== null && "tagName" in parentNode && parentNode.tagName === "head";
-    // The head is Parley's; nothing may be inserted.
-    expect(elements.filter(isInHead).map(({ tagName }) => tagName)).toEqual(["meta", "meta", "title", "style"]);
-    expect(findFaults(elements.filter((element) => !isInHead(element)))).toEqual([]);
-  });
+describe("attack vectors", () => {
+  test.each(vectors.map((vector, index) => [index, vector] as const))(
+    "are sanitized in a page: %i, %j",
+    (_, vector) => {
+      const elements = listElements(parse(renderPage(vector, vector)));
+      const isInHead = ({ parentNode }: Element) =>
+        parentNode !== null && "tagName" in parentNode && parentNode.tagName === "head";
+      // The vector has added nothing to the head.
+      expect(elements.filter(isInHead).map(({ tagName }) => tagName)).toEqual(["meta", "meta", "title", "style"]);
+      expect(findHarmfulParts(elements.filter((element) => !isInHead(element)))).toEqual([]);
+    },
+  );
 
-  test("as raw HTML is sanitized, and the result is stable when parsed and serialized again", () => {
+  test("are sanitized as raw HTML, and sanitizing the sanitized HTML again doesn't change it", () => {
     for (const vector of vectors) {
-      const once = sanitizeHtml(vector, { createAnchors: (found) => found.map(() => "x") }) ?? "";
-      expect(findFaults(listElements(parseFragment(once)))).toEqual([]);
-      const shape = (html: string) => listElements(parseFragment(html)).map(({ tagName }) => tagName);
-      const again = sanitizeHtml(once, { createAnchors: (found) => found.map(() => "x") }) ?? "";
-      expect(shape(again)).toEqual(shape(once));
+      const sanitized = sanitizeHtml(vector, { createAnchors: (found) => found.map(() => "x") }) ?? "";
+      expect(findHarmfulParts(listElements(parseFragment(sanitized)))).toEqual([]);
+      const listTagNames = (html: string) => listElements(parseFragment(html)).map(({ tagName }) => tagName);
+      const sanitizedTwice = sanitizeHtml(sanitized, { createAnchors: (found) => found.map(() => "x") }) ?? "";
+      expect(listTagNames(sanitizedTwice)).toEqual(listTagNames(sanitized));
     }
   });
 
-  test("is detected by the check", () => {
-    const seen = vectors.filter((vector) => findFaults(listElements(parseFragment(vector))).length > 0);
-    expect(seen.length).toBeGreaterThan(200);
+  test("are mostly recognized as harmful if they aren't sanitized", () => {
+    const detected = vectors.filter((vector) => findHarmfulParts(listElements(parseFragment(vector))).length > 0);
+    expect(detected.length).toBeGreaterThan(200);
   });
 });
 
@@ -94,7 +97,7 @@ test.each([
   ["<details><summary>a</summary>b</details>", "<details><summary>a</summary>b</details>"],
   ["<td>cell</td>", "cell"],
   ["<form><input name=a value=b></form>", '<input type="checkbox" disabled>'],
-])("%j", (markdown, html) => {
+])("renders %j", (markdown, html) => {
   expect(render(markdown)).toBe(html);
 });
 
@@ -105,7 +108,7 @@ test("tables keep their alignment, and task lists their checkboxes", () => {
   );
 });
 
-test("a link finds a document's own anchors, and its headings", () => {
+test("links to a document's own anchors and headings work", () => {
   const html = render('<a id="own">x</a>\n\n# Part ü\n\n[a](#own) [b](#part-ü) [c](#part-%C3%BC)');
   expect(html).toContain('id="user-content-own"');
   expect([...html.matchAll(/href="([^"]*)"/g)].map(([, href]) => href)).toEqual([
@@ -137,46 +140,48 @@ test.each([
   ["https://[", false],
   ["file:///etc/passwd", false],
   ["blob:x", false],
-])("a link to %p may be followed: %p", (href, isSafe) => {
+])("isSafeLink(%j) returns %p", (href, isSafe) => {
   expect(isSafeLink(href)).toBe(isSafe);
 });
 
 test("splitting the parser's input doesn't change the result", () => {
-  const piece = '<b title="😀 &amp; y">😀 &lt;x&gt; &eacute;</b><kbd onclick=x()>z</kbd>';
+  const sample = '<b title="😀 &amp; y">😀 &lt;x&gt; &eacute;</b><kbd onclick=x()>z</kbd>';
   const options = { createAnchors: () => [] };
-  const alone = sanitizeHtml(piece, options) ?? "";
-  for (let length = 2_048 - piece.length - 1; length <= 2_050; length += 1)
-    expect(sanitizeHtml("x".repeat(length) + piece, options)).toBe("x".repeat(length) + alone);
+  const expected = sanitizeHtml(sample, options) ?? "";
+  for (let length = 2_048 - sample.length - 1; length <= 2_050; length += 1)
+    expect(sanitizeHtml("x".repeat(length) + sample, options)).toBe("x".repeat(length) + expected);
 });
 
-describe("a document that would take too long", () => {
-  const fill = (piece: string) => piece.repeat(Math.floor(HTML_SOURCE_CHARS_MAX / piece.length));
+describe("a document that is expensive to render", () => {
+  const repeatToLimit = (sample: string) => sample.repeat(Math.floor(HTML_SOURCE_CHARS_MAX / sample.length));
   const attributes = Array.from({ length: HTML_SOURCE_CHARS_MAX / 8 }, (_, index) => `a${index}`).join(" ");
-  const reopened = Array.from({ length: 90 }, (_, index) => `<b id=${index} title=${"x".repeat(100)}>`).join("");
-  const hostile: [string, string][] = [
-    ["nested quotes", fill(">")],
+  const reopenedElements = Array.from({ length: 90 }, (_, index) => `<b id=${index} title=${"x".repeat(100)}>`).join(
+    "",
+  );
+  const slowDocuments: [string, string][] = [
+    ["nested quotes", repeatToLimit(">")],
     ["100,000 nested quotes", "> ".repeat(100_000)],
-    ["nested lists", fill("1. ")],
-    ["nested elements", fill("<div>")],
-    ["nested elements in blocks", fill("<blockquote>\n\n")],
+    ["nested lists", repeatToLimit("1. ")],
+    ["nested elements", repeatToLimit("<div>")],
+    ["nested elements in blocks", repeatToLimit("<blockquote>\n\n")],
     ["attributes of one tag", `<p ${attributes}>x`],
-    ["elements that are reopened", reopened + "<p>x".repeat(40_000)],
+    ["elements that are reopened", reopenedElements + "<p>x".repeat(40_000)],
     ["misplaced table elements", `<table>${"<i></i>".repeat(30_000)}`],
-    ["one reference, used often", `[a]: <${"x".repeat(100_000)}>\n\n${"[a]".repeat(40_000)}`],
-    ["longer than the render limit", `<b>${fill("word ")}word`],
+    ["a reference used many times", `[a]: <${"x".repeat(100_000)}>\n\n${"[a]".repeat(40_000)}`],
+    ["longer than the render limit", `<b>${repeatToLimit("word ")}word`],
   ];
-  test.each(hostile)("is shown as source text: %s", (_, markdown) => {
-    const startedAt = performance.now();
+  test.each(slowDocuments)("is shown as source text: %s", (_, markdown) => {
+    const startedAtMs = performance.now();
     expect(renderPage("t", markdown)).toContain('<pre class="plain">');
-    expect(performance.now() - startedAt).toBeLessThan(3_000);
+    expect(performance.now() - startedAtMs).toBeLessThan(3_000);
   });
 
-  test("many siblings without a parent element are rendered", () => {
-    const wide = "x<br>".repeat(29_000);
-    expect(render(`<foo>${wide}</foo>`)).toContain("x<br>x<br>x");
+  test("is rendered if it only has many sibling elements", () => {
+    const siblings = "x<br>".repeat(29_000);
+    expect(render(`<foo>${siblings}</foo>`)).toContain("x<br>x<br>x");
   });
 
-  const dense = [
+  const markers = [
     "_a_",
     "*a **b ",
     "[",
@@ -193,13 +198,13 @@ describe("a document that would take too long", () => {
     "# a\n",
     "x ",
   ];
-  test.each(dense)("no marker takes long, however often it is repeated: %j", (mark) => {
-    const startedAt = performance.now();
-    expect(renderPage("t", fill(mark))).toContain("<main>");
-    expect(performance.now() - startedAt).toBeLessThan(3_000);
+  test.each(markers)("is rendered within the time limit even if it repeats a marker: %j", (mark) => {
+    const startedAtMs = performance.now();
+    expect(renderPage("t", repeatToLimit(mark))).toContain("<main>");
+    expect(performance.now() - startedAtMs).toBeLessThan(3_000);
   });
 
-  test("less deep nesting is rendered", () => {
+  test("is rendered if its nesting depth is below the limit", () => {
     expect(render(`${"> ".repeat(DEPTH_MAX - 10)}x`)).toStartWith("<blockquote>");
     expect(render(`${"> ".repeat(DEPTH_MAX + 10)}x`)).toStartWith('<pre class="plain">');
   });

@@ -23,15 +23,15 @@ const folder = createFolder({
 });
 let server: Awaited<ReturnType<typeof startDocuments>>;
 beforeAll(async () => {
-  server = await startDocuments(folder.folder);
+  server = await startDocuments(folder.path);
 });
 afterAll(async () => {
   await server.stop();
   folder.remove();
 });
 
-const search = async (q: string, more = "") => (await server.list(`?q=${encodeURIComponent(q)}${more}`)).data;
-const find = async (q: string) => (await search(q)).map(({ path }) => path);
+const search = async (q: string) => (await server.list(`?q=${encodeURIComponent(q)}`)).data;
+const searchPaths = async (q: string) => (await search(q)).map(({ path }) => path);
 
 describe("a search", () => {
   test("ranks a title above a heading, and a heading above text", async () => {
@@ -42,7 +42,7 @@ describe("a search", () => {
     expect(ranks).toEqual([...ranks].sort((a, b) => b - a));
   });
 
-  test("shows a snippet with the words marked and everything else escaped", async () => {
+  test("returns a snippet with the words marked and everything else escaped", async () => {
     const [found] = await search("needles");
     expect(found?.snippet).toBe("A <mark>needle</mark> in a &lt; b &amp;&amp; &quot;c&quot; a <mark>needle</mark> x");
     const [oak] = await search("treasure oak");
@@ -99,40 +99,40 @@ describe("a search", () => {
     ['"unclosed needle', []],
     ["the", ["how-to.md", "long.md", "operations.md", "signs.md"]],
   ])("for %p finds %p", async (q, paths) => {
-    expect((await find(q)).sort()).toEqual([...paths].sort());
+    expect((await searchPaths(q)).sort()).toEqual([...paths].sort());
   });
 
-  test("marks words of scripts without spaces in the original text", async () => {
+  test("marks words in languages that don't separate words with spaces", async () => {
     expect((await search("数据库"))[0]?.snippet).toContain("请定期备份<mark>数据库</mark>，并检查恢复是否可行");
     expect((await search("備份 バックアップ"))[0]).toBeUndefined();
     expect((await search("バックアップ"))[0]?.snippet).toContain("<mark>バックアップ</mark>");
   });
 
-  test("is paged by rank, without missing or repeated rows", async () => {
+  test("is paginated by rank, without missing or repeated documents", async () => {
     const all = await search("striped or soup or needle or how");
     expect(all.length).toBeGreaterThan(5);
-    const seen: (string | undefined)[] = [];
+    const pagedPaths: (string | undefined)[] = [];
     let cursor: string | null = "";
     while (cursor !== null) {
       const page = await server.list(
         `?q=${encodeURIComponent("striped or soup or needle or how")}&limit=2${cursor && `&cursor=${cursor}`}`,
       );
-      seen.push(...page.data.map(({ path }) => path));
+      pagedPaths.push(...page.data.map(({ path }) => path));
       cursor = page.next_cursor;
     }
-    expect(seen).toEqual(all.map(({ path }) => path));
+    expect(pagedPaths).toEqual(all.map(({ path }) => path));
   });
 
-  test("without words returns the list", async () => {
+  test("without words returns the list of documents", async () => {
     expect((await search("  ")).length).toBe((await server.list("")).data.length);
   });
 });
 
 describe("passages for a question", () => {
-  const ask = (question: string, limit = 3) => server.documents.searchPassages(question, limit);
+  const searchPassages = (question: string, limit = 3) => server.documents.searchPassages(question, limit);
 
   test("match the topic, not common question words", async () => {
-    const [first, ...others] = await ask("how do I back up the database?");
+    const [first, ...others] = await searchPassages("how do I back up the database?");
     expect(first).toEqual({
       path: "operations.md",
       title: "Operations",
@@ -143,24 +143,24 @@ describe("passages for a question", () => {
   });
 
   test("are found in other languages", async () => {
-    expect((await ask("Wie sichere ich die Datenbank?"))[0]?.path).toBe("deutsch.md");
-    expect((await ask("如何备份数据库？"))[0]).toMatchObject({
+    expect((await searchPassages("Wie sichere ich die Datenbank?"))[0]?.path).toBe("deutsch.md");
+    expect((await searchPassages("如何备份数据库？"))[0]).toMatchObject({
       path: "中文.md",
       snippet: expect.stringContaining("请定期备份数据库，"),
     });
   });
 
   test("are found by stop words if there are no other words", async () => {
-    expect((await ask("how do I?"))[0]?.path).toBe("how-to.md");
+    expect((await searchPassages("how do I?"))[0]?.path).toBe("how-to.md");
   });
 
-  test("are limited to the given number, complete and not too long", async () => {
-    const found = await ask("soup weather code zebras", 50);
+  test("are limited in number and length", async () => {
+    const found = await searchPassages("soup weather code zebras", 50);
     expect(found.length).toBeGreaterThan(5);
     for (const { snippet } of found) expect(snippet.length).toBeLessThanOrEqual(PASSAGE_CHARS_MAX);
-    expect((await ask("soup weather code zebras", 2)).length).toBe(2);
-    expect((await ask("soup", 1_000_000)).length).toBeLessThanOrEqual(50);
-    expect((await ask("soup", 0)).length).toBe(1);
+    expect((await searchPassages("soup weather code zebras", 2)).length).toBe(2);
+    expect((await searchPassages("soup", 1_000_000)).length).toBeLessThanOrEqual(50);
+    expect((await searchPassages("soup", 0)).length).toBe(1);
   });
 
   test.each([
@@ -173,7 +173,7 @@ describe("passages for a question", () => {
     '"',
     "a".repeat(100_000),
     "word ".repeat(50_000),
-  ])("are empty, without an error, for %#", async (question) => {
-    expect(await ask(question)).toEqual([]);
+  ])("are empty for unusual question %#", async (question) => {
+    expect(await searchPassages(question)).toEqual([]);
   });
 });

@@ -19,8 +19,8 @@ import { createDocumentService } from "../../src/modules/documents/service.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-/** The interval of scans for changed files. */
-export const TEST_SCAN_MS = 50;
+/** Interval between scans for changed files. */
+export const TEST_SCAN_INTERVAL_MS = 50;
 
 const TOKEN = "the-token";
 const caller = {
@@ -37,7 +37,7 @@ const caller = {
   ipAddress: null,
 };
 
-/** Creates a folder with these files, by path. */
+/** Creates a folder with these files. `files` maps paths to contents. */
 export function createFolder(files: Record<string, string | Uint8Array> = {}) {
   const folder = mkdtempSync(join(tmpdir(), "parley-documents-"));
   const write = (path: string, content: string | Uint8Array) => {
@@ -45,21 +45,25 @@ export function createFolder(files: Record<string, string | Uint8Array> = {}) {
     writeFileSync(join(folder, path), content);
   };
   for (const [path, content] of Object.entries(files)) write(path, content);
-  return { folder, write, remove: () => rmSync(folder, { recursive: true, force: true }) };
+  return { path: folder, write, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
-type Shared = Awaited<ReturnType<typeof createTestDatabase>>;
+type SharedDatabase = Awaited<ReturnType<typeof createTestDatabase>>;
 type Options = { log?: Log; indexerTimes?: IndexerTimes };
 
-/** The documents module behind a real port with a real database, indexed once. Omit `documentsDir` for the guides. */
-export async function startDocuments(documentsDir?: string, shared?: Shared, { log, indexerTimes }: Options = {}) {
+/** Starts a server with the documents module, and indexes `documentsDir`, or Parley's guides if that is omitted. */
+export async function startDocuments(
+  documentsDir?: string,
+  shared?: SharedDatabase,
+  { log, indexerTimes }: Options = {},
+) {
   const { database } = shared ?? (await createTestDatabase(4));
   const metrics = createMetrics({ version: "test", commit: "test" });
   const reads = createReadCache({ metrics, receivesChanges: () => shared === undefined });
   const documents = createDocumentService({
     database,
     config: { DOCUMENTS_DIR: documentsDir },
-    scanIntervalMs: TEST_SCAN_MS,
+    scanIntervalMs: TEST_SCAN_INTERVAL_MS,
     ...(indexerTimes && { indexerTimes }),
     log: log ?? silentLog,
     onScanned: () => reads.forget(DOCUMENTS_TAG),
@@ -96,10 +100,10 @@ export async function startDocuments(documentsDir?: string, shared?: Shared, { l
       if (response.status !== 200) throw new Error(`${response.status} ${await response.text()}`);
       return (await response.json()) as ListBody;
     },
-    /** Sends the path's bytes unchanged; `fetch` would normalize them. */
+    /** Requests a path without normalizing it, which `fetch` would do. */
     async getRaw(path: string): Promise<{ status: number; body: string }> {
-      const answer = await sendRaw(port, `GET /api/v1/documents/${path} HTTP/1.1`);
-      return { status: Number(answer.slice(9, 12)), body: answer.slice(answer.indexOf("\r\n\r\n") + 4) };
+      const response = await sendRaw(port, `GET /api/v1/documents/${path} HTTP/1.1`);
+      return { status: Number(response.slice(9, 12)), body: response.slice(response.indexOf("\r\n\r\n") + 4) };
     },
     async stop() {
       await app.stop(true);
@@ -109,7 +113,7 @@ export async function startDocuments(documentsDir?: string, shared?: Shared, { l
   };
 }
 
-type Item = {
+type DocumentItem = {
   path: string;
   title: string;
   size: number;
@@ -118,17 +122,17 @@ type Item = {
   snippet?: string;
   rank?: number;
 };
-type ListBody = { data: Item[]; next_cursor: string | null };
+type ListBody = { data: DocumentItem[]; next_cursor: string | null };
 
 function sendRaw(port: number, line: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const lines = [line, "host: localhost", `authorization: Bearer ${TOKEN}`, "connection: close", "", ""];
     const socket = connect(port, "127.0.0.1", () => socket.write(Buffer.from(lines.join("\r\n"), "latin1")));
-    let answer = "";
+    let response = "";
     socket.on("data", (chunk) => {
-      answer += chunk.toString();
+      response += chunk.toString();
     });
-    socket.on("close", () => resolve(answer));
+    socket.on("close", () => resolve(response));
     socket.on("error", reject);
   });
 }

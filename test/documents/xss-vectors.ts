@@ -1,6 +1,7 @@
 /**
- * Texts that have made browsers run scripts, load resources or hide a property, from OWASP's and PortSwigger's lists,
- * the HTML specification and the tests of sanitizers. Scripts call `alert(1)`; loads request `//canary.test/`.
+ * Markdown and HTML that has made browsers run scripts, load resources or overwrite DOM properties, from OWASP's and
+ * PortSwigger's lists, the HTML specification and sanitizers' tests. Scripts call `alert(1)`; resources are loaded from
+ * `//canary.test/`.
  */
 const elements = [
   `<script>alert(1)</script>`,
@@ -165,7 +166,7 @@ const unescaped = [
   `<${name}>\n\n<img/src=x onerror=alert(1)>\n\n</${name}>`,
 ]);
 
-const foreign = [
+const svgAndMathml = [
   `<svg onload=alert(1)>`,
   `<svg/onload=alert(1)//`,
   `<svg><script>alert(1)</script></svg>`,
@@ -194,7 +195,7 @@ const foreign = [
   `<math><a xlink:href=javascript:alert(1)>x</a></math>`,
 ];
 
-/** Harmless when first parsed, but not when the serialized result is parsed again. */
+/** Vectors that are harmless when first parsed, but harmful when the serialized result is parsed again. */
 const mutations = [
   `<noscript><p title="</noscript><img src=x onerror=alert(1)>">`,
   `<noscript><style></noscript><img src=x onerror=alert(1)></style></noscript>`,
@@ -241,7 +242,7 @@ const mutations = [
   `\ufeff<img src=x onerror=alert(1)>`,
 ];
 
-const schemes = [
+const urls = [
   "javascript:alert(1)",
   "JaVaScRiPt:alert(1)",
   " javascript:alert(1)",
@@ -283,13 +284,13 @@ const schemes = [
   "https\u0000://canary.test/",
 ];
 
-/** Each URL as a Markdown link, in other forms, and as HTML. */
-const links = schemes.flatMap((address) => [
-  `[x](<${address}>) [y](${address})`,
-  `[x]\n\n[x]: <${address}> 'title'`,
-  `<${address}>`,
-  `<a href="${address}">x</a>`,
-  `![x](<${address}>)`,
+/** Links to each URL in Markdown and HTML. */
+const links = urls.flatMap((url) => [
+  `[x](<${url}>) [y](${url})`,
+  `[x]\n\n[x]: <${url}> 'title'`,
+  `<${url}>`,
+  `<a href="${url}">x</a>`,
+  `![x](<${url}>)`,
 ]);
 
 const markdown = [
@@ -328,7 +329,7 @@ const markdown = [
   `---\ntitle: </title><script>alert(1)</script>\n---\nx`,
 ];
 
-const clobbering = [
+const domClobbering = [
   `<img name=cookie src=x>`,
   `<img name=getElementById id=body src=x>`,
   `<form name=x id=documentElement><input name=attributes id=parentNode><input name=nodeName></form>`,
@@ -347,9 +348,9 @@ const clobbering = [
 export const vectors: readonly string[] = [
   ...elements,
   ...unescaped,
-  ...foreign,
+  ...svgAndMathml,
   ...mutations,
   ...links,
   ...markdown,
-  ...clobbering,
+  ...domClobbering,
 ];

@@ -6,23 +6,23 @@ import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { silentLog } from "../support/log.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
 const bus = createMemoryBus({ log: silentLog });
 let parley: TestApp;
 let anna: Account;
 let ben: Account;
-let rest: Rest;
+let rest: RestClient;
 
 beforeAll(async () => {
   parley = await startApp({ bus });
   anna = await parley.register(undefined, "Anna");
   ben = await parley.register(undefined, "Ben");
-  rest = createRest(parley, anna);
+  rest = createRestClient(parley, anna);
 });
 afterAll(() => parley.stop());
 
-test("every instance is notified of changes in any conversation, without message contents", async () => {
+test("every conversation change is published to all instances, without message contents", async () => {
   const received: ConversationsMessage[] = [];
   const unsubscribe = bus.subscribe("conversations", { onMessage: (message) => received.push(message), onGap() {} });
   const { id } = await createConversation(parley, anna, [ben]);
@@ -36,22 +36,22 @@ test("every instance is notified of changes in any conversation, without message
   await rest.request("DELETE", `/conversations/${id}`);
   unsubscribe();
   const changes = received.filter(({ conversation_id }) => conversation_id === id);
-  const changed = { type: "conversation.changed", conversation_id: id, at: "" };
-  const [by_ben, by_anna] = [{ user_id: ben.user.id }, { user_id: anna.user.id }];
+  const changeFields = { type: "conversation.changed", conversation_id: id, at: "" };
+  const [byBen, byAnna] = [{ user_id: ben.user.id }, { user_id: anna.user.id }];
   expect(changes.map((message) => ("at" in message ? { ...message, at: "" } : message) as unknown)).toEqual([
     { type: "conversation.listed", conversation_id: id, user_ids: [anna.user.id] },
-    { ...changed, event: "member.added", seq: 1, ...by_ben, joined: true },
-    { ...changed, event: "message.created", seq: body.message.seq, ...by_anna },
-    { ...changed, event: "member.added", seq: 3, ...by_ben },
-    { ...changed, event: "conversation.updated", seq: 4, title: "Plans" },
-    { ...changed, event: "member.removed", seq: 5, ...by_ben },
-    { ...changed, event: "conversation.deleted", seq: 6 },
+    { ...changeFields, event: "member.added", seq: 1, ...byBen, joined: true },
+    { ...changeFields, event: "message.created", seq: body.message.seq, ...byAnna },
+    { ...changeFields, event: "member.added", seq: 3, ...byBen },
+    { ...changeFields, event: "conversation.updated", seq: 4, title: "Plans" },
+    { ...changeFields, event: "member.removed", seq: 5, ...byBen },
+    { ...changeFields, event: "conversation.deleted", seq: 6 },
     { type: "conversation.unlisted", conversation_id: id, seq: 6, at: "", user_ids: [anna.user.id] },
   ]);
   expect(JSON.stringify(received)).not.toContain("Secret.");
 });
 
-test("the members of a deleted conversation are sent in several messages of bounded size", async () => {
+test("the member list of a deleted conversation is published in several messages of limited size", async () => {
   const { id } = await createConversation(parley, anna);
   const users = Array.from({ length: 250 }, createId);
   await parley.database`insert into users (id, email, email_key, display_name) select id, id, id, 'Somebody'

@@ -4,20 +4,20 @@ import type { Conversation } from "../../src/protocol/conversation.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
 let parley: TestApp;
 let anna: Account;
-let bea: Account;
+let ben: Account;
 let outsider: Account;
-let rest: Rest;
+let rest: RestClient;
 
 beforeAll(async () => {
   parley = await startApp();
   anna = await parley.register("anna@example.com", "Anna # *One*");
-  bea = await parley.register("bea@example.com", "Bea");
+  ben = await parley.register("bea@example.com", "Bea");
   outsider = await parley.register("otto@example.com", "Otto");
-  rest = createRest(parley, anna);
+  rest = createRestClient(parley, anna);
 });
 afterAll(() => parley.stop());
 
@@ -27,8 +27,8 @@ const download = (account: Account, id: string, query = ""): Promise<Response> =
 const send = async (id: string, json: object): Promise<Message> =>
   (await rest.request<{ message: Message }>("POST", `/conversations/${id}/messages`, json)).body.message;
 
-/** Stores more messages than the buffers hold. @returns their size in bytes. */
-async function fill(id: string, count: number, chars: number): Promise<number> {
+/** Stores messages directly in the database. @returns their total size in bytes. */
+async function addMessages(id: string, count: number, chars: number): Promise<number> {
   await parley.database`
     insert into messages (conversation_id, seq, id, role, content)
     select ${id}, c.last_seq + n, gen_random_uuid(), 'user', repeat('x', ${chars})
@@ -37,14 +37,14 @@ async function fill(id: string, count: number, chars: number): Promise<number> {
   return count * chars;
 }
 
-/** Reads nothing between its first bytes and `readOn`. `isEnded`: the body ended properly. */
+/** Starts a download that pauses after its first bytes until `readRest` is called. */
 function openSlowDownload(account: Account, path: string) {
   const { hostname, port } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
   socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${account.access_token}\r\n\r\n`);
   let bytes = 0;
   let tail = "";
-  const begun = new Promise<void>((resolve) => {
+  const started = new Promise<void>((resolve) => {
     socket.once("data", (chunk) => {
       bytes += chunk.length;
       socket.pause();
@@ -52,12 +52,12 @@ function openSlowDownload(account: Account, path: string) {
     });
   });
   return {
-    begun,
-    readOn: () =>
-      new Promise<{ bytes: number; isEnded: boolean }>((resolve) => {
+    started,
+    readRest: () =>
+      new Promise<{ bytes: number; isComplete: boolean }>((resolve) => {
         const finish = () => {
           socket.destroy();
-          resolve({ bytes, isEnded: tail.endsWith("0\r\n\r\n") });
+          resolve({ bytes, isComplete: tail.endsWith("0\r\n\r\n") });
         };
         socket.on("data", (chunk) => {
           bytes += chunk.length;
@@ -71,8 +71,8 @@ function openSlowDownload(account: Account, path: string) {
   };
 }
 
-describe("the export of a conversation", () => {
-  test("as Markdown is readable, and only message texts are rendered as Markdown", async () => {
+describe("a conversation's export", () => {
+  test("as Markdown contains all messages, and escapes titles and names", async () => {
     const { id } = await createConversation(parley, anna, [], {
       title: "# A *bold* title",
       model: "offline/documents",
@@ -108,12 +108,12 @@ describe("the export of a conversation", () => {
     expect(text).not.toContain("slip");
   });
 
-  test("as JSON and JSON lines contains the conversation and its messages as in the API", async () => {
-    const { id } = await createConversation(parley, anna, [bea]);
+  test("as JSON or JSON Lines contains the same conversation and messages as the API's responses", async () => {
+    const { id } = await createConversation(parley, anna, [ben]);
     for (const content of ["One", "Two\nlines", "Three \u2028"]) await send(id, { content });
     const conversation = (await rest.get<Conversation>(`/conversations/${id}`)).body;
     const messages = (await rest.get<{ data: Message[] }>(`/conversations/${id}/messages`)).body.data;
-    const json = await download(bea, id, "?format=json");
+    const json = await download(ben, id, "?format=json");
     expect(json.headers.get("content-type")).toBe("application/json");
     const shared = { role: "member", last_read_seq: 0, unread: 3 };
     expect(await json.json()).toEqual({
@@ -133,14 +133,14 @@ describe("the export of a conversation", () => {
     ).toEqual([conversation, ...messages]);
   });
 
-  test("of an empty conversation is complete in every format", async () => {
+  test("is available in every format if the conversation is empty", async () => {
     const { id } = await createConversation(parley, anna, [], { title: "" });
     expect(await (await download(anna, id)).text()).toStartWith("# Untitled conversation\n\n- Started");
     expect(await (await download(anna, id, "?format=json")).json()).toMatchObject({ messages: [] });
     expect((await (await download(anna, id, "?format=jsonl")).text()).trimEnd().split("\n")).toHaveLength(1);
   });
 
-  test("contains a whole long conversation, streamed in pieces", async () => {
+  test("contains all messages of a long conversation", async () => {
     const { id } = await createConversation(parley, anna);
     const text = "long ".repeat(20_000);
     for (let n = 0; n < 30; n += 1) await send(id, { content: `${n} ${text}` });
@@ -148,7 +148,7 @@ describe("the export of a conversation", () => {
     expect(messages.map(({ content }) => content)).toEqual(Array.from({ length: 30 }, (_, n) => `${n} ${text}`));
   });
 
-  test("is 404 for outsiders, in every format, and unknown formats are rejected", async () => {
+  test("is rejected with 404 for outsiders, and with 422 for unknown formats", async () => {
     const { id } = await createConversation(parley, anna);
     for (const query of ["", "?format=json", "?format=jsonl"]) {
       const response = await download(outsider, id, query);
@@ -160,31 +160,34 @@ describe("the export of a conversation", () => {
     expect((await download(anna, id, "?format=")).status).toBe(422);
   });
 
-  test("requires messages:read of a key", async () => {
+  test("requires an API key with the scope messages:read", async () => {
     const { id } = await createConversation(parley, anna);
     const key = await rest.request<{ key: string }>("POST", "/api-keys", { name: "k", scopes: ["conversations:read"] });
     const response = await parley.fetch(`/api/v1/conversations/${id}/export`, { token: key.body.key });
     expect(response.status).toBe(403);
   });
 
-  for (const [what, end] of [
-    ["the membership ends", (id: string) => rest.request("DELETE", `/conversations/${id}/members/${bea.user.id}`)],
-    ["the session ends", () => parley.fetch("/api/v1/auth/logout", { json: { refresh_token: bea.refresh_token } })],
+  for (const [event, revokeAccess] of [
+    ["the member is removed", (id: string) => rest.request("DELETE", `/conversations/${id}/members/${ben.user.id}`)],
+    [
+      "the session is revoked",
+      () => parley.fetch("/api/v1/auth/logout", { json: { refresh_token: ben.refresh_token } }),
+    ],
   ] as const)
-    test(`breaks off when ${what} during the download`, async () => {
-      bea = await parley.register(`${crypto.randomUUID()}@example.com`, "Bea");
-      const { id } = await createConversation(parley, anna, [bea]);
-      const wholeBytes = await fill(id, 300, 190_000);
-      const reader = openSlowDownload(bea, `/api/v1/conversations/${id}/export?format=jsonl`);
-      await reader.begun;
-      await end(id);
-      const { bytes, isEnded } = await reader.readOn();
+    test(`is aborted if ${event} during the download`, async () => {
+      ben = await parley.register(`${crypto.randomUUID()}@example.com`, "Bea");
+      const { id } = await createConversation(parley, anna, [ben]);
+      const totalBytes = await addMessages(id, 300, 190_000);
+      const reader = openSlowDownload(ben, `/api/v1/conversations/${id}/export?format=jsonl`);
+      await reader.started;
+      await revokeAccess(id);
+      const { bytes, isComplete } = await reader.readRest();
       expect(bytes).toBeGreaterThan(0);
-      expect(bytes).toBeLessThan(wholeBytes);
-      expect(isEnded).toBe(false);
+      expect(bytes).toBeLessThan(totalBytes);
+      expect(isComplete).toBe(false);
     });
 
-  test("contains the text so far of an answer in progress", async () => {
+  test("contains the partial text of an answer in progress", async () => {
     const { id } = await createConversation(parley, anna);
     await send(id, { content: "A question" });
     const [row] = await parley.database<{ id: string }[]>`
@@ -205,7 +208,7 @@ describe("the export of a conversation", () => {
 });
 
 describe("the file name of an export", () => {
-  const nameOf = async (title: string, format = "markdown") => {
+  const getDisposition = async (title: string, format = "markdown") => {
     const { id } = await createConversation(parley, anna, [], { title });
     const response = await download(anna, id, `?format=${format}`);
     await response.body?.cancel();
@@ -213,17 +216,19 @@ describe("the file name of an export", () => {
   };
 
   test("is the title, with a fallback for clients that only support ASCII", async () => {
-    expect(await nameOf("Größe & Café", "json")).toBe(
+    expect(await getDisposition("Größe & Café", "json")).toBe(
       "attachment; filename=\"Groe & Cafe.json\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe%20%26%20Caf%C3%A9.json",
     );
   });
 
-  test("can't contain a path, a hidden file, or a second header", async () => {
-    expect(await nameOf('../../etc/"passwd"; x=')).toBe(
+  test("can't contain a path, start with a dot, or add a header parameter", async () => {
+    expect(await getDisposition('../../etc/"passwd"; x=')).toBe(
       "attachment; filename=\"etc passwd x=.md\"; filename*=UTF-8''etc%20passwd%20x%3D.md",
     );
-    expect(await nameOf("...")).toBe("attachment; filename=\"conversation.md\"; filename*=UTF-8''conversation.md");
-    expect(await nameOf("日本", "jsonl")).toBe(
+    expect(await getDisposition("...")).toBe(
+      "attachment; filename=\"conversation.md\"; filename*=UTF-8''conversation.md",
+    );
+    expect(await getDisposition("日本", "jsonl")).toBe(
       "attachment; filename=\"conversation.jsonl\"; filename*=UTF-8''%E6%97%A5%E6%9C%AC.jsonl",
     );
   });

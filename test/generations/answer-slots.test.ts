@@ -4,7 +4,7 @@ import { createId } from "../../src/lib/id.ts";
 import { createLifecycle } from "../../src/lib/lifecycle.ts";
 import { CONTEXT_BATCH_MAX } from "../../src/modules/generations/live-answers.ts";
 import { createGenerationService, createLiveAnswers, RUNNING_MAX } from "../../src/modules/generations/service.ts";
-import { createWaitingAnswers, WAITING_MAX } from "../../src/modules/generations/waiting-answers.ts";
+import { createWaitingAnswers, WAITING_ANSWERS_MAX } from "../../src/modules/generations/waiting-answers.ts";
 import { insertAnswer } from "../support/answer.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -15,7 +15,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** A service without models: these tests generate no answers. */
+/** Creates a service without models, because these tests generate no answers. */
 function createService() {
   const lifecycle = createLifecycle();
   lifecycle.markReady();
@@ -28,7 +28,7 @@ function createService() {
   return { service, liveAnswers, lifecycle, instanceId };
 }
 
-const createAnswer = (more: object = {}) => ({
+const createAnswer = (fields: object = {}) => ({
   generationId: createId(),
   messageId: createId(),
   conversationId: createId(),
@@ -40,12 +40,12 @@ const createAnswer = (more: object = {}) => ({
   replyFormat: null,
   isClaimed: false,
   context: null,
-  ...more,
+  ...fields,
 });
 
-test("a batch without a lease takes the free slots, and doesn't block other changes", async () => {
+test("answers without a lease are assigned to free slots without blocking other transactions", async () => {
   const { liveAnswers } = createService();
-  // None of them exists, so they only take the time of their claims.
+  // These answers don't exist in the database, so each releases its slot after trying to claim it.
   for (let n = 0; n < RUNNING_MAX + 100; n += 1) liveAnswers.handOver(createAnswer());
   expect(liveAnswers.count()).toBe(RUNNING_MAX);
   expect(liveAnswers.acquireLease(1)).toBeNull();
@@ -56,18 +56,18 @@ test("a batch without a lease takes the free slots, and doesn't block other chan
   liveAnswers.acquireLease(1)?.release();
 });
 
-test("contexts are read with the commit of a small batch of answers, which share a byte limit; a larger batch reads none", () => {
+test("a small batch reads its answers' contexts within a shared byte limit, and a large batch reads none", () => {
   const { liveAnswers } = createService();
-  const one = liveAnswers.acquireLease(1);
-  const many = liveAnswers.acquireLease(CONTEXT_BATCH_MAX);
-  const tooMany = liveAnswers.acquireLease(CONTEXT_BATCH_MAX + 1);
+  const single = liveAnswers.acquireLease(1);
+  const full = liveAnswers.acquireLease(CONTEXT_BATCH_MAX);
+  const oversized = liveAnswers.acquireLease(CONTEXT_BATCH_MAX + 1);
   expect(CONTEXT_BATCH_MAX).toBe(32);
-  expect(many?.context?.bytesMax).toBe((one?.context?.bytesMax ?? 0) / CONTEXT_BATCH_MAX);
-  expect(tooMany).toMatchObject({ context: null });
-  for (const lease of [one, many, tooMany]) lease?.release();
+  expect(full?.context?.bytesMax).toBe((single?.context?.bytesMax ?? 0) / CONTEXT_BATCH_MAX);
+  expect(oversized).toMatchObject({ context: null });
+  for (const lease of [single, full, oversized]) lease?.release();
 });
 
-test("during a shutdown, no answer starts; one whose lease arrives late is released", async () => {
+test("no answer starts during a shutdown, and an answer that is handed over during the shutdown is released", async () => {
   const { service, liveAnswers, lifecycle, instanceId } = createService();
   const conversationId = createId();
   await database`insert into conversations (id, kind, reply_mode) values (${conversationId}, 'group', 'never')`;
@@ -80,36 +80,37 @@ test("during a shutdown, no answer starts; one whose lease arrives late is relea
   expect(liveAnswers.count()).toBe(0);
   await service.drain(Date.now());
   liveAnswers.handOver(createAnswer({ conversationId, generationId: leased.id, isClaimed: true }));
-  const list = () => database<{ id: string; status: string; is_free: boolean }[]>`
+  const listGenerations = () => database<{ id: string; status: string; is_free: boolean }[]>`
     select id, status, lease_until <= now() as is_free from generations where conversation_id = ${conversationId}
     order by message_seq`;
-  for (let waits = 0; (await list())[0]?.status !== "pending" && waits < 100; waits += 1) await Bun.sleep(20);
-  expect([...(await list())]).toEqual([
+  for (let waits = 0; (await listGenerations())[0]?.status !== "pending" && waits < 100; waits += 1)
+    await Bun.sleep(20);
+  expect([...(await listGenerations())]).toEqual([
     { id: leased.id, status: "pending", is_free: true },
     { id: pending.id, status: "pending", is_free: false },
   ]);
 });
 
-test("an answer handed over before the service is built is started by it, once", () => {
+test("an answer handed over before the service exists is started once by the service", () => {
   const lifecycle = createLifecycle();
   lifecycle.markReady();
   const liveAnswers = createLiveAnswers({ lifecycle, instanceId: createId() });
-  const [early, late] = [createAnswer(), createAnswer()];
-  liveAnswers.handOver(early);
-  const taken: object[] = [];
-  liveAnswers.onHandOver((answer) => taken.push(answer));
-  liveAnswers.handOver(late);
-  expect(taken).toEqual([early, late]);
+  const [firstAnswer, secondAnswer] = [createAnswer(), createAnswer()];
+  liveAnswers.handOver(firstAnswer);
+  const startedAnswers: object[] = [];
+  liveAnswers.onHandOver((answer) => startedAnswers.push(answer));
+  liveAnswers.handOver(secondAnswer);
+  expect(startedAnswers).toEqual([firstAnswer, secondAnswer]);
 });
 
-test("an answer without a free slot starts as soon as one is free, without the sweep", async () => {
+test("an answer that waits for a slot starts as soon as a slot is free, without waiting for the sweep", async () => {
   const { liveAnswers, instanceId } = createService();
   const conversationId = createId();
   await database`insert into conversations (id, kind, reply_mode) values (${conversationId}, 'group', 'never')`;
   const pending = await insertAnswer(database, { conversationId, status: "pending" });
-  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
-  const others = Array.from({ length: RUNNING_MAX - 1 }, () => liveAnswers.claim(() => ended));
-  // It doesn't exist, so its slot is free again immediately.
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  const otherAnswers = Array.from({ length: RUNNING_MAX - 1 }, () => liveAnswers.claim(() => released));
+  // This answer doesn't exist in the database, so its slot is soon free again.
   liveAnswers.handOver(createAnswer());
   expect(liveAnswers.hasFreeSlots(1)).toBeFalse();
   liveAnswers.handOver(createAnswer({ conversationId, generationId: pending.id }));
@@ -120,28 +121,28 @@ test("an answer without a free slot starts as soon as one is free, without the s
   };
   for (let waits = 0; (await findOwner()) !== instanceId && waits < 100; waits += 1) await Bun.sleep(10);
   expect(await findOwner()).toBe(instanceId);
-  end();
-  await Promise.all(others);
+  release();
+  await Promise.all(otherAnswers);
 });
 
-test("waiting answers start in order, as slots become free; beyond a limit they are left to the sweep", () => {
-  let room = 0;
-  const begun: string[] = [];
-  const waiting = createWaitingAnswers({
-    hasFreeSlots: () => room > 0,
-    begin({ id }) {
-      room -= 1;
-      begun.push(id);
+test("a limited number of answers can wait, and they start in order as slots become free", () => {
+  let freeSlots = 0;
+  const startedIds: string[] = [];
+  const waitingAnswers = createWaitingAnswers({
+    hasFreeSlots: () => freeSlots > 0,
+    start({ id }) {
+      freeSlots -= 1;
+      startedIds.push(id);
     },
   });
-  for (let n = 0; n <= WAITING_MAX; n += 1) waiting.add({ conversationId: "any", id: `${n}` });
-  waiting.fill();
-  expect(begun).toEqual([]);
-  room = 2;
-  waiting.fill();
-  expect(begun).toEqual(["0", "1"]);
-  room = Number.POSITIVE_INFINITY;
-  waiting.fill();
-  expect(begun.length).toBe(WAITING_MAX);
-  expect(begun.at(-1)).toBe(`${WAITING_MAX - 1}`);
+  for (let n = 0; n <= WAITING_ANSWERS_MAX; n += 1) waitingAnswers.add({ conversationId: "any", id: `${n}` });
+  waitingAnswers.startNext();
+  expect(startedIds).toEqual([]);
+  freeSlots = 2;
+  waitingAnswers.startNext();
+  expect(startedIds).toEqual(["0", "1"]);
+  freeSlots = Number.POSITIVE_INFINITY;
+  waitingAnswers.startNext();
+  expect(startedIds.length).toBe(WAITING_ANSWERS_MAX);
+  expect(startedIds.at(-1)).toBe(`${WAITING_ANSWERS_MAX - 1}`);
 });

@@ -6,7 +6,7 @@ const ANSWER_TIMEOUT_MS = 600;
 
 let app: ModelApp;
 let anna: Account;
-/** Responds to a call only long after the answer's deadline. */
+/** An MCP server whose tool responds long after the answer's timeout. */
 let slowTool: ReturnType<typeof Bun.serve>;
 let toolCalls = 0;
 
@@ -48,51 +48,51 @@ afterAll(async () => {
 });
 
 const pieces = Array.from({ length: 500 }, (_, index) => `word${index} `);
-const failed = { status: "failed", finish_reason: "error", error: { code: "provider_timeout" } };
+const timeoutFailure = { status: "failed", finish_reason: "error", error: { code: "provider_timeout" } };
 
-test("an answer that takes too long fails, keeps its text, and aborts the provider request", async () => {
+test("an answer that takes too long fails with its partial text, and the provider request is aborted", async () => {
   app.provider.script("one", { pieces, pieceDelayMs: 20 });
   const { id } = await app.createConversation(anna, [], { title: "T" });
-  const { reply } = await app.say(anna, id, "Tell me.");
-  expect(reply).toMatchObject({ ...failed, content: expect.stringMatching(/^word0 word1 /) });
+  const { reply } = await app.sendMessage(anna, id, "Tell me.");
+  expect(reply).toMatchObject({ ...timeoutFailure, content: expect.stringMatching(/^word0 word1 /) });
   await Bun.sleep(20);
-  expect(app.provider.requests.map(({ model, aborted }) => [model, aborted])).toEqual([["one", true]]);
+  expect(app.provider.requests.map(({ model, wasAborted }) => [model, wasAborted])).toEqual([["one", true]]);
 });
 
-test("steps and tool calls share their answer's timeout", async () => {
+test("all steps and tool calls of an answer share its timeout", async () => {
   const call = { name: "slow_wait", arguments: "{}" };
   app.provider.script("one", { text: "Let me look. ", toolCalls: [call, call, call] });
   const { id } = await app.createConversation(anna, [], { title: "T", tools: true });
-  // The tool list is loaded by the second answer at the latest.
+  // During the first answer, the tool list may still be loading.
   app.provider.script("two", { text: "Hello." });
-  await app.say(anna, id, "Hello.", { model: "compatible/two" });
+  await app.sendMessage(anna, id, "Hello.", { model: "compatible/two" });
   app.provider.requests.length = 0;
-  const startedMs = performance.now();
-  const { reply } = await app.say(anna, id, "Look it up.");
-  expect(performance.now() - startedMs).toBeWithin(ANSWER_TIMEOUT_MS, ANSWER_TIMEOUT_MS + 1_500);
-  expect(reply).toMatchObject({ ...failed, content: "Let me look. ", model: "compatible/one" });
+  const startedAtMs = performance.now();
+  const { reply } = await app.sendMessage(anna, id, "Look it up.");
+  expect(performance.now() - startedAtMs).toBeWithin(ANSWER_TIMEOUT_MS, ANSWER_TIMEOUT_MS + 1_500);
+  expect(reply).toMatchObject({ ...timeoutFailure, content: "Let me look. ", model: "compatible/one" });
   expect([toolCalls, app.provider.requests.length]).toEqual([1, 1]);
 });
 
-const complete = (more: object) =>
+const requestCompletion = (options: object) =>
   app.parley.fetch("/v1/chat/completions", {
     token: anna.access_token,
-    json: { model: "compatible/one", messages: [{ role: "user", content: "Hi" }], ...more },
+    json: { model: "compatible/one", messages: [{ role: "user", content: "Hi" }], ...options },
   });
 
-test("on /v1, a stream ends with the error, without an end marker", async () => {
+test("a /v1 stream ends with provider_timeout and without [DONE]", async () => {
   app.provider.script("one", { pieces, pieceDelayMs: 20 });
-  const text = await (await complete({ stream: true })).text();
+  const text = await (await requestCompletion({ stream: true })).text();
   expect(text).toContain("word1 ");
   expect(text).not.toContain("[DONE]");
   expect(text).toContain('"provider_timeout"');
   await Bun.sleep(20);
-  expect(app.provider.requests.map(({ model, aborted }) => [model, aborted])).toEqual([["one", true]]);
+  expect(app.provider.requests.map(({ model, wasAborted }) => [model, wasAborted])).toEqual([["one", true]]);
 });
 
-test("on /v1, a non-streamed answer is rejected as a timeout", async () => {
+test("a /v1 request without streaming fails with provider_timeout", async () => {
   app.provider.script("one", { thinking: 1_000, pieceDelayMs: 20 });
-  const response = await complete({});
+  const response = await requestCompletion({});
   expect(response.status).toBeGreaterThanOrEqual(500);
   expect(await response.json()).toMatchObject({ error: { code: "provider_timeout" } });
   expect(app.provider.requests.length).toBe(1);

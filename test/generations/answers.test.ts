@@ -43,18 +43,26 @@ afterAll(async () => {
 });
 
 let lastId = 0;
-const say = (content: string, more: object = {}) => {
+const sendMessage = (content: string, options: object = {}) => {
   lastId += 1;
-  return socket.request({ type: "message.send", conversation_id, content, client_message_id: `c${lastId}`, ...more });
+  return socket.request({
+    type: "message.send",
+    conversation_id,
+    content,
+    client_message_id: `c${lastId}`,
+    ...options,
+  });
 };
-const messages = async (): Promise<Message[]> => {
-  const answer = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, { token: anna.access_token });
-  return ((await answer.json()) as { data: Message[] }).data;
+const listMessages = async (): Promise<Message[]> => {
+  const response = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
+    token: anna.access_token,
+  });
+  return ((await response.json()) as { data: Message[] }).data;
 };
 const isCompleted = (frame: Frame) => frame.type === "message.completed";
 
-/** Assembles the text as a reader does; throws on a gap or a repeat. */
-function readText(frames: Frame[], messageId: string, start = ""): string {
+/** Assembles an answer's text from frames, and expects each delta to start where the previous one ended. */
+function assembleText(frames: Frame[], messageId: string, start = ""): string {
   let text = start;
   for (const frame of frames) {
     if (frame.message_id !== messageId) continue;
@@ -68,12 +76,12 @@ function readText(frames: Frame[], messageId: string, start = ""): string {
 
 describe("answers", () => {
   const providers = ["openai/one", "anthropic/two", "compatible/three"];
-  test.each(providers)("from %s are streamed, and stored with their usage", async (model) => {
+  test.each(providers)("from %s are streamed and stored with their usage", async (model) => {
     provider.script(model.split("/")[1] ?? "", { text: "The quick brown fox – 🦊 – jumps.", pieceDelayMs: 10 });
-    await say("Tell me.", { model });
+    await sendMessage("Tell me.", { model });
     const completed = await socket.waitFor(isCompleted);
     const id = String(completed.data?.id);
-    expect(readText(socket.frames, id)).toBe("The quick brown fox – 🦊 – jumps.");
+    expect(assembleText(socket.frames, id)).toBe("The quick brown fox – 🦊 – jumps.");
     expect(completed.data).toMatchObject({
       content: "The quick brown fox – 🦊 – jumps.",
       status: "complete",
@@ -86,7 +94,7 @@ describe("answers", () => {
     const usage = completed.data?.usage as { input_tokens: number; output_tokens: number };
     expect(usage.input_tokens).toBeGreaterThan(0);
     expect(usage.output_tokens).toBeGreaterThan(0);
-    const [question, answer] = await messages();
+    const [question, answer] = await listMessages();
     expect(answer).toEqual(completed.data as never);
     expect(answer?.parent_id).toBe(question?.id ?? "");
     const created = socket.frames.filter((frame) => frame.type === "message.created");
@@ -95,26 +103,26 @@ describe("answers", () => {
     expect(seqs).toEqual([2, 3, 4]);
   });
 
-  test("receive the conversation so far, with the newest of several answers", async () => {
-    await say("First?");
+  test("are generated from the conversation, but only from the newest of several answers to a question", async () => {
+    await sendMessage("First?");
     await socket.waitFor(isCompleted);
-    const [, firstAnswer] = await messages();
+    const [, firstAnswer] = await listMessages();
     await socket.request({ type: "generation.regenerate", message_id: firstAnswer?.id ?? "" });
     await socket.waitFor((frame) => isCompleted(frame) && frame.data?.id !== firstAnswer?.id);
-    await say("Second?");
+    await sendMessage("Second?");
     await socket.waitFor((frame) => isCompleted(frame) && socket.list("message.completed").length === 3);
     const request = provider.requests.at(-1)?.body as { input: { role: string; content: unknown }[] };
     expect(request.input.map(({ role }) => role)).toEqual(["user", "assistant", "user"]);
     expect(JSON.stringify(request.input)).toContain("Second?");
-    const all = await messages();
-    expect(all.map(({ role }) => role)).toEqual(["user", "assistant", "assistant", "user", "assistant"]);
-    expect(all[2]?.parent_id).toBe(all[0]?.id ?? "");
+    const messages = await listMessages();
+    expect(messages.map(({ role }) => role)).toEqual(["user", "assistant", "assistant", "user", "assistant"]);
+    expect(messages[2]?.parent_id).toBe(messages[0]?.id ?? "");
   });
 
   test("fall back to the next model if the first is down", async () => {
     provider.script("down", { fault: "refuse" });
     provider.script("one", { text: "I am the second." });
-    await say("Anybody?", { model: "openai/down" });
+    await sendMessage("Anybody?", { model: "openai/down" });
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({ content: "I am the second.", model: "openai/one", status: "complete" });
     expect(await parley.metrics.registry.getSingleMetricAsString("parley_ai_failovers_total")).toContain(
@@ -122,15 +130,20 @@ describe("answers", () => {
     );
   });
 
-  test("continue with the next model after text was shown, and readers see one text", async () => {
-    provider.script("cut", { pieces: ["One ", "two ", "three "], pieceDelayMs: 30, fault: "cut", after: 2 });
+  test("continue with the next model if one fails mid-answer, and readers see one text", async () => {
+    provider.script("cut", {
+      pieces: ["One ", "two ", "three "],
+      pieceDelayMs: 30,
+      fault: "cut",
+      piecesBeforeFault: 2,
+    });
     provider.script("one", { text: "and four.", pieceDelayMs: 10 });
-    await say("Count.", { model: "openai/cut" });
+    await sendMessage("Count.", { model: "openai/cut" });
     const completed = await socket.waitFor(isCompleted);
     const id = String(completed.data?.id);
     const reset = socket.frames.find((frame) => frame.type === "message.reset");
     expect(reset).toMatchObject({ message_id: id, attempt: 2, text: "One two " });
-    expect(readText(socket.frames, id)).toBe(String(completed.data?.content));
+    expect(assembleText(socket.frames, id)).toBe(String(completed.data?.content));
     expect(completed.data).toMatchObject({
       content: "One two and four.",
       model: "openai/one",
@@ -138,15 +151,15 @@ describe("answers", () => {
     });
   });
 
-  test("fail with a code, and keep the text so far, if every model fails", async () => {
-    const singleModel = await startApp({
+  test("fail with an error code and their partial text if every model fails", async () => {
+    const failingApp = await startApp({
       config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/a,compatible/b", AI_MAX_RETRIES: "0" },
     });
-    const carl = await singleModel.register();
-    provider.script("a", { pieces: ["Only ", "this"], pieceDelayMs: 30, fault: "cut", after: 1 });
+    const carl = await failingApp.register();
+    provider.script("a", { pieces: ["Only ", "this"], pieceDelayMs: 30, fault: "cut", piecesBeforeFault: 1 });
     provider.script("b", { fault: "status", status: 500 });
-    const { id } = await createConversation(singleModel, carl);
-    const reader = await openSocket(singleModel.url, { token: carl.access_token });
+    const { id } = await createConversation(failingApp, carl);
+    const reader = await openSocket(failingApp.url, { token: carl.access_token });
     await reader.request({ type: "subscribe", conversation_id: id });
     reader.send({
       type: "message.send",
@@ -161,61 +174,63 @@ describe("answers", () => {
     const error = completed.data?.error as { code: string; detail: string };
     expect(error.code).toStartWith("provider_");
     expect(error.detail).not.toContain("internal-detail");
-    await singleModel.stop();
+    await failingApp.stop();
   });
 
-  test("stop when cancelled, and keep the text so far", async () => {
+  test("stop when cancelled, and keep their partial text", async () => {
     provider.script("one", { pieces: Array.from({ length: 100 }, (_, n) => `${n} `), pieceDelayMs: 20 });
-    await say("Count to a hundred.");
+    await sendMessage("Count to a hundred.");
     const delta = await socket.waitFor((frame) => frame.type === "message.delta");
     const ack = await socket.request({ type: "generation.cancel", message_id: delta.message_id as string });
     expect(ack.message).toMatchObject({ status: "cancelled", finish_reason: "cancelled" });
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data?.status).toBe("cancelled");
-    expect(readText(socket.frames, String(delta.message_id))).toBe(String(completed.data?.content));
+    expect(assembleText(socket.frames, String(delta.message_id))).toBe(String(completed.data?.content));
     expect(await socket.request({ type: "generation.cancel", message_id: delta.message_id as string })).toMatchObject({
       type: "ack",
       message: { status: "cancelled" },
     });
     await Bun.sleep(50);
-    expect(provider.requests.at(-1)?.aborted).toBe(true);
+    expect(provider.requests.at(-1)?.wasAborted).toBe(true);
   });
 
-  test("continue when the requester disconnects, and a later reader joins mid-answer", async () => {
+  test("continue when the requester disconnects, and readers can join mid-answer", async () => {
     provider.script("one", { pieces: Array.from({ length: 40 }, (_, n) => `word${n} `), pieceDelayMs: 15 });
-    await say("Talk.");
+    await sendMessage("Talk.");
     const delta = await socket.waitFor((frame) => frame.type === "message.delta");
     socket.socket.terminate();
     const id = String(delta.message_id);
     await Bun.sleep(150);
-    const fresh = await openSocket(parley.url, { token: ben.access_token });
-    const ack = await fresh.request({ type: "subscribe", conversation_id, after_seq: 0 });
-    const inEvents = (ack.events as Frame[]).find(({ data, type }) => type === "message.created" && data?.id === id);
-    expect(inEvents?.data?.content?.length).toBeGreaterThan(0);
-    const resumed = await openSocket(parley.url, { token: ben.access_token });
-    await resumed.request({ type: "subscribe", conversation_id, after_seq: ack.last_seq });
-    const completed = await fresh.waitFor(isCompleted);
-    await resumed.waitFor(isCompleted);
-    expect(readText(fresh.frames, id, inEvents?.data?.content)).toBe(String(completed.data?.content));
-    expect(resumed.frames.find(({ type }) => type === "message.reset")).toMatchObject({ message_id: id });
-    expect(readText(resumed.frames, id)).toBe(String(completed.data?.content));
+    const freshSocket = await openSocket(parley.url, { token: ben.access_token });
+    const ack = await freshSocket.request({ type: "subscribe", conversation_id, after_seq: 0 });
+    const createdEvent = (ack.events as Frame[]).find(
+      ({ data, type }) => type === "message.created" && data?.id === id,
+    );
+    expect(createdEvent?.data?.content?.length).toBeGreaterThan(0);
+    const resumedSocket = await openSocket(parley.url, { token: ben.access_token });
+    await resumedSocket.request({ type: "subscribe", conversation_id, after_seq: ack.last_seq });
+    const completed = await freshSocket.waitFor(isCompleted);
+    await resumedSocket.waitFor(isCompleted);
+    expect(assembleText(freshSocket.frames, id, createdEvent?.data?.content)).toBe(String(completed.data?.content));
+    expect(resumedSocket.frames.find(({ type }) => type === "message.reset")).toMatchObject({ message_id: id });
+    expect(assembleText(resumedSocket.frames, id)).toBe(String(completed.data?.content));
     expect(completed.data).toMatchObject({ status: "complete" });
-    await Promise.all([fresh.close(), resumed.close()]);
+    await Promise.all([freshSocket.close(), resumedSocket.close()]);
   });
 
-  test("are requested once, however often the message is sent", async () => {
+  test("are requested from the provider once even if the message is sent several times", async () => {
     provider.script("one", { text: "Once.", firstDelayMs: 100 });
     const frame = { type: "message.send", conversation_id, content: "Again?", client_message_id: "same" };
     await Promise.all([socket.request(frame), socket.request(frame), socket.request(frame)]);
     await socket.waitFor(isCompleted);
     await socket.request(frame);
-    expect(provider.requestsOf("one")).toHaveLength(1);
-    expect(await messages()).toHaveLength(2);
+    expect(provider.listRequests("one")).toHaveLength(1);
+    expect(await listMessages()).toHaveLength(2);
   });
 
-  test("are visible to members only", async () => {
+  test("can be cancelled only by members, and regenerated only after they have finished", async () => {
     provider.script("one", { pieces: Array.from({ length: 50 }, () => "slow "), pieceDelayMs: 20 });
-    await say("Secret?");
+    await sendMessage("Secret?");
     const delta = await socket.waitFor((frame) => frame.type === "message.delta");
     const path = `/api/v1/conversations/${conversation_id}/messages/${delta.message_id}`;
     for (const action of ["cancel", "regenerate"]) {
@@ -230,13 +245,13 @@ describe("answers", () => {
     expect(await cancelled.json()).toMatchObject({ status: "cancelled" });
   });
 
-  test("from an unconfigured model are rejected before anything is stored", async () => {
-    expect(await say("x", { model: "openai/unknown" })).toMatchObject({ type: "error", code: "unknown_model" });
-    expect(await messages()).toEqual([]);
+  test("can't be requested from an unknown model, and the message with the request isn't stored", async () => {
+    expect(await sendMessage("x", { model: "openai/unknown" })).toMatchObject({ type: "error", code: "unknown_model" });
+    expect(await listMessages()).toEqual([]);
   });
 
-  test("follow reply_mode (never, mention, always), which the message may override", async () => {
-    const set = (reply_mode: string) =>
+  test("follow reply_mode (never, mention, always) unless the message sets `reply`", async () => {
+    const setReplyMode = (reply_mode: string) =>
       parley.fetch(`/api/v1/conversations/${conversation_id}`, {
         method: "PATCH",
         token: anna.access_token,
@@ -249,20 +264,20 @@ describe("answers", () => {
       });
       return ((await sent.json()) as { reply: unknown }).reply !== null;
     };
-    await set("never");
+    await setReplyMode("never");
     expect(await isAnswered("@ai hello")).toBe(false);
     expect(await isAnswered("hello", true)).toBe(true);
-    await set("mention");
+    await setReplyMode("mention");
     expect(await isAnswered("hello, mail me at ai@ai.example")).toBe(false);
     expect(await isAnswered("hello @AI, how are you?")).toBe(true);
-    await set("always");
+    await setReplyMode("always");
     expect(await isAnswered("hello")).toBe(true);
     expect(await isAnswered("hello", false)).toBe(false);
   });
 });
 
 describe("models", () => {
-  test("are listed in fallback order with their state", async () => {
+  test("are listed in fallback order", async () => {
     const listed = (await (await parley.fetch("/api/v1/models", { token: anna.access_token })).json()) as {
       data: { id: string; state: string; is_default: boolean }[];
     };

@@ -16,63 +16,63 @@ beforeAll(async () => {
 });
 afterAll(() => app.stop());
 
-const limits = { rows: 100, seqMax: 40, bytesMax: 1_000 };
-const item = (conversationId: string, account: Account, content: string) =>
+const limits = { rowsMax: 100, seqMax: 40, bytesMax: 1_000 };
+const createItem = (conversationId: string, account: Account, content: string) =>
   createSendItem(conversationId, account.user.id, content);
 
-type Found = { newest: { id: string; content: string | null }[]; user_id: string };
+type StoredContext = { newest: { id: string; content: string | null }[]; user_id: string };
 
-/** Sends as the service does, and returns the context read with the commit, without generating answers. */
+/** Sends messages without generating answers. @returns the outcomes, with the contexts that the commit returned. */
 async function send(items: SendItem[], context: typeof limits | null = limits) {
   const lease = { owner: createId(), leaseMs: 60_000, context };
   const outcomes = await sendMessages(app.parley.database, items, {
     defaultModel: "compatible/one",
     budget: null,
     lease,
-    waits: false,
+    shouldWait: false,
   });
-  return outcomes.map((outcome) => ({ ...outcome, context: outcome.context as Found | null }));
+  return outcomes.map((outcome) => ({ ...outcome, context: outcome.context as StoredContext | null }));
 }
 
-test("the context read with a commit belongs to its own message, also for two in one batch", async () => {
+test("a batch's commit returns a separate context for each message", async () => {
   const { id } = await app.createConversation(anna, [ben], { kind: "group" });
-  const first = item(id, anna, "first");
-  const second = item(id, ben, "second");
-  const [one, two] = await send([first, second]);
-  expect(one?.context?.newest.map(({ content }) => content)).toEqual(["first"]);
-  expect(two?.context?.newest.map(({ content }) => content)).toEqual(["second", null, "first"]);
-  expect([one?.context?.user_id, two?.context?.user_id]).toEqual([anna.user.id, ben.user.id]);
-  const [apart] = await app.parley
+  const first = createItem(id, anna, "first");
+  const second = createItem(id, ben, "second");
+  const [firstOutcome, secondOutcome] = await send([first, second]);
+  expect(firstOutcome?.context?.newest.map(({ content }) => content)).toEqual(["first"]);
+  expect(secondOutcome?.context?.newest.map(({ content }) => content)).toEqual(["second", null, "first"]);
+  expect([firstOutcome?.context?.user_id, secondOutcome?.context?.user_id]).toEqual([anna.user.id, ben.user.id]);
+  const [row] = await app.parley
     .database`select read_answer_context(${id}, ${ben.user.id}, ${second.id}, 100, 1000) as found`;
-  expect(two?.context).toEqual(apart?.found);
+  expect(secondOutcome?.context).toEqual(row?.found);
 });
 
-test("is not returned to an outsider, or for a repeated message", async () => {
+test("no context is returned to an outsider or for a repeated message", async () => {
   const { id } = await app.createConversation(anna);
-  const [outside] = await send([item(id, ben, "let me see")]);
-  expect(outside).toMatchObject({ outcome: "not_found", context: null });
-  const sent = { ...item(id, anna, "once"), clientMessageId: "c1" };
+  const [outsiderOutcome] = await send([createItem(id, ben, "let me see")]);
+  expect(outsiderOutcome).toMatchObject({ outcome: "not_found", context: null });
+  const sent = { ...createItem(id, anna, "once"), clientMessageId: "c1" };
   expect((await send([sent]))[0]?.context).not.toBeNull();
   expect((await send([{ ...sent, id: createId() }]))[0]).toMatchObject({ outcome: "duplicate", context: null });
 });
 
-test("a long history or many bytes are read separately", async () => {
+test("the commit returns no context if the history is long or exceeds the byte limit", async () => {
   const { id } = await app.createConversation(anna);
-  expect((await send([item(id, anna, "x".repeat(1_000))]))[0]?.context).not.toBeNull();
-  expect((await send([item(id, anna, "y")]))[0]?.context).toBeNull();
-  expect((await send([item(id, anna, "z")], { ...limits, bytesMax: 2_000 }))[0]?.context).not.toBeNull();
-  expect((await send([item(id, anna, "z")], { ...limits, bytesMax: 2_000, seqMax: 7 }))[0]?.context).toBeNull();
-  expect((await send([item(id, anna, "z")], null))[0]?.context).toBeNull();
+  expect((await send([createItem(id, anna, "x".repeat(1_000))]))[0]?.context).not.toBeNull();
+  expect((await send([createItem(id, anna, "y")]))[0]?.context).toBeNull();
+  expect((await send([createItem(id, anna, "z")], { ...limits, bytesMax: 2_000 }))[0]?.context).not.toBeNull();
+  expect((await send([createItem(id, anna, "z")], { ...limits, bytesMax: 2_000, seqMax: 7 }))[0]?.context).toBeNull();
+  expect((await send([createItem(id, anna, "z")], null))[0]?.context).toBeNull();
 });
 
-test("the model receives the same context either way", async () => {
+test("the model receives the whole history, whether or not the commit returned it", async () => {
   const { id } = await app.createConversation(anna);
   for (let n = 1; n <= 18; n += 1) {
-    await app.say(anna, id, `Question ${n}?`);
-    const questions = app.readReceived().filter(({ role }) => role === "user");
+    await app.sendMessage(anna, id, `Question ${n}?`);
+    const questions = app.getReceivedMessages().filter(({ role }) => role === "user");
     expect(questions.map(({ content }) => content)).toEqual(
       Array.from({ length: n }, (_, index) => `Question ${index + 1}?`),
     );
-    expect(app.readReceived().length).toBe(2 * n - 1);
+    expect(app.getReceivedMessages().length).toBe(2 * n - 1);
   }
 });

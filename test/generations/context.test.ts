@@ -15,25 +15,25 @@ afterAll(() => app.stop());
 beforeEach(() => app.provider.reset());
 
 const createPrompt = async (template: string, account = anna): Promise<string> => {
-  const answer = await app.parley.fetch("/api/v1/prompts", {
+  const response = await app.parley.fetch("/api/v1/prompts", {
     token: account.access_token,
     json: { name: "p", template },
   });
-  return ((await answer.json()) as { id: string }).id;
+  return ((await response.json()) as { id: string }).id;
 };
 
 describe("what a model receives", () => {
-  test("is only the messages if there is no prompt", async () => {
+  test("is only messages if there is no prompt", async () => {
     const { id } = await app.createConversation(anna);
-    await app.say(anna, id, "Hello?");
-    expect(app.readReceived()).toEqual([{ role: "user", content: "Hello?" }]);
+    await app.sendMessage(anna, id, "Hello?");
+    expect(app.getReceivedMessages()).toEqual([{ role: "user", content: "Hello?" }]);
   });
 
-  test("starts with the rendered prompt, and a preview shows the same", async () => {
+  test("starts with the rendered prompt, and is the same as in a preview", async () => {
     const prompt_id = await createPrompt("You help {{user.display_name}} with {{conversation.title}} on {{model}}.");
     const { id } = await app.createConversation(anna, [], { prompt_id, title: "Tax" });
-    await app.say(anna, id, "First?");
-    await app.say(anna, id, "Second?", { reply: false });
+    await app.sendMessage(anna, id, "First?");
+    await app.sendMessage(anna, id, "Second?", { reply: false });
     const preview = await app.parley.fetch(`/api/v1/prompts/${prompt_id}/preview`, {
       token: anna.access_token,
       json: { conversation_id: id },
@@ -47,19 +47,19 @@ describe("what a model receives", () => {
       system: "You help Anna with Tax on compatible/one.",
       model: "compatible/one",
     });
-    await app.say(anna, id, "Third?");
-    const shown = app.readReceived();
-    expect(shown[0]).toEqual({ role: "system", content: system });
+    await app.sendMessage(anna, id, "Third?");
+    const received = app.getReceivedMessages();
+    expect(received[0]).toEqual({ role: "system", content: system });
     expect(messages).toEqual([
       { role: "user", content: "First?" },
       { role: "assistant", content: "Parley's provider answers in several pieces." },
       { role: "user", content: "Second?" },
     ]);
-    expect(shown.slice(1, -1)).toEqual(messages.slice(0, -1) as never);
-    expect(shown.at(-1)).toEqual({ role: "user", content: "Second?\n\nThird?" });
+    expect(received.slice(1, -1)).toEqual(messages.slice(0, -1) as never);
+    expect(received.at(-1)).toEqual({ role: "user", content: "Second?\n\nThird?" });
   });
 
-  test("contains the speakers' names in a group, and the prompt's author sees no other user's preferences", async () => {
+  test("contains the senders' names in a group, but only the prompt author's preferences", async () => {
     for (const account of [anna, ben])
       await app.parley.fetch("/api/v1/me/preferences", {
         method: "PUT",
@@ -68,10 +68,10 @@ describe("what a model receives", () => {
       });
     const prompt_id = await createPrompt("[{{user.display_name}}: {{preferences.secret}}]");
     const { id } = await app.createConversation(anna, [ben], { kind: "group", prompt_id });
-    await app.say(anna, id, "I am here.");
-    expect(app.readReceived()[0]?.content).toStartWith("[Anna: of Anna]");
-    await app.say(ben, id, "So am I.");
-    const [system, ...messages] = app.readReceived();
+    await app.sendMessage(anna, id, "I am here.");
+    expect(app.getReceivedMessages()[0]?.content).toStartWith("[Anna: of Anna]");
+    await app.sendMessage(ben, id, "So am I.");
+    const [system, ...messages] = app.getReceivedMessages();
     expect(system?.content).toStartWith("[Ben: ]");
     expect(system?.content).toContain("Several people");
     expect(messages.map(({ content }) => content)).toEqual([
@@ -81,60 +81,64 @@ describe("what a model receives", () => {
     ]);
   });
 
-  test("contains document passages if the conversation has documents on, and the answer lists its sources", async () => {
+  test("contains document passages if the conversation uses documents, and the answer lists its sources", async () => {
     const { id } = await app.createConversation(anna, [], { documents: true });
-    const { reply } = await app.say(anna, id, "How do I back up the fallback chain of models?");
-    const shown = app.readReceived();
-    expect(shown).toHaveLength(1);
-    expect(shown[0]?.content).toContain("<document path=");
-    expect(shown[0]?.content).toEndWith("How do I back up the fallback chain of models?");
+    const { reply } = await app.sendMessage(anna, id, "How do I back up the failover chain of models?");
+    const received = app.getReceivedMessages();
+    expect(received).toHaveLength(1);
+    expect(received[0]?.content).toContain("<document path=");
+    expect(received[0]?.content).toEndWith("How do I back up the failover chain of models?");
     const sources = reply?.metadata.sources as { path: string; title: string; heading: string | null }[];
     expect(sources.length).toBeGreaterThan(0);
     expect(sources.map(({ path }) => path)).toContain("models.md");
-    for (const { path } of sources) expect(shown[0]?.content).toContain(`<document path="${path}"`);
-    const plain = await app.createConversation(anna);
-    const other = await app.say(anna, plain.id, "How do I back up the fallback chain of models?");
-    expect(app.readReceived()[0]?.content).not.toContain("<document");
-    expect(other.reply?.metadata).not.toHaveProperty("sources");
+    for (const { path } of sources) expect(received[0]?.content).toContain(`<document path="${path}"`);
+    const plainConversation = await app.createConversation(anna);
+    const plainAnswer = await app.sendMessage(
+      anna,
+      plainConversation.id,
+      "How do I back up the failover chain of models?",
+    );
+    expect(app.getReceivedMessages()[0]?.content).not.toContain("<document");
+    expect(plainAnswer.reply?.metadata).not.toHaveProperty("sources");
   });
 
-  test("excludes deleted messages, and contains edited ones in their current version", async () => {
+  test("excludes deleted messages, and contains the current version of edited ones", async () => {
     const { id } = await app.createConversation(anna);
-    const first = await app.say(anna, id, "Delete me.", { reply: false });
-    const second = await app.say(anna, id, "Edit me.", { reply: false });
+    const first = await app.sendMessage(anna, id, "Delete me.", { reply: false });
+    const second = await app.sendMessage(anna, id, "Edit me.", { reply: false });
     const path = `/api/v1/conversations/${id}/messages`;
     const { access_token: token } = anna;
     await app.parley.fetch(`${path}/${first.message.id}`, { method: "DELETE", token });
     await app.parley.fetch(`${path}/${second.message.id}`, { method: "PATCH", token, json: { content: "Edited." } });
-    await app.say(anna, id, "Now?");
-    expect(app.readReceived()).toEqual([{ role: "user", content: "Edited.\n\nNow?" }]);
+    await app.sendMessage(anna, id, "Now?");
+    expect(app.getReceivedMessages()).toEqual([{ role: "user", content: "Edited.\n\nNow?" }]);
   });
 });
 
-describe("a small token budget", () => {
-  let small: ModelApp;
+describe("a context with a small token limit", () => {
+  let smallApp: ModelApp;
   let carl: Account;
 
   beforeAll(async () => {
-    // The chain's last model writes the summaries.
-    small = await startModelApp({ AI_CONTEXT_TOKENS: "500", AI_MODELS: "compatible/one,compatible/two" });
-    carl = await small.parley.register();
+    // The last model writes the summaries.
+    smallApp = await startModelApp({ AI_CONTEXT_TOKENS: "500", AI_MODELS: "compatible/one,compatible/two" });
+    carl = await smallApp.parley.register();
   });
-  afterAll(() => small.stop());
+  afterAll(() => smallApp.stop());
 
   test("includes the newest messages that fit, and always the question", async () => {
-    const { id } = await small.createConversation(carl);
-    const text = (n: number) => `Number ${n}: ${"some words of padding ".repeat(25)}`;
-    for (let n = 0; n < 6; n += 1) await small.say(carl, id, text(n), { reply: false });
-    await small.say(carl, id, "Which?");
-    const shown = small.readReceived();
-    expect(shown).toHaveLength(1);
-    const numbers = [...(shown[0]?.content ?? "").matchAll(/Number (\d)/g)].map(([, n]) => Number(n));
+    const { id } = await smallApp.createConversation(carl);
+    const createText = (n: number) => `Number ${n}: ${"some words of padding ".repeat(25)}`;
+    for (let n = 0; n < 6; n += 1) await smallApp.sendMessage(carl, id, createText(n), { reply: false });
+    await smallApp.sendMessage(carl, id, "Which?");
+    const received = smallApp.getReceivedMessages();
+    expect(received).toHaveLength(1);
+    const numbers = [...(received[0]?.content ?? "").matchAll(/Number (\d)/g)].map(([, n]) => Number(n));
     expect(numbers.length).toBeGreaterThan(1);
     expect(numbers.length).toBeLessThan(6);
     expect(numbers).toEqual([0, 1, 2, 3, 4, 5].slice(-numbers.length));
-    expect(shown[0]?.content).toEndWith("Which?");
-    await small.say(carl, id, "long ".repeat(5_000));
-    expect(small.readReceived()).toEqual([{ role: "user", content: "long ".repeat(5_000) }]);
+    expect(received[0]?.content).toEndWith("Which?");
+    await smallApp.sendMessage(carl, id, "long ".repeat(5_000));
+    expect(smallApp.getReceivedMessages()).toEqual([{ role: "user", content: "long ".repeat(5_000) }]);
   });
 });

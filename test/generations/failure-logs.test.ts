@@ -33,8 +33,8 @@ afterAll(async () => {
 });
 afterEach(() => void lines.splice(0));
 
-const failures = () => lines.filter(({ model, code }) => model !== undefined && code !== undefined);
-const waitUntilFailed = () => waitUntil(() => failures().length > 0);
+const listFailures = () => lines.filter(({ model, code }) => model !== undefined && code !== undefined);
+const waitForFailure = () => waitUntil(() => listFailures().length > 0);
 type Sent = { message: { id: string }; reply: { id: string } };
 
 async function send(headers: Record<string, string> = {}, path = "messages") {
@@ -47,34 +47,37 @@ async function send(headers: Record<string, string> = {}, path = "messages") {
   return { response, text };
 }
 
-test("a failed model is logged with its message and its request", async () => {
-  const { text } = await send({ "x-request-id": "asked-by-rest" });
+test("a model failure is logged with the message and request IDs", async () => {
+  const { text } = await send({ "x-request-id": "rest-request" });
   const { reply } = JSON.parse(text) as Sent;
-  await waitUntilFailed();
-  expect(failures()).toMatchObject([
-    { model: "compatible/refused", level: "warn", message_id: reply.id, request_id: "asked-by-rest" },
+  await waitForFailure();
+  expect(listFailures()).toMatchObject([
+    { model: "compatible/refused", level: "warn", message_id: reply.id, request_id: "rest-request" },
   ]);
 
   await waitUntil(async () => {
     const path = `/api/v1/conversations/${conversationId}/messages/${reply.id}`;
-    const read = await parley.fetch(path, { token: anna.access_token });
-    return ((await read.json()) as { status: string }).status === "complete";
+    const response = await parley.fetch(path, { token: anna.access_token });
+    return ((await response.json()) as { status: string }).status === "complete";
   });
   lines.splice(0);
-  const again = await send({ "x-request-id": "asked-again" }, `messages/${reply.id}/regenerate`);
-  const second = (JSON.parse(again.text) as Sent).reply;
-  await waitUntilFailed();
-  expect(failures()[0]).toMatchObject({ message_id: second.id, request_id: "asked-again" });
+  const regenerated = await send({ "x-request-id": "regenerate-request" }, `messages/${reply.id}/regenerate`);
+  const second = (JSON.parse(regenerated.text) as Sent).reply;
+  await waitForFailure();
+  expect(listFailures()[0]).toMatchObject({ message_id: second.id, request_id: "regenerate-request" });
 });
 
-test("also for a streamed reply", async () => {
-  const { text } = await send({ "x-request-id": "asked-by-stream", accept: "text/event-stream" });
+test("a model failure in a streamed reply is logged with the message and request IDs", async () => {
+  const { text } = await send({ "x-request-id": "stream-request", accept: "text/event-stream" });
   const [, id] = /"role":"assistant".*?/.exec(text) ? (/"message_id":"([^"]+)"/.exec(text) ?? []) : [];
-  expect(failures()[0]).toMatchObject({ request_id: "asked-by-stream", message_id: id });
+  expect(listFailures()[0]).toMatchObject({ request_id: "stream-request", message_id: id });
 });
 
-test("a message over a socket is logged with the request that opened the socket", async () => {
-  const socket = await openSocket(parley.url, { token: anna.access_token, headers: { "x-request-id": "upgraded" } });
+test("a model failure in a reply over a socket is logged with the ID of the upgrade request", async () => {
+  const socket = await openSocket(parley.url, {
+    token: anna.access_token,
+    headers: { "x-request-id": "upgrade-request" },
+  });
   await socket.request({
     type: "message.send",
     conversation_id: conversationId,
@@ -82,62 +85,65 @@ test("a message over a socket is logged with the request that opened the socket"
     content: "Hello",
     reply: true,
   });
-  await waitUntilFailed();
-  expect(failures()[0]).toMatchObject({ request_id: "upgraded", message_id: expect.any(String) });
+  await waitForFailure();
+  expect(listFailures()[0]).toMatchObject({ request_id: "upgrade-request", message_id: expect.any(String) });
   await socket.close();
 
   lines.splice(0);
-  const late = await openSocket(parley.url, { headers: { "x-request-id": "upgraded-later" } });
-  await late.request({ type: "auth", token: anna.access_token });
-  await late.request({
+  const laterSocket = await openSocket(parley.url, { headers: { "x-request-id": "later-upgrade-request" } });
+  await laterSocket.request({ type: "auth", token: anna.access_token });
+  await laterSocket.request({
     type: "message.send",
     conversation_id: conversationId,
     client_message_id: crypto.randomUUID(),
     content: "Hello",
     reply: true,
   });
-  await waitUntilFailed();
-  expect(failures()[0]).toMatchObject({ request_id: "upgraded-later" });
-  await late.close();
+  await waitForFailure();
+  expect(listFailures()[0]).toMatchObject({ request_id: "later-upgrade-request" });
+  await laterSocket.close();
 });
 
-test.each([false, true])("also for a completion on /v1 (stored: %p)", async (isStored) => {
-  const response = await parley.fetch("/v1/chat/completions", {
-    token: anna.access_token,
-    headers: { "x-request-id": "asked-by-v1" },
-    json: {
-      model: "compatible/refused",
-      messages: [{ role: "user", content: "Hello" }],
-      ...(isStored && { metadata: { conversation_id: conversationId } }),
-    },
-  });
-  const { id } = (await response.json()) as { id: string };
-  await waitUntilFailed();
-  expect(failures()[0]).toMatchObject({ request_id: "asked-by-v1", message_id: id.replace("chatcmpl-", "") });
-});
+test.each([false, true])(
+  "a model failure in a /v1 request is logged with the message and request IDs (stored: %p)",
+  async (isStored) => {
+    const response = await parley.fetch("/v1/chat/completions", {
+      token: anna.access_token,
+      headers: { "x-request-id": "v1-request" },
+      json: {
+        model: "compatible/refused",
+        messages: [{ role: "user", content: "Hello" }],
+        ...(isStored && { metadata: { conversation_id: conversationId } }),
+      },
+    });
+    const { id } = (await response.json()) as { id: string };
+    await waitForFailure();
+    expect(listFailures()[0]).toMatchObject({ request_id: "v1-request", message_id: id.replace("chatcmpl-", "") });
+  },
+);
 
-test("also for a hook's post", async () => {
-  const made = await parley.fetch(`/api/v1/conversations/${conversationId}/hooks`, {
+test("a model failure in a reply to a hook's post is logged with the message and request IDs", async () => {
+  const created = await parley.fetch(`/api/v1/conversations/${conversationId}/hooks`, {
     token: anna.access_token,
     json: { name: "Build" },
   });
-  const { token } = (await made.json()) as { token: string };
+  const { token } = (await created.json()) as { token: string };
   await parley.fetch(`/api/v1/hooks/${token}`, {
-    headers: { "x-request-id": "posted" },
+    headers: { "x-request-id": "hook-request" },
     json: { content: "Hello", reply: true },
   });
-  await waitUntilFailed();
-  expect(failures()[0]).toMatchObject({ request_id: "posted", message_id: expect.any(String) });
+  await waitForFailure();
+  expect(listFailures()[0]).toMatchObject({ request_id: "hook-request", message_id: expect.any(String) });
   expect(JSON.stringify(lines)).not.toContain(token);
 });
 
-test("a rejected key is logged as an error with its setting, once, and users see nothing of it", async () => {
-  const ask = () =>
+test("a rejected API key is logged once as an error that names its setting, but users don't see the name", async () => {
+  const complete = () =>
     parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       json: { model: "openai/unauthorized", messages: [{ role: "user", content: "Hello" }] },
     });
-  const answers = await Promise.all(Array.from({ length: 10 }, async () => (await ask()).text()));
+  const responseTexts = await Promise.all(Array.from({ length: 10 }, async () => (await complete()).text()));
   const errors = lines.filter(({ level }) => level === "error");
   expect(errors).toMatchObject([
     {
@@ -145,26 +151,26 @@ test("a rejected key is logged as an error with its setting, once, and users see
       msg: expect.stringMatching(/^OPENAI_API_KEY was rejected by 127\.0\.0\.1:\d+ \(HTTP 401\)/),
     },
   ]);
-  expect(answers.join()).not.toContain("OPENAI_API_KEY");
+  expect(responseTexts.join()).not.toContain("OPENAI_API_KEY");
   expect(JSON.stringify(lines)).not.toContain("hunter2");
 });
 
-test("a failed title is logged with its answer and its request", async () => {
+test("a failed title generation is logged with the answer's message ID and the request ID", async () => {
   const { id } = await createConversation(parley, anna, [], { title: "" });
   const response = await parley.fetch(`/api/v1/conversations/${id}/messages`, {
     token: anna.access_token,
-    headers: { "x-request-id": "asked-untitled" },
+    headers: { "x-request-id": "title-request" },
     json: { content: "Hello", reply: true, model: "compatible/spare" },
   });
   const { reply } = (await response.json()) as Sent;
-  await waitUntil(() => failures().some(({ task }) => task === "title"));
-  for (const line of failures()) expect(line).toMatchObject({ message_id: reply.id, request_id: "asked-untitled" });
+  await waitUntil(() => listFailures().some(({ task }) => task === "title"));
+  for (const line of listFailures()) expect(line).toMatchObject({ message_id: reply.id, request_id: "title-request" });
   await waitUntil(() => lines.some(({ msg }) => String(msg).startsWith("title could not be generated")));
   const line = lines.find(({ msg }) => String(msg).startsWith("title could not be generated"));
-  expect(line).toMatchObject({ message_id: reply.id, request_id: "asked-untitled" });
+  expect(line).toMatchObject({ message_id: reply.id, request_id: "title-request" });
 });
 
-test("an unreachable model is reported to readers without names of settings", async () => {
+test("a missing model is reported to readers without the names of settings", async () => {
   provider.script("refused", { fault: "status", status: 404 });
   provider.script("spare", { fault: "status", status: 404 });
   const response = await parley.fetch("/v1/chat/completions", {
@@ -172,21 +178,21 @@ test("an unreachable model is reported to readers without names of settings", as
     json: { model: "compatible/spare", messages: [{ role: "user", content: "Hello" }] },
   });
   await response.text();
-  await waitUntilFailed();
-  expect(failures()[0]?.msg).toMatch(/^model failed: .+ has no model spare \(404\): check its name in AI_MODELS/);
+  await waitForFailure();
+  expect(listFailures()[0]?.msg).toMatch(/^model failed: .+ has no model spare \(404\): check its name in AI_MODELS/);
   const { text } = await send({ accept: "text/event-stream" });
   expect(text).not.toMatch(/AI_MODELS|_BASE_URL/);
 });
 
-test("a model whose circuit breaker opens is logged with the last failed answer", async () => {
+test("opening a circuit breaker is logged with the IDs of the last failed answer", async () => {
   provider.script("spare", { fault: "status", status: 500 });
-  const ask = (id: string) =>
+  const complete = (id: string) =>
     parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       headers: { "x-request-id": id },
       json: { model: "compatible/spare", messages: [{ role: "user", content: "Hello" }] },
     });
-  for (const id of ["one", "two", "three"]) await (await ask(id)).text();
+  for (const id of ["one", "two", "three"]) await (await complete(id)).text();
   const line = lines.find(({ state, model }) => state === "cooling_down" && model === "compatible/spare");
   expect(line).toMatchObject({ request_id: "three", message_id: expect.any(String) });
 });

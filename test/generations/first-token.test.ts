@@ -5,7 +5,7 @@ import { openSocket } from "../support/socket.ts";
 
 const DELAY_MS = 200;
 
-/** A provider whose first text is delayed. */
+/** A provider that delays its first token. */
 const provider = Bun.serve({
   port: 0,
   async fetch() {
@@ -40,7 +40,7 @@ const findStored = async (conversationId: string) => {
   return row;
 };
 
-test("an answer is stored with the time to its first text, which clients don't see", async () => {
+test("an answer is stored with its time to first token, which clients don't see", async () => {
   const { id: conversation_id } = await createConversation(parley, anna);
   const socket = await openSocket(parley.url, { token: anna.access_token });
   await socket.request({ type: "subscribe", conversation_id });
@@ -51,16 +51,18 @@ test("an answer is stored with the time to its first text, which clients don't s
   await socket.close();
 });
 
-test("so is the stored answer of a /v1 request, with its requester if there is no question", async () => {
+test("a /v1 answer is stored with its time to first token, and with its requester if no question is stored", async () => {
   const { id: conversation_id } = await createConversation(parley, anna);
-  const answer = await parley.fetch("/v1/chat/completions", {
+  const response = await parley.fetch("/v1/chat/completions", {
     token: anna.access_token,
     json: { model: "openai/one", messages: [{ role: "system", content: "Go." }], metadata: { conversation_id } },
   });
-  expect(answer.status).toBe(200);
+  expect(response.status).toBe(200);
   const stored = await findStored(conversation_id);
   expect(stored?.first_token_ms).toBeGreaterThanOrEqual(DELAY_MS - 5);
   expect(stored?.metadata.requested_by).toBe(anna.user.id);
-  const shown = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, { token: anna.access_token });
-  expect(await shown.text()).not.toContain("requested_by");
+  const listResponse = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
+    token: anna.access_token,
+  });
+  expect(await listResponse.text()).not.toContain("requested_by");
 });

@@ -1,18 +1,18 @@
 import { expect, test } from "bun:test";
-import { createFlushScheduler, FLUSHED_PER_TICK_MAX } from "../../src/modules/generations/flush-scheduler.ts";
+import { createFlushScheduler, FLUSHES_PER_TICK_MAX } from "../../src/modules/generations/flush-scheduler.ts";
 
-const MS = 20;
+const DELAY_MS = 20;
 
-test("all waiting answers are flushed once, together, and other work runs in between", async () => {
-  const flushes = createFlushScheduler(() => MS);
+test("all waiting answers are flushed once, in batches between which other tasks can run", async () => {
+  const flushes = createFlushScheduler(() => DELAY_MS);
   const flushed: number[] = [];
   let iterations = 0;
-  const count = FLUSHED_PER_TICK_MAX * 2 + 1;
+  const count = FLUSHES_PER_TICK_MAX * 2 + 1;
   const answers = Array.from({ length: count }, (_, n) => ({ flush: () => flushed.push(n) }));
-  const startedMs = performance.now();
+  const startedAtMs = performance.now();
   for (const answer of answers) {
-    flushes.wait(answer);
-    flushes.wait(answer);
+    flushes.schedule(answer);
+    flushes.schedule(answer);
   }
   const sizes = new Set<number>();
   while (flushed.length < count) {
@@ -20,31 +20,31 @@ test("all waiting answers are flushed once, together, and other work runs in bet
     iterations += 1;
     sizes.add(flushed.length);
   }
-  expect(performance.now() - startedMs).toBeGreaterThanOrEqual(MS - 2);
+  expect(performance.now() - startedAtMs).toBeGreaterThanOrEqual(DELAY_MS - 2);
   expect(flushed).toEqual(answers.map((_, n) => n));
-  expect([...sizes].every((size) => size % FLUSHED_PER_TICK_MAX === 0 || size === count)).toBeTrue();
+  expect([...sizes].every((size) => size % FLUSHES_PER_TICK_MAX === 0 || size === count)).toBeTrue();
   expect(iterations).toBeGreaterThan(1);
-  await Bun.sleep(2 * MS);
+  await Bun.sleep(2 * DELAY_MS);
   expect(flushed.length).toBe(count);
 });
 
-test("an answer flushed separately is not flushed again, even if that happens during a flush", async () => {
-  const flushes = createFlushScheduler(() => MS);
+test("a cancelled flush doesn't run, even if it is cancelled while another flush runs", async () => {
+  const flushes = createFlushScheduler(() => DELAY_MS);
   const flushed: string[] = [];
-  const gone = { flush: () => flushed.push("gone") };
-  const own = {
+  const first = { flush: () => flushed.push("first") };
+  const second = {
     flush() {
-      flushed.push("own");
-      flushes.forget(own);
+      flushed.push("second");
+      flushes.cancel(second);
     },
   };
-  flushes.wait(gone);
-  flushes.wait(own);
-  flushes.wait({ flush: () => flushed.push("last") });
-  flushes.forget(gone);
-  await Bun.sleep(3 * MS);
-  expect(flushed).toEqual(["own", "last"]);
-  flushes.wait(gone);
-  await Bun.sleep(3 * MS);
-  expect(flushed).toEqual(["own", "last", "gone"]);
+  flushes.schedule(first);
+  flushes.schedule(second);
+  flushes.schedule({ flush: () => flushed.push("third") });
+  flushes.cancel(first);
+  await Bun.sleep(3 * DELAY_MS);
+  expect(flushed).toEqual(["second", "third"]);
+  flushes.schedule(first);
+  await Bun.sleep(3 * DELAY_MS);
+  expect(flushed).toEqual(["second", "third", "first"]);
 });

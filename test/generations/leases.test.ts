@@ -6,7 +6,7 @@ import { type MockProvider, startMockProvider } from "../support/mock-provider/s
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
 
-type Stored = { id: string; status: string; content: string; fence: number; interruptions: number };
+type StoredAnswer = { id: string; status: string; content: string; fence: number; interruptions: number };
 
 let provider: MockProvider;
 let first: TestApp;
@@ -31,9 +31,9 @@ afterAll(async () => {
   await first.database.end({ timeout: 1 });
 });
 
-const slow = { pieces: Array.from({ length: 200 }, (_, n) => `w${n} `), pieceDelayMs: 20 };
+const slowScript = { pieces: Array.from({ length: 200 }, (_, n) => `w${n} `), pieceDelayMs: 20 };
 
-async function ask(): Promise<{ conversationId: string; messageId: string }> {
+async function startAnswer(): Promise<{ conversationId: string; messageId: string }> {
   const { id: conversationId } = await createConversation(first, anna);
   const sent = await first.fetch(`/api/v1/conversations/${conversationId}/messages`, {
     token: anna.access_token,
@@ -43,42 +43,42 @@ async function ask(): Promise<{ conversationId: string; messageId: string }> {
   return { conversationId, messageId: reply.id };
 }
 
-const find = async (messageId: string): Promise<Stored | undefined> => {
-  const [row] = await first.database<Stored[]>`
+const findAnswer = async (messageId: string): Promise<StoredAnswer | undefined> => {
+  const [row] = await first.database<StoredAnswer[]>`
     select x.id, x.status, x.content, g.fence, g.interruptions from current_messages x join generations g on g.message_id = x.id
     where x.id = ${messageId}`;
   return row;
 };
 
 async function waitUntil(check: () => Promise<boolean>, waitMs: number): Promise<void> {
-  const endsAtMs = performance.now() + waitMs;
+  const deadlineMs = performance.now() + waitMs;
   while (!(await check())) {
-    if (performance.now() > endsAtMs) throw new Error(`The condition was not met in ${waitMs} ms.`);
+    if (performance.now() > deadlineMs) throw new Error(`The condition was not met in ${waitMs} ms.`);
     await Bun.sleep(50);
   }
 }
 
-describe("leases of generations", () => {
-  test("a stop received by another instance is applied", async () => {
-    provider.script("one", slow);
-    const { conversationId, messageId } = await ask();
-    await waitUntil(async () => (await find(messageId))?.content !== "", 3_000);
+describe("with generation leases,", () => {
+  test("an answer is cancelled by a request to another instance", async () => {
+    provider.script("one", slowScript);
+    const { conversationId, messageId } = await startAnswer();
+    await waitUntil(async () => (await findAnswer(messageId))?.content !== "", 3_000);
     const path = `/api/v1/conversations/${conversationId}/messages/${messageId}/cancel`;
     expect((await second.fetch(path, { method: "POST", token: anna.access_token })).status).toBe(200);
-    await waitUntil(async () => (await find(messageId))?.status === "cancelled", 3_000);
+    await waitUntil(async () => (await findAnswer(messageId))?.status === "cancelled", 3_000);
   });
 
-  test("an answer whose owner died is completed by another instance, from where it was", async () => {
-    provider.script("one", slow, { text: "and the end." });
-    const { conversationId, messageId } = await ask();
-    await waitUntil(async () => ((await find(messageId))?.content.length ?? 0) > 20, 5_000);
+  test("an answer whose owner crashed is continued by another instance", async () => {
+    provider.script("one", slowScript, { text: "and the end." });
+    const { conversationId, messageId } = await startAnswer();
+    await waitUntil(async () => ((await findAnswer(messageId))?.content.length ?? 0) > 20, 5_000);
     const sockets = await Promise.all([first, second].map(({ url }) => openSocket(url, { token: anna.access_token })));
     for (const socket of sockets) await socket.request({ type: "subscribe", conversation_id: conversationId });
-    // Simulates a dead owner: its lease expires, and its further writes are rejected.
+    // Simulates a crashed owner: its lease expires, and its later writes are rejected.
     await first.database`
       update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${messageId}`;
-    await waitUntil(async () => (await find(messageId))?.status === "complete", 12_000);
-    // Either instance may have taken it over; listeners there saw it continue.
+    await waitUntil(async () => (await findAnswer(messageId))?.status === "complete", 12_000);
+    // Either instance may take over the answer. Only readers on the instance that does so receive the rest.
     await Bun.sleep(100);
     const frames = sockets.map((socket) => socket.frames).find((all) => all.some(({ attempt }) => attempt === 2)) ?? [];
     const reset = frames.find((frame) => frame.type === "message.reset" && frame.attempt === 2);
@@ -86,7 +86,7 @@ describe("leases of generations", () => {
     expect(reset).toMatchObject({ message_id: messageId });
     expect(String(reset?.text).length).toBeGreaterThan(20);
     expect(completed?.data).toMatchObject({ status: "complete", content: `${reset?.text}and the end.` });
-    expect(await find(messageId)).toMatchObject({
+    expect(await findAnswer(messageId)).toMatchObject({
       status: "complete",
       fence: 2,
       interruptions: 1,
@@ -95,13 +95,13 @@ describe("leases of generations", () => {
     await Promise.all(sockets.map((socket) => socket.close()));
   }, 20_000);
 
-  test("an answer that was never started is started", async () => {
+  test("a pending answer that no instance has started is started later", async () => {
     provider.script("one", { text: "Late, but here." });
-    const { conversationId } = await ask();
+    const { conversationId } = await startAnswer();
     const createdAt = new Date(Date.now() - 10_000);
-    const forgotten = await insertAnswer(first.database, { conversationId, seq: 99, status: "pending", createdAt });
-    const messageId = forgotten.message_id;
-    await waitUntil(async () => (await find(messageId))?.status === "complete", 8_000);
-    expect((await find(messageId))?.content).toBe("Late, but here.");
+    const pending = await insertAnswer(first.database, { conversationId, seq: 99, status: "pending", createdAt });
+    const messageId = pending.message_id;
+    await waitUntil(async () => (await findAnswer(messageId))?.status === "complete", 8_000);
+    expect((await findAnswer(messageId))?.content).toBe("Late, but here.");
   }, 15_000);
 });

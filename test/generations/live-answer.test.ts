@@ -23,7 +23,7 @@ function createAnswer({ storesReasoning = true } = {}) {
   return { live, deltas };
 }
 
-/** Every delta starts where the previous one ended. */
+/** Expects every delta to start where the previous one ended. */
 function expectGapless(deltas: { offset: number; text: string }[], text: string): void {
   let length = 0;
   for (const delta of deltas) {
@@ -33,7 +33,7 @@ function expectGapless(deltas: { offset: number; text: string }[], text: string)
   expect(deltas.map((delta) => delta.text).join("")).toBe(text);
 }
 
-test("pieces that arrive 20 ms apart are pushed immediately", async () => {
+test("chunks that arrive 20 ms apart are pushed immediately", async () => {
   const { live, deltas } = createAnswer();
   for (let n = 1; n <= 10; n += 1) {
     live.append(`${n} `);
@@ -43,7 +43,7 @@ test("pieces that arrive 20 ms apart are pushed immediately", async () => {
   expectGapless(deltas, "1 2 3 4 5 6 7 8 9 10 ");
 });
 
-test("many pieces in quick succession are pushed together, and the last ones wait no longer than others", async () => {
+test("chunks that arrive in quick succession are combined, and the last chunks are pushed within a second", async () => {
   const { live, deltas } = createAnswer();
   let text = "";
   for (let n = 0; n < 300; n += 1) {
@@ -58,39 +58,42 @@ test("many pieces in quick succession are pushed together, and the last ones wai
   expectGapless(deltas, text);
 });
 
-test("reasoning is pushed before its text, with its own offsets, in frames of bounded length", () => {
+test("reasoning is pushed before the text, with separate offsets, in frames of limited length", () => {
   const { live, deltas } = createAnswer();
-  const long = `${"🤔".repeat(9_000)}!`;
-  live.appendReasoning(long);
+  const longReasoning = `${"🤔".repeat(9_000)}!`;
+  live.appendReasoning(longReasoning);
   live.append("text");
   live.flush();
-  const thoughts = deltas.filter(({ type }) => (type as string) === "answer.reasoning");
-  expectGapless(thoughts, long);
-  expect(thoughts.length).toBeGreaterThan(1);
-  for (const { text } of thoughts) expect(text.isWellFormed()).toBe(true);
-  expectGapless(deltas.slice(thoughts.length), "text");
-  expect(live.snapshot()).toMatchObject({ text: "text", reasoning: long });
+  const reasoningDeltas = deltas.filter(({ type }) => (type as string) === "answer.reasoning");
+  expectGapless(reasoningDeltas, longReasoning);
+  expect(reasoningDeltas.length).toBeGreaterThan(1);
+  for (const { text } of reasoningDeltas) expect(text.isWellFormed()).toBe(true);
+  expectGapless(deltas.slice(reasoningDeltas.length), "text");
+  expect(live.createSnapshot()).toMatchObject({ text: "text", reasoning: longReasoning });
 });
 
-test.each([true, false])("pieces to store continue from what is stored; with reasoning: %p", (storesReasoning) => {
-  const { live } = createAnswer({ storesReasoning });
-  const kept = (reasoning: string) => (storesReasoning ? reasoning : "");
-  live.appendReasoning("Hm. ");
-  live.flush();
-  const first = live.nextPiece();
-  expect(first).toEqual(storesReasoning ? { attempt: 1, n: 1, text: "", reasoning: "Hm. " } : null);
-  if (first) live.confirm(first);
-  live.appendReasoning("Yes.");
-  live.append("text");
-  live.flush();
-  const second = live.nextPiece();
-  expect(second).toEqual({ attempt: 1, n: storesReasoning ? 2 : 1, text: "text", reasoning: kept("Yes.") });
-  if (second) live.confirm(second);
-  expect(live.nextPiece()).toBeNull();
-  const piece = live.createResetPiece("te", "Hm.", 2);
-  expect(piece).toEqual({ attempt: 2, n: 1, text: "te", reasoning: kept("Hm.") });
-  live.reset("te", "Hm.", 2);
-  live.confirm(piece);
-  expect(live.nextPiece()).toBeNull();
-  expect(live.storedReasoning).toBe(kept("Hm."));
-});
+test.each([true, false])(
+  "the next piece to store starts after the stored text (stores reasoning: %p)",
+  (storesReasoning) => {
+    const { live } = createAnswer({ storesReasoning });
+    const expectStored = (reasoning: string) => (storesReasoning ? reasoning : "");
+    live.appendReasoning("Hm. ");
+    live.flush();
+    const first = live.createNextPiece();
+    expect(first).toEqual(storesReasoning ? { attempt: 1, n: 1, text: "", reasoning: "Hm. " } : null);
+    if (first) live.confirmStored(first);
+    live.appendReasoning("Yes.");
+    live.append("text");
+    live.flush();
+    const second = live.createNextPiece();
+    expect(second).toEqual({ attempt: 1, n: storesReasoning ? 2 : 1, text: "text", reasoning: expectStored("Yes.") });
+    if (second) live.confirmStored(second);
+    expect(live.createNextPiece()).toBeNull();
+    const piece = live.createResetPiece("te", "Hm.", 2);
+    expect(piece).toEqual({ attempt: 2, n: 1, text: "te", reasoning: expectStored("Hm.") });
+    live.reset("te", "Hm.", 2);
+    live.confirmStored(piece);
+    expect(live.createNextPiece()).toBeNull();
+    expect(live.storedReasoning).toBe(expectStored("Hm."));
+  },
+);

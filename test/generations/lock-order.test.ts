@@ -12,7 +12,7 @@ import {
 import { insertAnswer } from "../support/answer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-const ANSWERS = 120;
+const ANSWER_COUNT = 120;
 const LEASE_MS = 60_000;
 
 let database: Database;
@@ -21,7 +21,7 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-const final: FinalState = {
+const finalState: FinalState = {
   content: "Done.",
   status: "complete",
   finishReason: "stop",
@@ -32,7 +32,7 @@ const final: FinalState = {
   error: null,
 };
 
-async function createRunning(owner: string): Promise<ClaimedGeneration> {
+async function createRunningGeneration(owner: string): Promise<ClaimedGeneration> {
   const conversationId = createId();
   await database`insert into conversations (id, kind, reply_mode, last_seq) values (${conversationId}, 'direct', 'always', 1)`;
   return insertAnswer(database, { conversationId, owner });
@@ -44,29 +44,30 @@ const shuffle = <T>(items: T[]): T[] =>
     .sort((a, b) => a.key - b.key)
     .map(({ item }) => item);
 
-test("ends, checkpoints and leases of the same answers never deadlock", async () => {
+test("finishing answers, storing their pieces and renewing their leases at the same time never deadlocks", async () => {
   const owner = createId();
-  const generations = await Promise.all(Array.from({ length: ANSWERS }, () => createRunning(owner)));
+  const generations = await Promise.all(Array.from({ length: ANSWER_COUNT }, () => createRunningGeneration(owner)));
   const { finish } = createFinisher({ database });
   const write = (round: number) => {
-    const some = shuffle(generations).map(keyOf);
-    if (round % 2 === 0) return renewGenerations(database, owner, some, { leaseMs: LEASE_MS, enoughMs: 2 * LEASE_MS });
+    const keys = shuffle(generations).map(keyOf);
+    if (round % 2 === 0)
+      return renewGenerations(database, owner, keys, { leaseMs: LEASE_MS, renewBelowMs: 2 * LEASE_MS });
     return storePieces(
       database,
-      some.map((key) => ({ ...key, attempt: 1, n: round, text: "So far" })),
+      keys.map((key) => ({ ...key, attempt: 1, n: round, text: "So far" })),
     );
   };
-  const ends = shuffle(generations).map(async (generation, index) => {
+  const finishes = shuffle(generations).map(async (generation, index) => {
     await Bun.sleep(index);
-    return finish({ generation, attempt: 1, final });
+    return finish({ generation, attempt: 1, final: finalState });
   });
   for (let round = 0; round < 40; round += 1)
     await Promise.all([write(0), write(2 * round + 1), write(0), write(2 * round + 1)]);
-  const outcomes = await Promise.all(ends);
-  expect(outcomes.filter(({ outcome }) => outcome === "finished")).toHaveLength(ANSWERS);
+  const outcomes = await Promise.all(finishes);
+  expect(outcomes.filter(({ outcome }) => outcome === "finished")).toHaveLength(ANSWER_COUNT);
   const [stored] = await database<{ done: number; events: number }[]>`
     select count(*) filter (where status = 'complete' and content = 'Done.')::int as done,
       (select count(*)::int from events where type = 'message.completed' and seq = 2) as events from messages`;
-  expect(stored).toEqual({ done: ANSWERS, events: ANSWERS });
+  expect(stored).toEqual({ done: ANSWER_COUNT, events: ANSWER_COUNT });
   expect(await database`select 1 from generation_pieces`).toHaveLength(0);
 }, 30_000);

@@ -12,21 +12,21 @@ import type { Bus } from "../../src/realtime/bus.ts";
 import { insertAnswer } from "../support/answer.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
+import { createDatabaseWithLostResponses } from "../support/database-with-lost-responses.ts";
 import { openStream } from "../support/event-stream.ts";
-import { createLossyDatabase } from "../support/lossy-database.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { openSocket } from "../support/socket.ts";
 
 let provider: MockProvider;
-let lossy: Awaited<ReturnType<typeof createLossyDatabase>>;
+let lossyDatabase: Awaited<ReturnType<typeof createDatabaseWithLostResponses>>;
 let parley: TestApp;
 let anna: Account;
 
 beforeAll(async () => {
   provider = startMockProvider();
-  lossy = await createLossyDatabase();
+  lossyDatabase = await createDatabaseWithLostResponses();
   parley = await startApp({
-    database: lossy,
+    database: lossyDatabase,
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },
   });
 });
@@ -37,31 +37,32 @@ beforeEach(async () => {
 afterAll(async () => {
   await parley.stop();
   await provider.stop();
-  await lossy.end();
+  await lossyDatabase.end();
 });
 
 const findSpent = async (): Promise<number> => {
-  const [row] = await lossy.direct<{ spent: number }[]>`
+  const [row] = await lossyDatabase.direct<{ spent: number }[]>`
     select spent_tokens as spent from budget_windows where scope_id = ${anna.user.id} and period = 'day'`;
   return row?.spent ?? 0;
 };
 
-// Leases are renewed every second: one checked before the commit is retried seems lost.
+// Leases are renewed every second. At least one of these delays makes the lease's renewal fall between the lost
+// response and the retry, when the lease appears to be lost.
 test.each([0, 250, 500, 750])(
-  "an answer whose commit response was lost is pushed, charged once, and followed by its title (%p)",
+  "an answer whose commit response was lost is pushed, charged once, and followed by a title (delay: %p ms)",
   async (firstDelayMs) => {
     provider.script("one", { text: "A red animal.", firstDelayMs }, { text: "Foxes", firstDelayMs: 1_000 });
     const { id } = await createConversation(parley, anna, [], { title: "" });
-    const isLost = lossy.lose("end_answers(", "finished");
+    const responseLost = lossyDatabase.loseNextResponse("end_answers(", "finished");
     const reply = await openStream(parley, `/conversations/${id}/messages`, {
       token: anna.access_token,
       json: { content: "What is a fox?", reply: true },
     });
-    await isLost;
+    await responseLost;
     const { frame: completed } = await reply.waitFor((frame) => frame.type === "message.completed");
     expect(completed.data).toMatchObject({ content: "A red animal.", status: "complete" });
     await reply.ended;
-    const [event] = await lossy.direct<{ seq: number; at: Date }[]>`
+    const [event] = await lossyDatabase.direct<{ seq: number; at: Date }[]>`
     select seq, at from events where conversation_id = ${id} and type = 'message.completed'`;
     expect({ seq: completed.seq, at: completed.at }).toEqual({
       seq: event?.seq ?? 0,
@@ -69,13 +70,13 @@ test.each([0, 250, 500, 750])(
     } as never);
     const { usage } = completed.data as unknown as Message;
     expect(await findSpent()).toBe((usage?.input_tokens ?? 0) + (usage?.output_tokens ?? 0));
-    for (let waits = 0; waits < 200 && provider.requestsOf("one").length < 2; waits += 1) await Bun.sleep(20);
-    expect(provider.requestsOf("one")).toHaveLength(2);
+    for (let waits = 0; waits < 200 && provider.listRequests("one").length < 2; waits += 1) await Bun.sleep(20);
+    expect(provider.listRequests("one")).toHaveLength(2);
   },
 );
 
-test("the end of an answer that was already released is rejected; a stored one is found", async () => {
-  const final: FinalState = {
+test("a released answer can't be finished, and finishing a finished answer again returns the same result", async () => {
+  const finalState: FinalState = {
     content: "A red animal.",
     status: "complete",
     finishReason: "stop",
@@ -87,16 +88,17 @@ test("the end of an answer that was already released is rejected; a stored one i
   };
   const { id: conversationId } = await createConversation(parley, anna);
   const owner = createId();
-  await lossy.direct`update conversations set last_seq = 101 where id = ${conversationId}`;
-  const insert = (seq: number) => insertAnswer(lossy.direct, { conversationId, seq, owner, requestedBy: anna.user.id });
+  await lossyDatabase.direct`update conversations set last_seq = 101 where id = ${conversationId}`;
+  const insert = (seq: number) =>
+    insertAnswer(lossyDatabase.direct, { conversationId, seq, owner, requestedBy: anna.user.id });
   const finish = async (generation: Awaited<ReturnType<typeof insert>>) =>
-    (await finishAnswers(lossy.direct, [{ generation, attempt: 1, final }], false))[0];
+    (await finishAnswers(lossyDatabase.direct, [{ generation, attempt: 1, final: finalState }], false))[0];
   const release = ({ id, fence }: { id: string; fence: number }) =>
-    releaseGeneration(lossy.direct, owner, { conversationId, id, fence }, 0);
+    releaseGeneration(lossyDatabase.direct, owner, { conversationId, id, fence }, 0);
 
-  const [late, stored] = [await insert(100), await insert(101)];
-  expect(await release(late)).toBe(true);
-  expect(await finish(late)).toMatchObject({ outcome: "lost" });
+  const [released, stored] = [await insert(100), await insert(101)];
+  expect(await release(released)).toBe(true);
+  expect(await finish(released)).toMatchObject({ outcome: "lost" });
   const first = await finish(stored);
   expect(first).toMatchObject({ outcome: "finished" });
   expect(await finish(stored)).toEqual(first as never);
@@ -107,43 +109,46 @@ test("the end of an answer that was already released is rejected; a stored one i
 test.each([
   ["store_answer(", "A red animal."],
   ["settle_charges(", "SELECT 1"],
-])("an answer on /v1 is stored, pushed and charged once if the response to %p is lost", async (sent, received) => {
-  provider.script("one", { text: "A red animal." });
-  const { id } = await createConversation(parley, anna);
-  const socket = await openSocket(parley.url, { token: anna.access_token });
-  await socket.request({ type: "subscribe", conversation_id: id });
-  const isLost = lossy.lose(sent, received);
-  const answered = await parley.fetch("/v1/chat/completions", {
-    token: anna.access_token,
-    json: {
-      model: "compatible/one",
-      messages: [{ role: "user", content: "What is a fox?" }],
-      metadata: { conversation_id: id },
-    },
-  });
-  const { usage } = (await answered.json()) as { usage: { total_tokens: number } };
-  await isLost;
-  const { data } = await socket.waitFor(
-    (frame) => frame.type === "message.created" && frame.data?.role === "assistant",
-  );
-  expect(data).toMatchObject({ content: "A red animal.", status: "complete", model: "compatible/one" });
-  for (let waits = 0; waits < 200 && (await findSpent()) === 0; waits += 1) await Bun.sleep(20);
-  // Time for another attempt, which must change nothing.
-  await Bun.sleep(1_000);
-  expect(await findSpent()).toBe(usage.total_tokens);
-  const stored = await lossy.direct<{ role: string; seq: number }[]>`
+])(
+  "a /v1 answer is stored, pushed and charged once if the database's response to %p is lost",
+  async (sent, received) => {
+    provider.script("one", { text: "A red animal." });
+    const { id } = await createConversation(parley, anna);
+    const socket = await openSocket(parley.url, { token: anna.access_token });
+    await socket.request({ type: "subscribe", conversation_id: id });
+    const responseLost = lossyDatabase.loseNextResponse(sent, received);
+    const response = await parley.fetch("/v1/chat/completions", {
+      token: anna.access_token,
+      json: {
+        model: "compatible/one",
+        messages: [{ role: "user", content: "What is a fox?" }],
+        metadata: { conversation_id: id },
+      },
+    });
+    const { usage } = (await response.json()) as { usage: { total_tokens: number } };
+    await responseLost;
+    const { data } = await socket.waitFor(
+      (frame) => frame.type === "message.created" && frame.data?.role === "assistant",
+    );
+    expect(data).toMatchObject({ content: "A red animal.", status: "complete", model: "compatible/one" });
+    for (let waits = 0; waits < 200 && (await findSpent()) === 0; waits += 1) await Bun.sleep(20);
+    // Waits for another attempt, which must not change anything.
+    await Bun.sleep(1_000);
+    expect(await findSpent()).toBe(usage.total_tokens);
+    const stored = await lossyDatabase.direct<{ role: string; seq: number }[]>`
     select role, seq from messages where conversation_id = ${id} order by seq`;
-  expect(stored.map(({ role }) => role)).toEqual(["user", "assistant"]);
-  await socket.close();
-});
+    expect(stored.map(({ role }) => role)).toEqual(["user", "assistant"]);
+    await socket.close();
+  },
+);
 
-test("a tool result whose commit response was lost is stored once, and pushed", async () => {
+test("a tool result whose commit response was lost is stored once and pushed", async () => {
   const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
   provider.script("one", { text: "Let me look. ", toolCalls: [call] }, { text: "Found it.", firstDelayMs: 1_500 });
   const { id } = await createConversation(parley, anna, [], { tools: true });
   const socket = await openSocket(parley.url, { token: anna.access_token });
   await socket.request({ type: "subscribe", conversation_id: id });
-  const isLost = lossy.lose(
+  const responseLost = lossyDatabase.loseNextResponse(
     "insert into messages (id, conversation_id, seq, role, content, status, parent_id",
     "COMMIT",
   );
@@ -152,24 +157,24 @@ test("a tool result whose commit response was lost is stored once, and pushed", 
     json: { content: "Look it up.", reply: true },
   });
   expect(sent.status).toBe(201);
-  await isLost;
+  await responseLost;
   await socket.waitFor((frame) => frame.type === "message.created" && frame.data?.role === "tool");
   expect(socket.frames.some(({ type }) => type === "message.completed")).toBe(false);
   await socket.waitFor((frame) => frame.type === "message.completed");
-  const stored = await lossy.direct<{ role: string }[]>`
+  const stored = await lossyDatabase.direct<{ role: string }[]>`
     select role from messages where conversation_id = ${id} order by seq`;
   expect(stored.map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
   await socket.close();
 });
 
-test("an already stored message is only published again", async () => {
+test("a tool message that is appended twice is stored once and published twice", async () => {
   const published: DurableEvent[] = [];
   const bus = {
     publish(channel: string, create: () => Iterable<DurableEvent>) {
       if (channel !== "conversations") published.push(...create());
     },
   };
-  const database = lossy.direct;
+  const database = lossyDatabase.direct;
   const events = createEventLog({ database, changes: createChanges(database), bus: bus as unknown as Bus });
   const { id: conversationId } = await createConversation(parley, anna);
   const message = { id: createId(), conversationId, content: "42", parentId: null, metadata: {} };

@@ -6,15 +6,16 @@ import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
 let provider: MockProvider;
 let instances: [TestApp, TestApp];
 let anna: Account;
-/** On the writing instance, and on another one. */
-let here: Rest;
-let there: Rest;
+/** A client of the instance that generates the answers. */
+let writerRest: RestClient;
+/** A client of another instance. */
+let readerRest: RestClient;
 
 beforeAll(async () => {
   provider = startMockProvider();
@@ -26,7 +27,7 @@ beforeAll(async () => {
   };
   instances = [await startApp({ database, config }), await startApp({ database, config })];
   anna = await instances[0].register();
-  [here, there] = [createRest(instances[0], anna), createRest(instances[1], anna)];
+  [writerRest, readerRest] = [createRestClient(instances[0], anna), createRestClient(instances[1], anna)];
 });
 afterAll(async () => {
   for (const instance of instances) await instance.stop();
@@ -37,20 +38,20 @@ afterAll(async () => {
 const PIECES = Array.from({ length: 60 }, (_, n) => `word ${n} with ½ and 🙂, `);
 const TEXT = PIECES.join("");
 
-test("every reader on another instance gets the stored text of an answer in progress, and the whole text at its end", async () => {
+test("readers on another instance get the stored text of an answer in progress, and the full text when it finishes", async () => {
   provider.script("one", { pieces: PIECES, pieceDelayMs: 40 });
   const { id } = await createConversation(instances[0], anna);
   const path = `/conversations/${id}`;
-  const { body } = await here.request<SentMessage>("POST", `${path}/messages`, { content: "Talk.", reply: true });
+  const { body } = await writerRest.request<SentMessage>("POST", `${path}/messages`, { content: "Talk.", reply: true });
   const answerId = body.reply?.id ?? "";
-  const get = async (rest: Rest) => (await rest.get<Message>(`${path}/messages/${answerId}`)).body;
-  while ((await get(there)).content.length < 200) await Bun.sleep(20);
+  const get = async (rest: RestClient) => (await rest.get<Message>(`${path}/messages/${answerId}`)).body;
+  while ((await get(readerRest)).content.length < 200) await Bun.sleep(20);
 
   const readers: Record<string, () => Promise<string | undefined>> = {
-    get: async () => (await get(there)).content,
-    list: async () => (await there.get<{ data: Message[] }>(`${path}/messages`)).body.data.at(-1)?.content,
+    get: async () => (await get(readerRest)).content,
+    list: async () => (await readerRest.get<{ data: Message[] }>(`${path}/messages`)).body.data.at(-1)?.content,
     events: async () => {
-      const { data } = (await there.get<{ data: DurableEvent<"message.created">[] }>(`${path}/events`)).body;
+      const { data } = (await readerRest.get<{ data: DurableEvent<"message.created">[] }>(`${path}/events`)).body;
       return data.find((event) => event.data.id === answerId)?.data.content;
     },
     recovery: async () => {
@@ -74,58 +75,61 @@ test("every reader on another instance gets the stored text of an answer in prog
       return (JSON.parse(data) as DurableEvent<"message.created">).data?.content;
     },
     export: async () => {
-      const { answers } = (await there.get<{ answers: Message[] }>("/me/export")).body;
+      const { answers } = (await readerRest.get<{ answers: Message[] }>("/me/export")).body;
       return answers.find((message) => message.id === answerId)?.content;
     },
   };
-  let last = "";
+  let previousText = "";
   for (const [reader, read] of Object.entries(readers)) {
     const text = (await read()) ?? "";
-    expect({ reader, length: text.length }).toEqual({ reader, length: Math.max(text.length, last.length, 200) });
+    expect({ reader, length: text.length }).toEqual({
+      reader,
+      length: Math.max(text.length, previousText.length, 200),
+    });
     expect({ reader, text: TEXT.startsWith(text) }).toEqual({ reader, text: true });
-    last = text;
+    previousText = text;
   }
-  expect(await get(there)).toMatchObject({ status: "streaming" });
+  expect(await get(readerRest)).toMatchObject({ status: "streaming" });
 
-  while ((await get(there)).status === "streaming") await Bun.sleep(50);
-  expect((await get(there)).content).toBe(TEXT);
-  const left = await instances[0].database`select 1 from generation_pieces`;
-  expect(left).toHaveLength(0);
+  while ((await get(readerRest)).status === "streaming") await Bun.sleep(50);
+  expect((await get(readerRest)).content).toBe(TEXT);
+  const remainingPieces = await instances[0].database`select 1 from generation_pieces`;
+  expect(remainingPieces).toHaveLength(0);
 }, 20_000);
 
-test("an answer stopped by another instance keeps all text that was shown", async () => {
+test("an answer cancelled through another instance keeps the text that readers have seen", async () => {
   provider.script("one", { pieces: PIECES, pieceDelayMs: 40 });
   const { id } = await createConversation(instances[0], anna);
   const path = `/conversations/${id}`;
-  const { body } = await here.request<SentMessage>("POST", `${path}/messages`, { content: "Talk.", reply: true });
-  const answer = `${path}/messages/${body.reply?.id}`;
-  while ((await there.get<Message>(answer)).body.content.length < 100) await Bun.sleep(20);
-  const stopped = (await there.request<Message>("POST", `${answer}/cancel`)).body;
-  const shown = stopped.status === "cancelled" ? stopped : (await there.get<Message>(answer)).body;
-  expect(shown.content.length).toBeGreaterThanOrEqual(100);
-  expect(TEXT.startsWith(shown.content)).toBe(true);
+  const { body } = await writerRest.request<SentMessage>("POST", `${path}/messages`, { content: "Talk.", reply: true });
+  const answerPath = `${path}/messages/${body.reply?.id}`;
+  while ((await readerRest.get<Message>(answerPath)).body.content.length < 100) await Bun.sleep(20);
+  const cancelled = (await readerRest.request<Message>("POST", `${answerPath}/cancel`)).body;
+  const finalMessage = cancelled.status === "cancelled" ? cancelled : (await readerRest.get<Message>(answerPath)).body;
+  expect(finalMessage.content.length).toBeGreaterThanOrEqual(100);
+  expect(TEXT.startsWith(finalMessage.content)).toBe(true);
 });
 
-test("a failover mid-answer stores only the new attempt's text", async () => {
-  const second = "Something else altogether, and for long enough to be stored in between. ".repeat(3).split(/(?<= )/);
-  provider.script("one", { pieces: PIECES, pieceDelayMs: 40, fault: "cut", after: 20 });
+test("after a failover mid-answer, only the new attempt's text is stored", async () => {
+  const second = "A different second answer, long enough to be stored in several parts. ".repeat(3).split(/(?<= )/);
+  provider.script("one", { pieces: PIECES, pieceDelayMs: 40, fault: "cut", piecesBeforeFault: 20 });
   provider.script("two", { pieces: second, pieceDelayMs: 40 });
   const { id } = await createConversation(instances[0], anna);
-  const { body } = await here.request<SentMessage>("POST", `/conversations/${id}/messages`, {
+  const { body } = await writerRest.request<SentMessage>("POST", `/conversations/${id}/messages`, {
     content: "Talk.",
     reply: true,
   });
-  const answer = `/conversations/${id}/messages/${body.reply?.id}`;
-  const seen = new Set<string>();
+  const answerPath = `/conversations/${id}/messages/${body.reply?.id}`;
+  const contents = new Set<string>();
   for (;;) {
-    const { status, content } = (await there.get<Message>(answer)).body;
-    seen.add(content);
+    const { status, content } = (await readerRest.get<Message>(answerPath)).body;
+    contents.add(content);
     if (status !== "streaming") break;
     await Bun.sleep(20);
   }
-  const final = (await there.get<Message>(answer)).body.content;
+  const final = (await readerRest.get<Message>(answerPath)).body.content;
   expect(final.endsWith(second.at(-1) ?? "")).toBe(true);
-  // Every stored state is a prefix of one attempt or the other.
-  for (const text of seen) expect(final.startsWith(text) || TEXT.startsWith(text)).toBe(true);
-  expect(seen.size).toBeGreaterThan(3);
+  // Each text that readers saw is a prefix of one attempt's text.
+  for (const text of contents) expect(final.startsWith(text) || TEXT.startsWith(text)).toBe(true);
+  expect(contents.size).toBeGreaterThan(3);
 });

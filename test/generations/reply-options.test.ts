@@ -3,19 +3,23 @@ import type { Message } from "../../src/protocol/message.ts";
 import { REPLY_SCHEMA_BYTES_MAX } from "../../src/protocol/reply-format.ts";
 import type { Account } from "../support/app.ts";
 import { openStream } from "../support/event-stream.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 import { type ModelApp, startModelApp } from "./start-model-app.ts";
 
 let app: ModelApp;
 let anna: Account;
-let owner: Rest;
-let viewer: Rest;
-let outsider: Rest;
+let owner: RestClient;
+let viewer: RestClient;
+let outsider: RestClient;
 beforeAll(async () => {
   app = await startModelApp();
   const accounts = await Promise.all([1, 2, 3].map(() => app.parley.register()));
-  [owner, viewer, outsider] = accounts.map((account) => createRest(app.parley, account)) as [Rest, Rest, Rest];
+  [owner, viewer, outsider] = accounts.map((account) => createRestClient(app.parley, account)) as [
+    RestClient,
+    RestClient,
+    RestClient,
+  ];
   anna = owner.account;
 });
 beforeEach(() => app.provider.reset());
@@ -25,20 +29,20 @@ const schema = { type: "object", properties: { zebra: { type: "string" }, apple:
 const createConversation = async (input: Record<string, unknown> = {}): Promise<string> =>
   (await app.createConversation(anna, [], { title: "Settings", ...input })).id;
 
-/** The efforts in the provider's requests, in order. */
-const efforts = () => app.provider.requests.map(({ body }) => body.reasoning_effort ?? null);
-const generationOf = async (messageId: string) => {
+/** Lists the reasoning efforts in the requests to the provider. */
+const listEfforts = () => app.provider.requests.map(({ body }) => body.reasoning_effort ?? null);
+const findGeneration = async (messageId: string) => {
   const [row] = await app.parley.database<{ reasoning_effort: string | null; reply_format: unknown }[]>`
     select reasoning_effort, reply_format from generations where message_id = ${messageId}`;
   return row;
 };
-const countStored = async () => (await app.parley.database`select count(*)::int as n from messages`)[0]?.n;
+const countMessages = async () => (await app.parley.database`select count(*)::int as n from messages`)[0]?.n;
 const isCompleted = ({ type }: { type: string }) => type === "message.completed";
 
-/** Sends through each transport, and waits for the end of the answer. */
+/** Functions that send a message over a transport, and wait for its answer. */
 const transports: Record<string, (id: string, options: object) => Promise<void>> = {
   async REST(id, options) {
-    await app.say(anna, id, "Hello.", { ...options });
+    await app.sendMessage(anna, id, "Hello.", { ...options });
   },
   async SSE(id, options) {
     const path = `/conversations/${id}/messages`;
@@ -57,24 +61,24 @@ const transports: Record<string, (id: string, options: object) => Promise<void>>
   },
 };
 
-describe.each(Object.keys(transports))("over %s", (transport) => {
-  const send = (id: string, options: object) => transports[transport]?.(id, options);
+describe.each(Object.keys(transports))("over %s", (transportName) => {
+  const send = (id: string, options: object) => transports[transportName]?.(id, options);
 
   test.each<[string, string | null, object, string | null]>([
     ["the conversation's effort applies", "low", {}, "low"],
     ["the message's effort takes precedence", "low", { reasoning_effort: "high" }, "high"],
-    ["the message's effort alone", null, { reasoning_effort: "minimal" }, "minimal"],
+    ["the message's effort applies if the conversation has none", null, { reasoning_effort: "minimal" }, "minimal"],
     ["null uses the conversation's effort", "medium", { reasoning_effort: null }, "medium"],
-    ["no effort set", null, {}, null],
-  ])("%s", async (_name, ofConversation, options, effort) => {
-    const id = await createConversation({ reasoning_effort: ofConversation });
+    ["no effort is sent if none is set", null, {}, null],
+  ])("%s", async (_name, conversationEffort, options, effort) => {
+    const id = await createConversation({ reasoning_effort: conversationEffort });
     await send(id, options);
-    expect(efforts()).toEqual([effort]);
+    expect(listEfforts()).toEqual([effort]);
     const [row] = await app.parley.database`select reasoning_effort from generations where conversation_id = ${id}`;
     expect(row).toEqual({ reasoning_effort: effort });
   });
 
-  test("the format is stored as it was sent, with the properties in order", async () => {
+  test("the format's properties are stored in the order in which they were sent", async () => {
     const id = await createConversation();
     await send(id, { reply_format: { name: "fruit", schema } });
     const [row] = await app.parley.database<{ text: string }[]>`
@@ -82,7 +86,7 @@ describe.each(Object.keys(transports))("over %s", (transport) => {
     expect(row?.text).toBe(JSON.stringify({ name: "fruit", schema }));
   });
 
-  const invalid: [string, object, string][] = [
+  const invalidOptions: [string, object, string][] = [
     ["an unknown effort", { reasoning_effort: "max" }, "#/reasoning_effort"],
     ["an effort that is a number", { reasoning_effort: 1 }, "#/reasoning_effort"],
     ["a format without a schema", { reply_format: { name: "x" } }, "#/reply_format/schema"],
@@ -91,17 +95,17 @@ describe.each(Object.keys(transports))("over %s", (transport) => {
     ["a schema that is true", { reply_format: { schema: true } }, "#/reply_format/schema"],
     ["a name with a space", { reply_format: { name: "a b", schema } }, "#/reply_format/name"],
     ["a name that is too long", { reply_format: { name: "a".repeat(65), schema } }, "#/reply_format/name"],
-    ["another field", { reply_format: { schema, strict: true } }, "#/reply_format/strict"],
+    ["an unknown field", { reply_format: { schema, strict: true } }, "#/reply_format/strict"],
     [
       "a schema that is too large",
       { reply_format: { schema: { x: "a".repeat(REPLY_SCHEMA_BYTES_MAX - 7) } } },
       "#/reply_format/schema",
     ],
   ];
-  test.each(invalid)("%s is rejected with a pointer, and nothing is stored", async (_name, options, pointer) => {
+  test.each(invalidOptions)("%s is rejected with a pointer, and nothing is stored", async (_name, options, pointer) => {
     const id = await createConversation();
-    const before = await countStored();
-    if (transport === "WebSocket") {
+    const before = await countMessages();
+    if (transportName === "WebSocket") {
       const socket = await openSocket(app.parley.url, { token: anna.access_token });
       const frame = {
         type: "message.send",
@@ -115,7 +119,7 @@ describe.each(Object.keys(transports))("over %s", (transport) => {
       expect(JSON.stringify(error.errors)).toContain(`"${pointer}"`);
       await socket.close();
     } else {
-      const headers: Record<string, string> = transport === "SSE" ? { accept: "text/event-stream" } : {};
+      const headers: Record<string, string> = transportName === "SSE" ? { accept: "text/event-stream" } : {};
       const input = { content: "Hello.", reply: true, ...options };
       const { status, body } = await owner.request<{ errors: { pointer: string }[] }>(
         "POST",
@@ -126,46 +130,49 @@ describe.each(Object.keys(transports))("over %s", (transport) => {
       expect(status).toBe(422);
       expect(body.errors.map((error) => error.pointer)).toContain(pointer);
     }
-    expect(await countStored()).toBe(before);
+    expect(await countMessages()).toBe(before);
     expect(app.provider.requests).toEqual([]);
   });
 });
 
-test("a schema may have the maximum size, and the same depth as other JSON", async () => {
+test("a schema can have the maximum size, but can't be nested deeper than other JSON", async () => {
   const id = await createConversation();
-  const large = { x: "a".repeat(REPLY_SCHEMA_BYTES_MAX - 8) };
-  expect(Buffer.byteLength(JSON.stringify(large))).toBe(REPLY_SCHEMA_BYTES_MAX);
-  const { message } = await app.say(anna, id, "Hello.", { reply: false, reply_format: { schema: large } });
+  const largeSchema = { x: "a".repeat(REPLY_SCHEMA_BYTES_MAX - 8) };
+  expect(Buffer.byteLength(JSON.stringify(largeSchema))).toBe(REPLY_SCHEMA_BYTES_MAX);
+  const { message } = await app.sendMessage(anna, id, "Hello.", {
+    reply: false,
+    reply_format: { schema: largeSchema },
+  });
   expect(message.id).toBeString();
   let deep: Record<string, unknown> = {};
   for (let level = 0; level < 40; level += 1) deep = { properties: { x: deep } };
   const input = { content: "Hello.", reply_format: { schema: deep } };
-  expect(await owner.refused("POST", `/conversations/${id}/messages`, input)).toMatchObject({ status: 400 });
+  expect(await owner.requestProblem("POST", `/conversations/${id}/messages`, input)).toMatchObject({ status: 400 });
 });
 
 test("a viewer gets 403 and an outsider 404, and no model is called", async () => {
   const id = await createConversation({ kind: "group" });
   await owner.request("POST", `/conversations/${id}/members`, { user_id: viewer.id, role: "viewer" });
   const input = { content: "Hello.", reply: true, reasoning_effort: "high", reply_format: { schema } };
-  const before = await countStored();
+  const before = await countMessages();
   for (const [user, status, code] of [
     [viewer, 403, "forbidden"],
     [outsider, 404, "not_found"],
   ] as const) {
     const path = `/conversations/${id}/messages`;
-    expect(await user.refused("POST", path, input)).toMatchObject({ status, code });
+    expect(await user.requestProblem("POST", path, input)).toMatchObject({ status, code });
     expect(await user.request("POST", path, input, { accept: "text/event-stream" })).toMatchObject({ status });
     const socket = await openSocket(app.parley.url, { token: user.account.access_token });
     const frame = { type: "message.send", conversation_id: id, client_message_id: "c", ...input };
     expect(await socket.request(frame)).toMatchObject({ type: "error", code });
     await socket.close();
   }
-  expect(await countStored()).toBe(before);
+  expect(await countMessages()).toBe(before);
   expect(app.provider.requests).toEqual([]);
 });
 
-test("messages stored together keep their own options", async () => {
-  const words = ["none", "minimal", "low", "medium", "high", "xhigh", null];
+test("messages stored in one batch keep their own options", async () => {
+  const effortValues = ["none", "minimal", "low", "medium", "high", "xhigh", null];
   const ids = await Promise.all(
     Array.from({ length: 21 }, (_, n) => createConversation({ model: n % 2 ? "compatible/one" : null })),
   );
@@ -173,9 +180,12 @@ test("messages stored together keep their own options", async () => {
   for (const id of ids) await socket.request({ type: "subscribe", conversation_id: id });
   await Promise.all(
     ids.map((conversation_id, n) => {
-      const options = { reasoning_effort: words[n % 7], ...(n % 3 && { reply_format: { name: `f${n}`, schema } }) };
-      const about = { conversation_id, client_message_id: `c${n}`, content: `Number ${n}.`, reply: true };
-      return socket.request({ type: "message.send", ...about, ...options });
+      const options = {
+        reasoning_effort: effortValues[n % 7],
+        ...(n % 3 && { reply_format: { name: `f${n}`, schema } }),
+      };
+      const message = { conversation_id, client_message_id: `c${n}`, content: `Number ${n}.`, reply: true };
+      return socket.request({ type: "message.send", ...message, ...options });
     }),
   );
   await app.waitUntil(() => (socket.frames.filter(isCompleted).length === ids.length ? true : undefined), 20_000);
@@ -183,111 +193,113 @@ test("messages stored together keep their own options", async () => {
     const [message] = body.messages as { content: string }[];
     return `${message?.content} ${body.reasoning_effort ?? null}`;
   });
-  // If the answer doesn't match the format, its model is called again.
-  expect(new Set(sent)).toEqual(new Set(ids.map((_, n) => `Number ${n}. ${words[n % 7]}`)));
+  // The requests are compared as sets, because a request is repeated if its answer doesn't match the format.
+  expect(new Set(sent)).toEqual(new Set(ids.map((_, n) => `Number ${n}. ${effortValues[n % 7]}`)));
   const rows = await app.parley.database<{ id: string; reasoning_effort: string; name: string | null }[]>`
     select conversation_id as id, reasoning_effort, reply_format ->> 'name' as name from generations
     where conversation_id = any (${ids}::uuid[])`;
   const stored = new Map(rows.map(({ id, reasoning_effort, name }) => [id, `${reasoning_effort} ${name}`]));
-  expect(ids.map((id) => stored.get(id))).toEqual(ids.map((_, n) => `${words[n % 7]} ${n % 3 ? `f${n}` : null}`));
+  expect(ids.map((id) => stored.get(id))).toEqual(
+    ids.map((_, n) => `${effortValues[n % 7]} ${n % 3 ? `f${n}` : null}`),
+  );
   await socket.close();
 }, 30_000);
 
 test("a repeated client_message_id keeps the first options", async () => {
   const id = await createConversation();
-  const first = await app.say(anna, id, "Hello.", { client_message_id: "one", reasoning_effort: "low" });
-  const again = await app.say(anna, id, "Hello.", {
+  const first = await app.sendMessage(anna, id, "Hello.", { client_message_id: "one", reasoning_effort: "low" });
+  const repeated = await app.sendMessage(anna, id, "Hello.", {
     client_message_id: "one",
     reasoning_effort: "high",
     reply_format: { schema },
   });
-  expect(again.reply?.id).toBe(first.reply?.id as string);
-  expect(efforts()).toEqual(["low"]);
-  expect(await generationOf(first.reply?.id ?? "")).toEqual({ reasoning_effort: "low", reply_format: null });
+  expect(repeated.reply?.id).toBe(first.reply?.id as string);
+  expect(listEfforts()).toEqual(["low"]);
+  expect(await findGeneration(first.reply?.id ?? "")).toEqual({ reasoning_effort: "low", reply_format: null });
 });
 
 describe("regenerating", () => {
-  test("uses the message's options, even if the conversation's changed", async () => {
+  test("uses the message's options even if the conversation's have changed", async () => {
     const id = await createConversation({ reasoning_effort: "low" });
     const format = { name: "fruit", schema };
     app.provider.script("one", ...Array(3).fill({ text: "{}" }));
-    const { reply } = await app.say(anna, id, "Hello.", { reasoning_effort: "high", reply_format: format });
+    const { reply } = await app.sendMessage(anna, id, "Hello.", { reasoning_effort: "high", reply_format: format });
     await owner.request("PATCH", `/conversations/${id}`, { reasoning_effort: "minimal" });
-    const other = await app.regenerate(anna, id, reply?.id ?? "");
-    expect(efforts()).toEqual(["high", "high"]);
-    expect(await generationOf(other.id)).toEqual({ reasoning_effort: "high", reply_format: format });
-    // Even after the first one's generation is deleted.
+    const regenerated = await app.regenerate(anna, id, reply?.id ?? "");
+    expect(listEfforts()).toEqual(["high", "high"]);
+    expect(await findGeneration(regenerated.id)).toEqual({ reasoning_effort: "high", reply_format: format });
+    // The message's options are used even after its generation is deleted.
     await app.parley.database`delete from generations where conversation_id = ${id}`;
     const third = await app.regenerate(anna, id, reply?.id ?? "");
-    expect(await generationOf(third.id)).toEqual({ reasoning_effort: "high", reply_format: format });
+    expect(await findGeneration(third.id)).toEqual({ reasoning_effort: "high", reply_format: format });
     for (const { body } of app.provider.requests)
       expect(body.response_format).toMatchObject({ json_schema: { name: "fruit" } });
   });
 
   test("uses the conversation's current effort if the message had none", async () => {
     const id = await createConversation({ reasoning_effort: "low" });
-    const { reply } = await app.say(anna, id, "Hello.");
+    const { reply } = await app.sendMessage(anna, id, "Hello.");
     await owner.request("PATCH", `/conversations/${id}`, { reasoning_effort: "medium" });
     await app.regenerate(anna, id, reply?.id ?? "");
     await owner.request("PATCH", `/conversations/${id}`, { reasoning_effort: null });
     await app.regenerate(anna, id, reply?.id ?? "");
-    expect(efforts()).toEqual(["low", "medium", null]);
+    expect(listEfforts()).toEqual(["low", "medium", null]);
   });
 
-  test("also applies to a message without an earlier answer", async () => {
+  test("uses the message's options even if it has no answer yet", async () => {
     const id = await createConversation();
-    const { message } = await app.say(anna, id, "Hello.", { reply: false, reasoning_effort: "high" });
+    const { message } = await app.sendMessage(anna, id, "Hello.", { reply: false, reasoning_effort: "high" });
     expect(app.provider.requests).toEqual([]);
     await app.regenerate(anna, id, message.id);
-    expect(efforts()).toEqual(["high"]);
+    expect(listEfforts()).toEqual(["high"]);
   });
 });
 
-test("every tool step has the effort, but a title has none", async () => {
+test("every tool step uses the effort, but title generation doesn't", async () => {
   const { id } = await app.createConversation(anna, [], { title: "", tools: true, reasoning_effort: "low" });
   const call = { name: "search_documents", arguments: '{"query":"backup"}' };
   app.provider.script("one", { text: "Let me look. ", toolCalls: [call] }, { text: "Found." }, { text: "A title" });
-  await app.say(anna, id, "Look it up.", { reasoning_effort: "high" });
+  await app.sendMessage(anna, id, "Look it up.", { reasoning_effort: "high" });
   await app.waitUntil(() => (app.provider.requests.length >= 3 ? true : undefined));
-  expect(efforts()).toEqual(["high", "high", null]);
+  expect(listEfforts()).toEqual(["high", "high", null]);
 });
 
-test("a deleted message loses its options, and its bytes are released", async () => {
+test("deleting a message deletes its options and subtracts their bytes from the quota usage", async () => {
   const id = await createConversation();
-  const { message } = await app.say(anna, id, "Hello.", { reply: false, reply_format: { schema } });
-  const read = async () => {
+  const { message } = await app.sendMessage(anna, id, "Hello.", { reply: false, reply_format: { schema } });
+  const readOptions = async () => {
     const [row] = await app.parley.database<{ options: unknown; bytes: number }[]>`
       select x.reply_options as options, m.written_bytes::int as bytes
       from messages x join members m on m.conversation_id = x.conversation_id where x.id = ${message.id}`;
     return row;
   };
   const options = { reply_format: { schema } };
-  expect(await read()).toEqual({ options, bytes: "Hello.".length + JSON.stringify(options).length });
-  const exported = async () => {
+  expect(await readOptions()).toEqual({ options, bytes: "Hello.".length + JSON.stringify(options).length });
+  const exportOptions = async () => {
     const response = await app.parley.fetch("/api/v1/me/export", { token: anna.access_token });
     const { messages } = (await response.json()) as { messages: (Message & { reply_options: unknown })[] };
-    return messages.find((one) => one.id === message.id)?.reply_options;
+    return messages.find((exported) => exported.id === message.id)?.reply_options;
   };
-  expect(await exported()).toEqual(options);
+  expect(await exportOptions()).toEqual(options);
   expect((await owner.request("DELETE", `/conversations/${id}/messages/${message.id}`)).status).toBe(204);
-  expect(await read()).toEqual({ options: null, bytes: 0 });
-  expect(await exported()).toBeNull();
+  expect(await readOptions()).toEqual({ options: null, bytes: 0 });
+  expect(await exportOptions()).toBeNull();
 });
 
-test("a deleted question loses its format in the generations of all its answers, but of no others", async () => {
+test("deleting a question deletes its format from all its answers' generations", async () => {
   const id = await createConversation();
   const format = { schema };
   const [first, other] = [
-    await app.say(anna, id, "Hello.", { reply_format: format }),
-    await app.say(anna, id, "And now?", { reply_format: format }),
+    await app.sendMessage(anna, id, "Hello.", { reply_format: format }),
+    await app.sendMessage(anna, id, "And now?", { reply_format: format }),
   ];
   const { body } = await owner.request<{ reply: Message }>(
     "POST",
     `/conversations/${id}/messages/${first.message.id}/regenerate`,
   );
   const ids = [first.reply?.id, body.reply.id, other.reply?.id].map(String);
-  const formats = async () => (await Promise.all(ids.map(generationOf))).map((row) => row?.reply_format);
-  expect(await formats()).toEqual([format, format, format]);
+  const listFormats = async () => (await Promise.all(ids.map(findGeneration))).map((row) => row?.reply_format);
+  expect(await listFormats()).toEqual([format, format, format]);
   expect((await owner.request("DELETE", `/conversations/${id}/messages/${first.message.id}`)).status).toBe(204);
-  expect(await formats()).toEqual([null, null, format]);
+  expect(await listFormats()).toEqual([null, null, format]);
 });

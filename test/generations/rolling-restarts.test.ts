@@ -11,10 +11,10 @@ beforeAll(() => {
 });
 afterAll(() => provider.stop());
 
-/** The maximum number of interruptions of an answer (src/modules/generations/final-states.ts). */
+/** After this many interruptions, an answer fails (src/modules/generations/final-states.ts). */
 const RESTARTS = 5;
 
-test("an answer handed to a successor at each of many shutdowns is completed", async () => {
+test("an answer is completed even if its instances shut down many times", async () => {
   const options = {
     database: await createTestDatabase(10),
     config: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one", AI_MAX_RETRIES: "0" },
@@ -30,22 +30,22 @@ test("an answer handed to a successor at each of many shutdowns is completed", a
   });
   const { reply } = (await sent.json()) as { reply: { id: string } };
   for (let restarts = 1; restarts <= RESTARTS; restarts += 1) {
-    while (provider.requestsOf("one").length < restarts) await Bun.sleep(20);
+    while (provider.listRequests("one").length < restarts) await Bun.sleep(20);
     await Bun.sleep(100);
     await parley.stop();
     if (restarts === RESTARTS) provider.script("one", { text: "and the end." });
     parley = await startApp(options);
   }
   type Row = { status: string; content: string; interruptions: number };
-  const read = async () => {
+  const readAnswer = async () => {
     const [row] = await database<Row[]>`
       select m.status, m.content, g.interruptions from messages m join generations g on g.message_id = m.id
       where m.id = ${reply.id}`;
     return row;
   };
-  while ((await read())?.status === "streaming") await Bun.sleep(50);
-  expect(await read()).toMatchObject({ status: "complete", interruptions: 0 });
-  expect((await read())?.content).toEndWith("and the end.");
+  while ((await readAnswer())?.status === "streaming") await Bun.sleep(50);
+  expect(await readAnswer()).toMatchObject({ status: "complete", interruptions: 0 });
+  expect((await readAnswer())?.content).toEndWith("and the end.");
   await parley.stop();
   await database.end({ timeout: 1 });
 });

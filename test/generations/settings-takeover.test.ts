@@ -4,14 +4,14 @@ import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
 let provider: MockProvider;
 let first: TestApp;
 let second: TestApp;
 let anna: Account;
-let rest: Rest;
+let rest: RestClient;
 beforeAll(async () => {
   provider = startMockProvider();
   const shared = await createTestDatabase(10);
@@ -19,7 +19,7 @@ beforeAll(async () => {
   first = await startApp({ database: shared, config });
   second = await startApp({ database: shared, config });
   anna = await first.register();
-  rest = createRest(second, anna);
+  rest = createRestClient(second, anna);
 });
 afterAll(async () => {
   await first.stop();
@@ -34,11 +34,11 @@ test.each([
   ["of the message", { reasoning_effort: "high", reply_format: { name: "fruit", schema } }, "high"],
   ["of the conversation at the time of the question", {}, "low"],
 ])(
-  "an answer whose owner died continues with the effort and the format %s",
+  "an answer taken over by another instance keeps the reasoning effort and format %s",
   async (_name, options, effort) => {
     provider.reset();
-    const begun = Array.from({ length: 400 }, (_, n) => `begun${n} `);
-    provider.script("one", { pieces: ['{"zebra":"', ...begun], pieceDelayMs: 20 }, { text: '{"zebra":"on"}' });
+    const chunks = Array.from({ length: 400 }, (_, n) => `begun${n} `);
+    provider.script("one", { pieces: ['{"zebra":"', ...chunks], pieceDelayMs: 20 }, { text: '{"zebra":"on"}' });
     const { id } = await createConversation(first, anna, [], { title: "T", kind: "direct", reasoning_effort: "low" });
     const sent = await first.fetch(`/api/v1/conversations/${id}/messages`, {
       token: anna.access_token,
@@ -52,9 +52,9 @@ test.each([
     await rest.request("PATCH", `/conversations/${id}`, { reasoning_effort: "xhigh" });
     await first.database`
     update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${reply.id}`;
-    const answer = async () => (await rest.get<Message>(`/conversations/${id}/messages/${reply.id}`)).body;
-    await waitUntil(async () => (await answer()).status === "complete", 20_000);
-    expect((await answer()).content).toEndWith('{"zebra":"on"}');
+    const getAnswer = async () => (await rest.get<Message>(`/conversations/${id}/messages/${reply.id}`)).body;
+    await waitUntil(async () => (await getAnswer()).status === "complete", 20_000);
+    expect((await getAnswer()).content).toEndWith('{"zebra":"on"}');
     expect(provider.requests.map(({ body }) => body.reasoning_effort)).toEqual([effort, effort]);
     const formats = provider.requests.map(({ body }) => body.response_format);
     expect(formats[1]).toEqual(formats[0]);

@@ -11,9 +11,9 @@ export type StoredMessage = {
   metadata: Record<string, unknown>;
 };
 export type ReceivedMessage = { role: string; content: string };
-type Sent = { message: StoredMessage; reply: StoredMessage | null };
+type SendResult = { message: StoredMessage; reply: StoredMessage | null };
 
-/** An app whose models are served by the stub over Chat Completions, so that tests can read the requests. */
+/** Starts an app whose models are served by a mock provider, which records the requests. */
 export async function startModelApp(config: Record<string, string> = {}) {
   const provider = startMockProvider();
   const parley = await startApp({
@@ -21,11 +21,11 @@ export async function startModelApp(config: Record<string, string> = {}) {
   });
 
   async function waitUntil<T>(find: () => Promise<T | undefined> | T | undefined, waitMs = 5_000): Promise<T> {
-    const endsAtMs = performance.now() + waitMs;
+    const deadlineMs = performance.now() + waitMs;
     for (;;) {
       const found = await find();
       if (found !== undefined) return found;
-      if (performance.now() > endsAtMs) throw new Error(`The condition was not met in ${waitMs} ms.`);
+      if (performance.now() > deadlineMs) throw new Error(`The condition was not met in ${waitMs} ms.`);
       await Bun.sleep(10);
     }
   }
@@ -45,33 +45,33 @@ export async function startModelApp(config: Record<string, string> = {}) {
     createConversation: (owner: Account, members: Account[] = [], input: Record<string, unknown> = {}) =>
       createConversation(parley, owner, members, { kind: "direct", ...input }),
 
-    /** Sends a message, and waits for the answer if there is one. */
-    async say(
+    /** Sends a message and waits for its answer if there is one. */
+    async sendMessage(
       account: Account,
       conversationId: string,
       content: string,
-      more: Record<string, unknown> = {},
-    ): Promise<Sent> {
-      const answer = await parley.fetch(`/api/v1/conversations/${conversationId}/messages`, {
+      options: Record<string, unknown> = {},
+    ): Promise<SendResult> {
+      const response = await parley.fetch(`/api/v1/conversations/${conversationId}/messages`, {
         token: account.access_token,
-        json: { content, reply: true, ...more },
+        json: { content, reply: true, ...options },
       });
-      if (answer.status !== 201) throw new Error(`send: ${answer.status} ${await answer.text()}`);
-      const sent = (await answer.json()) as Sent;
+      if (response.status !== 201) throw new Error(`send: ${response.status} ${await response.text()}`);
+      const sent = (await response.json()) as SendResult;
       return { ...sent, reply: sent.reply && (await waitForAnswer(account, conversationId, sent.reply.id)) };
     },
 
-    /** Regenerates an answer, and waits for it. */
+    /** Regenerates an answer and waits for the new one. */
     async regenerate(account: Account, conversationId: string, messageId: string): Promise<StoredMessage> {
       const path = `/api/v1/conversations/${conversationId}/messages/${messageId}/regenerate`;
-      const answer = await parley.fetch(path, { method: "POST", token: account.access_token });
-      const { reply } = (await answer.json()) as Sent;
+      const response = await parley.fetch(path, { method: "POST", token: account.access_token });
+      const { reply } = (await response.json()) as SendResult;
       return waitForAnswer(account, conversationId, reply?.id ?? "");
     },
 
-    /** The messages that a model received last. */
-    readReceived(model = "one"): ReceivedMessage[] {
-      return (provider.requestsOf(model).at(-1)?.body.messages ?? []) as ReceivedMessage[];
+    /** Returns the messages in the last request to a model. */
+    getReceivedMessages(model = "one"): ReceivedMessage[] {
+      return (provider.listRequests(model).at(-1)?.body.messages ?? []) as ReceivedMessage[];
     },
 
     async stop(): Promise<void> {

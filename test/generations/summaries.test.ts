@@ -29,25 +29,25 @@ const waitForSummaries = (count: number) =>
     const rows = await listSummaries();
     return rows.length === count ? rows : undefined;
   });
-/** Five questions with answers, until they no longer all fit. */
-async function fill(): Promise<string[]> {
+/** Sends five questions, which together exceed the context. @returns their IDs. */
+async function sendQuestions(): Promise<string[]> {
   const ids: string[] = [];
   for (let n = 0; n < 5; n += 1) {
-    const { message } = await app.say(anna, id, `Number ${n}. ${padding}`);
+    const { message } = await app.sendMessage(anna, id, `Number ${n}. ${padding}`);
     ids.push(message.id);
   }
   return ids;
 }
 
-test("messages that no longer fit are summarized once by the cheapest model, and replaced by the summary", async () => {
-  await fill();
+test("messages that no longer fit are summarized by the cheapest model and replaced by the summary", async () => {
+  await sendQuestions();
   await waitForSummaries(1);
-  const [request] = app.provider.requestsOf("cheap");
+  const [request] = app.provider.listRequests("cheap");
   const sent = JSON.stringify(request?.body.messages);
   expect(sent).toContain("Anna: Number 0.");
   expect(sent).toContain("assistant: Understood.");
-  await app.say(anna, id, "What was it about?");
-  const [system, ...messages] = app.readReceived();
+  await app.sendMessage(anna, id, "What was it about?");
+  const [system, ...messages] = app.getReceivedMessages();
   expect(system?.content).toContain("<summary>\nAnna counts words.\n</summary>");
   expect(messages.map(({ content }) => content).join()).not.toContain("Number 0.");
   expect(messages.at(-1)?.content).toBe("What was it about?");
@@ -57,37 +57,37 @@ test("messages that no longer fit are summarized once by the cheapest model, and
 });
 
 test("the next summary includes the previous one", async () => {
-  await fill();
+  await sendQuestions();
   await waitForSummaries(1);
-  app.provider.script("cheap", { text: "Anna counts further." });
-  for (let n = 5; n < 9; n += 1) await app.say(anna, id, `Number ${n}. ${padding}`);
+  app.provider.script("cheap", { text: "Anna keeps counting." });
+  for (let n = 5; n < 9; n += 1) await app.sendMessage(anna, id, `Number ${n}. ${padding}`);
   await app.waitUntil(async () => ((await listSummaries()).length >= 2 ? true : undefined));
-  const sent = JSON.stringify(app.provider.requestsOf("cheap")[1]?.body.messages);
+  const sent = JSON.stringify(app.provider.listRequests("cheap")[1]?.body.messages);
   expect(sent).toContain("Anna counts words.");
   expect(sent).not.toContain("Number 0.");
 });
 
 for (const change of ["PATCH", "DELETE"])
-  test(`a summary is deleted after a ${change} of one of its messages, and stays after one of a newer message`, async () => {
-    const ids = await fill();
+  test(`a ${change} request for a summarized message deletes the summary, but a request for a newer one doesn't`, async () => {
+    const ids = await sendQuestions();
     await waitForSummaries(1);
-    const alter = (messageId: string) =>
+    const changeMessage = (messageId: string) =>
       app.parley.fetch(`/api/v1/conversations/${id}/messages/${messageId}`, {
         method: change,
         token: anna.access_token,
         ...(change === "PATCH" && { json: { content: "Another text." } }),
       });
-    expect((await alter(ids[4] ?? "")).status).toBeLessThan(300);
+    expect((await changeMessage(ids[4] ?? "")).status).toBeLessThan(300);
     expect(await listSummaries()).toHaveLength(1);
-    expect((await alter(ids[0] ?? "")).status).toBeLessThan(300);
+    expect((await changeMessage(ids[0] ?? "")).status).toBeLessThan(300);
     expect(await listSummaries()).toEqual([]);
-    await app.say(anna, id, "Go on.");
-    expect(JSON.stringify(app.readReceived())).not.toContain("Anna counts words.");
+    await app.sendMessage(anna, id, "Go on.");
+    expect(JSON.stringify(app.getReceivedMessages())).not.toContain("Anna counts words.");
   });
 
 for (const words of [2_000, 620])
-  test(`a prompt of ${words} words that leaves hardly any room has no effect after it is removed`, async () => {
-    await fill();
+  test(`a prompt of ${words} words, which fills most of the context, has no effect after it is removed`, async () => {
+    await sendQuestions();
     await waitForSummaries(1);
     const before = await listSummaries();
     const setPrompt = async (promptId: string | null) => {
@@ -99,25 +99,25 @@ for (const words of [2_000, 620])
     const created = await app.parley.fetch("/api/v1/prompts", { token: anna.access_token, json });
     await setPrompt(((await created.json()) as { id: string }).id);
     const questions = ["alpha", "beta", "gamma", "delta"].map((name) => `Question ${name}: is it ${name}?`);
-    for (const question of questions) await app.say(anna, id, question);
-    expect(app.readReceived()[0]?.content).toStartWith("word word");
+    for (const question of questions) await app.sendMessage(anna, id, question);
+    expect(app.getReceivedMessages()[0]?.content).toStartWith("word word");
     await setPrompt(null);
-    await app.say(anna, id, "What was it about?");
-    // Follow-ups run after the answer: those of earlier questions have had time to write.
+    await app.sendMessage(anna, id, "What was it about?");
+    // Summaries are written after the answer. This waits for any that the earlier questions might cause.
     await Bun.sleep(300);
     expect(await listSummaries()).toEqual(before);
-    expect(app.provider.requestsOf("cheap")).toHaveLength(1);
-    const shown = app.readReceived().map(({ content }) => content);
-    expect(shown[0]).toContain("<summary>\nAnna counts words.\n</summary>");
-    for (const question of questions) expect(shown).toContain(question);
+    expect(app.provider.listRequests("cheap")).toHaveLength(1);
+    const received = app.getReceivedMessages().map(({ content }) => content);
+    expect(received[0]).toContain("<summary>\nAnna counts words.\n</summary>");
+    for (const question of questions) expect(received).toContain(question);
   });
 
-test("a summary is stored as far as the model's budget allows, and sent as far as the prompt leaves room", async () => {
-  const long = Array.from({ length: 170 }, (_, n) => `w${n % 10}`).join(" ");
-  app.provider.script("cheap", { text: long });
-  await fill();
+test("a stored summary is truncated when it is sent with a long prompt", async () => {
+  const longSummary = Array.from({ length: 170 }, (_, n) => `w${n % 10}`).join(" ");
+  app.provider.script("cheap", { text: longSummary });
+  await sendQuestions();
   const [stored] = await waitForSummaries(1);
-  const kept = stored?.content ?? "";
+  const storedContent = stored?.content ?? "";
   const json = { name: "half", template: "word ".repeat(420) };
   const created = await app.parley.fetch("/api/v1/prompts", { token: anna.access_token, json });
   const { id: promptId } = (await created.json()) as { id: string };
@@ -126,27 +126,27 @@ test("a summary is stored as far as the model's budget allows, and sent as far a
     token: anna.access_token,
     json: { prompt_id: promptId },
   });
-  await app.say(anna, id, "Short?");
-  const shown = app.readReceived().find(({ content }) => content.includes("<summary>"))?.content ?? "";
-  const part = /<summary>\n(.*)\n<\/summary>/.exec(shown)?.[1] ?? "";
-  expect(part.length).toBeGreaterThan(0.3 * kept.length);
-  expect(part.length).toBeLessThan(0.8 * kept.length);
-  expect(kept).toStartWith(part);
-  expect((await listSummaries())[0]?.content).toBe(kept);
+  await app.sendMessage(anna, id, "Short?");
+  const systemMessage = app.getReceivedMessages().find(({ content }) => content.includes("<summary>"))?.content ?? "";
+  const sentPart = /<summary>\n(.*)\n<\/summary>/.exec(systemMessage)?.[1] ?? "";
+  expect(sentPart.length).toBeGreaterThan(0.3 * storedContent.length);
+  expect(sentPart.length).toBeLessThan(0.8 * storedContent.length);
+  expect(storedContent).toStartWith(sentPart);
+  expect((await listSummaries())[0]?.content).toBe(storedContent);
 });
 
-test("an empty summary is not stored", async () => {
+test("an empty summary isn't stored", async () => {
   app.provider.script("cheap", { text: " \n " });
-  await fill();
-  await app.waitUntil(() => app.provider.requestsOf("cheap").at(0));
-  await app.say(anna, id, "Still there?");
+  await sendQuestions();
+  await app.waitUntil(() => app.provider.listRequests("cheap").at(0));
+  await app.sendMessage(anna, id, "Still there?");
   expect(await listSummaries()).toEqual([]);
 });
 
-test("a summary of messages changed meanwhile is not stored", async () => {
+test("a summary isn't stored if its messages change while it is being written", async () => {
   app.provider.script("cheap", { text: "Old news.", firstDelayMs: 400 });
-  const ids = await fill();
-  await app.waitUntil(() => app.provider.requestsOf("cheap").at(0));
+  const ids = await sendQuestions();
+  await app.waitUntil(() => app.provider.listRequests("cheap").at(0));
   await app.parley.fetch(`/api/v1/conversations/${id}/messages/${ids[0]}`, {
     method: "PATCH",
     token: anna.access_token,
@@ -156,30 +156,30 @@ test("a summary of messages changed meanwhile is not stored", async () => {
   expect(await listSummaries()).toEqual([]);
 });
 
-test("a branch that starts before the summary's end doesn't include it", async () => {
-  const ids = await fill();
+test("a branch that starts at a summarized message doesn't include the summary", async () => {
+  const ids = await sendQuestions();
   await waitForSummaries(1);
-  await app.say(anna, id, "Elsewhere.", { parent_id: ids[0] });
-  expect(app.readReceived()[0]?.role).toBe("user");
-  expect(app.readReceived().at(-1)?.content).toStartWith("Number 0.");
-  expect(app.readReceived().at(-1)?.content).toEndWith("Elsewhere.");
+  await app.sendMessage(anna, id, "Elsewhere.", { parent_id: ids[0] });
+  expect(app.getReceivedMessages()[0]?.role).toBe("user");
+  expect(app.getReceivedMessages().at(-1)?.content).toStartWith("Number 0.");
+  expect(app.getReceivedMessages().at(-1)?.content).toEndWith("Elsewhere.");
 });
 
-test("a failure to write a summary has no effect", async () => {
+test("a failed summary request has no effect on answers", async () => {
   app.provider.script("cheap", { fault: "status", status: 400 });
-  await fill();
-  await app.waitUntil(() => app.provider.requestsOf("cheap").at(0));
-  const { reply } = await app.say(anna, id, "Still there?");
+  await sendQuestions();
+  await app.waitUntil(() => app.provider.listRequests("cheap").at(0));
+  const { reply } = await app.sendMessage(anna, id, "Still there?");
   expect(reply).toMatchObject({ status: "complete", content: "Understood." });
   expect(await listSummaries()).toEqual([]);
 });
 
 test("the offline model writes no summary", async () => {
-  const offline = await startModelApp({ AI_MODELS: "offline/documents", AI_CONTEXT_TOKENS: "500" });
-  const carl = await offline.parley.register();
-  const conversation = await offline.createConversation(carl);
-  for (let n = 0; n < 3; n += 1) await offline.say(carl, conversation.id, `Number ${n}. ${padding}`);
+  const offlineApp = await startModelApp({ AI_MODELS: "offline/documents", AI_CONTEXT_TOKENS: "500" });
+  const carl = await offlineApp.parley.register();
+  const conversation = await offlineApp.createConversation(carl);
+  for (let n = 0; n < 3; n += 1) await offlineApp.sendMessage(carl, conversation.id, `Number ${n}. ${padding}`);
   await Bun.sleep(100);
-  expect(await offline.parley.database`select 1 from summaries`).toHaveLength(0);
-  await offline.stop();
+  expect(await offlineApp.parley.database`select 1 from summaries`).toHaveLength(0);
+  await offlineApp.stop();
 });

@@ -15,74 +15,75 @@ beforeAll(async () => {
 afterAll(() => app.stop());
 afterEach(() => app.provider.reset());
 
-const findTitle = async (id: string, from = app): Promise<string> => {
-  const [row] = await from.parley.database<{ title: string }[]>`select title from conversations where id = ${id}`;
+const findTitle = async (id: string, modelApp = app): Promise<string> => {
+  const [row] = await modelApp.parley.database<{ title: string }[]>`select title from conversations where id = ${id}`;
   return row?.title ?? "";
 };
-const waitForTitle = (id: string, from = app) => from.waitUntil(async () => (await findTitle(id, from)) || undefined);
+const waitForTitle = (id: string, modelApp = app) =>
+  modelApp.waitUntil(async () => (await findTitle(id, modelApp)) || undefined);
 const setTitle = (id: string, title: string) =>
   app.parley.fetch(`/api/v1/conversations/${id}`, { method: "PATCH", token: anna.access_token, json: { title } });
 
-test("a new conversation gets a title after its first answer, as an event, and only once", async () => {
+test("a new conversation gets a title after its first answer, and the title is pushed in an event", async () => {
   app.provider.script("cheap", { text: '# "The Sea at Night."\nAnd more.' });
   const { id } = await app.createConversation(anna, [], { title: "" });
   const socket = await openSocket(app.parley.url, { token: anna.access_token });
   await socket.request({ type: "subscribe", conversation_id: id });
-  await app.say(anna, id, "Why does the sea glow?");
+  await app.sendMessage(anna, id, "Why does the sea glow?");
   const event = await socket.waitFor(({ type }) => type === "conversation.updated");
   expect(event.data).toMatchObject({ id, title: "The Sea at Night" });
   expect(socket.frames.flatMap(({ seq }) => seq ?? [])).toEqual([1, 2, 3, 4]);
-  const asked = JSON.stringify(app.provider.requestsOf("cheap")[0]?.body.messages);
-  expect(asked).toContain("Why does the sea glow?");
-  expect(asked).toContain("provider answers");
-  await app.say(anna, id, "And the sky?");
+  const request = JSON.stringify(app.provider.listRequests("cheap")[0]?.body.messages);
+  expect(request).toContain("Why does the sea glow?");
+  expect(request).toContain("provider answers");
+  await app.sendMessage(anna, id, "And the sky?");
   await Bun.sleep(100);
-  expect(app.provider.requestsOf("cheap")).toHaveLength(1);
+  expect(app.provider.listRequests("cheap")).toHaveLength(1);
   expect(await findTitle(id)).toBe("The Sea at Night");
   await socket.close();
 });
 
-test("the requester is charged for it", async () => {
-  const person = await app.parley.register();
-  const tokens = async () => {
-    const response = await app.parley.fetch("/api/v1/me/usage", { token: person.access_token });
+test("the requester is charged for the title", async () => {
+  const requester = await app.parley.register();
+  const countTokens = async () => {
+    const response = await app.parley.fetch("/api/v1/me/usage", { token: requester.access_token });
     return ((await response.json()) as { day: { spent_tokens: number } }).day.spent_tokens;
   };
-  const given = await app.createConversation(person, [], { title: "Mine" });
-  await app.say(person, given.id, "Why does the sea glow?");
-  const answerAlone = await tokens();
-  expect(answerAlone).toBeGreaterThan(0);
-  const { id } = await app.createConversation(person, [], { title: "" });
-  await app.say(person, id, "Why does the sea glow?");
+  const titled = await app.createConversation(requester, [], { title: "Mine" });
+  await app.sendMessage(requester, titled.id, "Why does the sea glow?");
+  const answerTokens = await countTokens();
+  expect(answerTokens).toBeGreaterThan(0);
+  const { id } = await app.createConversation(requester, [], { title: "" });
+  await app.sendMessage(requester, id, "Why does the sea glow?");
   await waitForTitle(id);
-  expect(await tokens()).toBeGreaterThan(answerAlone * 2);
+  expect(await countTokens()).toBeGreaterThan(answerTokens * 2);
 });
 
-test("a user's title stays, whether set before or meanwhile, and a removed one is not replaced", async () => {
-  const given = await app.createConversation(anna, [], { title: "Mine" });
-  await app.say(anna, given.id, "Hello");
-  const cleared = await app.createConversation(anna, [], { title: "" });
-  await setTitle(cleared.id, "");
-  await app.say(anna, cleared.id, "Hello");
+test("a title that a user has set or removed isn't replaced", async () => {
+  const titled = await app.createConversation(anna, [], { title: "Mine" });
+  await app.sendMessage(anna, titled.id, "Hello");
+  const clearedConversation = await app.createConversation(anna, [], { title: "" });
+  await setTitle(clearedConversation.id, "");
+  await app.sendMessage(anna, clearedConversation.id, "Hello");
   await Bun.sleep(100);
-  expect(app.provider.requestsOf("cheap")).toHaveLength(0);
+  expect(app.provider.listRequests("cheap")).toHaveLength(0);
   app.provider.script("cheap", { text: "The model's", firstDelayMs: 200 });
-  const changed = await app.createConversation(anna, [], { title: "" });
-  await app.say(anna, changed.id, "Hello");
-  await app.waitUntil(() => app.provider.requestsOf("cheap").at(0));
-  await setTitle(changed.id, "The person's");
+  const changedConversation = await app.createConversation(anna, [], { title: "" });
+  await app.sendMessage(anna, changedConversation.id, "Hello");
+  await app.waitUntil(() => app.provider.listRequests("cheap").at(0));
+  await setTitle(changedConversation.id, "The user's");
   await Bun.sleep(400);
-  expect([await findTitle(given.id), await findTitle(cleared.id), await findTitle(changed.id)]).toEqual([
-    "Mine",
-    "",
-    "The person's",
-  ]);
+  expect([
+    await findTitle(titled.id),
+    await findTitle(clearedConversation.id),
+    await findTitle(changedConversation.id),
+  ]).toEqual(["Mine", "", "The user's"]);
 });
 
-test("if the model fails, the title is the start of the question", async () => {
+test("if the model fails, the title is the beginning of the question", async () => {
   app.provider.script("cheap", { fault: "status", status: 400 });
   const { id } = await app.createConversation(anna, [], { title: "" });
-  const { reply } = await app.say(anna, id, `What is ${"very ".repeat(40)}long?`);
+  const { reply } = await app.sendMessage(anna, id, `What is ${"very ".repeat(40)}long?`);
   expect(reply?.status).toBe("complete");
   const title = await waitForTitle(id);
   expect(title).toStartWith("What is very very");
@@ -90,25 +91,25 @@ test("if the model fails, the title is the start of the question", async () => {
   expect(title.length).toBeLessThanOrEqual(GENERATED_TITLE_CHARS_MAX);
 });
 
-test("without a suitable model, the title is the start of the question", async () => {
-  const offline = await startModelApp({ AI_MODELS: "offline/documents" });
-  const carl = await offline.parley.register();
-  const { id } = await offline.createConversation(carl, [], { title: "" });
-  await offline.say(carl, id, "**How** do I\nback up?");
-  expect(await waitForTitle(id, offline)).toBe("How do I");
-  await offline.stop();
+test("without a suitable model, the title is the beginning of the question", async () => {
+  const offlineApp = await startModelApp({ AI_MODELS: "offline/documents" });
+  const carl = await offlineApp.parley.register();
+  const { id } = await offlineApp.createConversation(carl, [], { title: "" });
+  await offlineApp.sendMessage(carl, id, "**How** do I\nback up?");
+  expect(await waitForTitle(id, offlineApp)).toBe("How do I");
+  await offlineApp.stop();
 });
 
-test("a failed answer causes no title", async () => {
+test("a conversation gets no title after a failed answer", async () => {
   const { id } = await app.createConversation(anna, [], { title: "" });
   app.provider.script("one", { fault: "status", status: 400 });
   app.provider.script("cheap", { fault: "status", status: 400 });
-  expect((await app.say(anna, id, "Hello")).reply?.status).toBe("failed");
+  expect((await app.sendMessage(anna, id, "Hello")).reply?.status).toBe("failed");
   await Bun.sleep(100);
   expect(await findTitle(id)).toBe("");
 });
 
-test("two instances that complete answers concurrently request one title", async () => {
+test("two instances that complete answers at the same time request only one title", async () => {
   app.provider.script("cheap", { text: "Once", firstDelayMs: 50 });
   const shared = await createTestDatabase(10);
   const options = {
@@ -122,8 +123,8 @@ test("two instances that complete answers concurrently request one title", async
   const first = await startApp(options);
   const second = await startApp(options);
   const { access_token: token } = await first.register();
-  const made = await first.fetch("/api/v1/conversations", { token, json: {} });
-  const { id } = (await made.json()) as { id: string };
+  const created = await first.fetch("/api/v1/conversations", { token, json: {} });
+  const { id } = (await created.json()) as { id: string };
   const sends = Array.from({ length: 6 }, (_, n) =>
     (n % 2 === 0 ? first : second).fetch(`/api/v1/conversations/${id}/messages`, {
       token,
@@ -136,7 +137,7 @@ test("two instances that complete answers concurrently request one title", async
     return row;
   });
   await Bun.sleep(200);
-  expect(app.provider.requestsOf("cheap")).toHaveLength(1);
+  expect(app.provider.listRequests("cheap")).toHaveLength(1);
   const [row] = await shared.database`
     select count(*)::int as count from events where conversation_id = ${id} and type = 'conversation.updated'`;
   expect(row?.count).toBe(1);
@@ -156,6 +157,6 @@ test.each([
   ["\u3164\u3164\nSeen", "Seen"],
   ["\u115f", ""],
   ["x".repeat(200), `${"x".repeat(79)}…`],
-])("%j is cleaned to %j", (text, title) => {
+])("cleanTitle(%j) returns %j", (text, title) => {
   expect(cleanTitle(text)).toBe(title);
 });

@@ -8,7 +8,7 @@ import { type FinishedToolCall, runWithTools } from "../../src/modules/generatio
 import type { AnswerTools } from "../../src/modules/tools/service.ts";
 
 const model = "a/b";
-const account = {
+const accounting = {
   models: [model],
   usage: { ...noUsage, input_tokens: 1, output_tokens: 2, estimated: false },
   costUsd: 0.5,
@@ -20,20 +20,20 @@ const finish = (toolCalls: (typeof call)[], thinking?: Thinking): RunEnd => ({
   reason: toolCalls.length > 0 ? "tool_calls" : "stop",
   toolCalls,
   thinking,
-  ...account,
+  ...accounting,
 });
 
-/** A chain with these steps, one per run. */
+/** Creates a failover chain that returns the next of these steps on each run. */
 function createChain(steps: { parts: AnswerPart[]; end: RunEnd }[]) {
-  const asked: RunRequest[] = [];
+  const requests: RunRequest[] = [];
   const run = async (request: RunRequest, push: PushPart<AnswerPart>): Promise<RunEnd> => {
-    const step = steps[asked.length];
-    asked.push(request);
+    const step = steps[requests.length];
+    requests.push(request);
     if (!step) throw new Error("more steps than scripted");
     for (const part of step.parts) push(part);
     return step.end;
   };
-  return { chain: { run, answerTimeoutMs: 60_000 } as unknown as Chain, asked };
+  return { chain: { run, answerTimeoutMs: 60_000 } as unknown as Chain, requests };
 }
 
 const openTools = async (): Promise<AnswerTools> => ({
@@ -42,12 +42,12 @@ const openTools = async (): Promise<AnswerTools> => ({
 });
 const request = { model, messages: [{ role: "user" as const, content: "?" }], signal: new AbortController().signal };
 
-test("calls wait until their step is accepted, also when storing a reset takes long", async () => {
-  const { chain, asked } = createChain([
+test("tool calls wait until their step is stored, even if storing a reset is slow", async () => {
+  const { chain, requests } = createChain([
     {
       parts: [
         { type: "reset", model, attempt: 2, text: "" },
-        { type: "reasoning", text: "A colour?" },
+        { type: "reasoning", text: "A color?" },
         { type: "text", text: "Let me look. " },
       ],
       end: finish([call]),
@@ -63,48 +63,49 @@ test("calls wait until their step is accepted, also when storing a reset takes l
   });
   expect(textAtResult).toEqual(["Let me look. "]);
   expect(text).toBe("Let me look. It is red.");
-  expect(asked[1]?.resume).toEqual({
+  expect(requests[1]?.resume).toEqual({
     text: "Let me look. ",
-    reasoning: "A colour?",
+    reasoning: "A color?",
     attempt: 2,
     step: "next",
   });
   expect(end).toMatchObject({ type: "finish", costUsd: 1, usage: { input_tokens: 2, output_tokens: 4 } });
 });
 
-test("a failing reader ends the loop", async () => {
-  const { chain, asked } = createChain([{ parts: [{ type: "start", model, attempt: 1 }], end: finish([call]) }]);
-  const failing = () => Promise.reject(new Error("no room"));
-  const run = runWithTools({ chain, openTools, onResult: async () => {} }, request, null, failing);
-  await expect(run).rejects.toThrow("no room");
-  expect(asked.length).toBe(1);
+test("the loop stops if a part can't be stored", async () => {
+  const { chain, requests } = createChain([{ parts: [{ type: "start", model, attempt: 1 }], end: finish([call]) }]);
+  const rejectPart = () => Promise.reject(new Error("not stored"));
+  const run = runWithTools({ chain, openTools, onResult: async () => {} }, request, null, rejectPart);
+  await expect(run).rejects.toThrow("not stored");
+  expect(requests.length).toBe(1);
 });
 
-test("thinking is sent back with its calls; beyond the limit of an answer, the loop continues without it", async () => {
-  const half = (name: string): Thinking => ({ provider: name, data: "x".repeat(THINKING_LENGTH_MAX / 2) });
+test("thinking is sent back to the model with its tool calls, up to a maximum length per answer", async () => {
+  const createHalf = (name: string): Thinking => ({ provider: name, data: "x".repeat(THINKING_LENGTH_MAX / 2) });
   const start: AnswerPart = { type: "start", model, attempt: 1 };
-  const { chain, asked } = createChain([
-    { parts: [start], end: finish([call, call], half("first")) },
-    { parts: [], end: finish([call], half("second")) },
+  const { chain, requests } = createChain([
+    { parts: [start], end: finish([call, call], createHalf("first")) },
+    { parts: [], end: finish([call], createHalf("second")) },
     { parts: [], end: finish([call], { provider: "third", data: "x" }) },
     { parts: [], end: finish([]) },
   ]);
-  const kept: (string | undefined)[] = [];
-  const onResult = async ({ thinking }: FinishedToolCall) => void kept.push(thinking?.provider);
+  const storedProviders: (string | undefined)[] = [];
+  const onResult = async ({ thinking }: FinishedToolCall) => void storedProviders.push(thinking?.provider);
   const progress = { messages: [], steps: 2, offset: 0, reasoningOffset: 0, thinkingLength: 0 };
   const end = await runWithTools({ chain, openTools, onResult }, request, progress, () => undefined);
   expect(end.type).toBe("finish");
-  // Only with the first call of a step. The second half, with its quotes, is too long; less still fits.
-  expect(kept).toEqual(["first", undefined, undefined, "third"]);
-  const last = asked.at(-1)?.messages ?? [];
-  const thought = last.flatMap((message) => (message.role === "assistant" ? [message.thinking?.provider] : []));
-  expect(thought).toEqual(["first", undefined, "third"]);
-  // Thinking kept before a takeover counts.
-  const again = createChain([
-    { parts: [start], end: finish([call], half("fourth")) },
+  // Only the first call of a step has its thinking. The second half doesn't fit, because the JSON around each half
+  // counts toward the maximum, but the short third thinking does.
+  expect(storedProviders).toEqual(["first", undefined, undefined, "third"]);
+  const last = requests.at(-1)?.messages ?? [];
+  const sentProviders = last.flatMap((message) => (message.role === "assistant" ? [message.thinking?.provider] : []));
+  expect(sentProviders).toEqual(["first", undefined, "third"]);
+  // Thinking stored before a takeover counts toward the maximum.
+  const secondLoop = createChain([
+    { parts: [start], end: finish([call], createHalf("fourth")) },
     { parts: [], end: finish([]) },
   ]);
-  const full = { ...progress, thinkingLength: THINKING_LENGTH_MAX };
-  await runWithTools({ chain: again.chain, openTools, onResult }, request, full, () => undefined);
-  expect(kept.at(-1)).toBeUndefined();
+  const fullProgress = { ...progress, thinkingLength: THINKING_LENGTH_MAX };
+  await runWithTools({ chain: secondLoop.chain, openTools, onResult }, request, fullProgress, () => undefined);
+  expect(storedProviders.at(-1)).toBeUndefined();
 });

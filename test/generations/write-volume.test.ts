@@ -1,32 +1,36 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createConversation } from "../support/conversation.ts";
-import { takeFreshServer } from "../support/postgres.ts";
+import { useFreshServer } from "../support/postgres.ts";
 import { type ModelApp, startModelApp } from "./start-model-app.ts";
 
-const ANSWERS = 100;
-/** An answer of 10 s with 2.7 kB of text. */
-const PIECES = 200;
+const ANSWER_COUNT = 100;
+/** Each answer takes 10 seconds and has 2.7 kB of text. */
+const PIECE_COUNT = 200;
 const PIECE = "thirteen and½ ";
 const PIECE_DELAY_MS = 50;
-/** The limit of write-ahead log per answer, including its question, leases, end and search index entries. */
+/** Maximum bytes of write-ahead log per answer, including its question, leases, final state and search index entries. */
 const WAL_BYTES_MAX = 20_000;
+/** Minimum share of updates that are heap-only (HOT). */
 const HOT_SHARE_MIN = 0.95;
 
 let app: ModelApp;
 beforeAll(async () => {
-  // The server's log is counted, for all databases.
-  takeFreshServer();
+  // All databases of a server share its write-ahead log.
+  useFreshServer();
   app = await startModelApp();
-  app.provider.script("one", { pieces: Array.from({ length: PIECES }, () => PIECE), pieceDelayMs: PIECE_DELAY_MS });
+  app.provider.script("one", {
+    pieces: Array.from({ length: PIECE_COUNT }, () => PIECE),
+    pieceDelayMs: PIECE_DELAY_MS,
+  });
 });
 afterAll(() => app.stop());
 
-type Updates = { table: string; updates: number; hot: number };
+type UpdateCounts = { table: string; updates: number; hot: number };
 
-async function readUpdates(): Promise<Map<string, Updates>> {
-  // Statistics are written at most a second late, by an active backend.
+async function readUpdates(): Promise<Map<string, UpdateCounts>> {
+  // Postgres updates its statistics up to a second late.
   await Bun.sleep(1_100);
-  const rows = await app.parley.database<Updates[]>`
+  const rows = await app.parley.database<UpdateCounts[]>`
     select relname as table, n_tup_upd as updates, n_tup_hot_upd as hot from pg_stat_user_tables`;
   return new Map(rows.map((row) => [row.table, row]));
 }
@@ -40,10 +44,10 @@ async function readWalPosition(): Promise<bigint> {
 const countUnfinished = async () =>
   (await app.parley.database`select 1 from generations where status <> 'finished'`).length;
 
-test("a long answer writes little: its updates are heap-only, its text is appended", async () => {
+test("a long answer causes few writes, because its updates are heap-only and its text is appended", async () => {
   const { parley } = app;
   const anna = await parley.register();
-  const conversations = await Promise.all(Array.from({ length: ANSWERS }, () => createConversation(parley, anna)));
+  const conversations = await Promise.all(Array.from({ length: ANSWER_COUNT }, () => createConversation(parley, anna)));
   await parley.database`checkpoint`;
   const walBefore = await readWalPosition();
   await Promise.all(
@@ -56,33 +60,34 @@ test("a long answer writes little: its updates are heap-only, its text is append
   const before = await readUpdates();
   await Bun.sleep(6_000);
   const after = await readUpdates();
-  expect(await countUnfinished()).toBe(ANSWERS);
-  // While they stream: leases are renewed, and nothing else is updated.
-  const changed = [...after.values()]
+  expect(await countUnfinished()).toBe(ANSWER_COUNT);
+  // While answers stream, only their leases are updated.
+  const changedTables = [...after.values()]
     .map(({ table, updates, hot }) => {
       const start = before.get(table);
       return { table, updates: updates - (start?.updates ?? 0), hot: hot - (start?.hot ?? 0) };
     })
     .filter(({ updates }) => updates > 0);
-  const generations = changed.find(({ table }) => table === "generations");
-  expect(generations?.updates).toBeGreaterThan(ANSWERS * 2);
+  const generations = changedTables.find(({ table }) => table === "generations");
+  expect(generations?.updates).toBeGreaterThan(ANSWER_COUNT * 2);
   expect((generations?.hot ?? 0) / (generations?.updates ?? 0)).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
   const [updates, hot] = [
-    changed.reduce((sum, row) => sum + row.updates, 0),
-    changed.reduce((sum, row) => sum + row.hot, 0),
+    changedTables.reduce((sum, row) => sum + row.updates, 0),
+    changedTables.reduce((sum, row) => sum + row.hot, 0),
   ];
   expect(hot / updates).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
 
   await app.waitUntil(async () => ((await countUnfinished()) === 0 ? true : undefined), 15_000);
-  const walBytes = Number((await readWalPosition()) - walBefore) / ANSWERS;
-  if (process.env.PRINT_WRITES) console.error({ walBytes, generations, changed, total: await readUpdates() });
+  const walBytes = Number((await readWalPosition()) - walBefore) / ANSWER_COUNT;
+  if (process.env.PRINT_WRITES)
+    console.error({ walBytes, generations, changed: changedTables, total: await readUpdates() });
   expect(walBytes).toBeLessThan(WAL_BYTES_MAX);
   const stored = await parley.database<{ content: string }[]>`select content from messages where role = 'assistant'`;
-  expect(stored.map(({ content }) => content)).toEqual(conversations.map(() => PIECE.repeat(PIECES)));
-  // The counters of conversations, which every send and every end updates, and those of the senders.
+  expect(stored.map(({ content }) => content)).toEqual(conversations.map(() => PIECE.repeat(PIECE_COUNT)));
+  // Every message and every finished answer updates the counters of the conversation and of the sender.
   for (const table of ["conversations", "members"]) {
-    const all = (await readUpdates()).get(table);
-    expect(all?.updates).toBeGreaterThanOrEqual(ANSWERS);
-    expect((all?.hot ?? 0) / (all?.updates ?? 0)).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
+    const tableUpdates = (await readUpdates()).get(table);
+    expect(tableUpdates?.updates).toBeGreaterThanOrEqual(ANSWER_COUNT);
+    expect((tableUpdates?.hot ?? 0) / (tableUpdates?.updates ?? 0)).toBeGreaterThanOrEqual(HOT_SHARE_MIN);
   }
 }, 60_000);

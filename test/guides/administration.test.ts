@@ -3,4 +3,4 @@ import { runGuide } from "./run-guide.ts";
 
 setDefaultTimeout(120_000);
 
-test("docs/administration.md does what it prints", () => runGuide("docs/administration.md"));
+test("the commands in docs/administration.md work as written", () => runGuide("docs/administration.md"));

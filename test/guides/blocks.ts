@@ -3,51 +3,54 @@ import { join } from "node:path";
 
 const root = join(import.meta.dir, "../..");
 
-/** The words after a block's language. Rendered pages don't show them. */
-type Words = {
-  /** Write the block into this file instead of running it. */
+/** The options after a block's language, which rendered pages don't show. */
+type BlockOptions = {
+  /** The file that the block is written to instead of being run. */
   file?: string;
-  /** Which terminal: `main`, or `server` for what runs in the background; of output and input: that of the block above. */
+  /**
+   * The terminal's name: by default `main`, or `server` for background blocks. Output and input use the terminal of the
+   * block above.
+   */
   terminal: string;
-  /** Keeps running while the page goes on. */
-  background: boolean;
-  /** What the terminal shows now, what is typed into its program, Ctrl+C, or a quoted message. */
+  /** Whether the block keeps running while later blocks are run. */
+  isBackground: boolean;
+  /** A command, expected output, input for a program, Ctrl+C, or a quoted error message. */
   kind: "run" | "output" | "input" | "interrupt" | "error";
-  /** The status that the block ends with, if it isn't 0. */
-  exit: number;
-  /** `settings`: lines `NAME=value`, checked as a configuration. */
+  /** The expected exit status. */
+  expectedStatus: number;
+  /** Whether the block consists of lines `NAME=value`, which are validated as settings. */
   isSettings: boolean;
-  /** A schema of contract/, for JSON: `schema=Message`. */
+  /** The schema in contract/ that a JSON block must match. */
   schema?: string;
 };
 
-/** `section` is the heading (`##`) that it is under. */
-export type Block = Words & { page: string; section: string; line: number; language: string; text: string };
+/** A fenced block. `section` is the `##` heading above it. */
+export type Block = BlockOptions & { page: string; section: string; line: number; language: string; text: string };
 
-/** All pages whose blocks are covered. */
+/** Lists the pages whose blocks are tested. */
 export function listPages(): string[] {
   return ["README.md", ...new Bun.Glob("docs/*.md").scanSync(root)].sort();
 }
 
-/** The fenced blocks of a page, in order. */
+/** Reads the fenced blocks of a page. */
 export function readBlocks(page: string): Block[] {
   return parseBlocks(page, readFileSync(join(root, page), "utf8"));
 }
 
-/** The fenced blocks of a text. @throws Error for a word after the language that has no meaning. */
+/** Parses the fenced blocks of a Markdown document. @throws if a block has an unknown option. */
 export function parseBlocks(page: string, markdown: string): Block[] {
   const blocks: Block[] = [];
   for (const match of markdown.matchAll(/^( *)```([^\n]*)\n(.*?)^ *```[ ]*$/gms)) {
     const [, indent = "", info = "", text = ""] = match;
-    const [language = "", ...list] = info.trim().split(/\s+/);
+    const [language = "", ...optionList] = info.trim().split(/\s+/);
     const line = markdown.slice(0, match.index).split("\n").length;
-    const place = `${page}:${line}`;
-    const words = readWords(place, list);
+    const location = `${page}:${line}`;
+    const options = parseOptions(location, optionList);
     const above = blocks.findLast(({ language }) => language === "sh");
-    if (words.kind !== "run") words.terminal ||= above?.terminal ?? "main";
-    words.terminal ||= words.background ? "server" : "main";
+    if (options.kind !== "run") options.terminal ||= above?.terminal ?? "main";
+    options.terminal ||= options.isBackground ? "server" : "main";
     blocks.push({
-      ...words,
+      ...options,
       page,
       section:
         markdown
@@ -63,21 +66,28 @@ export function parseBlocks(page: string, markdown: string): Block[] {
   return blocks;
 }
 
-function readWords(place: string, list: string[]): Words {
-  const words: Words = { terminal: "", background: false, kind: "run", exit: 0, isSettings: false };
-  for (const word of list) {
-    const [name = "", value] = word.split("=");
-    if (name === "file" && value) words.file = value;
-    else if (name === "terminal" && value) words.terminal = value;
-    else if (name === "exit" && value) words.exit = Number(value);
-    else if (name === "schema" && value) words.schema = value;
-    else if (word === "background") words.background = true;
-    else if (word === "settings") words.isSettings = true;
-    else if (word === "output" || word === "input" || word === "interrupt" || word === "error") words.kind = word;
-    // Two blocks of docs/rest.md are found by these by another test.
-    else if (word === "conversation" || word === "message")
-      words.schema = word === "message" ? "Message" : "Conversation";
-    else throw new Error(`${place}: "${word}" has no meaning after a block's language; see test/guides/run-guide.ts.`);
+function parseOptions(location: string, optionList: string[]): BlockOptions {
+  const options: BlockOptions = {
+    terminal: "",
+    isBackground: false,
+    kind: "run",
+    expectedStatus: 0,
+    isSettings: false,
+  };
+  for (const option of optionList) {
+    const [name = "", value] = option.split("=");
+    if (name === "file" && value) options.file = value;
+    else if (name === "terminal" && value) options.terminal = value;
+    else if (name === "exit" && value) options.expectedStatus = Number(value);
+    else if (name === "schema" && value) options.schema = value;
+    else if (option === "background") options.isBackground = true;
+    else if (option === "settings") options.isSettings = true;
+    else if (option === "output" || option === "input" || option === "interrupt" || option === "error")
+      options.kind = option;
+    // Another test finds two blocks of docs/rest.md by these options.
+    else if (option === "conversation" || option === "message")
+      options.schema = option === "message" ? "Message" : "Conversation";
+    else throw new Error(`${location}: "${option}" is not an option of a block; see test/guides/run-guide.ts.`);
   }
-  return words;
+  return options;
 }

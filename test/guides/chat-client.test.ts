@@ -9,22 +9,22 @@ import { runGuide } from "./run-guide.ts";
 
 setDefaultTimeout(180_000);
 
-const pieces = Array.from({ length: 40 }, (_, n) => `🚀${n} `);
+const chunks = Array.from({ length: 40 }, (_, n) => `🚀${n} `);
 
-/** What a reader sees: the texts of the messages, and the note below them. */
-const look = async (page: BrowserPage) =>
+/** Returns what a page shows: its messages, the note below them, and its buttons. */
+const readPage = async (page: BrowserPage) =>
   page.evaluate<{ rows: string[]; note: string; buttons: string[] }>(`({
     rows: [...document.querySelectorAll("#messages li")].map(({ textContent }) => textContent),
     note: document.querySelector("#note").textContent,
     buttons: [...document.querySelectorAll("#list button")].map(({ textContent }) => textContent),
   })`);
 
-const until = (page: BrowserPage, isSo: (seen: Awaited<ReturnType<typeof look>>) => boolean) =>
-  waitUntil(async () => isSo(await look(page)), 30_000).catch(async () => {
-    throw new Error(`The page shows ${JSON.stringify(await look(page))}.`);
+const waitForPage = (page: BrowserPage, matches: (content: Awaited<ReturnType<typeof readPage>>) => boolean) =>
+  waitUntil(async () => matches(await readPage(page)), 30_000).catch(async () => {
+    throw new Error(`The page shows ${JSON.stringify(await readPage(page))}.`);
   });
 
-const type = (page: BrowserPage, text: string) =>
+const typeText = (page: BrowserPage, text: string) =>
   page.evaluate(`(() => {
     const input = document.querySelector("#composer input");
     input.value = ${JSON.stringify(text)};
@@ -39,21 +39,21 @@ async function openChat(url: string, email: string): Promise<BrowserPage> {
     document.querySelector("[name=password]").value = "correct horse battery";
     document.querySelector("#login").requestSubmit();
   })()`);
-  await until(page, ({ buttons }) => buttons.some((text) => text.startsWith("Team")));
+  await waitForPage(page, ({ buttons }) => buttons.some((text) => text.startsWith("Team")));
   await page.evaluate('document.querySelector("#list button").click()');
   return page;
 }
 
-test("docs/chat-client.md: its page works in two browsers, and loses nothing with its connection", async () => {
+test("the commands in docs/chat-client.md work as written, and the page works in two browsers despite a lost connection", async () => {
   const provider = startMockProvider();
-  provider.script("slow", { pieces, pieceDelayMs: 100 });
+  provider.script("slow", { pieces: chunks, pieceDelayMs: 100 });
   const pages: BrowserPage[] = [];
   try {
     await runGuide("docs/chat-client.md", {
       ports: [3000, 8080],
       env: { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/slow" },
-      async afterwards({ folder, url, ports }) {
-        // Ada's page reaches Parley through a connection that can be lost.
+      async checkResults({ folder, url, ports }) {
+        // Ada's page connects through a relay, so that the connection can be cut.
         const relay = startRelay(
           { hostname: "127.0.0.1", port: 0 },
           { hostname: "127.0.0.1", port: Number(new URL(url).port) },
@@ -70,36 +70,36 @@ test("docs/chat-client.md: its page works in two browsers, and loses nothing wit
         // Bob's page shows messages once it has subscribed; a typing indicator before that would be lost.
         await ada.evaluate('document.querySelector("#composer input").value = "Hello!"');
         await submit(ada);
-        await until(bob, ({ rows }) => rows[0] === "Ada: Hello!");
-        await type(ada, "");
-        await until(bob, ({ note }) => note === "Somebody is typing …");
+        await waitForPage(bob, ({ rows }) => rows[0] === "Ada: Hello!");
+        await typeText(ada, "");
+        await waitForPage(bob, ({ note }) => note === "Somebody is typing …");
 
-        // The answer grows in both; then Ada's connection is lost, and she types into the dead page.
-        const answer = `Model: ${pieces.join("")}`;
+        // The answer grows on both pages. Then Ada's connection is lost, and she sends a message.
+        const answer = `Model: ${chunks.join("")}`;
         for (const page of pages) {
-          await until(page, ({ rows }) => /🚀3 /.test(rows[1] ?? ""));
-          expect(answer).toStartWith((await look(page)).rows[1] ?? "nothing");
+          await waitForPage(page, ({ rows }) => /🚀3 /.test(rows[1] ?? ""));
+          expect(answer).toStartWith((await readPage(page)).rows[1] ?? "nothing");
         }
         relay.cut();
         relay.reset();
-        await until(ada, ({ note }) => note === "Reconnecting …");
-        await type(ada, "Are you there?");
+        await waitForPage(ada, ({ note }) => note === "Reconnecting …");
+        await typeText(ada, "Are you there?");
         await submit(ada);
-        expect((await look(ada)).rows.at(-1)).toBe("(sending) Are you there?");
-        await type(bob, "Ada seems to be gone.");
+        expect((await readPage(ada)).rows.at(-1)).toBe("(sending) Are you there?");
+        await typeText(bob, "Ada seems to be offline.");
         await submit(bob);
-        await until(bob, ({ rows }) => rows.includes("Bob: Ada seems to be gone."));
+        await waitForPage(bob, ({ rows }) => rows.includes("Bob: Ada seems to be offline."));
         relay.restore();
-        await until(ada, ({ rows }) => /🚀30 /.test(rows[1] ?? ""));
-        expect(answer).toStartWith((await look(ada)).rows[1] ?? "nothing");
+        await waitForPage(ada, ({ rows }) => /🚀30 /.test(rows[1] ?? ""));
+        expect(answer).toStartWith((await readPage(ada)).rows[1] ?? "nothing");
         for (const page of pages)
-          await until(page, ({ rows, note }) => rows.filter((row) => row === answer).length === 3 && note === "");
-        const [seenByAda, seenByBob] = [await look(ada), await look(bob)];
-        expect(seenByAda.rows).toEqual(seenByBob.rows);
-        expect(seenByAda.rows.filter((row) => !row.startsWith("Model: ")).sort()).toEqual([
+          await waitForPage(page, ({ rows, note }) => rows.filter((row) => row === answer).length === 3 && note === "");
+        const [adaContent, bobContent] = [await readPage(ada), await readPage(bob)];
+        expect(adaContent.rows).toEqual(bobContent.rows);
+        expect(adaContent.rows.filter((row) => !row.startsWith("Model: ")).sort()).toEqual([
           "Ada: Are you there?",
           "Ada: Hello!",
-          "Bob: Ada seems to be gone.",
+          "Bob: Ada seems to be offline.",
         ]);
         relay.stop();
       },

@@ -10,10 +10,10 @@ import { findReason, listNotRun } from "./not-run.ts";
 
 const root = join(import.meta.dir, "../..");
 const blocks = listPages().flatMap(readBlocks);
-const checked = blocks.filter((block) => isChecked(block) && findReason(block) === undefined);
-const nameOf = ({ page, line }: Block) => `${page}:${line}`;
+const checkedBlocks = blocks.filter((block) => isChecked(block) && findReason(block) === undefined);
+const formatLocation = ({ page, line }: Block) => `${page}:${line}`;
 
-/** Pages that a test here runs from top to bottom. */
+/** Pages that a test in this folder runs from top to bottom. */
 const runPages = new Set(
   [...new Bun.Glob("*.test.ts").scanSync(import.meta.dir)].flatMap((file) =>
     [...readFileSync(join(import.meta.dir, file), "utf8").matchAll(/\b(?:testGuide|runGuide)\("([^"]+)"/g)].map(
@@ -22,30 +22,30 @@ const runPages = new Set(
   ),
 );
 
-test("every block is run, validated, or listed with the reason why not", () => {
+test("every block is run, validated, or listed in not-run.ts", () => {
   const needsTest = ({ language, kind }: Block) => kind === "run" && !["", "text"].includes(language);
-  const open = blocks.filter(
+  const uncovered = blocks.filter(
     (block) => needsTest(block) && !isChecked(block) && !runPages.has(block.page) && findReason(block) === undefined,
   );
-  expect(open.map((block) => `${nameOf(block)} ${block.text.split("\n")[0]}`)).toEqual([]);
+  expect(uncovered.map((block) => `${formatLocation(block)} ${block.text.split("\n")[0]}`)).toEqual([]);
 });
 
-test("every entry of not-run.ts names a block, and a reason", () => {
+test("every entry of not-run.ts names an existing block and a reason", () => {
   const stale = listNotRun().filter(
     ([page, start]) => !blocks.some((block) => block.page === page && block.text.trimStart().startsWith(start)),
   );
   expect(stale).toEqual([]);
   for (const [, , reason] of listNotRun()) expect(reason).toMatch(/^.{15,}\.$/);
-  const named = listNotRun().flatMap(([, , reason]) => reason.match(/\b(?:test|docs)\/[\w./-]*\w/g) ?? []);
-  expect(named.length).toBeGreaterThan(20);
-  expect(named.filter((path) => !existsSync(join(root, path)))).toEqual([]);
+  const mentionedPaths = listNotRun().flatMap(([, , reason]) => reason.match(/\b(?:test|docs)\/[\w./-]*\w/g) ?? []);
+  expect(mentionedPaths.length).toBeGreaterThan(20);
+  expect(mentionedPaths.filter((path) => !existsSync(join(root, path)))).toEqual([]);
 });
 
 const documents = ["openapi", "asyncapi"].map((name) =>
   JSON.parse(readFileSync(join(root, `contract/${name}.json`), "utf8")),
 );
 
-/** Schemas of OpenAPI 3.0 as JSON Schema, which has no `nullable`. */
+/** Converts an OpenAPI 3.0 schema to JSON Schema, which has no `nullable`. */
 function allowNull(schema: unknown): unknown {
   if (Array.isArray(schema)) return schema.map(allowNull);
   if (schema === null || typeof schema !== "object") return schema;
@@ -54,30 +54,33 @@ function allowNull(schema: unknown): unknown {
   return nullable === true ? { anyOf: [mapped, { type: "null" }] } : mapped;
 }
 
-const json = checked.filter(({ language }) => language === "json");
+const jsonBlocks = checkedBlocks.filter(({ language }) => language === "json");
 
-/** Shortened ids and times of the pages, as whole ones; then only the form of the rest can be wrong. */
-const complete = (text: string) =>
+/** Completes the ids and times that a page shortens. */
+const completeValues = (text: string) =>
   text
     .replaceAll(/0199[0-9a-f-]*…/g, "0199a3b2-7c1e-7d21-8f4e-5b6a7c8d9e0f")
     .replaceAll(/"(\w+_at|at)": "…"/g, '"$1": "2026-01-31T12:00:00.000Z"');
 
-test.each(json.map((block) => [nameOf(block), block] as const))("%s is JSON of its schema", (name, block) => {
-  const value = JSON.parse(complete(block.text));
-  const { schema } = block;
-  if (schema === undefined) throw new Error(`${name} has no schema=…; list it in not-run.ts if contract/ has none.`);
-  const [api] = documents.filter(({ components }) => Object.hasOwn(components.schemas, schema));
-  if (!api) throw new Error(`${name}: contract/ has no schema ${schema}.`);
-  const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
-  ajv.addSchema({ $id: "api", components: allowNull(api.components) });
-  const isValid = ajv.validate({ $ref: `api#/components/schemas/${schema}` }, value);
-  expect({ isValid, errors: ajv.errorsText() }).toEqual({ isValid: true, errors: "No errors" });
-});
+test.each(jsonBlocks.map((block) => [formatLocation(block), block] as const))(
+  "%s matches its schema",
+  (name, block) => {
+    const value = JSON.parse(completeValues(block.text));
+    const { schema } = block;
+    if (schema === undefined) throw new Error(`${name} has no schema=…; list it in not-run.ts if contract/ has none.`);
+    const [api] = documents.filter(({ components }) => Object.hasOwn(components.schemas, schema));
+    if (!api) throw new Error(`${name}: contract/ has no schema ${schema}.`);
+    const ajv = new Ajv({ strict: false, validateFormats: false, allErrors: true });
+    ajv.addSchema({ $id: "api", components: allowNull(api.components) });
+    const isValid = ajv.validate({ $ref: `api#/components/schemas/${schema}` }, value);
+    expect({ isValid, errors: ajv.errorsText() }).toEqual({ isValid: true, errors: "No errors" });
+  },
+);
 
-const settings = checked.filter(({ isSettings }) => isSettings);
+const settingsBlocks = checkedBlocks.filter(({ isSettings }) => isSettings);
 
-test.each(settings.map((block) => [nameOf(block), block] as const))(
-  "%s has settings that are accepted",
+test.each(settingsBlocks.map((block) => [formatLocation(block), block] as const))(
+  "%s has valid settings",
   (_, { text }) => {
     const environment = parseEnv(text.replaceAll(/^export /gm, ""));
     expect(Object.keys(environment).length).toBeGreaterThan(0);
@@ -85,14 +88,14 @@ test.each(settings.map((block) => [nameOf(block), block] as const))(
   },
 );
 
-/** All texts of the sources, with those that are joined by `+` as one. */
+/** The source code, with concatenated string literals joined. */
 const sources = [...new Bun.Glob("src/**/*.ts").scanSync(root)]
   .map((path) => readFileSync(join(root, path), "utf8").replaceAll(/["`] \+\s*["`]/g, ""))
   .join("\n");
-const quoted = blocks.filter(({ kind }) => kind === "error");
+const errorBlocks = blocks.filter(({ kind }) => kind === "error");
 
-test.each(quoted.map((block) => [nameOf(block), block] as const))(
-  "%s quotes a message of the sources",
+test.each(errorBlocks.map((block) => [formatLocation(block), block] as const))(
+  "%s quotes a message from the source code",
   (_, { text }) => {
     const parts = text
       .trim()

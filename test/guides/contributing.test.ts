@@ -7,11 +7,11 @@ setDefaultTimeout(300_000);
 
 const root = join(import.meta.dir, "../..");
 const bun = process.execPath;
-/** Links instead of copies: large, and not changed by the steps. */
-const LINKED = ["node_modules", "test/sdk/node_modules", "test/bench/node_modules", "dist/embedded"];
-const COPIED = ["src", "sql", "scripts", "test", "docs", "contract", "licenses", "deploy", "patches"];
+/** Large folders that the steps don't change, and which are therefore linked instead of copied. */
+const LINKED_PATHS = ["node_modules", "test/sdk/node_modules", "test/bench/node_modules", "dist/embedded"];
+const COPIED_PATHS = ["src", "sql", "scripts", "test", "docs", "contract", "licenses", "deploy", "patches"];
 
-/** The fenced blocks that the guide says to apply: patches, and whole files. */
+/** Reads the patches and new files that the guide says to apply. */
 function readSteps(): { patch?: string; file?: string; text: string }[] {
   const guide = readFileSync(join(root, "CONTRIBUTING.md"), "utf8");
   return [...guide.matchAll(/^(`{3,4})(diff|(?:ts|sql) file=(\S+))\n(.*?)^\1$/gms)].map(
@@ -19,7 +19,7 @@ function readSteps(): { patch?: string; file?: string; text: string }[] {
   );
 }
 
-/** The same file under the next free number, as the guide says. */
+/** Renames a migration to the next free number, as the guide says. */
 function numberMigration(folder: string, file: string): string {
   if (!file.startsWith("sql/migrations/")) return file;
   const numbers = readdirSync(join(folder, "sql/migrations")).map((name) => Number.parseInt(name, 10) || 0);
@@ -35,11 +35,11 @@ test("the steps in CONTRIBUTING.md add a feature that passes the checks", () => 
   const succeeds = (command: string[]) => ({ command: command.join(" "), exitCode: 0, output: "" });
   const check = (...command: string[]) => expect(run(...command)).toEqual(succeeds(command));
   try {
-    const skip = new Set(LINKED.map((path) => join(root, path)));
+    const skip = new Set(LINKED_PATHS.map((path) => join(root, path)));
     const files = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isFile());
-    for (const name of [...COPIED, ...files.map(({ name }) => name)])
+    for (const name of [...COPIED_PATHS, ...files.map(({ name }) => name)])
       cpSync(join(root, name), join(copy, name), { recursive: true, filter: (path) => !skip.has(path) });
-    for (const path of LINKED) {
+    for (const path of LINKED_PATHS) {
       mkdirSync(dirname(join(copy, path)), { recursive: true });
       symlinkSync(join(root, path), join(copy, path));
     }
@@ -57,7 +57,7 @@ test("the steps in CONTRIBUTING.md add a feature that passes the checks", () => 
       }
     }
 
-    // What `make docs contract sql` runs.
+    // `make docs contract sql` runs the same scripts.
     for (const script of ["sql-checksums", "docs", "contract"]) check(bun, `scripts/${script}.ts`);
     check("node_modules/.bin/tsc", "-p", ".");
     check("node_modules/.bin/biome", "ci", "src", "test/announcements", "test/support");

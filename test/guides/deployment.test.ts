@@ -3,4 +3,4 @@ import { runGuide } from "./run-guide.ts";
 
 setDefaultTimeout(180_000);
 
-test("docs/deployment.md does what it prints", () => runGuide("docs/deployment.md"));
+test("the commands in docs/deployment.md work as written", () => runGuide("docs/deployment.md"));

@@ -3,4 +3,4 @@ import { runGuide } from "./run-guide.ts";
 
 setDefaultTimeout(180_000);
 
-test("docs/errors.md does what it prints", () => runGuide("docs/errors.md"));
+test("the commands in docs/errors.md work as written", () => runGuide("docs/errors.md"));

@@ -14,11 +14,11 @@ type Feed = (
   fetch: (path: string, init: RequestInit) => Promise<Response>,
 ) => Promise<void>;
 
-const source = readBlocks("docs/realtime.md").find(({ text }) => text.includes("/events`"))?.text ?? "";
+const code = readBlocks("docs/realtime.md").find(({ text }) => text.includes("/events`"))?.text ?? "";
 const AsyncFunction = (async () => {}).constructor as new (...words: string[]) => Feed;
-const readFeed = new AsyncFunction("id", "accessToken", "lastId", "messages", "applyFrame", "fetch", source);
+const readFeed = new AsyncFunction("id", "accessToken", "lastId", "messages", "applyFrame", "fetch", code);
 
-test("the feed of docs/realtime.md reads live events, and goes on after an id", async () => {
+test("the event feed code in docs/realtime.md reads new events and resumes after an id", async () => {
   const parley = await startApp();
   try {
     const anna = await parley.register();
@@ -28,27 +28,27 @@ test("the feed of docs/realtime.md reads live events, and goes on after an id", 
     await send("one");
     await send("two, Grüße 🚀");
 
-    const seen: (string | undefined)[] = [];
-    const stop = new AbortController();
+    const contents: (string | undefined)[] = [];
+    const controller = new AbortController();
     const reading = readFeed(
       id,
       anna.access_token,
       "1",
       new Map(),
       (_, { data }) => {
-        seen.push(data?.content);
-        if (data?.content === "three") stop.abort();
+        contents.push(data?.content);
+        if (data?.content === "three") controller.abort();
       },
-      (path, init) => fetch(parley.url + path, { ...init, signal: stop.signal }),
+      (path, init) => fetch(parley.url + path, { ...init, signal: controller.signal }),
     );
-    const ended = reading.then(
+    const outcome = reading.then(
       () => "ended",
       () => "aborted",
     );
-    await waitUntil(() => seen.length === 1);
+    await waitUntil(() => contents.length === 1);
     await send("three");
-    expect(await ended).toBe("aborted");
-    expect(seen).toEqual(["two, Grüße 🚀", "three"]);
+    expect(await outcome).toBe("aborted");
+    expect(contents).toEqual(["two, Grüße 🚀", "three"]);
   } finally {
     await parley.stop();
   }

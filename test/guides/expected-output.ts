@@ -1,13 +1,13 @@
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/;
 const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/;
-const loose = [UUID, TIME];
+const variableValues = [UUID, TIME];
 
-/** Node's notes about experimental features, which a page doesn't show. */
+/** Node's warnings about experimental features, which pages omit. */
 const NODE_NOTES = /^\((?:node:\d+\)|Use `node --trace).*\n/gm;
 
 /**
- * A pattern for what a page shows. `…` stands for anything within a line, a line of `…` alone for any number of lines;
- * an id stands for any id, a time for any time. Spaces at the ends of lines don't count.
+ * Creates a pattern for the output on a page. `…` matches anything within a line. A line with only `…` matches any number
+ * of lines. An id matches any id, and a time matches any time. Trailing spaces are ignored.
  */
 function createPattern(expected: string): string {
   const lines = expected.trimEnd().split("\n");
@@ -20,24 +20,24 @@ function createPattern(expected: string): string {
 }
 
 function createLinePattern(line: string): string {
-  const special = new RegExp(`(…|${loose.map(({ source }) => source).join("|")})`);
+  const special = new RegExp(`(…|${variableValues.map(({ source }) => source).join("|")})`);
   return line
     .split(special)
     .map((part) => {
       if (part === "…") return "[^\\n]*";
-      const same = loose.find(({ source }) => new RegExp(`^(?:${source})$`).test(part));
-      return same ? same.source : part.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
+      const variableValue = variableValues.find(({ source }) => new RegExp(`^(?:${source})$`).test(part));
+      return variableValue ? variableValue.source : part.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
     })
     .join("");
 }
 
-/** Whether the whole output is what the page shows. */
+/** Returns whether the complete output matches the output on a page. */
 export function isExpected(output: string, expected: string): boolean {
   const text = output.replaceAll(NODE_NOTES, "").trim();
   return new RegExp(`^${createPattern(expected.trim())}$`).test(text);
 }
 
-/** Where the expected lines end in an output that grows, or -1 while they aren't there. */
+/** Finds the index at which the expected lines end in an output, or -1 if they are missing. */
 export function findExpected(output: string, expected: string): number {
   const match = new RegExp(`^${createPattern(expected.trim())}$`, "m").exec(output);
   return match ? match.index + match[0].length : -1;

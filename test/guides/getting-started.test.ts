@@ -3,10 +3,10 @@ import { runGuide } from "./run-guide.ts";
 
 setDefaultTimeout(120_000);
 
-test("README.md runs as printed, and a second time", () =>
+test("the commands in README.md work as written, even when run twice", () =>
   runGuide("README.md", {
-    twice: true,
-    async afterwards({ readScreen }) {
+    isTypedTwice: true,
+    async checkResults({ readScreen }) {
       const screen = readScreen("main");
       expect(screen.match(/^event: message\.completed$/gm)).toHaveLength(2);
       expect(screen.match(/^user: How do I connect a model\?$/gm)).toHaveLength(2);
@@ -15,4 +15,4 @@ test("README.md runs as printed, and a second time", () =>
     },
   }));
 
-test("docs/getting-started.md runs as printed", () => runGuide("docs/getting-started.md"));
+test("the commands in docs/getting-started.md work as written", () => runGuide("docs/getting-started.md"));

@@ -1,33 +1,33 @@
 import type { Block } from "./blocks.ts";
 
-/** How a block's text starts, and why no test of this folder runs or validates it. */
+/** Maps the start of a block to the reason why no test in this folder runs or validates it. */
 type Reasons = Record<string, string>;
 
-const COMPOSE = "Needs Docker; test/deploy/compose.test.ts checks the files and scripts that it names.";
+const COMPOSE = "Needs Docker; test/deploy/compose.test.ts checks the files and scripts that the block names.";
 const BENCHMARK = "Takes minutes, and measures this machine.";
 const MACHINE = "Changes the whole machine; test/deploy/install.test.ts does the same in a container.";
 
-const PACKAGES = "Fetches packages; the tests have them.";
+const PACKAGES = "Installs packages, which the tests already have.";
 
-/** By page. `make drill` and `make release` run much of it elsewhere. */
+/** The reasons by page. `make drill` and `make release` run many of these blocks elsewhere. */
 const notRun: Record<string, Reasons> = {
   "README.md": {
-    "make run": "Builds the executable that all pages are run with.",
+    "make run": "Builds the executable that runs all pages.",
     "make build && dist/parley selftest": "Takes a minute; test/commands/selftest.test.ts runs it.",
-    "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
+    "OPENAI_API_KEY=sk-…": "Needs an OpenAI API key.",
   },
   "docs/architecture.md": {
-    "flowchart TB": "A picture; test/docs.test.ts checks that the files in it exist.",
+    "flowchart TB": "A diagram; test/docs.test.ts checks that the files in it exist.",
   },
   "docs/getting-started.md": {
-    "OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
+    "OPENAI_API_KEY=sk-…": "Needs an OpenAI API key.",
   },
   "docs/backup.md": {
     "parley backup move": "Needs another database; test/acceptance/backup.test.ts runs these commands.",
     "[global]": "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
     archive_mode: "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
     "pgbackrest --stanza": "Needs pgBackRest; `make try-pitr` runs it with this configuration.",
-    "age -d": "Needs age and a key; test/backup/archive.test.ts reads archives so.",
+    "age -d": "Needs age and a key; test/backup/archive.test.ts reads encrypted archives.",
   },
   "docs/benchmarks.md": {
     "make bench": BENCHMARK,
@@ -43,21 +43,22 @@ const notRun: Record<string, Reasons> = {
   },
   "docs/deployment.md": {
     "APP_ENV=production\n":
-      "Has placeholders, which Parley refuses; test/commands/environments.test.ts checks such a file.",
+      "Has placeholders, which Parley rejects; test/commands/environments.test.ts checks such a file.",
   },
   "docs/environments.md": {
     "set -a;": "Names a file to fill in; test/commands/environments.test.ts checks the examples.",
   },
   "docs/import-export.md": {
     'curl -sS -H "Authorization: Bearer $TOKEN" -F':
-      "Needs an export of yours; test/acceptance/imports.test.ts sends some.",
+      "Needs an export from another service; test/acceptance/imports.test.ts uploads exports.",
   },
   "docs/models.md": {
-    "client = OpenAI": "Needs a key of a provider; test/sdk/openai-python.test.ts makes the same call.",
-    "answer = client": "Needs a key of Anthropic; test/sdk/thinking.test.ts makes the same call.",
-    "export AI_MODELS=openai/gpt-5.2,offline": "Needs a key of OpenAI; test/ai/failover.test.ts has such a chain.",
-    "export AI_PRICES": "Two forms of one setting; test/budgets/config.test.ts reads both.",
-    "parley key create": "Only makes a key; docs/api-keys.md runs the command.",
+    "client = OpenAI": "Needs a provider's API key; test/sdk/openai-python.test.ts makes the same call.",
+    "answer = client": "Needs an Anthropic API key; test/sdk/thinking.test.ts makes the same call.",
+    "export AI_MODELS=openai/gpt-5.2,offline":
+      "Needs an OpenAI API key; test/ai/failover.test.ts runs such a failover chain.",
+    "export AI_PRICES": "Two formats of one setting; test/budgets/config.test.ts parses both.",
+    "parley key create": "Only creates a key; docs/api-keys.md runs the command.",
   },
   "docs/monitoring.md": {
     "curl -sS -H": "Needs a server with METRICS_TOKEN; test/acceptance/metrics.test.ts reads its metrics.",
@@ -67,7 +68,7 @@ const notRun: Record<string, Reasons> = {
     "receivers:": "Needs the Collector; test/acceptance/traces.test.ts decodes the traces that Parley sends.",
   },
   "docs/network.md": {
-    NODE_EXTRA_CA_CERTS: "Names a file of yours; test/config/network.test.ts reads the setting.",
+    NODE_EXTRA_CA_CERTS: "Names a file that the reader creates; test/config/network.test.ts reads the setting.",
   },
   "docs/oidc.md": {
     "OIDC_ISSUER=https://login.microsoftonline.com": "Has a placeholder for a tenant in its URL.",
@@ -81,19 +82,19 @@ const notRun: Record<string, Reasons> = {
   },
   "docs/operations.md": {
     "[databases]": "test/pooler runs PgBouncer with these settings.",
-    "alter role": "Needs a role of yours; test/db/session.test.ts sets the same timeouts.",
+    "alter role": "Needs the reader's database role; test/db/session.test.ts sets the same timeouts.",
   },
   "docs/providers.md": {
-    "export AI_PROVIDERS=": "test/providers/recipes.test.ts runs them with a server like the one they name.",
-    "export OPENAI_API_KEY=sk-…": "Needs a key of OpenAI.",
-    "export COMPATIBLE_BASE_URL": "Needs Ollama; test/acceptance/providers.test.ts sets the same.",
+    "export AI_PROVIDERS=": "test/providers/recipes.test.ts runs these examples with mock servers.",
+    "export OPENAI_API_KEY=sk-…": "Needs an OpenAI API key.",
+    "export COMPATIBLE_BASE_URL": "Needs Ollama; test/acceptance/providers.test.ts sets the same variable.",
   },
   "docs/proxies.md": {
     "curl -sS https://chat": "Needs a domain; test/acceptance/proxies.test.ts opens such sockets through both proxies.",
-    worker_rlimit_nofile: "Belongs into the main file of nginx, which tests write themselves.",
+    worker_rlimit_nofile: "Belongs in nginx's main configuration file, which the tests write themselves.",
   },
   "docs/realtime.md": {
-    "const encoded": "A part of a page; README.md and docs/from-socket-io.md run the same.",
+    "const encoded": "A part of a web page; README.md and docs/from-socket-io.md run the same code.",
     "function applyFrame": "test/realtime/documented-reducer.test.ts runs it.",
     "const response = await fetch": "test/guides/event-feed.test.ts runs it.",
   },
@@ -102,16 +103,16 @@ const notRun: Record<string, Reasons> = {
     "git checkout": "Needs a tag; builds all executables.",
   },
   "docs/rest.md": {
-    '{"quotas"': "Shows two of all quotas; test/quotas reads the whole response.",
+    '{"quotas"': "Shows only two of the quotas; test/quotas reads the whole response.",
   },
   "docs/security.md": {
-    TLS_CERT_FILE: "Names files of yours; test/acceptance/tls.test.ts sets both.",
+    TLS_CERT_FILE: "Names files that the reader creates; test/acceptance/tls.test.ts sets both.",
   },
   "docs/scaling.md": {
-    "create role parley": "test/guides/scaling.test.ts has done it, on its own server.",
+    "create role parley": "test/guides/scaling.test.ts does this on its own Postgres server.",
   },
   "docs/selftest.md": {
-    "parley selftest": "Takes a minute or more; the tests of the command run it.",
+    "parley selftest": "Takes a minute or more; the command's tests run it.",
   },
   "docs/tools.md": {
     "auth = JWTVerifier": "Needs FastMCP's Python package.",
@@ -129,18 +130,18 @@ const notRun: Record<string, Reasons> = {
   },
   "docs/websocket-examples.md": {
     "go mod init": PACKAGES,
-    "websocat --protocol": "Debian has no websocat; wscat above it sends the same.",
+    "websocat --protocol": "Debian has no websocat; the block with wscat above it sends the same frames.",
   },
 };
 
-/** All entries, for the test that none is stale. */
+/** Lists all entries. */
 export const listNotRun = (): [page: string, start: string, reason: string][] =>
   Object.entries(notRun).flatMap(([page, reasons]) =>
     Object.entries(reasons).map(([start, reason]): [string, string, string] => [page, start, reason]),
   );
 
-/** Why a block isn't run, if it is listed. */
+/** Returns why a block isn't run, or undefined if it isn't listed. */
 export function findReason({ page, text }: Block): string | undefined {
-  const first = text.trimStart();
-  return listNotRun().find(([listed, start]) => listed === page && first.startsWith(start))?.[2];
+  const trimmedText = text.trimStart();
+  return listNotRun().find(([listedPage, start]) => listedPage === page && trimmedText.startsWith(start))?.[2];
 }

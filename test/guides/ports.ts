@@ -1,4 +1,4 @@
-/** A port that nothing listens on. */
+/** Returns a port that nothing listens on. */
 export function findFreePort(): number {
   const server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = server;
@@ -6,13 +6,13 @@ export function findFreePort(): number {
   return port;
 }
 
-/** A page's text with its ports replaced: after a colon, `PORT=`, or where a program listens. */
+/** Replaces the ports in a page's text: after a colon, after `PORT=`, or in code that listens on a port. */
 export function replacePorts(text: string, ports: Map<number, number>): string {
   let replaced = text;
-  for (const [port, free] of ports)
+  for (const [port, freePort] of ports)
     replaced = replaced.replaceAll(
       new RegExp(`((?::|port: |P(?:ORT=|ort )|listen[( ]|Server\\(|http\\.server |\\("", ))${port}\\b`, "g"),
-      `$1${free}`,
+      `$1${freePort}`,
     );
   return replaced;
 }

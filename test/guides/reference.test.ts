@@ -3,8 +3,8 @@ import { runGuide } from "./run-guide.ts";
 
 setDefaultTimeout(120_000);
 
-/** Pages that go on where docs/getting-started.md ends: with a session of Ada's, here an administrator, and a conversation. */
-const before = `
+/** Creates what the pages below need from docs/getting-started.md: a conversation, and a session for the administrator. */
+const setup = `
 parley admin create --email ada@example.com --password 'correct horse battery' >/dev/null
 post() { curl -sS -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' "$@"; }
 API=http://localhost:3000/api/v1
@@ -15,9 +15,9 @@ CONVERSATION=$(post $API/conversations -d '{"title":"Boats","reply_mode":"never"
 post $API/conversations/$CONVERSATION/messages -d '{"content":"a quiet harbour in the north"}' >/dev/null
 `;
 
-test("docs/hooks.md runs as printed", () => runGuide("docs/hooks.md", { before }));
-test("docs/api-keys.md runs as printed", () => runGuide("docs/api-keys.md", { before }));
-test("docs/search.md runs as printed", () => runGuide("docs/search.md", { before }));
-test("docs/tools.md runs as printed", () => runGuide("docs/tools.md", { before }));
-test("docs/analytics.md runs as printed", () => runGuide("docs/analytics.md", { before }));
-test("docs/import-export.md runs as printed", () => runGuide("docs/import-export.md", { before }));
+test("the commands in docs/hooks.md work as written", () => runGuide("docs/hooks.md", { setup }));
+test("the commands in docs/api-keys.md work as written", () => runGuide("docs/api-keys.md", { setup }));
+test("the commands in docs/search.md work as written", () => runGuide("docs/search.md", { setup }));
+test("the commands in docs/tools.md work as written", () => runGuide("docs/tools.md", { setup }));
+test("the commands in docs/analytics.md work as written", () => runGuide("docs/analytics.md", { setup }));
+test("the commands in docs/import-export.md work as written", () => runGuide("docs/import-export.md", { setup }));

@@ -3,5 +3,5 @@ import { runGuide } from "./run-guide.ts";
 
 setDefaultTimeout(120_000);
 
-test("docs/rest.md runs as printed", () => runGuide("docs/rest.md"));
-test("docs/prompts.md runs as printed", () => runGuide("docs/prompts.md"));
+test("the commands in docs/rest.md work as written", () => runGuide("docs/rest.md"));
+test("the commands in docs/prompts.md work as written", () => runGuide("docs/prompts.md"));

@@ -1,23 +1,23 @@
 /**
- * Runs a guide as a reader would type it, from top to bottom, in an empty folder, against the compiled executable (`parley`
- * in the PATH). The block's language says what happens; further words after it aren't shown on rendered pages:
+ * Runs a guide from top to bottom as a reader would type it, in an empty folder, with the compiled executable (`parley` in
+ * the PATH). The language of a block and the options after it, which rendered pages don't show, say what happens:
  *
  *     ```sh                         typed into the terminal `main`; a command that fails is an error
- *     ```sh exit=2                  it fails with this status
- *     ```sh terminal=bob            another terminal, with variables of its own
- *     ```sh background              keeps running, in the terminal `server`; `terminal=bob` names another one. Typing another
- *                                   block into that terminal presses Ctrl+C first. A server on port 3000 is waited for
- *     ```text output                what the block above it has shown, completely; or, if that is in the background, what it
- *                                   shows sooner or later. `…` stands for anything; ids and times differ
- *     ```text input                 typed into the block above it, or, with `terminal=bob`, into the program there
- *     ```text interrupt             Ctrl+C in the terminal of the block above it, or in `terminal=server`
+ *     ```sh exit=2                  typed, and must fail with this status
+ *     ```sh terminal=bob            typed into another terminal, which has separate variables
+ *     ```sh background              keeps running in the terminal `server`, or in another one with `terminal=bob`. Typing
+ *                                   another block into that terminal presses Ctrl+C first. The test waits for a Parley server
+ *     ```text output                the complete output of the block above; if that runs in the background, a part of its
+ *                                   output. `…` matches anything, and ids and times may differ
+ *     ```text input                 typed into the program of the block above, or of another terminal with `terminal=bob`
+ *     ```text interrupt             Ctrl+C in the terminal of the block above, or in another one with `terminal=server`
  *     ```js file=chat.mjs           written to this file, in any language
- *     ```text error                 a message of Parley, which its sources must have; not run
- *     ```sh settings                settings, accepted as a configuration; not run
+ *     ```text error                 a message that Parley's source code must contain; not run
+ *     ```sh settings                validated as settings; not run
  *     ```json schema=Message        validated against contract/; not run
  *
- * Any other block fails, unless it is in not-run.ts with a reason. If the page names port 3000 and starts no
- * server itself, one is running.
+ * Any other block fails, unless it is listed in not-run.ts with a reason. If the page uses port 3000 and doesn't start a
+ * server, one is started.
  */
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -35,87 +35,89 @@ const OUTPUT_TIMEOUT_MS = 30_000;
 const root = join(import.meta.dir, "../..");
 
 export type GuideOptions = {
-  /** Ports that the page names. Each is replaced by a free one. */
+  /** Ports on the page, each of which is replaced by a free one. */
   ports?: number[];
-  /** Ports that the page names, of servers that the test has started, and their own ports. */
+  /** Ports on the page that are replaced by those of servers that the test has started. */
   servers?: Record<number, number>;
-  /** More of the environment of its terminals. */
+  /** Additional environment variables for the terminals. */
   env?: Record<string, string>;
-  /** Whether npm packages of test/sdk are installed in the reader's folder. */
-  packages?: boolean;
-  /** What the reader has done before, in the same terminal: for pages that don't start from nothing. */
-  before?: string;
-  /** Types all blocks a second time, but for those in the background: they have to work again. */
-  twice?: boolean;
-  /** Sections that are left out, because a program of theirs isn't installed. */
-  without?: string[];
-  /** Files of the repository that the reader has in the folder, as links. */
+  /** Whether the npm packages of test/sdk are installed in the reader's folder. */
+  hasPackages?: boolean;
+  /** Commands that the reader has already run in the terminal `main`. */
+  setup?: string;
+  /** Whether all blocks are typed a second time, except those in the background. */
+  isTypedTwice?: boolean;
+  /** Sections that are skipped, for example because a program isn't installed. */
+  skippedSections?: string[];
+  /** Files of the repository that are linked into the reader's folder. */
   files?: string[];
-  /** Looks at what the page has made, while everything still runs. */
-  afterwards?(guide: RunningGuide): Promise<void>;
+  /** Checks the results while the page's programs are still running. */
+  checkResults?(guide: RunningGuide): Promise<void>;
 };
 
 export type RunningGuide = {
   folder: string;
   url: string;
-  /** The free ports that replace those of the page. */
+  /** The free ports that replace those on the page. */
   ports: ReadonlyMap<number, number>;
   readScreen(terminal: string): string;
 };
 
-/** Runs a page. @throws Error at the first block that fails, with its line and what its terminal showed. */
+/** Runs a page. @throws at the first block that fails, with its line and the output of the terminals. */
 export async function runGuide(page: string, options: GuideOptions = {}): Promise<void> {
   await runBlocks(readBlocks(page), options);
 }
 
-/** Runs blocks as a page: see above. */
+/** Runs blocks as if they were a page. */
 export async function runBlocks(blocks: Block[], options: GuideOptions = {}): Promise<void> {
   const home = mkdtempSync(join(tmpdir(), "parley-guide-"));
   const ports = new Map((options.ports ?? [3000]).map((port) => [port, findFreePort()]));
   for (const [printed, port] of Object.entries(options.servers ?? {})) ports.set(Number(printed), port);
   const terminals = new Map<string, Terminal>();
   try {
-    const typist = await createTypist(home, ports, terminals, options);
-    const todo = blocks.filter(
-      (block) => findReason(block) === undefined && !isChecked(block) && !options.without?.includes(block.section),
+    const runner = await createRunner(home, ports, terminals, options);
+    const blocksToRun = blocks.filter(
+      (block) =>
+        findReason(block) === undefined && !isChecked(block) && !options.skippedSections?.includes(block.section),
     );
-    const needsServer = todo.some(({ text }) => text.includes(":3000")) && !todo.some(startsServer);
-    if (needsServer) await typist.startServer();
-    if (options.before !== undefined) await typist.prepare(options.before);
-    for (const block of todo) await typist.type(block, todo);
-    if (options.twice)
-      for (const block of todo) if (!block.background && block.kind !== "input") await typist.type(block, todo);
-    await options.afterwards?.(typist.guide);
+    const needsServer = blocksToRun.some(({ text }) => text.includes(":3000")) && !blocksToRun.some(startsServer);
+    if (needsServer) await runner.startServer();
+    if (options.setup !== undefined) await runner.prepare(options.setup);
+    for (const block of blocksToRun) await runner.type(block, blocksToRun);
+    if (options.isTypedTwice)
+      for (const block of blocksToRun)
+        if (!block.isBackground && block.kind !== "input") await runner.type(block, blocksToRun);
+    await options.checkResults?.(runner.guide);
   } finally {
     for (const terminal of [...terminals.values()].reverse()) await terminal.close();
     rmSync(home, { recursive: true, force: true, maxRetries: 50, retryDelay: 100 });
   }
 }
 
-/** `parley serve`, or `parley` without a command, at the end of a line. */
-export const startsServer = ({ background, text }: Block) =>
-  background && /(?:^|[\s/])parley(?: serve\b.*)?$/m.test(text);
+/** Returns whether a block starts a Parley server in the background. */
+export const startsServer = ({ isBackground, text }: Block) =>
+  isBackground && /(?:^|[\s/])parley(?: serve\b.*)?$/m.test(text);
 
-async function createTypist(
+async function createRunner(
   home: string,
   ports: Map<number, number>,
   terminals: Map<string, Terminal>,
-  { env, packages, files = [] }: GuideOptions,
+  { env, hasPackages, files = [] }: GuideOptions,
 ) {
   const [folder, programs] = [join(home, "folder"), join(home, "bin")];
-  // The embedded Postgres of a root user has to reach its data.
+  // If root runs the tests, the embedded Postgres runs as another user, who must be able to access its data.
   chmodSync(home, 0o755);
   for (const path of [folder, programs]) mkdirSync(path);
   symlinkSync(await findExecutable(), join(programs, "parley"));
   symlinkSync(join(root, ".tools/node_modules/.bin/bun"), join(programs, "bun"));
-  if (packages) symlinkSync(join(root, "test/sdk/node_modules"), join(folder, "node_modules"));
+  if (hasPackages) symlinkSync(join(root, "test/sdk/node_modules"), join(folder, "node_modules"));
   for (const file of files) {
     mkdirSync(dirname(join(folder, file)), { recursive: true });
     symlinkSync(join(root, file), join(folder, file));
   }
   const url = `http://localhost:${ports.get(3000)}`;
   const environment = {
-    // Debian's own Python first: its packages are those that the pages name.
+    // Debian's Python comes first, because the pages use its packages.
     PATH: `${programs}:${join(root, "test/sdk/node_modules/.bin")}:/usr/local/sbin:/usr/sbin:/usr/bin:/bin:${process.env.PATH ?? ""}`,
     HOME: folder,
     LANG: "C.UTF-8",
@@ -123,9 +125,9 @@ async function createTypist(
     ...env,
   };
 
-  const open = (name: string): Terminal => {
-    const found = terminals.get(name);
-    if (found) return found;
+  const getTerminal = (name: string): Terminal => {
+    const existing = terminals.get(name);
+    if (existing) return existing;
     const state = join(home, `terminal-${name}`);
     mkdirSync(state);
     const terminal = openTerminal(folder, state, environment);
@@ -136,89 +138,92 @@ async function createTypist(
     const response = await fetch(`http://localhost:${port}/readyz`).catch(() => undefined);
     return response?.status === 200;
   };
-  const createError = (block: Block, what: string): Error => {
+  const createError = (block: Block, problem: string): Error => {
     const screens = [...terminals].map(
       ([name, terminal]) => `--- terminal ${name}\n${terminal.readScreen().slice(-4000)}`,
     );
-    return new Error(`${block.page}:${block.line} ${what}\n${block.text}\n${screens.join("\n")}`);
+    return new Error(`${block.page}:${block.line} ${problem}\n${block.text}\n${screens.join("\n")}`);
   };
-  const fail = (block: Block, what: string): never => {
-    throw createError(block, what);
+  const fail = (block: Block, problem: string): never => {
+    throw createError(block, problem);
   };
-  const place = (text: string) => replacePorts(text, ports);
-  /** Terminals in which a program runs. */
-  const busy = new Set<string>();
+  const adaptPorts = (text: string) => replacePorts(text, ports);
+  /** Terminals in which a background program is running. */
+  const busyTerminals = new Set<string>();
 
-  async function typeShell(block: Block, all: Block[]): Promise<void> {
-    const terminal = open(block.terminal);
-    busy.delete(block.terminal);
-    if (block.background) {
-      busy.add(block.terminal);
-      await terminal.type(place(block.text), "background");
+  async function typeShell(block: Block, allBlocks: Block[]): Promise<void> {
+    const terminal = getTerminal(block.terminal);
+    busyTerminals.delete(block.terminal);
+    if (block.isBackground) {
+      busyTerminals.add(block.terminal);
+      await terminal.type(adaptPorts(block.text), "background");
       if (startsServer(block)) await waitForServer(block, terminal);
       return;
     }
-    const next = all[all.indexOf(block) + 1];
-    const input = next?.kind === "input" && next.terminal === block.terminal ? place(next.text) : undefined;
-    const status = await terminal.type(place(block.text), block.exit === 0 ? "run" : "try", input);
-    if (status !== block.exit) fail(block, `ended with ${status}.`);
-    const isShown = all[all.indexOf(block) + (input === undefined ? 1 : 2)]?.kind === "output";
-    if (!isShown && /"type": ?"\/problems\//.test(terminal.readNew())) fail(block, "got an error from the server.");
+    const next = allBlocks[allBlocks.indexOf(block) + 1];
+    const input = next?.kind === "input" && next.terminal === block.terminal ? adaptPorts(next.text) : undefined;
+    const status = await terminal.type(adaptPorts(block.text), block.expectedStatus === 0 ? "run" : "try", input);
+    if (status !== block.expectedStatus) fail(block, `ended with ${status}.`);
+    const hasExpectedOutput = allBlocks[allBlocks.indexOf(block) + (input === undefined ? 1 : 2)]?.kind === "output";
+    if (!hasExpectedOutput && /"type": ?"\/problems\//.test(terminal.readNewOutput()))
+      fail(block, "got an error from the server.");
   }
 
   async function waitForServer(block: Block, terminal: Terminal): Promise<void> {
-    const port = /PORT=(\d+)/.exec(place(block.text))?.[1] ?? String(ports.get(3000));
-    const isDone = async () => terminal.readEnd() !== undefined || (await isReady(Number(port)));
-    await waitUntil(isDone, OUTPUT_TIMEOUT_MS).catch(() => fail(block, "isn't ready yet."));
-    if (terminal.readEnd() !== undefined) fail(block, "has ended, and should keep running.");
+    const port = /PORT=(\d+)/.exec(adaptPorts(block.text))?.[1] ?? String(ports.get(3000));
+    const isDone = async () => terminal.readExitStatus() !== undefined || (await isReady(Number(port)));
+    await waitUntil(isDone, OUTPUT_TIMEOUT_MS).catch(() => fail(block, "isn't ready in time."));
+    if (terminal.readExitStatus() !== undefined) fail(block, "has exited, but should keep running.");
   }
 
-  async function compare(block: Block): Promise<void> {
-    const expected = place(block.text);
-    const terminal = open(block.terminal);
-    if (!busy.has(block.terminal)) {
-      if (!isExpected(terminal.readNew(), expected)) fail(block, "isn't what was shown:");
+  async function compareOutput(block: Block): Promise<void> {
+    const expected = adaptPorts(block.text);
+    const terminal = getTerminal(block.terminal);
+    if (!busyTerminals.has(block.terminal)) {
+      if (!isExpected(terminal.readNewOutput(), expected)) fail(block, "doesn't match the output:");
       return;
     }
-    await waitUntil(() => findExpected(terminal.readNew(), expected) >= 0, OUTPUT_TIMEOUT_MS).catch(() =>
-      fail(block, "was never shown:"),
+    await waitUntil(() => findExpected(terminal.readNewOutput(), expected) >= 0, OUTPUT_TIMEOUT_MS).catch(() =>
+      fail(block, "was never printed:"),
     );
-    terminal.skip(findExpected(terminal.readNew(), expected));
+    terminal.skip(findExpected(terminal.readNewOutput(), expected));
   }
 
-  async function act(block: Block, all: Block[]): Promise<void> {
+  async function runBlock(block: Block, allBlocks: Block[]): Promise<void> {
     if (block.file !== undefined) {
       mkdirSync(dirname(join(folder, block.file)), { recursive: true });
-      writeFileSync(join(folder, block.file), place(block.text));
-    } else if (block.kind === "output") await compare(block);
+      writeFileSync(join(folder, block.file), adaptPorts(block.text));
+    } else if (block.kind === "output") await compareOutput(block);
     else if (block.kind === "input") {
-      if (busy.has(block.terminal)) open(block.terminal).enter(place(block.text));
+      if (busyTerminals.has(block.terminal)) getTerminal(block.terminal).enter(adaptPorts(block.text));
     } else if (block.kind === "interrupt") {
-      busy.delete(block.terminal);
-      await open(block.terminal).interrupt();
-    } else if (block.language === "sh") await typeShell(block, all);
+      busyTerminals.delete(block.terminal);
+      await getTerminal(block.terminal).interrupt();
+    } else if (block.language === "sh") await typeShell(block, allBlocks);
     else if (!["", "text"].includes(block.language))
       fail(block, "can't be run: give it a file, or list it in not-run.ts.");
   }
 
   return {
-    guide: { folder, url, ports, readScreen: (name: string) => open(name).readScreen() },
+    guide: { folder, url, ports, readScreen: (name: string) => getTerminal(name).readScreen() },
 
     async startServer(): Promise<void> {
-      await open("server").type("parley serve", "background");
+      await getTerminal("server").type("parley serve", "background");
       await waitUntil(() => isReady(), OUTPUT_TIMEOUT_MS);
     },
 
-    /** Types what comes before the page. @throws Error if it fails. */
+    /** Runs the commands before the page. @throws if they fail. */
     async prepare(text: string): Promise<void> {
-      const status = await open("main").type(place(text), "run");
+      const status = await getTerminal("main").type(adaptPorts(text), "run");
       if (status !== 0)
-        throw new Error(`What comes before the page ended with ${status}: ${open("main").readScreen()}`);
+        throw new Error(
+          `The commands before the page failed with status ${status}: ${getTerminal("main").readScreen()}`,
+        );
     },
 
-    /** Does what one block says. */
-    async type(block: Block, all: Block[]): Promise<void> {
-      await act(block, all).catch((error: Error) => {
+    /** Runs one block. */
+    async type(block: Block, allBlocks: Block[]): Promise<void> {
+      await runBlock(block, allBlocks).catch((error: Error) => {
         throw error.message.startsWith(`${block.page}:`) ? error : createError(block, error.message);
       });
     },

@@ -8,10 +8,11 @@ const STOP_TIMEOUT_MS = 20_000;
 export type Terminal = ReturnType<typeof openTerminal>;
 
 /**
- * Types each file into one bash, as into a terminal: variables and functions stay. A command that fails ends the file.
- * After each file a line in `done` has its number and its status. Ctrl+C (SIGINT) ends the program and not this bash.
+ * Runs each file in the same bash as if its lines were typed, so that variables and functions remain. In `run` mode, a
+ * failing command makes this bash exit. The number and status of each file are appended to `done`. Ctrl+C (SIGINT) stops
+ * the running program, but not this bash.
  */
-const loop = `
+const shellLoop = `
 exec 3<>"$1/input" 4<&0 </dev/null
 trap : INT
 set -uo pipefail
@@ -27,16 +28,16 @@ while IFS= read -r line <&4; do
 done
 `;
 
-/** How a block is typed: `run` must succeed, `try` may fail, `background` keeps running. */
+/** How a block is run: `run` must succeed, `try` can fail, and `background` keeps running. */
 type Mode = "run" | "try" | "background";
 
-/** One terminal of a reader, in their folder. `stateFolder` is empty and this terminal's own. */
+/** Opens a terminal in the reader's folder. `stateFolder` must be an empty folder for this terminal. */
 export function openTerminal(folder: string, stateFolder: string, env: Record<string, string>) {
   const path = (name: string) => join(stateFolder, name);
   for (const name of ["done", "screen"]) writeFileSync(path(name), "");
   Bun.spawnSync(["mkfifo", path("input")]);
   const screen = openSync(path("screen"), "a");
-  const child = Bun.spawn(["bash", "--norc", "-c", loop, "bash", stateFolder], {
+  const child = Bun.spawn(["bash", "--norc", "-c", shellLoop, "bash", stateFolder], {
     cwd: folder,
     env,
     stdio: ["pipe", screen, screen],
@@ -44,7 +45,7 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
   });
   let count = 0;
   let isBusy = false;
-  let seen = 0;
+  let comparedLength = 0;
   const readScreen = () => readFileSync(path("screen"), "utf8");
   const readStatus = (): number | undefined => {
     const status = new RegExp(`^${count} (\\d+)$`, "m").exec(readFileSync(path("done"), "utf8"))?.[1];
@@ -55,16 +56,16 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
     try {
       process.kill(-child.pid, name);
     } catch {
-      // All of it has ended.
+      // All processes have exited.
     }
   };
 
-  /** Ends a program that still runs, as Ctrl+C does. */
+  /** Stops a running program with Ctrl+C. */
   async function interrupt(): Promise<void> {
     if (!isBusy) return;
     signal("SIGINT");
     await waitUntil(() => readStatus() !== undefined, STOP_TIMEOUT_MS).catch(() => {
-      throw new Error("can't be typed: Ctrl+C doesn't end what runs in its terminal.");
+      throw new Error("can't be typed: Ctrl+C doesn't stop the program in its terminal.");
     });
     isBusy = false;
   }
@@ -72,21 +73,21 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
   return {
     interrupt,
 
-    /** Everything that the terminal has shown. */
+    /** Returns everything that the terminal has printed. */
     readScreen,
 
-    /** What it has shown since the last block was typed, or since the last `skip`. */
-    readNew: () => readScreen().slice(seen),
+    /** Returns what was printed since the last block was typed, or since the last `skip`. */
+    readNewOutput: () => readScreen().slice(comparedLength),
 
-    /** Leaves out what has been compared. */
+    /** Skips output that has been compared. */
     skip: (characters: number) => {
-      seen += characters;
+      comparedLength += characters;
     },
 
-    /** Types a block; what still runs is interrupted first. @returns its status; 0 for a background block. */
+    /** Interrupts a running program, then types a block. Returns its exit status, or 0 for a background block. */
     async type(text: string, mode: Mode, input?: string): Promise<number> {
       await interrupt();
-      seen = readScreen().length;
+      comparedLength = readScreen().length;
       count += 1;
       const file = path(`${count}.sh`);
       writeFileSync(file, text);
@@ -102,13 +103,13 @@ export function openTerminal(folder: string, stateFolder: string, env: Record<st
       return readStatus() ?? 0;
     },
 
-    /** The status of the block that runs in the background, once it has ended. */
-    readEnd: () => (isBusy ? readStatus() : undefined),
+    /** Returns the exit status of the background block if it has exited. */
+    readExitStatus: () => (isBusy ? readStatus() : undefined),
 
-    /** Types lines into the program that runs here. */
+    /** Types lines into the running program. */
     enter: (lines: string) => appendFileSync(path("input"), lines),
 
-    /** Ends everything that was started here. */
+    /** Stops everything that was started in the terminal. */
     async close(): Promise<void> {
       await interrupt().catch(() => {});
       signal("SIGTERM");

@@ -3,5 +3,5 @@ import { runGuide } from "./run-guide.ts";
 
 setDefaultTimeout(120_000);
 
-test("docs/troubleshooting.md shows what Parley prints", () =>
+test("the commands in docs/troubleshooting.md work as written", () =>
   runGuide("docs/troubleshooting.md", { ports: [3000, 3001] }));

@@ -8,7 +8,7 @@ import { type RunningGuide, runGuide } from "./run-guide.ts";
 
 setDefaultTimeout(300_000);
 
-// Debian's packages of Go: golang-go and golang-github-gorilla-websocket-dev. They are large, so only machines that have them run that part.
+// The Go example needs Debian's large packages golang-go and golang-github-gorilla-websocket-dev. Without them, it is skipped.
 const hasGo = Bun.which("go") !== null;
 const env = { GO111MODULE: "off", GOPATH: "/usr/share/gocode", GOCACHE: join(tmpdir(), "parley-gocache") };
 
@@ -19,8 +19,8 @@ const commands = [
   ...(hasGo ? [["go", "run", "client.go"]] : []),
 ];
 
-/** Runs a client whose connection is lost while others write, and comes back. @returns what it has printed. */
-async function loseConnection(command: string[], { folder, url }: RunningGuide): Promise<string> {
+/** Runs a client that loses its connection while messages are sent. Returns its output. */
+async function runWithLostConnection(command: string[], { folder, url }: RunningGuide): Promise<string> {
   const parley = createTestClient(url);
   const { access_token: token } = await parley.register();
   const create = async (path: string, json: object) =>
@@ -46,40 +46,40 @@ async function loseConnection(command: string[], { folder, url }: RunningGuide):
     stdio: ["pipe", "pipe", "inherit"],
     detached: true,
   });
-  let printed = "";
+  let output = "";
   const reading = (async () => {
-    for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) printed += chunk;
+    for await (const chunk of child.stdout.pipeThrough(new TextDecoderStream())) output += chunk;
   })();
   try {
-    await waitUntil(() => printed.includes("subscribed"), 60_000);
+    await waitUntil(() => output.includes("subscribed"), 60_000);
     await send("before");
-    await waitUntil(() => printed.includes("user: before"));
+    await waitUntil(() => output.includes("user: before"));
     relay.cut();
     relay.reset();
-    await waitUntil(() => printed.includes("reconnecting"));
-    await send("meanwhile");
+    await waitUntil(() => output.includes("reconnecting"));
+    await send("during the reconnect");
     relay.restore();
-    await waitUntil(() => printed.split("subscribed").length > 2, 60_000);
+    await waitUntil(() => output.split("subscribed").length > 2, 60_000);
     await send("after");
-    await waitUntil(() => printed.includes("user: after"));
+    await waitUntil(() => output.includes("user: after"));
   } finally {
-    // `go run` starts the client as a child of its own.
+    // `go run` starts the client as a child process.
     process.kill(-child.pid, "SIGKILL");
     await reading;
     relay.stop();
   }
-  return printed.replaceAll("reconnecting\n", "");
+  return output.replaceAll("reconnecting\n", "");
 }
 
-test("docs/websocket-examples.md runs as printed, and its clients miss nothing of others", () =>
+test("the examples in docs/websocket-examples.md work as written, and their clients miss no messages", () =>
   runGuide("docs/websocket-examples.md", {
     env,
-    without: hasGo ? [] : ["Go"],
-    async afterwards(guide) {
+    skippedSections: hasGo ? [] : ["Go"],
+    async checkResults(guide) {
       for (const command of commands)
-        expect([command, await loseConnection(command, guide)]).toEqual([
+        expect([command, await runWithLostConnection(command, guide)]).toEqual([
           command,
-          "subscribed\nuser: before\nuser: meanwhile\nsubscribed\nuser: after\n",
+          "subscribed\nuser: before\nuser: during the reconnect\nsubscribed\nuser: after\n",
         ]);
     },
   }));

@@ -7,10 +7,10 @@ import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
 
-/** How long /readyz may take at most. */
-const READINESS_MAX_MS = 100;
+/** Maximum response time of /readyz. */
+const READINESS_MS_MAX = 100;
 
-describe("over HTTP", () => {
+describe("the health endpoints", () => {
   let parley: TestApp;
   beforeAll(async () => {
     parley = await startApp();
@@ -18,7 +18,7 @@ describe("over HTTP", () => {
   afterAll(() => parley.stop());
 
   test.each(["/livez", "/readyz", "/healthz"])(
-    "%s returns 200 with no-store and needs no credentials",
+    "include %s, which returns 200 with no-store and needs no credentials",
     async (path) => {
       const response = await parley.fetch(path);
       expect(response.status).toBe(200);
@@ -27,14 +27,14 @@ describe("over HTTP", () => {
     },
   );
 
-  test("?verbose lists each check, ?exclude skips checks", async () => {
+  test("list the checks with `verbose`, and skip some with `exclude`", async () => {
     const all = await (await parley.fetch("/readyz?verbose")).text();
     expect(all).toBe("[+]lifecycle ok\n[+]migrations ok\n[+]database ok\nready\n");
     const some = await (await parley.fetch("/readyz?verbose&exclude=database,lifecycle&utm=1")).text();
     expect(some).toBe("[+]migrations ok\nready\n");
   });
 
-  test("/version returns the version and commit", async () => {
+  test("include /version, which returns the version and commit", async () => {
     const version = await (await parley.fetch("/version")).json();
     expect(version).toEqual({
       version: expect.stringMatching(/^\d+\.\d+\.\d+$/),
@@ -51,7 +51,7 @@ test.each([
   [4 * 1024 * 1024 - 1, false],
   [4 * 1024 * 1024, true],
   [null, true],
-])("with %p bytes free on the disk of the embedded database, readiness is %p", async (freeBytes, isReady) => {
+])("with %p free bytes on the embedded database's disk, `ready` is %p", async (freeBytes, isReady) => {
   const { database } = await createTestDatabase();
   const lifecycle = createLifecycle();
   lifecycle.markReady();
@@ -66,7 +66,7 @@ test.each([
   await database.end();
 });
 
-describe("during startup and draining", () => {
+describe("shutdown:", () => {
   let parley: TestApp;
   afterEach(() => parley.stop());
 
@@ -81,28 +81,28 @@ describe("during startup and draining", () => {
     const readiness = await parley.fetch("/readyz?verbose");
     expect(readiness.status).toBe(503);
     expect(await readiness.text()).toStartWith("[-]lifecycle failed\n");
-    expect((await send("while it leaves")).status).toBe(201);
+    expect((await send("before draining")).status).toBe(201);
     const { socket } = await openSocket(parley.url, { token });
     socket.close();
 
     parley.lifecycle.markDraining();
     // Draining can't be undone.
     parley.lifecycle.markLeaving();
-    const refused = await send("while it drains");
-    expect({ status: refused.status, code: ((await refused.json()) as { code: string }).code }).toEqual({
+    const rejected = await send("while draining");
+    expect({ status: rejected.status, code: ((await rejected.json()) as { code: string }).code }).toEqual({
       status: 503,
       code: "draining",
     });
     await expect(openSocket(parley.url, { token })).rejects.toThrow("refused");
   });
 
-  test("an instance that was never ready drains at once", () => {
+  test("an instance that was never ready drains immediately", () => {
     const lifecycle = createLifecycle();
     lifecycle.markLeaving();
     expect(lifecycle.phase).toBe("draining");
   });
 
-  test("a draining instance is alive, not ready, and still serves requests", async () => {
+  test("a draining instance is alive but not ready, and still serves other requests", async () => {
     parley = await startApp();
     const { access_token: token } = await parley.register();
     parley.lifecycle.markDraining();
@@ -115,7 +115,7 @@ describe("during startup and draining", () => {
 });
 
 describe("the database check", () => {
-  test("notices at once when the database goes down and when it is back", async () => {
+  test("fails immediately if the database is unreachable, and succeeds otherwise", async () => {
     const { target } = await createTestDatabase();
     const lifecycle = createLifecycle();
     lifecycle.markReady();
@@ -123,9 +123,9 @@ describe("the database check", () => {
     const unreachable = openDatabase({ target: { url: "postgres://nobody@127.0.0.1:1/nothing" }, poolSize: 1 });
     const reachable = openDatabase({ target, poolSize: 1 });
 
-    const unready = createHealthService({ database: unreachable, lifecycle, metrics });
-    const startedAt = performance.now();
-    expect(await unready.checkReadiness()).toEqual({
+    const unreadyHealth = createHealthService({ database: unreachable, lifecycle, metrics });
+    const startedAtMs = performance.now();
+    expect(await unreadyHealth.checkReadiness()).toEqual({
       ready: false,
       checks: [
         { name: "lifecycle", ok: true },
@@ -133,38 +133,37 @@ describe("the database check", () => {
         { name: "database", ok: false },
       ],
     });
-    expect(performance.now() - startedAt).toBeLessThan(READINESS_MAX_MS);
-    expect((await unready.checkReadiness(["database"])).ready).toBe(true);
-    expect(await unready.exposeMetrics()).toContain('parley_db_pool_connections{state="idle"} 0\n');
+    expect(performance.now() - startedAtMs).toBeLessThan(READINESS_MS_MAX);
+    expect((await unreadyHealth.checkReadiness(["database"])).ready).toBe(true);
+    expect(await unreadyHealth.renderMetrics()).toContain('parley_db_pool_connections{state="idle"} 0\n');
 
-    const ready = createHealthService({ database: reachable, lifecycle, metrics });
-    expect((await ready.checkReadiness()).ready).toBe(true);
+    const readyHealth = createHealthService({ database: reachable, lifecycle, metrics });
+    expect((await readyHealth.checkReadiness()).ready).toBe(true);
     await Promise.all([unreachable.end(), reachable.end()]);
   });
 
-  test("fails in time when the database hangs", async () => {
-    // Accepts connections and never responds, like a server behind a broken network.
-    const silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-    const url = `postgres://nobody@127.0.0.1:${silent.port}/nothing`;
+  test("fails after a timeout if the database doesn't respond", async () => {
+    const unresponsiveServer = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const url = `postgres://nobody@127.0.0.1:${unresponsiveServer.port}/nothing`;
     const database = openDatabase({ target: { url }, poolSize: 1 });
     const lifecycle = createLifecycle();
     lifecycle.markReady();
     const metrics = createMetrics({ version: "test", commit: "test" });
     const health = createHealthService({ database, lifecycle, metrics });
-    const startedAt = performance.now();
+    const startedAtMs = performance.now();
     expect((await health.checkReadiness()).ready).toBe(false);
-    expect(performance.now() - startedAt).toBeLessThan(READINESS_MAX_MS);
-    silent.stop(true);
+    expect(performance.now() - startedAtMs).toBeLessThan(READINESS_MS_MAX);
+    unresponsiveServer.stop(true);
     await database.end({ timeout: 0 });
   });
 
-  test("queries the database once for a flood of probes, at most once per second", async () => {
+  test("queries the database at most once per second, even if there are many probes", async () => {
     const { target } = await createTestDatabase();
     const database = openDatabase({ target, poolSize: 1 });
     // Connecting may take longer than a probe waits.
     await database`select 1`;
     let queryCount = 0;
-    const counting = new Proxy(database, {
+    const countingDatabase = new Proxy(database, {
       apply(sql, self, args) {
         queryCount += 1;
         return Reflect.apply(sql, self, args);
@@ -173,9 +172,9 @@ describe("the database check", () => {
     const lifecycle = createLifecycle();
     lifecycle.markReady();
     const metrics = createMetrics({ version: "test", commit: "test" });
-    const health = createHealthService({ database: counting, lifecycle, metrics });
-    const answers = await Promise.all(Array.from({ length: 100 }, () => health.checkReadiness()));
-    expect(answers.every(({ ready }) => ready)).toBe(true);
+    const health = createHealthService({ database: countingDatabase, lifecycle, metrics });
+    const results = await Promise.all(Array.from({ length: 100 }, () => health.checkReadiness()));
+    expect(results.every(({ ready }) => ready)).toBe(true);
     expect((await health.checkReadiness()).ready).toBe(true);
     expect(queryCount).toBe(1);
     await database.end();

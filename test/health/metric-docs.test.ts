@@ -8,7 +8,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-test("docs/monitoring.md documents every Parley metric of /metrics", async () => {
+test("docs/monitoring.md documents every Parley metric that /metrics exposes", async () => {
   const text = await (await parley.fetch("/metrics")).text();
   const names = [...text.matchAll(/^# TYPE ((?:parley|gen_ai)_\w+) /gm)].map(([, name]) => name);
   expect(names.length).toBeGreaterThan(20);

@@ -26,7 +26,7 @@ async function scrape(): Promise<{ types: Map<string, string>; samples: Sample[]
   return { types, samples, text };
 }
 
-/** The contract's names. A metric with labels shows only its type until something is counted. */
+/** The metrics in the contract, with their types. */
 const contract: Record<string, string> = {
   parley_build_info: "gauge",
   parley_http_request_duration_seconds: "histogram",
@@ -54,18 +54,18 @@ const contract: Record<string, string> = {
   process_start_time_seconds: "gauge",
 };
 
-test("uses the Prometheus text format", async () => {
+test("/metrics uses the Prometheus text format", async () => {
   const response = await parley.fetch("/metrics");
   expect(response.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
   expect(response.headers.get("cache-control")).toBe("no-store");
 });
 
-test("exposes every metric of the contract, with its type", async () => {
+test("/metrics exposes every metric in the contract, with its type", async () => {
   const { types } = await scrape();
   for (const [name, type] of Object.entries(contract)) expect({ name, type: types.get(name) }).toEqual({ name, type });
 });
 
-test("follows Prometheus' rules for names and values", async () => {
+test("/metrics follows Prometheus' naming conventions and reports finite values", async () => {
   await parley.fetch("/version");
   await Bun.sleep(20);
   const { types, samples } = await scrape();
@@ -79,18 +79,18 @@ test("follows Prometheus' rules for names and values", async () => {
     expect({ name, finite: Number.isFinite(value) }).toEqual({ name, finite: true });
 });
 
-test("reports plausible process metrics", async () => {
+test("/metrics reports plausible process metrics", async () => {
   const { samples } = await scrape();
-  const get = (name: string) => samples.find((sample) => sample.name === name)?.value ?? Number.NaN;
-  expect(get("process_resident_memory_bytes")).toBeGreaterThan(10_000_000);
-  expect(Math.abs(get("process_start_time_seconds") - (Date.now() / 1000 - process.uptime()))).toBeLessThan(60);
-  expect(get("process_open_fds")).toBeGreaterThan(3);
-  expect(get("process_max_fds")).toBeGreaterThanOrEqual(get("process_open_fds"));
-  const sum = get("process_cpu_user_seconds_total") + get("process_cpu_system_seconds_total");
-  expect(get("process_cpu_seconds_total")).toBeCloseTo(sum, 0);
+  const getValue = (name: string) => samples.find((sample) => sample.name === name)?.value ?? Number.NaN;
+  expect(getValue("process_resident_memory_bytes")).toBeGreaterThan(10_000_000);
+  expect(Math.abs(getValue("process_start_time_seconds") - (Date.now() / 1000 - process.uptime()))).toBeLessThan(60);
+  expect(getValue("process_open_fds")).toBeGreaterThan(3);
+  expect(getValue("process_max_fds")).toBeGreaterThanOrEqual(getValue("process_open_fds"));
+  const sum = getValue("process_cpu_user_seconds_total") + getValue("process_cpu_system_seconds_total");
+  expect(getValue("process_cpu_seconds_total")).toBeCloseTo(sum, 0);
 });
 
-test("labels requests by route template: no ids, no paths, no invented methods", async () => {
+test("/metrics labels requests by route template, not by path", async () => {
   const { access_token: token } = await parley.register();
   const id = createId();
   await parley.fetch(`/api/v1/conversations/${id}`, { token });
@@ -99,64 +99,64 @@ test("labels requests by route template: no ids, no paths, no invented methods",
   await Bun.sleep(20);
   const { samples, text } = await scrape();
   const counts = samples.filter(({ name }) => name === "parley_http_request_duration_seconds_count");
-  const find = (route: string) => counts.find(({ labels }) => labels.route === route);
-  expect(find("/api/v1/conversations/:id")).toMatchObject({ labels: { method: "GET", status: "404" }, value: 1 });
-  expect(find("unmatched")).toMatchObject({ labels: { method: "GET", status: "404" }, value: 1 });
-  expect(find("/livez")).toBeUndefined();
+  const findCount = (route: string) => counts.find(({ labels }) => labels.route === route);
+  expect(findCount("/api/v1/conversations/:id")).toMatchObject({ labels: { method: "GET", status: "404" }, value: 1 });
+  expect(findCount("unmatched")).toMatchObject({ labels: { method: "GET", status: "404" }, value: 1 });
+  expect(findCount("/livez")).toBeUndefined();
   expect(text).not.toContain(id);
 });
 
-test("reports the connections of all pools, the waiting callers and the maximum", async () => {
+test("/metrics reports the idle, active, waiting and maximum connections of all pools", async () => {
   const { database } = parley;
-  const read = async () => {
+  const readConnections = async () => {
     const pool = (await scrape()).samples.filter(({ name }) => name === "parley_db_pool_connections");
     return Object.fromEntries(pool.map(({ labels, value }) => [labels.state, value]));
   };
-  const before = await read();
+  const before = await readConnections();
   expect(Object.keys(before).sort()).toEqual(["active", "idle", "max", "waiting"]);
-  // No bus over Postgres here, which would hold two more.
+  // The Postgres bus, which this app doesn't use, has two of the extra connections.
   expect(before.max).toBe(10 + EXTRA_CONNECTIONS_MAX - 2);
 
-  const hold = Promise.withResolvers<void>();
+  const release = Promise.withResolvers<void>();
   const started = Array.from({ length: 5 }, () => Promise.withResolvers<void>());
-  const holding = started.map(({ resolve }) =>
+  const transactions = started.map(({ resolve }) =>
     withTransaction(database, async () => {
       resolve();
-      await hold.promise;
+      await release.promise;
     }),
   );
   await Promise.all(started.slice(0, 4).map(({ promise }) => promise));
-  const during = await read();
+  const during = await readConnections();
   expect(during.active).toBeGreaterThanOrEqual(4);
   expect(during.waiting).toBe(1);
-  hold.resolve();
-  await Promise.all(holding);
-  expect((await read()).waiting).toBe(0);
+  release.resolve();
+  await Promise.all(transactions);
+  expect((await readConnections()).waiting).toBe(0);
 });
 
-describe("with METRICS_TOKEN", () => {
-  let guarded: TestApp;
+describe("/metrics with METRICS_TOKEN", () => {
+  let guardedApp: TestApp;
   beforeAll(async () => {
-    guarded = await startApp({ config: { METRICS_TOKEN: "metrics-token" } });
+    guardedApp = await startApp({ config: { METRICS_TOKEN: "metrics-token" } });
   });
-  afterAll(() => guarded.stop());
+  afterAll(() => guardedApp.stop());
 
   test.each([undefined, "Bearer another-token", "Bearer metrics-toke", "Basic metrics-token", "metrics-token"])(
-    "refuses %p",
+    "rejects the header %p",
     async (authorization) => {
-      const response = await guarded.fetch("/metrics", {
+      const response = await guardedApp.fetch("/metrics", {
         headers: authorization === undefined ? {} : { authorization },
       });
       expect(response.status).toBe(401);
-      const isTokenSent = authorization?.startsWith("Bearer ") ?? false;
-      const challenge = `Bearer realm="parley"${isTokenSent ? ', error="invalid_token"' : ""}`;
+      const isBearerToken = authorization?.startsWith("Bearer ") ?? false;
+      const challenge = `Bearer realm="parley"${isBearerToken ? ', error="invalid_token"' : ""}`;
       expect(response.headers.get("www-authenticate")).toBe(challenge);
       expect(await response.text()).not.toContain("parley_build_info");
     },
   );
 
-  test("accepts the right token", async () => {
-    const response = await guarded.fetch("/metrics", { token: "metrics-token" });
+  test("accepts the token", async () => {
+    const response = await guardedApp.fetch("/metrics", { token: "metrics-token" });
     expect(response.status).toBe(200);
   });
 });

@@ -1,42 +1,49 @@
-import { checkNumbers, checkSends } from "./check-sends.ts";
+import { checkSends, checkSequence } from "./check-sends.ts";
 import { checkView } from "./check-view.ts";
-import type { History, StoredConversation, Violation } from "./record.ts";
+import type { History, StoredConversation, Violation } from "./history.ts";
 
-/** All violations in a history after it has settled; empty if it is correct. */
-export function checkHistory({ sends, views, stored, settled, stray, refusals }: History): Violation[] {
+/** Finds all violations in a history. */
+export function checkHistory({
+  sends,
+  views,
+  stored,
+  comparisons,
+  unexpectedFrames,
+  permanentErrors,
+}: History): Violation[] {
   const byId = new Map(stored.map((conversation) => [conversation.id, conversation]));
   return [
     ...checkSends(sends, stored),
-    ...stored.flatMap(checkNumbers),
-    ...stored.flatMap(checkEnds),
+    ...stored.flatMap(checkSequence),
+    ...stored.flatMap(checkFinished),
     ...views.flatMap((view) => {
       const conversation = byId.get(view.conversationId);
-      if (!conversation) throw new Error(`${view.client} saw ${view.conversationId}, which is not stored.`);
+      if (!conversation) throw new Error(`${view.client} received ${view.conversationId}, which isn't stored.`);
       return checkView(view, conversation);
     }),
-    ...stray.map(({ client, frame }) => ({
+    ...unexpectedFrames.map(({ client, frame }) => ({
       rule: "not a member" as const,
-      detail: `${client} got ${JSON.stringify(frame)} without having subscribed`,
+      detail: `${client} received ${JSON.stringify(frame)} without a subscription`,
     })),
-    ...refusals.map((detail) => ({ rule: "refused" as const, detail })),
-    ...settled.flatMap(({ what, shown, truth }) =>
-      Bun.deepEquals(shown, truth)
+    ...permanentErrors.map((detail) => ({ rule: "permanent error" as const, detail })),
+    ...comparisons.flatMap(({ name, actual, expected }) =>
+      Bun.deepEquals(actual, expected)
         ? []
         : [
             {
-              rule: "not settled" as const,
-              detail: `${what}: ${JSON.stringify(shown)} is not ${JSON.stringify(truth)}`,
+              rule: "outdated view" as const,
+              detail: `${name}: ${JSON.stringify(actual)} is not ${JSON.stringify(expected)}`,
             },
           ],
     ),
   ];
 }
 
-/** No answer stays in progress. */
-function checkEnds({ id, messages }: StoredConversation): Violation[] {
+/** Checks that no answer is in progress. */
+function checkFinished({ id, messages }: StoredConversation): Violation[] {
   return messages.flatMap((message) =>
     message.status === "streaming"
-      ? [{ rule: "no end" as const, detail: `the answer ${message.id} in ${id} is still being written` }]
+      ? [{ rule: "unfinished answer" as const, detail: `the answer ${message.id} in ${id} is still in progress` }]
       : [],
   );
 }

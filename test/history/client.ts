@@ -1,16 +1,16 @@
 import type { Account } from "../support/client.ts";
 import type { Frame } from "../support/socket.ts";
 import { type Connection, connect } from "./connection.ts";
+import type { Send, View } from "./history.ts";
 import { InboxReader } from "./inbox-reader.ts";
 import type { Random } from "./random.ts";
-import type { Send, View } from "./record.ts";
 import { Subscription } from "./subscription.ts";
 
-/** Pause before the next connection attempt. */
+/** Range of the delay before the next connection attempt. */
 const RECONNECT_MS = { min: 20, max: 150 };
 const RETRY_MS = 50;
 
-/** A counter that orders the events of this process. */
+/** A counter that orders the sends and acks of all clients. */
 export type Steps = { next(): number };
 
 type Options = {
@@ -23,14 +23,14 @@ type Options = {
 };
 
 /**
- * A client like a user's: keeps one socket, reconnects to any instance, resubscribes after the last event that it has,
- * resends unacknowledged messages, and records everything.
+ * A client that keeps one socket open, reconnects to any instance, resubscribes from its last event on, resends
+ * unacknowledged messages, and records what it sends and receives.
  */
 export class Client {
   readonly sends: Send[] = [];
-  readonly stray: { client: string; frame: Frame }[] = [];
-  /** Permanent errors, and close codes that forbid reconnecting. */
-  readonly refusals: string[] = [];
+  readonly unexpectedFrames: { client: string; frame: Frame }[] = [];
+  /** The permanent errors and the close codes that forbid reconnecting. */
+  readonly permanentErrors: string[] = [];
   readonly inbox: InboxReader;
   ackedCount = 0;
   readonly #subscriptions = new Map<string, Subscription>();
@@ -58,20 +58,20 @@ export class Client {
     return this.inbox.isReady && [...this.#subscriptions.values()].every(({ isSubscribed }) => isSubscribed);
   }
 
-  /** The members online in a conversation, as far as the client knows. */
+  /** Lists the users that the client considers online in a conversation. */
   listOnline(conversationId: string): string[] {
     return [...(this.#subscriptions.get(conversationId)?.online ?? [])].sort();
   }
 
-  /** The newest event that the client has of each conversation. */
+  /** Returns the sequence number of the client's newest event in each conversation. */
   listSeqs(): Record<string, number> {
     return Object.fromEntries([...this.#subscriptions].map(([id, { seq }]) => [id, seq]));
   }
 
-  /** Adds a conversation to the view. Call it before `start`. */
-  watch(conversationId: string, { isGuest = false } = {}): void {
-    const onRefused = (error: Frame) => this.#refuse(`subscribe: ${JSON.stringify(error)}`);
-    const options = { client: this.name, userId: this.userId, conversationId, isGuest, onRefused };
+  /** Adds a conversation to subscribe to. Call it before `start`. */
+  addConversation(conversationId: string, { isGuest = false } = {}): void {
+    const onPermanentError = (error: Frame) => this.#recordError(`subscribe: ${JSON.stringify(error)}`);
+    const options = { client: this.name, userId: this.userId, conversationId, isGuest, onPermanentError };
     this.#subscriptions.set(conversationId, new Subscription(options));
   }
 
@@ -88,32 +88,32 @@ export class Client {
   async #stayConnected(): Promise<void> {
     const { account, pickUrl, random } = this.options;
     while (!this.#isStopped) {
-      const onFrame = (frame: Frame) => this.#take(frame);
+      const onFrame = (frame: Frame) => this.#handleFrame(frame);
       const connection = await connect({ url: pickUrl(), token: account.access_token, onFrame });
-      if (connection && !this.#isStopped) await this.#use(connection);
+      if (connection && !this.#isStopped) await this.#useConnection(connection);
       connection?.close();
       await Bun.sleep(random.int(RECONNECT_MS.min, RECONNECT_MS.max));
     }
   }
 
-  async #use(connection: Connection): Promise<void> {
+  async #useConnection(connection: Connection): Promise<void> {
     this.#connection = connection;
     for (const subscription of this.#subscriptions.values()) void subscription.subscribe(connection);
-    void this.inbox.begin(connection);
+    void this.inbox.start(connection);
     const { code, reason } = await connection.closed;
     this.#connection = null;
-    if (code >= 4500) this.#refuse(`closed with ${code} ${reason}`);
+    if (code >= 4500) this.#recordError(`closed with ${code} ${reason}`);
   }
 
-  #take(frame: Frame): void {
-    if (frame.type === "inbox") this.inbox.take(frame);
+  #handleFrame(frame: Frame): void {
+    if (frame.type === "inbox") this.inbox.handleFrame(frame);
     else if (typeof frame.conversation_id !== "string") return;
-    else if (!this.#subscriptions.get(frame.conversation_id)?.take(frame))
-      this.stray.push({ client: this.name, frame });
+    else if (!this.#subscriptions.get(frame.conversation_id)?.handleFrame(frame))
+      this.unexpectedFrames.push({ client: this.name, frame });
   }
 
-  /** Sends a message until it is acknowledged, over as many connections as it takes. @returns its seq. */
-  async send(conversationId: string, content: string, more: { reply?: boolean } = {}): Promise<number> {
+  /** Sends a message repeatedly until it is acknowledged. @returns its sequence number. */
+  async send(conversationId: string, content: string, options: { reply?: boolean } = {}): Promise<number> {
     const { steps, name } = this.options;
     const clientMessageId = `${name}-${this.sends.length + 1}`;
     const sentStep = steps.next();
@@ -124,13 +124,13 @@ export class Client {
       client_message_id: clientMessageId,
       content,
       reply: false,
-      ...more,
+      ...options,
     };
     while (!(await this.#trySend(send, frame))) await Bun.sleep(RETRY_MS);
     return send.acks[0]?.seq ?? 0;
   }
 
-  /** Sends an acknowledged message again, like a client that lost the ack. */
+  /** Sends an acknowledged message again, like a client that didn't receive the ack. */
   async sendAgain(send: Send): Promise<void> {
     const { conversationId: conversation_id, clientMessageId: client_message_id, content } = send;
     await this.#trySend(send, { conversation_id, client_message_id, content, reply: false });
@@ -139,13 +139,13 @@ export class Client {
   async #trySend(send: Send, frame: object): Promise<boolean> {
     const connection = this.#connection;
     if (!connection) return this.#isStopped;
-    const answer = await connection.ask({ type: "message.send", ...frame });
-    if (answer?.type === "error") {
-      if (answer.temporary === true) return false;
-      this.#refuse(`message.send: ${JSON.stringify(answer)}`);
+    const response = await connection.request({ type: "message.send", ...frame });
+    if (response?.type === "error") {
+      if (response.temporary === true) return false;
+      this.#recordError(`message.send: ${JSON.stringify(response)}`);
       return true;
     }
-    const message = answer?.message as Send["acks"][number] | undefined;
+    const message = response?.message as Send["acks"][number] | undefined;
     if (!message) return false;
     if (send.acks.length === 0) {
       send.ackedStep = this.options.steps.next();
@@ -155,13 +155,13 @@ export class Client {
     return true;
   }
 
-  /** Moves the read position to the newest event that the client has. */
+  /** Moves the read position to the client's newest event. */
   async markRead(conversationId: string): Promise<void> {
     const seq = this.#subscriptions.get(conversationId)?.seq ?? 0;
-    await this.#connection?.ask({ type: "read", conversation_id: conversationId, seq });
+    await this.#connection?.request({ type: "read", conversation_id: conversationId, seq });
   }
 
-  #refuse(what: string): void {
-    this.refusals.push(`${this.name}: ${what}`);
+  #recordError(error: string): void {
+    this.permanentErrors.push(`${this.name}: ${error}`);
   }
 }

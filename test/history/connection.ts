@@ -8,12 +8,15 @@ type Options = {
 
 export type Connection = {
   /**
-   * Resolves with the ack or the error; with null if the connection closes first.
-   * @param onAnswer is called at once, before any later frame.
+   * Sends a frame. @returns its ack or error, or null if the connection closes first.
+   * @param onResponse is called before any later frame is handled.
    */
-  ask(frame: { type: string; [field: string]: unknown }, onAnswer?: (answer: Frame) => void): Promise<Frame | null>;
+  request(
+    frame: { type: string; [field: string]: unknown },
+    onResponse?: (response: Frame) => void,
+  ): Promise<Frame | null>;
   /** Sends a frame that gets no response. */
-  tell(frame: { type: string; [field: string]: unknown }): void;
+  send(frame: { type: string; [field: string]: unknown }): void;
   isOpen(): boolean;
   closed: Promise<{ code: number; reason: string }>;
   close(): void;
@@ -23,7 +26,7 @@ export type Connection = {
 export async function connect({ url, token, onFrame }: Options): Promise<Connection | null> {
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${token}` } };
   const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`, options as unknown as string[]);
-  const answers = new Map<string, (frame: Frame | null) => void>();
+  const pendingRequests = new Map<string, (frame: Frame | null) => void>();
   const { promise: ready, resolve: setReady } = Promise.withResolvers<boolean>();
   const { promise: closed, resolve: setClosed } = Promise.withResolvers<{ code: number; reason: string }>();
   let nextId = 0;
@@ -31,36 +34,36 @@ export async function connect({ url, token, onFrame }: Options): Promise<Connect
 
   socket.onmessage = ({ data }) => {
     const frame = JSON.parse(String(data)) as Frame;
-    const answer = answers.get(frame.id ?? "");
+    const resolveRequest = pendingRequests.get(frame.id ?? "");
     if (frame.type === "ready") {
       isOpen = true;
       setReady(true);
-    } else if (answer) {
-      answers.delete(frame.id ?? "");
-      answer(frame);
+    } else if (resolveRequest) {
+      pendingRequests.delete(frame.id ?? "");
+      resolveRequest(frame);
     } else onFrame(frame);
   };
   socket.onclose = ({ code, reason }) => {
     isOpen = false;
     setReady(false);
     setClosed({ code, reason });
-    for (const answer of answers.values()) answer(null);
-    answers.clear();
+    for (const resolveRequest of pendingRequests.values()) resolveRequest(null);
+    pendingRequests.clear();
   };
 
   if (!(await ready)) return null;
   return {
     closed,
     isOpen: () => isOpen,
-    tell: (frame) => void (isOpen && socket.send(JSON.stringify(frame))),
-    ask(frame, onAnswer) {
+    send: (frame) => void (isOpen && socket.send(JSON.stringify(frame))),
+    request(frame, onResponse) {
       if (!isOpen) return Promise.resolve(null);
       nextId += 1;
       const id = `q${nextId}`;
       const { promise, resolve } = Promise.withResolvers<Frame | null>();
-      answers.set(id, (answer) => {
-        if (answer) onAnswer?.(answer);
-        resolve(answer);
+      pendingRequests.set(id, (response) => {
+        if (response) onResponse?.(response);
+        resolve(response);
       });
       socket.send(JSON.stringify({ ...frame, id }));
       return promise;

@@ -1,16 +1,15 @@
 import { type Account, createTestClient } from "../support/client.ts";
-import { listShown } from "../support/inbox.ts";
+import { listConversations } from "../support/inbox.ts";
 import type { Frame } from "../support/socket.ts";
 import type { Connection } from "./connection.ts";
 
 const RETRY_MS = 100;
 
-type Shown = Awaited<ReturnType<typeof listShown>>[string];
+type ListedConversation = Awaited<ReturnType<typeof listConversations>>[string];
 
-/** The inbox as a client shows it: the list of conversations after each connect, updated by `inbox` frames. */
+/** A client's inbox: the list of conversations, loaded after each connect and updated by `inbox` frames. */
 export class InboxReader {
-  #shown = new Map<string, Shown>();
-  /** The current connection; frames of earlier ones are ignored. */
+  #conversations = new Map<string, ListedConversation>();
   #connection: Connection | null = null;
   #isReady = false;
 
@@ -23,41 +22,45 @@ export class InboxReader {
     return this.#isReady;
   }
 
-  /** The shown conversations by their ids. */
-  show(): Record<string, Shown> {
-    return Object.fromEntries(this.#shown);
+  /** Returns the conversations by ID. */
+  list(): Record<string, ListedConversation> {
+    return Object.fromEntries(this.#conversations);
   }
 
-  async begin(connection: Connection): Promise<void> {
+  /** Subscribes and loads the list, and retries until that succeeds or the connection closes. */
+  async start(connection: Connection): Promise<void> {
     this.#connection = connection;
     this.#isReady = false;
     while (connection === this.#connection && connection.isOpen()) {
-      if (await this.#tryBegin(connection)) return;
+      if (await this.#tryStart(connection)) return;
       await Bun.sleep(RETRY_MS);
     }
   }
 
-  async #tryBegin(connection: Connection): Promise<boolean> {
-    const clear = () => void this.#shown.clear();
-    const answer = await connection.ask({ type: "inbox.subscribe" }, clear);
-    if (answer?.type !== "ack") return false;
-    const list = await listShown(createTestClient(this.pickUrl()), this.account).catch(() => null);
+  async #tryStart(connection: Connection): Promise<boolean> {
+    const clear = () => void this.#conversations.clear();
+    const response = await connection.request({ type: "inbox.subscribe" }, clear);
+    if (response?.type !== "ack") return false;
+    const list = await listConversations(createTestClient(this.pickUrl()), this.account).catch(() => null);
     if (!list || connection !== this.#connection) return false;
     for (const [id, listed] of Object.entries(list)) {
-      const shown = this.#shown.get(id);
-      if (!shown || isNewer(listed, shown)) this.#shown.set(id, listed);
+      const current = this.#conversations.get(id);
+      if (!current || isNewer(listed, current)) this.#conversations.set(id, listed);
     }
     this.#isReady = true;
     return true;
   }
 
-  take(frame: Frame): void {
-    const { conversation_id, change, title, last_seq, last_read_seq, unread, updated_at } = frame as Frame & Shown;
+  /** Applies an `inbox` frame. */
+  handleFrame(frame: Frame): void {
+    const { conversation_id, change, title, last_seq, last_read_seq, unread, updated_at } = frame as Frame &
+      ListedConversation;
     const id = conversation_id ?? "";
-    if (change === "removed") this.#shown.delete(id);
-    else this.#shown.set(id, { title, last_seq, last_read_seq, unread, updated_at });
+    if (change === "removed") this.#conversations.delete(id);
+    else this.#conversations.set(id, { title, last_seq, last_read_seq, unread, updated_at });
   }
 }
 
-const isNewer = (one: Shown, other: Shown): boolean =>
-  one.last_seq > other.last_seq || (one.last_seq === other.last_seq && one.last_read_seq > other.last_read_seq);
+const isNewer = (first: ListedConversation, second: ListedConversation): boolean =>
+  first.last_seq > second.last_seq ||
+  (first.last_seq === second.last_seq && first.last_read_seq > second.last_read_seq);

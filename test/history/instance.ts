@@ -1,5 +1,5 @@
 import { findFreePort } from "../acceptance/database-server.ts";
-import type { Parley, Site } from "../acceptance/site.ts";
+import type { Installation, Parley } from "../acceptance/installation.ts";
 import { startRelay } from "../support/relay.ts";
 import type { Namespace } from "./namespace.ts";
 
@@ -12,17 +12,17 @@ type Servers = {
 export type Instance = Awaited<ReturnType<typeof startInstance>>;
 
 /**
- * An instance in a separate process, with a relay to each server that can be cut.
- * @param namespace the network namespace to run in; absent: that of this process.
+ * Starts an instance in a separate process. It connects to each server through a relay that faults can interrupt.
+ * @param namespace the network namespace to run in, if not this process's.
  */
 export async function startInstance(
-  site: Site,
+  installation: Installation,
   { databaseUrl, redisUrl, providerUrl }: Servers,
   namespace?: Namespace,
 ) {
   const port = await findFreePort();
   const url = `http://${namespace?.address ?? "127.0.0.1"}:${port}`;
-  const relayTo = (address: string) => relay(address, namespace?.hostAddress ?? "127.0.0.1");
+  const relayTo = (serverUrl: string) => startServerRelay(serverUrl, namespace?.hostAddress ?? "127.0.0.1");
   const provider = relayTo(providerUrl);
   const database = relayTo(databaseUrl);
   const redis = redisUrl === undefined ? undefined : relayTo(redisUrl);
@@ -35,7 +35,7 @@ export async function startInstance(
   let parley: Parley | null = null;
 
   async function start(until: "listening" | "ready" = "ready"): Promise<void> {
-    parley = await site.start({ env, until, ...(namespace && { network: namespace }) });
+    parley = await installation.start({ env, until, ...(namespace && { network: namespace }) });
   }
 
   await start();
@@ -43,38 +43,38 @@ export async function startInstance(
     url,
     namespace,
     start,
-    networks: { database: database.relay, redis: redis?.relay },
+    relays: { database: database.relay, redis: redis?.relay },
     isRunning: () => parley !== null,
 
-    /** Ends it as a power failure would. */
+    /** Kills the instance with SIGKILL. */
     async kill(): Promise<void> {
-      const killed = parley;
+      const current = parley;
       parley = null;
-      await killed?.kill();
+      await current?.kill();
     },
 
-    /** Shuts it down gracefully. */
+    /** Shuts the instance down gracefully. */
     async stop(): Promise<void> {
-      const stopped = parley;
+      const current = parley;
       parley = null;
-      await stopped?.stop();
+      await current?.stop();
     },
 
-    /** Pauses its process; `thaw` resumes it. */
+    /** Pauses the process until `thaw` is called. */
     freeze: () => void (parley && process.kill(parley.pid, "SIGSTOP")),
     thaw: () => void (parley && process.kill(parley.pid, "SIGCONT")),
 
-    closeNetworks(): void {
+    stopRelays(): void {
       for (const { relay } of [database, provider, ...(redis ? [redis] : [])]) relay.stop();
     },
   };
 }
 
-/** A relay in front of a server, which can be cut. */
-function relay(address: string, hostname: string) {
-  const url = new URL(address);
-  const relay = startRelay({ hostname, port: 0 }, { hostname: url.hostname, port: Number(url.port) });
+/** Starts a relay to a server. `hostname` is the address on which the relay listens. */
+function startServerRelay(serverUrl: string, hostname: string) {
+  const url = new URL(serverUrl);
+  const serverRelay = startRelay({ hostname, port: 0 }, { hostname: url.hostname, port: Number(url.port) });
   url.hostname = hostname;
-  url.port = String(relay.port);
-  return { relay, url: url.href };
+  url.port = String(serverRelay.port);
+  return { relay: serverRelay, url: url.href };
 }

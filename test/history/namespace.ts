@@ -1,47 +1,47 @@
 import { existsSync } from "node:fs";
-import { atEndOfRun } from "../support/end-of-run.ts";
+import { afterTestRun } from "../support/after-test-run.ts";
 
 const TOOLS = ["/usr/sbin/ip", "/usr/sbin/iptables"];
-/** The prefix of the addresses reserved for benchmarks (RFC 2544), which no real host has. */
+/** A prefix reserved for benchmarks (RFC 2544), which no real host uses. */
 const NETWORK = "198.18";
 
-/** Network namespaces need root, and tools that some machines lack. */
-export const hasNamespaces = process.getuid?.() === 0 && TOOLS.every((tool) => existsSync(tool));
+/** Whether this process runs as root and the required tools are installed. */
+export const canUseNamespaces = process.getuid?.() === 0 && TOOLS.every((tool) => existsSync(tool));
 
 export type Namespace = ReturnType<typeof createNamespace>;
 
-/** A network namespace for a process, with one link to this machine on which packets can be dropped. */
+/** Creates a network namespace with a link to this machine, on which packets can be dropped. */
 export function createNamespace() {
   const number = process.pid % 16_384;
   const name = `parley-${number}`;
   const [outerLink, innerLink] = [`ph${number}`, `pn${number}`];
-  // Four addresses each; the first and the last are the network's and the broadcast address.
-  const [third, fourth] = [number >> 6, (number & 63) * 4];
-  const hostAddress = `${NETWORK}.${third}.${fourth + 1}`;
-  const address = `${NETWORK}.${third}.${fourth + 2}`;
-  const inside = ["ip", "netns", "exec", name];
+  // Each namespace has four addresses, of which the first and last are the network and broadcast addresses.
+  const [thirdOctet, fourthOctet] = [number >> 6, (number & 63) * 4];
+  const hostAddress = `${NETWORK}.${thirdOctet}.${fourthOctet + 1}`;
+  const address = `${NETWORK}.${thirdOctet}.${fourthOctet + 2}`;
+  const commandPrefix = ["ip", "netns", "exec", name];
 
   const drop = (change: "-A" | "-D", port: number) => {
-    run(...inside, "iptables", change, "OUTPUT", "-p", "tcp", "--dport", String(port), "-j", "DROP");
-    run(...inside, "iptables", change, "INPUT", "-p", "tcp", "--sport", String(port), "-j", "DROP");
+    run(...commandPrefix, "iptables", change, "OUTPUT", "-p", "tcp", "--dport", String(port), "-j", "DROP");
+    run(...commandPrefix, "iptables", change, "INPUT", "-p", "tcp", "--sport", String(port), "-j", "DROP");
   };
 
   run("ip", "netns", "add", name);
-  atEndOfRun(() => void Bun.spawnSync(["ip", "netns", "del", name]));
+  afterTestRun(() => void Bun.spawnSync(["ip", "netns", "del", name]));
   run("ip", "link", "add", outerLink, "type", "veth", "peer", "name", innerLink, "netns", name);
   run("ip", "addr", "add", `${hostAddress}/30`, "dev", outerLink);
   run("ip", "link", "set", outerLink, "up");
-  run(...inside, "ip", "addr", "add", `${address}/30`, "dev", innerLink);
-  run(...inside, "ip", "link", "set", innerLink, "up");
-  run(...inside, "ip", "link", "set", "lo", "up");
+  run(...commandPrefix, "ip", "addr", "add", `${address}/30`, "dev", innerLink);
+  run(...commandPrefix, "ip", "link", "set", innerLink, "up");
+  run(...commandPrefix, "ip", "link", "set", "lo", "up");
   return {
-    /** The command prefix that runs a command inside. */
-    inside,
-    /** This machine's address, as seen from inside. */
+    /** A prefix for commands that run in the namespace. */
+    commandPrefix,
+    /** This machine's address in the namespace's network. */
     hostAddress,
-    /** The address of the processes inside. */
+    /** The address of processes in the namespace. */
     address,
-    /** Drops all packets to and from a port of this machine: connections stay open, and neither side is notified. */
+    /** Drops all packets to and from a port of this machine. Connections stay open, and neither side is notified. */
     cut: (port: number) => drop("-A", port),
     restore: (port: number) => drop("-D", port),
   };

@@ -1,15 +1,15 @@
-/** A seeded random generator. It doesn't control how processes and the network interleave. */
+/** A seeded random number generator. Timing still varies between test runs with the same seed. */
 export type Random = {
-  /** In [0, 1). */
+  /** Returns a number in [0, 1). */
   next(): number;
-  /** An integer from `min` to `max`, both included. */
+  /** Returns an integer from `min` to `max`, inclusive. */
   int(min: number, max: number): number;
   pick<T>(list: readonly T[]): T;
-  /** An independent generator, for a concurrent part. */
+  /** Creates an independent generator, for a concurrent task. */
   fork(): Random;
 };
 
-/** Mulberry32: small, and good enough to choose pauses and targets. */
+/** Creates a generator with the Mulberry32 algorithm. */
 export function createRandom(seed: number): Random {
   let state = seed >>> 0;
   function next(): number {

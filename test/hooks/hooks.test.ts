@@ -4,20 +4,24 @@ import { HOOKS_PER_CONVERSATION_MAX } from "../../src/modules/hooks/limits.ts";
 import type { CreatedHook, Hook } from "../../src/modules/hooks/model.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { createHook, post } from "./start-hooks.ts";
 
 let parley: TestApp;
-let anna: Rest;
-let ben: Rest;
-let carl: Rest;
+let anna: RestClient;
+let ben: RestClient;
+let carl: RestClient;
 let id: string;
 let path: string;
 
 beforeAll(async () => {
   parley = await startApp({ config: { PUBLIC_URL: "https://chat.example.com/" } });
   const accounts = await Promise.all(["Anna", "Ben", "Carl"].map((name) => parley.register(undefined, name)));
-  [anna, ben, carl] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest, Rest];
+  [anna, ben, carl] = accounts.map((account) => createRestClient(parley, account)) as [
+    RestClient,
+    RestClient,
+    RestClient,
+  ];
 });
 afterAll(() => parley.stop());
 
@@ -27,14 +31,14 @@ beforeEach(async () => {
   await anna.request("POST", `/conversations/${id}/members`, { user_id: carl.id, role: "viewer" });
 });
 
-const list = async (by: Rest) => (await by.get<{ data: Hook[] }>(path)).body.data;
+const listHooks = async (user: RestClient) => (await user.get<{ data: Hook[] }>(path)).body.data;
 
 describe("a new hook", () => {
-  test("shows its address once, and is listed without its token", async () => {
+  test("is created with a URL and a token, which are never returned again", async () => {
     const { status, body } = await anna.request<CreatedHook>("POST", path, { name: " CI " });
     expect(status).toBe(201);
     const { token } = body;
-    const shown = {
+    const listedHook = {
       id: expect.stringMatching(/^[0-9a-f]{8}-[0-9a-f]{4}-7/),
       conversation_id: id,
       user_id: anna.id,
@@ -44,74 +48,74 @@ describe("a new hook", () => {
       created_at: expect.any(String),
     };
     expect(token).toMatch(/^hk_[0-9A-Za-z]{43}$/);
-    expect(body).toEqual({ ...shown, token, url: `https://chat.example.com/api/v1/hooks/${token}` });
-    const hooks = await list(anna);
-    expect(hooks).toEqual([shown]);
+    expect(body).toEqual({ ...listedHook, token, url: `https://chat.example.com/api/v1/hooks/${token}` });
+    const hooks = await listHooks(anna);
+    expect(hooks).toEqual([listedHook]);
     const stored = JSON.stringify(
       await parley.database`select *, encode(token_hash, 'escape') from hooks where id = ${body.id}`,
     );
     expect(stored).not.toContain(token.slice(3, -4));
   });
 
-  test("shows its secret once if it is signed, and stores the secret encrypted", async () => {
+  test("has a secret if it is signed, and the secret is stored encrypted and never returned again", async () => {
     const hook = await createHook(anna, id, { signed: true });
     expect(hook.secret).toMatch(/^whsec_[\w+/]{43}=$/);
-    expect(await list(anna)).toMatchObject([{ signed: true }]);
-    expect((await list(anna))[0]).not.toHaveProperty("secret");
+    expect(await listHooks(anna)).toMatchObject([{ signed: true }]);
+    expect((await listHooks(anna))[0]).not.toHaveProperty("secret");
     const key = Buffer.from(String(hook.secret).slice(6), "base64");
     const [row] = await parley.database<{ secret: Buffer }[]>`select secret from hooks where id = ${hook.id}`;
     expect(row?.secret.includes(key)).toBe(false);
   });
 
-  test("needs a single-line name", async () => {
+  test("requires a single-line name", async () => {
     for (const name of ["", "  ", "a\nb", "x".repeat(81), undefined])
-      expect(await anna.refused("POST", path, { name })).toMatchObject({ code: "invalid" });
+      expect(await anna.requestProblem("POST", path, { name })).toMatchObject({ code: "invalid" });
   });
 
-  test("is refused beyond the limit of a conversation", async () => {
+  test("is rejected if the conversation has the maximum number of hooks", async () => {
     await parley.database`
       insert into hooks (id, conversation_id, user_id, name, token_hash, last_four)
       select gen_random_uuid(), ${id}, ${anna.id}, 'x', sha256((${id}::text || n)::bytea), 'xxxx'
       from generate_series(2, ${HOOKS_PER_CONVERSATION_MAX}::int) n`;
     await createHook(anna, id);
-    expect(await anna.refused("POST", path, { name: "x" })).toMatchObject({ code: "conflict" });
-    const { rows, pages } = await anna.all<Hook>(path, 60);
+    expect(await anna.requestProblem("POST", path, { name: "x" })).toMatchObject({ code: "conflict" });
+    const { rows, pages } = await anna.listAll<Hook>(path, 60);
     expect(new Set(rows.map((hook) => hook.id)).size).toBe(HOOKS_PER_CONVERSATION_MAX);
     expect(pages).toEqual([60, 40]);
   });
 });
 
-describe("hooks of a conversation", () => {
-  test("are created by members who may write; members see and delete their own, owners all", async () => {
+describe("a conversation's hooks", () => {
+  test("can be created by members who can write, and are visible only to their creators and the owners", async () => {
     const annaHook = await createHook(anna, id);
     const benHook = await createHook(ben, id);
-    expect(await carl.refused("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
-    expect((await list(anna)).map((hook) => hook.id)).toEqual([annaHook.id, benHook.id]);
-    expect((await list(ben)).map((hook) => hook.id)).toEqual([benHook.id]);
-    expect(await list(carl)).toEqual([]);
-    expect(await ben.refused("DELETE", `${path}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
+    expect(await carl.requestProblem("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
+    expect((await listHooks(anna)).map((hook) => hook.id)).toEqual([annaHook.id, benHook.id]);
+    expect((await listHooks(ben)).map((hook) => hook.id)).toEqual([benHook.id]);
+    expect(await listHooks(carl)).toEqual([]);
+    expect(await ben.requestProblem("DELETE", `${path}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
     expect((await ben.request("DELETE", `${path}/${benHook.id}`)).status).toBe(204);
     expect((await anna.request("DELETE", `${path}/${annaHook.id}`)).status).toBe(204);
-    expect(await anna.refused("DELETE", `${path}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
+    expect(await anna.requestProblem("DELETE", `${path}/${annaHook.id}`)).toMatchObject({ code: "not_found" });
   });
 
-  test("are separate per conversation, and return 404 to outsiders", async () => {
+  test("can't be managed through another conversation or by outsiders, who get 404", async () => {
     const hook = await createHook(anna, id);
-    const other = (await createConversation(parley, anna.account)).id;
-    expect(await anna.refused("DELETE", `/conversations/${other}/hooks/${hook.id}`)).toMatchObject({
+    const otherId = (await createConversation(parley, anna.account)).id;
+    expect(await anna.requestProblem("DELETE", `/conversations/${otherId}/hooks/${hook.id}`)).toMatchObject({
       code: "not_found",
     });
-    const outsider = createRest(parley, await parley.register());
-    for (const [method, at, input] of [
+    const outsider = createRestClient(parley, await parley.register());
+    for (const [method, requestPath, input] of [
       ["GET", path],
       ["POST", path, { name: "x" }],
       ["DELETE", `${path}/${hook.id}`],
     ] as const)
-      expect(await outsider.refused(method, at, input)).toMatchObject({
+      expect(await outsider.requestProblem(method, requestPath, input)).toMatchObject({
         code: "not_found",
         detail: "Conversation not found.",
       });
-    expect(await list(anna)).toHaveLength(1);
+    expect(await listHooks(anna)).toHaveLength(1);
   });
 
   test("are recorded in the audit log", async () => {
@@ -131,24 +135,24 @@ describe("hooks of a conversation", () => {
   });
 
   test("are part of their creator's export", async () => {
-    const hook = await createHook(ben, id, { name: "of Ben" });
+    const hook = await createHook(ben, id, { name: "Ben's hook" });
     const { body } = await ben.get<{ hooks: object[] }>("/me/export");
-    expect(body.hooks).toContainEqual(expect.objectContaining({ id: hook.id, name: "of Ben", is_signed: false }));
+    expect(body.hooks).toContainEqual(expect.objectContaining({ id: hook.id, name: "Ben's hook", is_signed: false }));
     expect(JSON.stringify(body)).not.toContain(hook.token);
   });
 });
 
-test("can be created with an API key that may write messages; the hook never expires", async () => {
+test("an API key can create a hook only if it can write messages and never expires", async () => {
   const create = async (scopes: string[], expires_at: string | null) => {
     const { body } = await anna.request<{ key: string }>("POST", "/api-keys", { name: createId(), scopes, expires_at });
-    return createRest(parley, { ...anna.account, access_token: body.key });
+    return createRestClient(parley, { ...anna.account, access_token: body.key });
   };
   const scopes = ["conversations:write", "messages:write"];
-  const weak = await create(["conversations:write"], null);
-  const passing = await create(scopes, new Date(Date.now() + 60_000).toISOString());
-  const good = await create(scopes, null);
-  expect(await weak.refused("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
-  expect(await passing.refused("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
-  const hook = await createHook(good, id);
+  const weakKey = await create(["conversations:write"], null);
+  const expiringKey = await create(scopes, new Date(Date.now() + 60_000).toISOString());
+  const validKey = await create(scopes, null);
+  expect(await weakKey.requestProblem("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
+  expect(await expiringKey.requestProblem("POST", path, { name: "x" })).toMatchObject({ code: "forbidden" });
+  const hook = await createHook(validKey, id);
   expect((await post(parley, hook, { content: "hello" })).status).toBe(201);
 });

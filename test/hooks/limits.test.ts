@@ -2,11 +2,11 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { createHook, post } from "./start-hooks.ts";
 
 let parley: TestApp;
-let anna: Rest;
+let anna: RestClient;
 let id: string;
 
 beforeAll(async () => {
@@ -18,27 +18,27 @@ beforeAll(async () => {
       QUOTA_STORED_BYTES: "100",
     },
   });
-  anna = createRest(parley, await parley.register());
+  anna = createRestClient(parley, await parley.register());
   id = (await createConversation(parley, anna.account)).id;
 });
 afterAll(() => parley.stop());
 
-test("limits the posts of a hook, its stored bytes, and the failed tokens of an address", async () => {
+test("each hook's posts and stored bytes are limited, and so are the posts from each IP address", async () => {
   const first = await createHook(anna, id);
   const second = await createHook(anna, id);
-  const full = await post<ProblemBody>(parley, first, { content: "x".repeat(101) });
-  expect([full.status, full.body.code]).toEqual([403, "quota_exceeded"]);
+  const quotaResponse = await post<ProblemBody>(parley, first, { content: "x".repeat(101) });
+  expect([quotaResponse.status, quotaResponse.body.code]).toEqual([403, "quota_exceeded"]);
   for (let n = 0; n < 2; n += 1) {
     const { status, headers } = await post(parley, first, { text: "x" });
     expect([status, headers.get("ratelimit-policy")]).toEqual([200, '"burst";q=3;w=10, "sustained";q=600;w=60']);
   }
-  const refused = await post<ProblemBody>(parley, first, { text: "x" });
-  expect([refused.status, refused.body.code, refused.body.detail]).toEqual([
+  const rejected = await post<ProblemBody>(parley, first, { text: "x" });
+  expect([rejected.status, rejected.body.code, rejected.body.detail]).toEqual([
     429,
     "rate_limited",
     expect.stringContaining("posts to this hook"),
   ]);
-  expect(refused.headers.has("retry-after")).toBe(true);
+  expect(rejected.headers.has("retry-after")).toBe(true);
   expect((await post(parley, second, { text: "x" })).status).toBe(200);
 
   const attempts = await Promise.all(

@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
 import type { Json, JsonObject } from "../../src/lib/json.ts";
-import { isSlackFormat, readSlackName, readSlackText } from "../../src/modules/hooks/slack.ts";
+import { isSlackFormat, parseSlackName, parseSlackText } from "../../src/modules/hooks/slack.ts";
 
-test("converts Slack's links and entities to Markdown and keeps the rest", () => {
+test("Slack's links and entities are converted to Markdown, and other text is unchanged", () => {
   const cases: [string, string][] = [
     ["a <https://example.com/x?a=1&amp;b=2|link> here", "a [link](https://example.com/x?a=1&b=2) here"],
     ["<https://example.com>", "https://example.com"],
@@ -12,10 +12,10 @@ test("converts Slack's links and entities to Markdown and keeps the rest", () =>
     ["*bold* _it_ `a < b > c`", "*bold* _it_ `a < b > c`"],
     ["<javascript:alert(1)|x>", "<javascript:alert(1)|x>"],
   ];
-  for (const [text, expected] of cases) expect(readSlackText({ text })).toBe(expected);
+  for (const [text, expected] of cases) expect(parseSlackText({ text })).toBe(expected);
 });
 
-test("uses blocks if there is no text, and appends attachments", () => {
+test("blocks are used if there is no text, and attachments are appended", () => {
   const blocks: Json = [
     { type: "header", text: { type: "plain_text", text: "Title" } },
     {
@@ -35,23 +35,23 @@ test("uses blocks if there is no text, and appends attachments", () => {
     "no block",
     null,
   ];
-  expect(readSlackText({ blocks })).toBe("Title\nf1\nf2\nc");
-  expect(readSlackText({ text: "short", blocks })).toBe("short");
+  expect(parseSlackText({ blocks })).toBe("Title\nf1\nf2\nc");
+  expect(parseSlackText({ text: "short", blocks })).toBe("short");
   const attachments: Json = [
     { pretext: "p", title: "t", title_link: "https://example.com", text: "x", fallback: "no" },
     { fields: [{ title: "Env", value: "prod" }, { title: 7 }] },
     { fallback: "only" },
   ];
-  expect(readSlackText({ text: "main", attachments })).toBe("main\np\n[t](https://example.com)\nx\nEnv: prod\nonly");
+  expect(parseSlackText({ text: "main", attachments })).toBe("main\np\n[t](https://example.com)\nx\nEnv: prod\nonly");
 });
 
-test("converts rich text to lines, with links and list items", () => {
-  const section = (...elements: Json[]): Json => ({ type: "rich_text_section", elements });
+test("rich text is converted to lines with links and list items", () => {
+  const createSection = (...elements: Json[]): Json => ({ type: "rich_text_section", elements });
   const blocks: Json = [
     {
       type: "rich_text",
       elements: [
-        section(
+        createSection(
           { type: "text", text: "Build ", style: { bold: true } },
           { type: "link", url: "https://ci.example.com/7", text: "7" },
           { type: "text", text: " is red " },
@@ -59,31 +59,31 @@ test("converts rich text to lines, with links and list items", () => {
         ),
         {
           type: "rich_text_list",
-          elements: [section({ type: "text", text: "one" }), section({ type: "text", text: "two" })],
+          elements: [createSection({ type: "text", text: "one" }), createSection({ type: "text", text: "two" })],
         },
         { type: "rich_text_preformatted", elements: [{ type: "text", text: "make: *** [all] Error 1" }] },
         7,
       ],
     },
   ];
-  expect(readSlackText({ blocks })).toBe(
+  expect(parseSlackText({ blocks })).toBe(
     "Build [7](https://ci.example.com/7) is red :fire:\n- one\n- two\nmake: *** [all] Error 1",
   );
 });
 
-test("ignores malformed fields", () => {
+test("malformed fields are ignored", () => {
   for (const body of [{}, { text: 7 }, { text: null }, { blocks: "x" }, { attachments: [[], 1, { text: {} }] }])
-    expect(readSlackText(body as unknown as JsonObject)).toBe("");
+    expect(parseSlackText(body as unknown as JsonObject)).toBe("");
 });
 
-test("does not take our own format for Slack's", () => {
+test("Parley's format isn't mistaken for Slack's", () => {
   expect(isSlackFormat({ content: "x", text: "y" })).toBe(false);
   expect(isSlackFormat({ hello: 1 })).toBe(false);
   expect(isSlackFormat({ attachments: [] })).toBe(true);
 });
 
-test("cuts a username to the length of a name", () => {
-  expect(readSlackName({ username: ` ${"x".repeat(200)} ` })).toHaveLength(80);
+test("a username is truncated to the maximum length of a name", () => {
+  expect(parseSlackName({ username: ` ${"x".repeat(200)} ` })).toHaveLength(80);
   for (const username of ["", "  ", "a\u202eb", 7, null, undefined])
-    expect(readSlackName({ username } as JsonObject)).toBeNull();
+    expect(parseSlackName({ username } as JsonObject)).toBeNull();
 });

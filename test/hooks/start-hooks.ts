@@ -1,9 +1,10 @@
 import type { CreatedHook } from "../../src/modules/hooks/model.ts";
 import type { SentMessage } from "../../src/modules/messages/model.ts";
 import type { TestApp } from "../support/app.ts";
-import type { Rest, RestResponse } from "../support/rest.ts";
+import type { RestClient, RestResponse } from "../support/rest.ts";
 
-export async function createHook(owner: Rest, conversationId: string, input: object = {}): Promise<CreatedHook> {
+/** Creates a hook in a conversation. */
+export async function createHook(owner: RestClient, conversationId: string, input: object = {}): Promise<CreatedHook> {
   const { status, body } = await owner.request<CreatedHook>("POST", `/conversations/${conversationId}/hooks`, {
     name: "Deployments",
     ...input,
@@ -12,7 +13,7 @@ export async function createHook(owner: Rest, conversationId: string, input: obj
   return body;
 }
 
-/** Posts to a hook as an external program without an account does. Bodies other than strings are sent as JSON. */
+/** Posts to a hook without credentials. A body that isn't a string is sent as JSON. */
 export async function post<T = SentMessage>(
   parley: Pick<TestApp, "url">,
   { token }: { token: string },

@@ -4,11 +4,11 @@ import { startReceiver } from "../webhooks/receiver.ts";
 import { createWebhook, startWebhooks } from "../webhooks/start-webhooks.ts";
 import { createHook, post } from "./start-hooks.ts";
 
-test("sends hook posts to webhooks, with the integration as their author", async () => {
+test("hook posts are sent to webhooks with the integration as their author", async () => {
   const webhooks = await startWebhooks();
   const receiver = startReceiver(() => new Response());
   try {
-    const anna = await webhooks.join();
+    const anna = await webhooks.register();
     const { id } = await createConversation(webhooks.parley, anna.account);
     await createWebhook(anna, { url: receiver.url, events: ["message.created"] });
     const hook = await createHook(anna, id);

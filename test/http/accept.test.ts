@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { findQuality, readAccept } from "../../src/http/accept.ts";
+import { findQuality, parseAccept } from "../../src/http/accept.ts";
 import { acceptsEventStream } from "../../src/http/event-stream.ts";
 
 const scenarios: [string | null, boolean][] = [
@@ -20,18 +20,18 @@ const scenarios: [string | null, boolean][] = [
   ["text/event-stream;q=nonsense", false],
   ["text/event-streams", false],
 ];
-test.each(scenarios)("Accept %p requests an event stream: %p", (accept, expected) => {
+test.each(scenarios)("the Accept header %p requests an event stream: %p", (accept, expected) => {
   const request = new Request("http://parley/", { headers: accept === null ? {} : { accept } });
   expect(acceptsEventStream(request)).toBe(expected);
 });
 
-test("the most specific range decides", () => {
-  const ranges = readAccept("text/*;q=0.3, text/html;q=0.7, */*;q=0.1");
+test("the most specific media range determines the quality", () => {
+  const ranges = parseAccept("text/*;q=0.3, text/html;q=0.7, */*;q=0.1");
   expect(["text/html", "text/markdown", "application/json"].map((type) => findQuality(type, ranges))).toEqual([
     0.7, 0.3, 0.1,
   ]);
 });
 
-test("a long header is only read up to a limit", () => {
-  expect(findQuality("text/html", readAccept(`${"a/b,".repeat(32)}text/html`))).toBe(0);
+test("the end of a long header is ignored", () => {
+  expect(findQuality("text/html", parseAccept(`${"a/b,".repeat(32)}text/html`))).toBe(0);
 });

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
-import { REFUSED_ORIGINS_LOGGED_MAX } from "../../src/http/refused-origins.ts";
+import { LOGGED_ORIGINS_MAX } from "../../src/http/rejected-origins.ts";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import type { Account } from "../support/client.ts";
 import { createTestLog } from "../support/log.ts";
@@ -18,47 +18,55 @@ beforeEach(() => void lines.splice(0));
 
 const uuid = /^[0-9a-f]{8}-/;
 
-/** The log line of a request; it is written after the response. */
-async function readLine(response: { headers: Headers }): Promise<Record<string, unknown>> {
+/** Finds the log line of a request, which is written after the response. */
+async function findLine(response: { headers: Headers }): Promise<Record<string, unknown>> {
   const id = response.headers.get("x-request-id");
-  const find = () => lines.filter(({ msg, request_id }) => msg === "request" && request_id === id);
-  await waitUntil(() => find().length > 0);
-  expect(find()).toHaveLength(1);
-  return find()[0] ?? {};
+  const listLines = () => lines.filter(({ msg, request_id }) => msg === "request" && request_id === id);
+  await waitUntil(() => listLines().length > 0);
+  expect(listLines()).toHaveLength(1);
+  return listLines()[0] ?? {};
 }
 
 type Case = { name: string; path: string; init?: Parameters<TestApp["fetch"]>[1]; line: Record<string, unknown> };
-const large = { x: "x".repeat(100_000) };
+const largeBody = { x: "x".repeat(100_000) };
 const cases: Case[] = [
-  { name: "a read", path: "/api/v1/me", line: { route: "/api/v1/me", status: 200, level: "info" } },
-  { name: "a creation", path: "/api/v1/conversations", init: { json: {} }, line: { status: 201 } },
+  { name: "a GET request", path: "/api/v1/me", line: { route: "/api/v1/me", status: 200, level: "info" } },
+  { name: "a POST request", path: "/api/v1/conversations", init: { json: {} }, line: { status: 201 } },
   { name: "invalid input", path: "/api/v1/conversations", init: { json: { kind: 7 } }, line: { status: 422 } },
   {
     name: "an unknown resource",
     path: "/api/v1/conversations/00000000-0000-7000-8000-000000000000",
     line: { route: "/api/v1/conversations/:id", status: 404 },
   },
-  { name: "an oversized body", path: "/api/v1/api-keys", init: { json: large }, line: { status: 413 } },
-  { name: "an oversized upload", path: "/api/v1/imports?source=chatgpt", init: { json: large }, line: { status: 413 } },
+  { name: "an oversized body", path: "/api/v1/api-keys", init: { json: largeBody }, line: { status: 413 } },
+  {
+    name: "an oversized upload",
+    path: "/api/v1/imports?source=chatgpt",
+    init: { json: largeBody },
+    line: { status: 413 },
+  },
   { name: "a forbidden request", path: "/api/v1/audit", line: { status: 403 } },
   { name: "a failed completion", path: "/v1/chat/completions", init: { json: {} }, line: { status: 400 } },
 ];
 
-test.each(cases)("logs status, request, address and user of $name", async ({ path, init, line }) => {
-  const response = await app.fetch(path, { token: anna.access_token, ...init });
-  await response.text();
-  expect(await readLine(response)).toMatchObject({
-    ...line,
-    request_id: response.headers.get("x-request-id"),
-    address: expect.stringMatching(/^(::ffff:)?127\.0\.0\.1$|^::1$/),
-    user_id: anna.user.id,
-    ms: expect.any(Number),
-  });
-});
+test.each(cases)(
+  "the log line of $name contains the status, request ID, IP address and user",
+  async ({ path, init, line }) => {
+    const response = await app.fetch(path, { token: anna.access_token, ...init });
+    await response.text();
+    expect(await findLine(response)).toMatchObject({
+      ...line,
+      request_id: response.headers.get("x-request-id"),
+      address: expect.stringMatching(/^(::ffff:)?127\.0\.0\.1$|^::1$/),
+      user_id: anna.user.id,
+      ms: expect.any(Number),
+    });
+  },
+);
 
-test("logs no user before authentication", async () => {
+test("no user is logged before authentication", async () => {
   const response = await app.fetch("/api/v1/me", { headers: { "x-request-id": "mine-1" } });
-  expect(await readLine(response)).toMatchObject({ status: 401, request_id: "mine-1", user_id: null, level: "info" });
+  expect(await findLine(response)).toMatchObject({ status: 401, request_id: "mine-1", user_id: null, level: "info" });
 });
 
 test.each([
@@ -67,29 +75,29 @@ test.each([
   [`/api/v1/hook/${"t0ken".repeat(9)}`, 404, "/api/v1/hook/…"],
   ["/api/v1/nope/00000000-0000-7000-8000-000000000000", 404, "/api/v1/nope/00000000-0000-7000-8000-000000000000"],
   [`/${"a/".repeat(5_000)}`, 404, "/a".repeat(11)],
-])("logs the unknown address %s without secrets", async (path, status, shown) => {
-  const line = await readLine(await app.fetch(path));
+])("the unknown path %s is logged without secrets", async (path, status, loggedPath) => {
+  const line = await findLine(await app.fetch(path));
   expect(line).toMatchObject({
     route: "unmatched",
     status,
-    path: shown,
+    path: loggedPath,
     level: "info",
     request_id: expect.stringMatching(uuid),
   });
   expect(JSON.stringify(line)).not.toMatch(/secret-ticket|t0ken/);
 });
 
-test("logs the status of an unsupported method", async () => {
+test("a request with an unsupported method is logged with its status", async () => {
   const response = await app.fetch("/api/v1/me", { method: "PUT", token: anna.access_token });
-  expect(await readLine(response)).toMatchObject({ status: 405, method: "PUT", path: "/api/v1/me" });
+  expect(await findLine(response)).toMatchObject({ status: 405, method: "PUT", path: "/api/v1/me" });
 });
 
 test.each([
   ["no upgrade", 400, {}, ""],
-  ["an invalid credential", 401, { authorization: "Bearer wrong" }, ""],
-  ["a spent ticket", 401, {}, "?ticket=secret-ticket"],
+  ["an invalid token", 401, { authorization: "Bearer wrong" }, ""],
+  ["an unknown ticket", 401, {}, "?ticket=secret-ticket"],
   ["a foreign origin", 403, { origin: "https://upgrade.example" }, ""],
-] as const)("logs a refused upgrade: %s", async (name, status, headers, query) => {
+] as const)("a rejected upgrade is logged: %s", async (name, status, headers, query) => {
   const upgrade: Record<string, string> =
     name === "no upgrade"
       ? {}
@@ -101,14 +109,14 @@ test.each([
         };
   const response = await app.fetch(`/realtime${query}`, { headers: { ...upgrade, ...headers } });
   expect(response.status).toBe(status);
-  const line = await readLine(response);
+  const line = await findLine(response);
   expect(line).toMatchObject({ route: "/realtime", status, address: expect.any(String), user_id: null });
   expect(JSON.stringify(line)).not.toContain("secret-ticket");
 });
 
-test("logs an upgrade with 101 and its user", async () => {
+test("an upgrade is logged with status 101 and its user", async () => {
   const socket = await openSocket(app.url, { token: anna.access_token, headers: { "x-request-id": "opens" } });
-  expect(await readLine({ headers: new Headers({ "x-request-id": "opens" }) })).toMatchObject({
+  expect(await findLine({ headers: new Headers({ "x-request-id": "opens" }) })).toMatchObject({
     route: "/realtime",
     status: 101,
     user_id: anna.user.id,
@@ -116,44 +124,44 @@ test("logs an upgrade with 101 and its user", async () => {
   await socket.close();
 });
 
-test("does not log pages, probes and preflights", async () => {
+test("probes, preflights and requests to /version are logged only at debug level", async () => {
   for (const path of ["/livez", "/readyz", "/metrics"]) await app.fetch(path);
   await app.fetch("/api/v1/me", {
     method: "OPTIONS",
     headers: { origin: "http://localhost:5173", "access-control-request-method": "GET" },
   });
   await app.fetch("/version");
-  // The line of an earlier test may still arrive.
-  const isNoise = ({ route, method }: Record<string, unknown>) => route !== "/realtime" && method !== undefined;
+  // An earlier test's upgrade may be logged during this test.
+  const isRelevant = ({ route, method }: Record<string, unknown>) => route !== "/realtime" && method !== undefined;
   await waitUntil(() => lines.some(({ route }) => route === "/version"));
-  expect(lines.filter((line) => isNoise(line) && line.level !== "debug")).toEqual([]);
+  expect(lines.filter((line) => isRelevant(line) && line.level !== "debug")).toEqual([]);
 });
 
-test("logs a login without its credentials", async () => {
+test("a login is logged without its credentials", async () => {
   const json = { email: "a@example.com", password: TEST_PASSWORD };
-  expect(await readLine(await app.fetch("/api/v1/auth/login", { json }))).toMatchObject({
+  expect(await findLine(await app.fetch("/api/v1/auth/login", { json }))).toMatchObject({
     route: "/api/v1/auth/login",
     status: 401,
   });
   expect(JSON.stringify(lines)).not.toContain(TEST_PASSWORD);
 });
 
-test("warns once per refused origin, naming CORS_ORIGINS; outsiders can't fill the log", async () => {
-  const ask = (origin: string) => app.fetch("/api/v1/me", { headers: { origin } });
-  const warnings = () => lines.filter(({ level }) => level === "warn");
+test("one warning is logged per rejected origin, up to a maximum number of warnings", async () => {
+  const requestFrom = (origin: string) => app.fetch("/api/v1/me", { headers: { origin } });
+  const listWarnings = () => lines.filter(({ level }) => level === "warn");
   for (const origin of ["https://one.example", "https://one.example", "null", "https://u:hunter2@two.example"])
-    await ask(origin);
-  expect(warnings()).toMatchObject([
+    await requestFrom(origin);
+  expect(listWarnings()).toMatchObject([
     { origin: "https://one.example", msg: expect.stringContaining("CORS_ORIGINS") },
     { origin: "null", msg: expect.stringContaining("serve the page over HTTP") },
     { origin: "https://********@two.example" },
   ]);
-  await ask("http://localhost:5173");
-  expect(warnings()).toHaveLength(3);
+  await requestFrom("http://localhost:5173");
+  expect(listWarnings()).toHaveLength(3);
   await Promise.all(
-    Array.from({ length: REFUSED_ORIGINS_LOGGED_MAX + 50 }, (_, index) => ask(`https://x${index}.example`)),
+    Array.from({ length: LOGGED_ORIGINS_MAX + 50 }, (_, index) => requestFrom(`https://x${index}.example`)),
   );
-  // One was refused at the upgrade above; the last line announces that no more follow.
-  expect(warnings().length).toBeLessThanOrEqual(REFUSED_ORIGINS_LOGGED_MAX + 1);
-  expect(warnings().at(-1)).toMatchObject({ count: REFUSED_ORIGINS_LOGGED_MAX });
+  // The last warning says that no more will be logged. An earlier test has already caused one warning.
+  expect(listWarnings().length).toBeLessThanOrEqual(LOGGED_ORIGINS_MAX + 1);
+  expect(listWarnings().at(-1)).toMatchObject({ count: LOGGED_ORIGINS_MAX });
 });

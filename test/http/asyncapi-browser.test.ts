@@ -11,7 +11,7 @@ let parley: TestApp;
 let page: BrowserPage;
 beforeAll(async () => {
   parley = await startApp();
-  // Its Chromium can reach this machine only.
+  // Chromium can only connect to this machine.
   page = await openPage(`${parley.url}/asyncapi`);
 });
 beforeEach(async () => {
@@ -25,17 +25,17 @@ afterAll(async () => {
 async function press(key: string, code = key): Promise<void> {
   const text = key.length === 1 ? { text: key } : {};
   const windowsVirtualKeyCode = { Tab: 9, Enter: 13, Escape: 27, "/": 191 }[key];
-  await page.call("Input.dispatchKeyEvent", { type: "keyDown", key, code, windowsVirtualKeyCode, ...text });
-  await page.call("Input.dispatchKeyEvent", { type: "keyUp", key, code, windowsVirtualKeyCode });
+  await page.sendCommand("Input.dispatchKeyEvent", { type: "keyDown", key, code, windowsVirtualKeyCode, ...text });
+  await page.sendCommand("Input.dispatchKeyEvent", { type: "keyUp", key, code, windowsVirtualKeyCode });
 }
 
-/** The titles of the visible entries. */
-const listShown = () =>
+/** Lists the titles of the visible entries. */
+const listVisibleTitles = () =>
   page.evaluate<string[]>(
-    '[...document.querySelectorAll("main article")].filter((one) => one.checkVisibility()).map((one) => one.querySelector("h3").textContent)',
+    '[...document.querySelectorAll("main article")].filter((entry) => entry.checkVisibility()).map((entry) => entry.querySelector("h3").textContent)',
   );
 
-test("script and style run under the content security policy, and nothing else is loaded", async () => {
+test("the page's script and style work under its content security policy, and nothing else is loaded", async () => {
   expect(await page.evaluate<number>('performance.getEntriesByType("resource").length')).toBe(0);
   expect(await page.evaluate<string>('getComputedStyle(document.querySelector("header")).position')).toBe("sticky");
   expect(await page.evaluate<boolean>('document.querySelector("nav details").open')).toBe(
@@ -43,36 +43,36 @@ test("script and style run under the content security policy, and nothing else i
   );
 });
 
-test("the search finds frames by any word in them, with the keyboard alone", async () => {
-  const all = await listShown();
-  expect(all.length).toBeGreaterThan(50);
+test("the search finds entries by any words in them, and can be used with the keyboard", async () => {
+  const allTitles = await listVisibleTitles();
+  expect(allTitles.length).toBeGreaterThan(50);
   await press("/", "Slash");
   expect(await page.evaluate<string>("document.activeElement.id")).toBe("search");
-  await page.call("Input.insertText", { text: "AFTER_SEQ subscribe" });
-  const found = await listShown();
-  expect(found).toContain("subscribe");
-  expect(found.length).toBeLessThan(all.length);
+  await page.sendCommand("Input.insertText", { text: "AFTER_SEQ subscribe" });
+  const foundTitles = await listVisibleTitles();
+  expect(foundTitles).toContain("subscribe");
+  expect(foundTitles.length).toBeLessThan(allTitles.length);
   expect(await page.evaluate<string>("found.textContent")).toMatch(/^\d+ entr(?:y|ies)$/);
   await press("Escape");
-  expect(await listShown()).toEqual(all);
+  expect(await listVisibleTitles()).toEqual(allTitles);
 });
 
-test("a link leads to its target, even if the search hides it", async () => {
+test("following a link shows its target, even if the search has hidden the target", async () => {
   await page.evaluate('field.value = "no such word"; search()');
-  expect(await listShown()).toEqual([]);
-  // The page's own listener runs first.
+  expect(await listVisibleTitles()).toEqual([]);
+  // The page's own listener runs before this one.
   await page.evaluate(
     'new Promise((resolve) => { addEventListener("hashchange", resolve, { once: true }); location.hash = "#schema-Message"; }).then(() => {})',
   );
-  expect(await listShown()).toContain("Message");
+  expect(await listVisibleTitles()).toContain("Message");
   const top = await page.evaluate<number>('document.querySelector("#schema-Message").getBoundingClientRect().top');
   expect(top).toBeGreaterThanOrEqual(0);
   expect(top).toBeLessThan(await page.evaluate<number>("innerHeight"));
 });
 
-test("Tab reaches the content first, then the search", async () => {
+test("Tab moves the focus to the link to the content, then to the search", async () => {
   await page.evaluate("window.isOld = true");
-  await page.call("Page.reload", {});
+  await page.sendCommand("Page.reload", {});
   await waitUntil(() => page.evaluate<boolean>('!window.isOld && document.readyState === "complete"'));
   await press("Tab");
   expect(await page.evaluate<string>("document.activeElement.textContent")).toBe("Skip to content");
@@ -80,18 +80,18 @@ test("Tab reaches the content first, then the search", async () => {
   expect(await page.evaluate<string>("document.activeElement.id")).toBe("search");
 });
 
-test("it fits a phone: only tables and examples scroll sideways", async () => {
+test("the page fits the width of a phone", async () => {
   const size = { width: PHONE_WIDTH_PX, height: 800, deviceScaleFactor: 2, mobile: true };
-  await page.call("Emulation.setDeviceMetricsOverride", size);
+  await page.sendCommand("Emulation.setDeviceMetricsOverride", size);
   expect(await page.evaluate<number>("document.documentElement.scrollWidth")).toBeLessThanOrEqual(PHONE_WIDTH_PX);
-  await page.call("Emulation.clearDeviceMetricsOverride", {});
+  await page.sendCommand("Emulation.clearDeviceMetricsOverride", {});
 });
 
-test("it follows the system's dark mode", async () => {
-  const colorIn = async (value: string) => {
-    await page.call("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value }] });
+test("the page follows the system's dark mode", async () => {
+  const getTextColor = async (value: string) => {
+    await page.sendCommand("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value }] });
     return page.evaluate<string>("getComputedStyle(document.body).color");
   };
-  expect(await colorIn("light")).toBe("rgb(0, 0, 0)");
-  expect(await colorIn("dark")).toBe("rgb(255, 255, 255)");
+  expect(await getTextColor("light")).toBe("rgb(0, 0, 0)");
+  expect(await getTextColor("dark")).toBe("rgb(255, 255, 255)");
 });

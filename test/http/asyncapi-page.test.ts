@@ -20,11 +20,13 @@ const listAll = (pattern: RegExp) => [...page.matchAll(pattern)].map(([, found =
 
 test("/asyncapi is a public page with an ETag", async () => {
   expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/html; charset=utf-8"]);
-  const again = await parley.fetch("/asyncapi", { headers: { "if-none-match": response.headers.get("etag") ?? "" } });
-  expect([again.status, again.headers.get("content-type")]).toEqual([304, null]);
+  const cachedResponse = await parley.fetch("/asyncapi", {
+    headers: { "if-none-match": response.headers.get("etag") ?? "" },
+  });
+  expect([cachedResponse.status, cachedResponse.headers.get("content-type")]).toEqual([304, null]);
 });
 
-test("it loads nothing: the policy allows only its own script and style, by hash", () => {
+test("the page loads nothing, and its content security policy allows only its own script and style", () => {
   expect(page).not.toMatch(/https?:\/\//);
   expect(page).not.toMatch(/<(?:script|link(?! rel="alternate")|img|iframe)[^>]* (?:src|href)="(?!data:,)/);
   const policy = response.headers.get("content-security-policy") ?? "";
@@ -36,35 +38,35 @@ test("it loads nothing: the policy allows only its own script and style, by hash
   }
 });
 
-test("it has every client frame, push, close code and limit, and the address of this server", () => {
+test("the page has every client frame, push, close code and limit, and this server's URL", () => {
   const titles = listAll(/<article [^>]*><h3><a href="[^"]+">([^<]+)</g);
   const { ack: _, ...others } = pushes;
   const codes = Object.entries(closeCodes).map(([name, { code }]) => `${code} ${name}`);
   expect(titles).toEqual(expect.arrayContaining([...Object.keys(clientFrames), ...Object.keys(others), ...codes]));
   for (const name of Object.keys(realtimeLimits)) expect(page).toContain(`<td><code>${name}</code></td>`);
   expect(page).toContain(`<code>${parley.url.replace("http", "ws")}/realtime</code>`);
-  // A field, its type and meaning; an ack next to its frame; an example.
+  // The page has a field with its type and description, an ack below its frame, and an example.
   expect(page).toContain(
-    '<code>after_seq</code> <span class="note">optional</span></th><td>integer, at least 0 or null</td><td>The highest <code>seq</code> you have seen.',
+    '<code>after_seq</code> <span class="note">optional</span></th><td>integer, at least 0 or null</td><td>The highest <code>seq</code> that you have seen.',
   );
   expect(page).toContain('<h4 id="message-SubscribeAck">ack</h4>');
   expect(page).toContain("&quot;type&quot;: &quot;message.send&quot;");
 });
 
-test("every anchor is unique, and every link on the page leads to one", () => {
+test("every anchor on the page is unique, and every link leads to one", () => {
   const ids = listAll(/<[a-z\d]+[^>]* id="([^"]+)"/g);
   expect(ids.length).toBeGreaterThan(80);
   expect(ids.filter((id, index) => ids.indexOf(id) !== index)).toEqual([]);
   expect(listAll(/<a [^>]*href="#([^"]+)"/g).filter((target) => !ids.includes(target))).toEqual([]);
 });
 
-test("all text of the document is escaped", () => {
-  const evil = '<img src=x onerror="alert(1)">\'&`<b>`';
-  const poison = (value: unknown): unknown => {
-    if (typeof value === "string") return value.includes("/") ? value : `${value}${evil}`;
-    if (Array.isArray(value)) return value.map(poison);
+test("the page escapes all text from the document", () => {
+  const html = '<img src=x onerror="alert(1)">\'&`<b>`';
+  const injectHtml = (value: unknown): unknown => {
+    if (typeof value === "string") return value.includes("/") ? value : `${value}${html}`;
+    if (Array.isArray(value)) return value.map(injectHtml);
     if (typeof value !== "object" || value === null) return value;
-    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, poison(one)]));
+    return Object.fromEntries(Object.entries(value).map(([key, nested]) => [key, injectHtml(nested)]));
   };
   const message = {
     name: "shout",
@@ -74,12 +76,12 @@ test("all text of the document is escaped", () => {
     examples: [{ payload: { type: "shout" } }],
   };
   const properties = {
-    [evil]: { type: "string", description: "d", format: "f" },
+    [html]: { type: "string", description: "d", format: "f" },
     kind: { enum: ["a"] },
     only: { const: "b" },
-    nested: { type: "object", properties: { [evil]: { type: "array", items: { type: "string" } } } },
+    nested: { type: "object", properties: { [html]: { type: "array", items: { type: "string" } } } },
   };
-  const poisoned = poison({
+  const unsafeDocument = injectHtml({
     info: { version: "1", description: "d" },
     servers: { parley: { protocol: "ws", host: "h" } },
     channels: {
@@ -107,10 +109,10 @@ test("all text of the document is escaped", () => {
       securitySchemes: { bearer: { description: "d" } },
     },
   }) as Record<string, unknown>;
-  // Those are keywords of the document, not text.
-  const operations = poisoned.operations as { receiveShout: { action: string } };
+  // `action` is a keyword, not text.
+  const operations = unsafeDocument.operations as { receiveShout: { action: string } };
   operations.receiveShout.action = "receive";
-  const rendered = renderAsyncApiPage(poisoned as never);
+  const rendered = renderAsyncApiPage(unsafeDocument as never);
   expect(rendered.split("&lt;img src=x").length).toBeGreaterThan(15);
   expect(rendered).not.toContain("<img");
   expect(rendered).not.toContain("<b>");

@@ -51,9 +51,9 @@ describe("an unacceptable body", () => {
     { name: "has an unknown field", body: '{"titel":"a"}', status: 422, code: "invalid" },
     { name: "has a NUL", body: nul, status: 422, code: "invalid" },
     { name: "has a lone surrogate", body: loneSurrogate, status: 422, code: "invalid" },
-    { name: "has 10 MB", body: "x".repeat(10_000_000), status: 413, code: "too_large" },
+    { name: "is 10 MB long", body: "x".repeat(10_000_000), status: 413, code: "too_large" },
   ];
-  test.each(scenarios)("$name", async ({ body, headers, status, code }) => {
+  test.each(scenarios)("that $name is rejected", async ({ body, headers, status, code }) => {
     const { response, problem } = await send(conversations, { body, headers });
     expect(response.status).toBe(status);
     expect(response.headers.get("content-type")).toBe("application/problem+json");
@@ -62,7 +62,7 @@ describe("an unacceptable body", () => {
     expect(problem.instance).toBe(`urn:request:${problem.request_id}`);
   });
 
-  test("has 10 MB without a Content-Length", async () => {
+  test("that is 10 MB long and has no Content-Length is rejected", async () => {
     const chunk = new Uint8Array(100_000).fill(0x20);
     let chunks = 0;
     const body = new ReadableStream({
@@ -77,13 +77,13 @@ describe("an unacceptable body", () => {
     expect(problem.code).toBe("too_large");
   });
 
-  test("none of them stored anything", async () => {
+  test("is never stored", async () => {
     const response = await parley.fetch(conversations, { token });
     expect(await response.json()).toEqual({ data: [], next_cursor: null });
   });
 });
 
-describe("the location of an invalid value", () => {
+describe("the reported location of an invalid value", () => {
   test("is a JSON pointer for a body", async () => {
     const { problem } = await send(conversations, { body: '{"title":1,"kind":"secret"}' });
     expect(problem.errors?.map(({ pointer }) => pointer).sort()).toEqual(["#/kind", "#/title"]);
@@ -107,26 +107,26 @@ describe("the location of an invalid value", () => {
     },
   );
 
-  test("lowers a limit above the maximum instead of refusing it", async () => {
+  test("is missing for a limit above the maximum, because the limit is lowered to the maximum", async () => {
     const response = await parley.fetch(`${conversations}?limit=100000`, { token });
     expect(response.status).toBe(200);
   });
 
-  test("refuses an invented cursor", async () => {
+  test("is missing for an invalid cursor", async () => {
     const response = await parley.fetch(`${conversations}?cursor=bm9uc2Vuc2U`, { token });
     expect(response.status).toBe(400);
     expect(((await response.json()) as ProblemBody).code).toBe("bad_cursor");
   });
 });
 
-describe("an address", () => {
-  test("returns 404 if it does not exist", async () => {
+describe("a path", () => {
+  test("causes 404 if it doesn't exist", async () => {
     const response = await parley.fetch("/api/v1/nothing", { token });
     expect(response.status).toBe(404);
     expect(((await response.json()) as ProblemBody).code).toBe("not_found");
   });
 
-  test("returns 405 with the allowed methods for another method", async () => {
+  test("causes 405 with the allowed methods if the method isn't supported", async () => {
     const response = await parley.fetch(conversations, { token, method: "DELETE" });
     expect(response.status).toBe(405);
     expect(response.headers.get("allow")).toBe("GET, HEAD, POST");
@@ -140,20 +140,20 @@ describe("an address", () => {
     "/api/v1/documents/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
     "//",
     "/problems/__proto__",
-  ])("%s is refused without a server error", async (path) => {
+  ])("is rejected without a server error: %s", async (path) => {
     const response = await parley.fetch(path, { token });
     expect(response.status).toBeGreaterThanOrEqual(400);
     expect(response.status).toBeLessThan(500);
     expect(response.headers.get("content-type")).toBe("application/problem+json");
   });
 
-  test("returns the same for HEAD as for GET, without a body", async () => {
+  test("has no body in the response to HEAD", async () => {
     const response = await parley.fetch(conversations, { token, method: "HEAD" });
     expect(response.status).toBe(200);
     expect(await response.text()).toBe("");
   });
 });
 
-test("the server still works after all of it", async () => {
+test("the server is still ready after the invalid requests", async () => {
   expect((await parley.fetch("/readyz")).status).toBe(200);
 });

@@ -8,22 +8,22 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const plain = 'Bearer realm="parley"';
-const refused = `${plain}, error="invalid_token"`;
+const challenge = 'Bearer realm="parley"';
+const invalidTokenChallenge = `${challenge}, error="invalid_token"`;
 
 describe("WWW-Authenticate", () => {
   const scenarios: { name: string; headers: Record<string, string>; expected: string }[] = [
-    { name: "without a credential", headers: {}, expected: plain },
-    { name: "with another scheme", headers: { authorization: "Basic YTpi" }, expected: plain },
-    { name: "with an invalid token", headers: { authorization: "Bearer x.y.z" }, expected: refused },
+    { name: "without credentials", headers: {}, expected: challenge },
+    { name: "with another scheme", headers: { authorization: "Basic YTpi" }, expected: challenge },
+    { name: "with an invalid token", headers: { authorization: "Bearer x.y.z" }, expected: invalidTokenChallenge },
     {
       name: "with a lower-case scheme and an invalid token",
       headers: { authorization: "bearer x.y.z" },
-      expected: refused,
+      expected: invalidTokenChallenge,
     },
-    { name: "with an unknown key", headers: { "x-api-key": `pk_${"a".repeat(36)}` }, expected: refused },
+    { name: "with an unknown key", headers: { "x-api-key": `pk_${"a".repeat(36)}` }, expected: invalidTokenChallenge },
   ];
-  describe.each(["/api/v1/me", "/v1/models"])("of a 401 at %s", (path) => {
+  describe.each(["/api/v1/me", "/v1/models"])("in a 401 response from %s", (path) => {
     test.each(scenarios)("$name", async ({ headers, expected }) => {
       const response = await parley.fetch(path, { headers });
       expect(response.status).toBe(401);
@@ -31,34 +31,34 @@ describe("WWW-Authenticate", () => {
     });
   });
 
-  test("of a wrong password does not mention tokens", async () => {
+  test("in the response to a wrong password doesn't mention tokens", async () => {
     const json = { email: "nobody@example.com", password: "a wrong password" };
     const response = await parley.fetch("/api/v1/auth/login", { json });
     expect(response.status).toBe(401);
-    expect(response.headers.get("www-authenticate")).toBe(plain);
+    expect(response.headers.get("www-authenticate")).toBe(challenge);
   });
 
-  test("of an upgrade with an invalid token", async () => {
+  test("in the response to an upgrade request reports an invalid token", async () => {
     const response = await parley.fetch("/realtime", {
       token: "x.y.z",
       headers: { upgrade: "websocket", connection: "Upgrade" },
     });
     expect(response.status).toBe(401);
-    expect(response.headers.get("www-authenticate")).toBe(refused);
+    expect(response.headers.get("www-authenticate")).toBe(invalidTokenChallenge);
   });
 
-  test("of a key without the required scope names the scope", async () => {
+  test("in the response to an API key without the required scope contains the scope", async () => {
     const { access_token: token } = await parley.register();
-    const made = await parley.fetch("/api/v1/api-keys", { token, json: { name: "k", scopes: ["messages:read"] } });
-    const { key } = (await made.json()) as { key: string };
+    const created = await parley.fetch("/api/v1/api-keys", { token, json: { name: "k", scopes: ["messages:read"] } });
+    const { key } = (await created.json()) as { key: string };
     const response = await parley.fetch("/api/v1/conversations", { token: key });
     expect(response.status).toBe(403);
     expect(response.headers.get("www-authenticate")).toBe(
-      `${plain}, error="insufficient_scope", scope="conversations:read"`,
+      `${challenge}, error="insufficient_scope", scope="conversations:read"`,
     );
   });
 
-  test("is on no other response", async () => {
+  test("isn't in other responses", async () => {
     const { access_token: token } = await parley.register();
     for (const path of ["/api/v1/me", "/api/v1/nothing", "/version"])
       expect((await parley.fetch(path, { token })).headers.get("www-authenticate")).toBeNull();

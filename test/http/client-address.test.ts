@@ -5,9 +5,9 @@ import { isNetwork } from "../../src/lib/network.ts";
 type Case = { name: string; trusted?: string[]; peer: string | null; forwarded?: string; expected: string | null };
 
 const cases: Case[] = [
-  { name: "the peer, when no proxy is trusted", peer: "203.0.113.7", forwarded: "6.6.6.6", expected: "203.0.113.7" },
+  { name: "the peer if no proxy is trusted", peer: "203.0.113.7", forwarded: "6.6.6.6", expected: "203.0.113.7" },
   {
-    name: "the peer, when it is not a trusted proxy",
+    name: "the peer if it isn't a trusted proxy",
     trusted: ["10.0.0.0/8"],
     peer: "203.0.113.7",
     forwarded: "6.6.6.6",
@@ -28,7 +28,7 @@ const cases: Case[] = [
     expected: "203.0.113.7",
   },
   {
-    name: "through two proxies",
+    name: "the client behind two trusted proxies",
     trusted: ["10.0.0.0/8", "192.168.1.1"],
     peer: "10.1.2.3",
     forwarded: "6.6.6.6,203.0.113.7 , 192.168.1.1",
@@ -48,35 +48,41 @@ const cases: Case[] = [
     forwarded: "203.0.113.7, unknown, 10.2.2.2",
     expected: "10.2.2.2",
   },
-  { name: "the proxy, when it sends no header", trusted: ["10.0.0.0/8"], peer: "10.1.2.3", expected: "10.1.2.3" },
+  { name: "the proxy if it sends no header", trusted: ["10.0.0.0/8"], peer: "10.1.2.3", expected: "10.1.2.3" },
   {
-    name: "IPv4 on an IPv6 socket",
+    name: "an IPv4 address from an IPv6 socket",
     trusted: ["10.0.0.0/8"],
     peer: "::ffff:10.1.2.3",
     forwarded: "203.0.113.7:51000",
     expected: "203.0.113.7",
   },
-  { name: "IPv6", trusted: ["fd00::/8"], peer: "fd12::1", forwarded: "[2001:DB8::1]:443", expected: "2001:db8::1" },
-  { name: "none on a Unix socket", trusted: ["10.0.0.0/8"], peer: null, forwarded: "6.6.6.6", expected: null },
+  {
+    name: "an IPv6 address",
+    trusted: ["fd00::/8"],
+    peer: "fd12::1",
+    forwarded: "[2001:DB8::1]:443",
+    expected: "2001:db8::1",
+  },
+  { name: "null on a Unix socket", trusted: ["10.0.0.0/8"], peer: null, forwarded: "6.6.6.6", expected: null },
 ];
 
-test.each(cases)("$name", ({ trusted = [], peer, forwarded, expected }) => {
-  const read = createReadClientAddress(trusted);
+test.each(cases)("the client address is $name", ({ trusted = [], peer, forwarded, expected }) => {
+  const readClientAddress = createReadClientAddress(trusted);
   const request = new Request("http://parley/", {
     headers: forwarded === undefined ? {} : { "x-forwarded-for": forwarded },
   });
-  expect(read(request, { requestIP: () => (peer === null ? null : { address: peer }) })).toBe(expected);
+  expect(readClientAddress(request, { requestIP: () => (peer === null ? null : { address: peer }) })).toBe(expected);
 });
 
-test("a long header is only read up to a limit", () => {
-  const read = createReadClientAddress(["10.0.0.0/8"]);
+test("the beginning of a long header is ignored", () => {
+  const readClientAddress = createReadClientAddress(["10.0.0.0/8"]);
   const request = new Request("http://parley/", {
     headers: { "x-forwarded-for": `6.6.6.6${", 10.0.0.1".repeat(1_000)}` },
   });
-  expect(read(request, { requestIP: () => ({ address: "10.0.0.1" }) })).toBe("10.0.0.1");
+  expect(readClientAddress(request, { requestIP: () => ({ address: "10.0.0.1" }) })).toBe("10.0.0.1");
 });
 
-test("names the entries that are not networks", () => {
+test("trusted proxies that aren't networks are rejected", () => {
   const invalid = ["10.0.0.0/33", "fd00::/129", "proxy.example.com", "10.0.0.0/8/8", "10.0.0.0/x", "", "10.0.0"];
   expect(["10.0.0.0/8", ...invalid, "::1", "fd00::/8", "1.2.3.4"].filter((network) => !isNetwork(network))).toEqual(
     invalid,

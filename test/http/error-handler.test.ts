@@ -15,7 +15,7 @@ const log = {
   error: (line: object) => void lines.push({ level: "error", line }),
 } as typeof silentLog;
 
-const probe = (method: "GET" | "POST") =>
+const createProbe = (method: "GET" | "POST") =>
   route({
     method,
     path: "/probe",
@@ -25,11 +25,11 @@ const probe = (method: "GET" | "POST") =>
     public: true,
     handle: () => undefined,
   });
-const ask = async (method: "GET" | "POST", plugin: RoutePlugin, body?: ReadableStream) => {
+const sendProbe = async (method: "GET" | "POST", plugin: RoutePlugin, body?: ReadableStream) => {
   const app = new Elysia()
     .use(requestId)
     .onError(createErrorHandler({ log, findMethods: () => [] }))
-    .use(mount([probe(method)], [plugin]));
+    .use(mount([createProbe(method)], [plugin]));
   const response = await app.handle(
     new Request("http://localhost/probe", { method, body, duplex: "half" } as RequestInit),
   );
@@ -37,11 +37,11 @@ const ask = async (method: "GET" | "POST", plugin: RoutePlugin, body?: ReadableS
 };
 
 test.each(["GET", "POST"] as const)(
-  "an outage before the body is read is reported with its reason: %s",
+  "a database outage before the body of a %s request is read is logged with its reason",
   async (method) => {
     const database = openDatabase({ target: { url: "postgres://nobody@127.0.0.1:1/none" }, poolSize: 1 });
     const plugin: RoutePlugin = () => ({ onEnter: async () => void (await database`select 1`) });
-    expect(await ask(method, plugin)).toEqual({ status: 503, code: "unavailable" });
+    expect(await sendProbe(method, plugin)).toEqual({ status: 503, code: "unavailable" });
     await database.end({ timeout: 0 });
     expect(lines).toEqual([
       { level: "warn", line: expect.objectContaining({ reason: expect.stringMatching(/ECONNREFUSED/) }) },
@@ -49,8 +49,8 @@ test.each(["GET", "POST"] as const)(
   },
 );
 
-test("a client that disconnects while sending its body is no server error", async () => {
+test("a client that disconnects while sending a body doesn't cause a server error", async () => {
   const body = new ReadableStream({ pull: (controller) => controller.error(new Error("The connection was closed.")) });
-  expect(await ask("POST", () => undefined, body)).toEqual({ status: 400, code: "malformed" });
+  expect(await sendProbe("POST", () => undefined, body)).toEqual({ status: 400, code: "malformed" });
   expect(lines).toEqual([]);
 });

@@ -21,7 +21,7 @@ async function readText(response: Response): Promise<string> {
 }
 
 describe("an event stream", () => {
-  test("begins at once, and sends a comment every 15 seconds", async () => {
+  test("starts immediately, and sends a comment every 15 seconds", async () => {
     jest.useFakeTimers();
     let ends = 0;
     const stream = createEventStream(new Request("http://x/"), null, () => {
@@ -41,9 +41,9 @@ describe("an event stream", () => {
     expect(await readText(stream.response)).toBe(": connected\n\n: keep-alive\n\n: keep-alive\n\ndata: 1\n\n");
   });
 
-  test("can be set to send comments only after silence", () => {
+  test("can be set to send comments only when nothing else is sent", () => {
     jest.useFakeTimers();
-    const comments = { everyMs: 1_000, onlyInSilence: true };
+    const comments = { intervalMs: 1_000, onlyWhenIdle: true };
     const stream = createEventStream(new Request("http://x/"), null, () => {}, comments);
     for (let writes = 0; writes < 5; writes += 1) {
       jest.advanceTimersByTime(900);
@@ -59,19 +59,19 @@ describe("an event stream", () => {
     );
   });
 
-  test("ends right away if its reader disconnected before it was created", async () => {
+  test("ends immediately if its reader has already disconnected", async () => {
     const aborter = new AbortController();
     aborter.abort();
-    let ended: EventStream | undefined;
+    let endedStream: EventStream | undefined;
     const stream = createEventStream(new Request("http://x/", { signal: aborter.signal }), null, () => {
-      ended = stream;
+      endedStream = stream;
     });
-    expect(ended).toBeUndefined();
+    expect(endedStream).toBeUndefined();
     await Promise.resolve();
-    expect(ended).toBe(stream);
+    expect(endedStream).toBe(stream);
   });
 
-  test("is closed when its reader lags for too long, no matter how little is sent", () => {
+  test("is closed if its reader lags for too long, even if few new bytes are sent", () => {
     jest.useFakeTimers();
     const stream = createEventStream(new Request("http://x/"), null, () => {});
     stream.write("x".repeat(STREAM_SLOW_BYTES + 100_000));
@@ -84,7 +84,7 @@ describe("an event stream", () => {
     expect(stream.hasEnded()).toBe(true);
   });
 
-  test("is closed at once when its reader lags by too many bytes", () => {
+  test("is closed immediately if its reader lags by too many bytes", () => {
     const stream = createEventStream(new Request("http://x/"), null, () => {});
     stream.write("x".repeat(STREAM_BUFFER_BYTES_MAX));
     expect(stream.hasEnded()).toBe(false);
@@ -122,27 +122,27 @@ describe("a reader over a connection", () => {
     while (streams.length === count) await Bun.sleep(5);
     return { socket, stream: streams.at(-1) as EventStream, bytes: () => bytes };
   }
-  const piece = `data: ${"x".repeat(100_000)}\n\n`;
+  const chunk = `data: ${"x".repeat(100_000)}\n\n`;
 
-  test("is cut off before much has piled up if it does not read, and gets everything if it does", async () => {
-    const stuck = await open(false);
+  test("is disconnected if it doesn't read, and receives everything if it does", async () => {
+    const stalledReader = await open(false);
     const reader = await open(true);
     let written = 0;
-    while (!stuck.stream.hasEnded() && written < 1_000) {
-      for (const { stream } of [stuck, reader]) stream.write(piece);
+    while (!stalledReader.stream.hasEnded() && written < 1_000) {
+      for (const { stream } of [stalledReader, reader]) stream.write(chunk);
       written += 1;
       if (written % 10 === 0) await Bun.sleep(1);
     }
-    expect(written * piece.length).toBeLessThan(2 * STREAM_BUFFER_BYTES_MAX);
+    expect(written * chunk.length).toBeLessThan(2 * STREAM_BUFFER_BYTES_MAX);
     expect(reader.stream.hasEnded()).toBe(false);
     reader.stream.end();
-    while (reader.bytes() < written * piece.length) await Bun.sleep(5);
-    for (const { socket } of [stuck, reader]) socket.destroy();
+    while (reader.bytes() < written * chunk.length) await Bun.sleep(5);
+    for (const { socket } of [stalledReader, reader]) socket.destroy();
   });
 
-  test("stays connected while idle: the server's idle timeout is lifted", async () => {
+  test("stays connected longer than the server's idle timeout", async () => {
     const { socket, stream, bytes } = await open(true);
-    // The server counts whole seconds on its own clock.
+    // The server checks the idle timeout only once a second.
     await Bun.sleep(1_500);
     stream.write("data: still here\n\n");
     await Bun.sleep(20);

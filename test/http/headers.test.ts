@@ -10,35 +10,38 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** One of each kind of response: data, page, text, script, unknown route, missing credential, preflight. */
-const kinds = ["/version", "/problems/invalid", "/livez", "/swagger", "/swagger/json", "/nothing", "/api/v1/me"];
+/** Paths whose responses are created by different code. */
+const paths = ["/version", "/problems/invalid", "/livez", "/swagger", "/swagger/json", "/nothing", "/api/v1/me"];
 
 describe("X-Request-Id", () => {
-  test.each(kinds)("is on %s", async (path) => {
+  test.each(paths)("is in the response to a request for %s", async (path) => {
     const response = await parley.fetch(path);
     expect(response.headers.get("x-request-id")).toMatch(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-/);
   });
 
-  test("keeps the value that the caller sent", async () => {
+  test("has the value that the caller sent", async () => {
     const id = `trace_1.2-${"x".repeat(118)}`;
     const response = await parley.fetch("/livez", { headers: { "x-request-id": id } });
     expect(response.headers.get("x-request-id")).toBe(id);
   });
 
-  test.each(["a b", "x".repeat(129), 'a"b', "a/b"])("ignores the invalid value %s", async (id) => {
-    const response = await parley.fetch("/livez", { headers: { "x-request-id": id } });
-    expect(response.headers.get("x-request-id")).not.toBe(id);
-    expect(response.headers.get("x-request-id")).toBeTruthy();
-  });
+  test.each(["a b", "x".repeat(129), 'a"b', "a/b"])(
+    "is replaced if the caller sent the invalid value %s",
+    async (id) => {
+      const response = await parley.fetch("/livez", { headers: { "x-request-id": id } });
+      expect(response.headers.get("x-request-id")).not.toBe(id);
+      expect(response.headers.get("x-request-id")).toBeTruthy();
+    },
+  );
 });
 
 describe("the content security policy", () => {
-  test("lets data load nothing", async () => {
+  test("in a data response allows nothing", async () => {
     const { headers } = await parley.fetch("/version");
     expect(headers.get("content-security-policy")).toBe("default-src 'none'; frame-ancestors 'none'");
   });
 
-  test("lets the API page load from its own origin only", async () => {
+  test("in the API docs page allows only the page's own origin", async () => {
     const policy = (await parley.fetch("/swagger")).headers.get("content-security-policy") ?? "";
     expect(policy).toContain("script-src 'self';");
     expect(policy).toContain("connect-src 'self'");
@@ -53,7 +56,7 @@ describe("CORS", () => {
       headers: { origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization" },
     });
 
-  test.each(["https://app.example.com", "https://chat.example.com"])("%s is allowed", async (origin) => {
+  test.each(["https://app.example.com", "https://chat.example.com"])("allows %s", async (origin) => {
     const preflightResponse = await preflight(origin);
     expect(preflightResponse.status).toBe(204);
     expect(preflightResponse.headers.get("access-control-allow-origin")).toBe(origin);
@@ -61,8 +64,8 @@ describe("CORS", () => {
     expect(preflightResponse.headers.get("access-control-allow-headers")).toContain("Authorization");
     expect(preflightResponse.headers.get("vary")).toContain("Origin");
 
-    const answer = await parley.fetch("/version", { headers: { origin } });
-    expect(answer.headers.get("access-control-allow-origin")).toBe(origin);
+    const response = await parley.fetch("/version", { headers: { origin } });
+    expect(response.headers.get("access-control-allow-origin")).toBe(origin);
     for (const name of [
       "Link",
       "RateLimit",
@@ -72,13 +75,13 @@ describe("CORS", () => {
       "Idempotent-Replayed",
       "Retry-After",
     ])
-      expect(answer.headers.get("access-control-expose-headers")?.split(", ")).toContain(name);
+      expect(response.headers.get("access-control-expose-headers")?.split(", ")).toContain(name);
   });
 
-  test("errors can be read across origins, too", async () => {
-    const answer = await parley.fetch("/api/v1/me", { headers: { origin: "https://app.example.com" } });
-    expect(answer.status).toBe(401);
-    expect(answer.headers.get("access-control-allow-origin")).toBe("https://app.example.com");
+  test("allows errors to be read across origins", async () => {
+    const response = await parley.fetch("/api/v1/me", { headers: { origin: "https://app.example.com" } });
+    expect(response.status).toBe(401);
+    expect(response.headers.get("access-control-allow-origin")).toBe("https://app.example.com");
   });
 
   test.each([
@@ -87,10 +90,10 @@ describe("CORS", () => {
     "https://app.example.com.evil.org",
     "https://app.example.com:444",
     "null",
-  ])("%s is refused", async (origin) => {
-    for (const answer of [await preflight(origin), await parley.fetch("/version", { headers: { origin } })]) {
-      expect(answer.headers.get("access-control-allow-origin")).toBeNull();
-      expect(answer.headers.get("access-control-allow-credentials")).toBeNull();
+  ])("doesn't allow %s", async (origin) => {
+    for (const response of [await preflight(origin), await parley.fetch("/version", { headers: { origin } })]) {
+      expect(response.headers.get("access-control-allow-origin")).toBeNull();
+      expect(response.headers.get("access-control-allow-credentials")).toBeNull();
     }
   });
 });

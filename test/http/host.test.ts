@@ -10,8 +10,8 @@ beforeAll(async () => {
 afterAll(() => parley.stop());
 
 describe("the Host header", () => {
-  const odd = ["Host: \r\n", "Host: a b\r\n", "Host: [::1\r\n", "Host: x\r\n", "Host: api\r\n"];
-  test.each(odd)("%j causes no server error, and every route is found", async (host) => {
+  const unusualHosts = ["Host: \r\n", "Host: a b\r\n", "Host: [::1\r\n", "Host: x\r\n", "Host: api\r\n"];
+  test.each(unusualHosts)("doesn't cause a server error if it is %j", async (host) => {
     const { text: missing } = await sendRaw(parley.url, `GET /nowhere HTTP/1.1\r\n${host}Connection: close\r\n\r\n`);
     expect(missing).toStartWith("HTTP/1.1 4");
     expect(missing).not.toContain("Something went wrong!");
@@ -19,13 +19,13 @@ describe("the Host header", () => {
     expect(version).toMatch(/^HTTP\/1\.1 (200|400)/);
   });
 
-  test("may be missing in HTTP/1.0", async () => {
+  test("can be missing in HTTP/1.0", async () => {
     const { text: missing } = await sendRaw(parley.url, "GET /nowhere HTTP/1.0\r\n\r\n");
     expect(missing).toContain(" 404 ");
     expect(missing).toContain("application/problem+json");
   });
 
-  test("may be a short name", async () => {
+  test("can be a short name", async () => {
     const { text: documents } = await sendRaw(
       parley.url,
       "GET /api/v1/documents/a/b.md HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n",

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { modeOf } from "../../src/http/idempotency.ts";
+import { getIdempotencyMode } from "../../src/http/idempotency.ts";
 import { route } from "../../src/http/route.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
@@ -24,33 +24,35 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const takesKey = ({ parameters = [] }: Operation) =>
+const documentsKey = ({ parameters = [] }: Operation) =>
   parameters.some(({ $ref }) => $ref === "#/components/parameters/IdempotencyKey");
 
-test("every POST with a credential documents the header, except those that create nothing; other operations do not", () => {
+test("only authenticated POST operations that create something document the header", () => {
   const posts = operations.filter(({ method, operation }) => method === "post" && operation.security.length > 0);
-  const without = posts.filter(({ operation }) => !takesKey(operation)).map(({ operation }) => operation.operationId);
-  // An import streams a file, and is idempotent anyway.
-  expect(without.sort()).toEqual(["cancelGeneration", "createImport", "createTicket", "previewPrompt"]);
-  expect(posts.length - without.length).toBeGreaterThanOrEqual(8);
-  const others = operations.filter((one) => !posts.includes(one) && takesKey(one.operation));
-  expect(others).toEqual([]);
-  for (const { path, operation } of posts.filter(({ operation }) => takesKey(operation))) {
+  const undocumented = posts
+    .filter(({ operation }) => !documentsKey(operation))
+    .map(({ operation }) => operation.operationId);
+  // createImport streams a file, and is idempotent without a key.
+  expect(undocumented.sort()).toEqual(["cancelGeneration", "createImport", "createTicket", "previewPrompt"]);
+  expect(posts.length - undocumented.length).toBeGreaterThanOrEqual(8);
+  const unexpectedOperations = operations.filter((entry) => !posts.includes(entry) && documentsKey(entry.operation));
+  expect(unexpectedOperations).toEqual([]);
+  for (const { path, operation } of posts.filter(({ operation }) => documentsKey(operation))) {
     expect({ path, conflict: operation.responses[409] !== undefined }).toEqual({ path, conflict: true });
     if (path.startsWith("/api/")) expect({ path, ...operation.responses[422] }).toHaveProperty("$ref");
   }
 });
 
-test("a route without a declaration accepts the header if it is a POST with a credential in the API", () => {
+test("by default, authenticated POST routes of the API accept the header", () => {
   const handle = () => undefined;
-  const shown = { operationId: "x", summary: "X", tag: "me", handle } as const;
-  const declared = { ...shown, method: "POST", path: "/api/v1/things", scope: "any" } as const;
-  expect(modeOf(route(declared))).toBe("stored");
-  expect(modeOf(route({ ...declared, path: "/v1/things" }))).toBe("stored");
-  expect(modeOf(route({ ...declared, idempotencyKey: "exact" }))).toBe("exact");
-  expect(modeOf(route({ ...declared, idempotencyKey: "ignored" }))).toBeUndefined();
-  expect(modeOf(route({ ...declared, path: "/things" }))).toBeUndefined();
-  expect(modeOf(route({ ...declared, method: "PUT" }))).toBeUndefined();
-  expect(modeOf(route({ ...declared, method: "GET" }))).toBeUndefined();
-  expect(modeOf(route({ ...shown, method: "POST", path: "/api/v1/open", public: true }))).toBeUndefined();
+  const base = { operationId: "x", summary: "X", tag: "me", handle } as const;
+  const declaration = { ...base, method: "POST", path: "/api/v1/things", scope: "any" } as const;
+  expect(getIdempotencyMode(route(declaration))).toBe("stored");
+  expect(getIdempotencyMode(route({ ...declaration, path: "/v1/things" }))).toBe("stored");
+  expect(getIdempotencyMode(route({ ...declaration, idempotencyKey: "exact" }))).toBe("exact");
+  expect(getIdempotencyMode(route({ ...declaration, idempotencyKey: "ignored" }))).toBeUndefined();
+  expect(getIdempotencyMode(route({ ...declaration, path: "/things" }))).toBeUndefined();
+  expect(getIdempotencyMode(route({ ...declaration, method: "PUT" }))).toBeUndefined();
+  expect(getIdempotencyMode(route({ ...declaration, method: "GET" }))).toBeUndefined();
+  expect(getIdempotencyMode(route({ ...base, method: "POST", path: "/api/v1/open", public: true }))).toBeUndefined();
 });

@@ -1,11 +1,11 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import {
-  type Call,
   createIdempotencyStore,
   IDEMPOTENCY_LEASE_MS,
   IDEMPOTENCY_RETENTION_S,
   IDEMPOTENCY_SWEEP_BATCH,
   type IdempotencyStore,
+  type IdempotentRequest,
 } from "../../src/http/idempotency-store.ts";
 import { createId } from "../../src/lib/id.ts";
 import { createTestDatabase } from "../support/postgres.ts";
@@ -13,11 +13,11 @@ import { createTestDatabase } from "../support/postgres.ts";
 type Database = Awaited<ReturnType<typeof createTestDatabase>>["database"];
 
 let database: Database;
-/** Two instances. */
-let one: IdempotencyStore;
-let two: IdempotencyStore;
+/** The stores of two instances. */
+let first: IdempotencyStore;
+let second: IdempotencyStore;
 const user = { id: createId() };
-let call: Call;
+let call: IdempotentRequest;
 
 beforeAll(async () => {
   ({ database } = await createTestDatabase());
@@ -26,128 +26,128 @@ beforeAll(async () => {
 beforeEach(async () => {
   await database`delete from idempotency_keys`;
   const createStore = () => createIdempotencyStore({ database, jwtSecret: "a secret", instanceId: createId() });
-  [one, two] = [createStore(), createStore()];
+  [first, second] = [createStore(), createStore()];
   call = describeCall();
 });
 afterAll(() => database.end());
 
 type Store = IdempotencyStore;
 const caller = { user, credentialId: createId(), scopes: null };
-const describeCall = (body: unknown = {}, key = "key", path = "/x", query = ""): Call =>
-  one.describe(caller, "POST", { path, query }, key, body);
-const text = (body: string) => ({ status: 201, headers: { location: "/x" }, body: Buffer.from(body) });
-async function claim(store: Store, at = call) {
-  const found = await store.claim(at);
-  if (found.state !== "claimed") throw new Error(`The key is ${found.state}.`);
-  return found.claim;
+const describeCall = (body: unknown = {}, key = "key", path = "/x", query = ""): IdempotentRequest =>
+  first.describe(caller, "POST", { path, query }, key, body);
+const createResponse = (body: string) => ({ status: 201, headers: { location: "/x" }, body: Buffer.from(body) });
+async function claim(store: Store, claimedCall = call) {
+  const result = await store.claim(claimedCall);
+  if (result.state !== "claimed") throw new Error(`The key is ${result.state}.`);
+  return result.claim;
 }
 const expireLease = () => database`update idempotency_keys set lease_until = now() - interval '1 ms'`;
-const age = (seconds: number) =>
+const setAge = (seconds: number) =>
   database`update idempotency_keys set created_at = now() - make_interval(secs => ${seconds}::float8)`;
-const count = async () => (await database`select 1 from idempotency_keys`).length;
+const countKeys = async () => (await database`select 1 from idempotency_keys`).length;
 
 describe("a run", () => {
-  test("that has finished is known to all instances, with its response", async () => {
-    const mine = await claim(one);
-    expect(await two.claim(call)).toEqual({ state: "running" });
-    await one.keep(mine, text("done"));
-    expect(await two.claim(call)).toEqual({ state: "ended", answer: text("done") });
-    expect(await two.claim(describeCall({ other: 1 }))).toEqual({ state: "reused" });
+  test("has its response on every instance after it finishes", async () => {
+    const claimed = await claim(first);
+    expect(await second.claim(call)).toEqual({ state: "running" });
+    await first.keep(claimed, createResponse("done"));
+    expect(await second.claim(call)).toEqual({ state: "ended", answer: createResponse("done") });
+    expect(await second.claim(describeCall({ other: 1 }))).toEqual({ state: "reused" });
   });
 
-  test("that was released can be claimed by any request", async () => {
-    await one.release(await claim(one));
-    expect(await count()).toBe(0);
-    expect((await two.claim(describeCall({ other: 1 }))).state).toBe("claimed");
+  test("can be claimed by any request after it is released", async () => {
+    await first.release(await claim(first));
+    expect(await countKeys()).toBe(0);
+    expect((await second.claim(describeCall({ other: 1 }))).state).toBe("claimed");
   });
 
-  test("can be claimed after its lease if its instance died, but only with the same payload", async () => {
-    const lost = await claim(one);
+  test("can be claimed after its lease has expired, but only with the same payload", async () => {
+    const firstClaim = await claim(first);
     await database`update idempotency_keys set lease_until = now() + interval '2 s'`;
-    expect((await two.claim(call)).state).toBe("running");
+    expect((await second.claim(call)).state).toBe("running");
     await expireLease();
-    expect((await two.claim(describeCall({ other: 1 }))).state).toBe("reused");
-    const taken = await claim(two);
-    // The first instance was not dead after all; its late result changes nothing.
-    await one.keep(lost, text("late"));
-    await one.release(lost);
-    expect((await one.claim(call)).state).toBe("running");
-    await two.keep(taken, text("done"));
-    expect(await one.claim(call)).toEqual({ state: "ended", answer: text("done") });
+    expect((await second.claim(describeCall({ other: 1 }))).state).toBe("reused");
+    const secondClaim = await claim(second);
+    // The first instance may still be running, but its late result is ignored.
+    await first.keep(firstClaim, createResponse("late"));
+    await first.release(firstClaim);
+    expect((await first.claim(call)).state).toBe("running");
+    await second.keep(secondClaim, createResponse("done"));
+    expect(await first.claim(call)).toEqual({ state: "ended", answer: createResponse("done") });
   });
 
-  test("keeps its lease while it is renewed, and no longer", async () => {
-    const mine = await claim(one);
+  test("is protected from other claims only while its lease is renewed", async () => {
+    const claimed = await claim(first);
     await expireLease();
-    await two.renew();
+    await second.renew();
     expect((await database`select 1 from idempotency_keys where lease_until > now()`).length).toBe(0);
-    await one.renew();
-    const [row] = await database<{ left: number }[]>`
-      select extract(epoch from lease_until - now())::float8 as left from idempotency_keys`;
-    expect(row?.left).toBeGreaterThan(IDEMPOTENCY_LEASE_MS / 1_000 - 5);
-    one.forget(mine);
+    await first.renew();
+    const [row] = await database<{ remaining_s: number }[]>`
+      select extract(epoch from lease_until - now())::float8 as remaining_s from idempotency_keys`;
+    expect(row?.remaining_s).toBeGreaterThan(IDEMPOTENCY_LEASE_MS / 1_000 - 5);
+    first.forget(claimed);
     await expireLease();
-    await one.renew();
-    expect((await two.claim(call)).state).toBe("claimed");
+    await first.renew();
+    expect((await second.claim(call)).state).toBe("claimed");
   });
 
-  test("is claimed by exactly one of many", async () => {
-    const found = await Promise.all(Array.from({ length: 16 }, (_, n) => (n % 2 ? one : two).claim(call)));
-    expect(found.filter(({ state }) => state === "claimed")).toHaveLength(1);
-    expect(found.filter(({ state }) => state === "running")).toHaveLength(15);
+  test("is claimed by exactly one of many requests", async () => {
+    const claims = await Promise.all(Array.from({ length: 16 }, (_, n) => (n % 2 ? first : second).claim(call)));
+    expect(claims.filter(({ state }) => state === "claimed")).toHaveLength(1);
+    expect(claims.filter(({ state }) => state === "running")).toHaveLength(15);
   });
 });
 
-test("a key is remembered for a day, even if no sweep runs", async () => {
-  await one.keep(await claim(one), text("done"));
-  await age(IDEMPOTENCY_RETENTION_S - 5);
-  expect((await two.claim(call)).state).toBe("ended");
-  await age(IDEMPOTENCY_RETENTION_S + 1);
-  expect((await two.claim(describeCall({ other: 1 }))).state).toBe("claimed");
+test("a key expires after a day, even if no sweep runs", async () => {
+  await first.keep(await claim(first), createResponse("done"));
+  await setAge(IDEMPOTENCY_RETENTION_S - 5);
+  expect((await second.claim(call)).state).toBe("ended");
+  await setAge(IDEMPOTENCY_RETENTION_S + 1);
+  expect((await second.claim(describeCall({ other: 1 }))).state).toBe("claimed");
 });
 
-test("the sweep deletes only expired keys, in bounded statements, and skips locked rows", async () => {
-  const old = IDEMPOTENCY_SWEEP_BATCH * 2 + 10;
+test("the sweep deletes expired keys in batches, and skips locked rows", async () => {
+  const expiredCount = IDEMPOTENCY_SWEEP_BATCH * 2 + 10;
   await database`
     insert into idempotency_keys (name, user_id, fingerprint, owner, fence, lease_until, created_at)
     select int4send(n), ${user.id}, '', gen_random_uuid(), 1, now(), now() - make_interval(secs => ${IDEMPOTENCY_RETENTION_S + 1})
-    from generate_series(1, ${old}) n`;
-  await one.keep(await claim(one), text("done"));
+    from generate_series(1, ${expiredCount}) n`;
+  await first.keep(await claim(first), createResponse("done"));
   await database.begin(async (sql) => {
     await sql`select 1 from idempotency_keys where name = int4send(1) for update`;
-    const stopped = AbortSignal.abort();
-    expect(await two.sweep(stopped)).toBe(0);
-    expect(await two.sweep(new AbortController().signal)).toBe(old - 1);
+    const abortedSignal = AbortSignal.abort();
+    expect(await second.sweep(abortedSignal)).toBe(0);
+    expect(await second.sweep(new AbortController().signal)).toBe(expiredCount - 1);
   });
-  expect(await count()).toBe(2);
-  expect(await two.sweep(new AbortController().signal)).toBe(1);
-  expect((await two.claim(call)).state).toBe("ended");
+  expect(await countKeys()).toBe(2);
+  expect(await second.sweep(new AbortController().signal)).toBe(1);
+  expect((await second.claim(call)).state).toBe("ended");
 });
 
-test("a request is identified by user, credential, method, path and key; its payload by query and body", () => {
-  const other = { ...caller, user: { id: createId() } };
-  const machine = { ...caller, scopes: new Set<string>() };
-  const secondMachine = { ...machine, credentialId: createId() };
-  const at = { path: "/x", query: "" };
+test("a request is identified by user, credential, method, path and key, and its payload by query and body", () => {
+  const otherCaller = { ...caller, user: { id: createId() } };
+  const apiKeyCaller = { ...caller, scopes: new Set<string>() };
+  const secondApiKeyCaller = { ...apiKeyCaller, credentialId: createId() };
+  const target = { path: "/x", query: "" };
   const names = [
     describeCall(),
-    one.describe(other, "POST", at, "key", {}),
-    one.describe(machine, "POST", at, "key", {}),
-    one.describe(secondMachine, "POST", at, "key", {}),
-    one.describe(caller, "PUT", at, "key", {}),
+    first.describe(otherCaller, "POST", target, "key", {}),
+    first.describe(apiKeyCaller, "POST", target, "key", {}),
+    first.describe(secondApiKeyCaller, "POST", target, "key", {}),
+    first.describe(caller, "PUT", target, "key", {}),
     describeCall({}, "key", "/xk"),
     describeCall({}, "kkey"),
     describeCall({}, "ey", "/xk"),
     createIdempotencyStore({ database, jwtSecret: "another", instanceId: createId() }).describe(
       caller,
       "POST",
-      at,
+      target,
       "key",
       {},
     ),
   ].map(({ name }) => name.toString("hex"));
   expect(new Set(names).size).toBe(names.length);
-  const newSession = one.describe({ ...caller, credentialId: createId() }, "POST", at, "key", {});
+  const newSession = first.describe({ ...caller, credentialId: createId() }, "POST", target, "key", {});
   expect(newSession.name.toString("hex")).toBe(names[0] ?? "");
 
   const payloads = [describeCall(), describeCall({ a: 1 }), describeCall({}, "key", "/x", "?a=1"), describeCall(null)];

@@ -3,67 +3,71 @@ import type { ProblemBody } from "../../src/http/problem-response.ts";
 import { createId } from "../../src/lib/id.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { countWaiting } from "../support/postgres-locks.ts";
-import { createRest, type Rest, type RestResponse } from "../support/rest.ts";
+import { countLockWaits } from "../support/postgres-locks.ts";
+import { createRestClient, type RestClient, type RestResponse } from "../support/rest.ts";
 
 type Created = { id: string; title: string };
 
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let parley: TestApp;
-let other: TestApp;
-let anna: Rest;
-let ben: Rest;
+let otherApp: TestApp;
+let anna: RestClient;
+let ben: RestClient;
 let key: string;
 
 beforeAll(async () => {
   database = await createTestDatabase();
   parley = await startApp({ database });
-  other = await startApp({ database });
+  otherApp = await startApp({ database });
   [anna, ben] = (await Promise.all([parley.register(), parley.register()])).map((account) =>
-    createRest(parley, account),
-  ) as [Rest, Rest];
+    createRestClient(parley, account),
+  ) as [RestClient, RestClient];
 });
 beforeEach(() => {
   key = createId();
 });
 afterAll(async () => {
-  await other.stop();
+  await otherApp.stop();
   await parley.stop();
   await database.database.end();
 });
 
-const create = <T = Created>(by: Rest, json: object, sent = key, path = "/conversations"): Promise<RestResponse<T>> =>
-  by.request<T>("POST", path, json, { "idempotency-key": sent });
+const create = <T = Created>(
+  user: RestClient,
+  json: object,
+  sentKey = key,
+  path = "/conversations",
+): Promise<RestResponse<T>> => user.request<T>("POST", path, json, { "idempotency-key": sentKey });
 const isReplayed = ({ headers }: RestResponse<unknown>) => headers.get("idempotent-replayed") === "true";
-const titled = async (by: Rest, title: string) =>
-  (await by.all<Created>("/conversations", 200)).rows.filter((conversation) => conversation.title === title);
+const findByTitle = async (user: RestClient, title: string) =>
+  (await user.listAll<Created>("/conversations", 200)).rows.filter((conversation) => conversation.title === title);
 const countKeys = async () => (await parley.database`select 1 from idempotency_keys`).length;
 
 /** Blocks creating conversations until the returned function is called. */
-async function holdUp(): Promise<() => Promise<void>> {
-  const { promise: held, resolve: release } = Promise.withResolvers<void>();
+async function blockCreation(): Promise<() => Promise<void>> {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
   const { promise: locked, resolve: onLocked } = Promise.withResolvers<void>();
-  const done = parley.database.begin(async (sql) => {
+  const blocking = parley.database.begin(async (sql) => {
     await sql`lock table conversations in exclusive mode`;
     onLocked();
-    await held;
+    await released;
   });
   await locked;
   return async () => {
     release();
-    await done;
+    await blocking;
   };
 }
 
 async function waitForLock(): Promise<void> {
-  for (let attempts = 0; (await countWaiting(parley)) === 0; attempts += 1) {
+  for (let attempts = 0; (await countLockWaits(parley)) === 0; attempts += 1) {
     if (attempts > 300) throw new Error("No session waits for the lock.");
     await Bun.sleep(10);
   }
 }
 
 describe("a request repeated with its key", () => {
-  test("returns the first response, and does not run again", async () => {
+  test("returns the first response, and doesn't run again", async () => {
     const first = await create(anna, { title: key });
     expect(first.status).toBe(201);
     expect(isReplayed(first)).toBe(false);
@@ -74,31 +78,34 @@ describe("a request repeated with its key", () => {
     for (const name of ["location", "content-type", "x-content-type-options"])
       expect([name, second.headers.get(name)]).toEqual([name, first.headers.get(name) ?? "missing"]);
     expect(second.headers.get("x-request-id")).not.toBe(first.headers.get("x-request-id"));
-    expect(await titled(anna, key)).toHaveLength(1);
+    expect(await findByTitle(anna, key)).toHaveLength(1);
   });
 
-  test("matches in quotes or without, with reordered fields, and on another instance", async () => {
+  test("is recognized with or without quotes, with reordered fields, and on another instance", async () => {
     const first = await create(anna, { title: key, kind: "group" });
-    const elsewhere = createRest(other, anna.account);
+    const annaOnOther = createRestClient(otherApp, anna.account);
     for (const second of [
       await create(anna, { title: key, kind: "group" }, `"${key}"`),
       await create(anna, { kind: "group", title: key }),
-      await create(elsewhere, { title: key, kind: "group" }),
+      await create(annaOnOther, { title: key, kind: "group" }),
     ]) {
       expect(isReplayed(second)).toBe(true);
       expect(second.body).toEqual(first.body);
     }
   });
 
-  test("matches in another session of the same user", async () => {
+  test("is recognized in another of the user's sessions", async () => {
     const first = await create(anna, { title: key });
     const { email } = anna.account.user;
     const login = await parley.fetch("/api/v1/auth/login", { json: { email, password: "correct horse battery" } });
-    const again = createRest(parley, { ...anna.account, ...((await login.json()) as { access_token: string }) });
-    expect((await create(again, { title: key })).body).toEqual(first.body);
+    const annaInNewSession = createRestClient(parley, {
+      ...anna.account,
+      ...((await login.json()) as { access_token: string }),
+    });
+    expect((await create(annaInNewSession, { title: key })).body).toEqual(first.body);
   });
 
-  test("returns an error that was the result", async () => {
+  test("returns the first response even if it was an error", async () => {
     const { id } = (await create<{ id: string }>(anna, {}, createId())).body;
     const path = `/conversations/${id}/members`;
     const stepDown = { user_id: anna.id, role: "member" };
@@ -111,8 +118,8 @@ describe("a request repeated with its key", () => {
   });
 });
 
-describe("a key belongs to one request", () => {
-  test("another body or query is refused and not run", async () => {
+describe("a key belongs to one request:", () => {
+  test("a request with another body or query is rejected", async () => {
     await create(anna, { title: key });
     const before = await countKeys();
     for (const [json, path] of [
@@ -123,17 +130,17 @@ describe("a key belongs to one request", () => {
       const { status, body } = await create<ProblemBody>(anna, json, key, path);
       expect([status, body.code]).toEqual([422, "idempotency_key_reused"]);
     }
-    expect(await titled(anna, `${key}!`)).toEqual([]);
+    expect(await findByTitle(anna, `${key}!`)).toEqual([]);
     expect(await countKeys()).toBe(before);
   });
 
-  test("a request of another user with the same key and body is separate", async () => {
-    const mine = await create(anna, { title: key });
+  test("a request from another user with the same key and body is separate", async () => {
+    const annaConversation = await create(anna, { title: key });
     const benConversation = await create(ben, { title: key });
     expect([benConversation.status, isReplayed(benConversation)]).toEqual([201, false]);
-    expect(benConversation.body.id).not.toBe(mine.body.id);
+    expect(benConversation.body.id).not.toBe(annaConversation.body.id);
     expect((await create<ProblemBody>(ben, { title: "other" })).body.code).toBe("idempotency_key_reused");
-    expect((await ben.get(`/conversations/${mine.body.id}`)).status).toBe(404);
+    expect((await ben.get(`/conversations/${annaConversation.body.id}`)).status).toBe(404);
   });
 
   test("a request to another path is separate", async () => {
@@ -146,26 +153,26 @@ describe("a key belongs to one request", () => {
 
   test.each([
     ["two keys", "a, b"],
-    ["an open quote", '"a'],
-    ["nothing", ""],
-    ["too long", "k".repeat(256)],
+    ["an unclosed quote", '"a'],
+    ["an empty key", ""],
+    ["a key that is too long", "k".repeat(256)],
     ["non-ASCII text", "schl\u00fcssel"],
-  ])("and must be valid: %s returns 400", async (_, header) => {
+  ])("an invalid key returns 400: %s", async (_, header) => {
     const { status, body } = await create<ProblemBody>(anna, { title: key }, header);
     expect([status, body.code]).toEqual([400, "malformed"]);
-    expect(await titled(anna, key)).toEqual([]);
+    expect(await findByTitle(anna, key)).toEqual([]);
   });
 });
 
 describe("concurrent requests", () => {
-  test("get 409 while the first runs, and its response from then on", async () => {
-    const release = await holdUp();
+  test("get 409 while the first one runs, and its response afterwards", async () => {
+    const release = await blockCreation();
     const first = create(anna, { title: key });
     await waitForLock();
     const second = await create<ProblemBody>(anna, { title: key });
     expect([second.status, second.body.code]).toEqual([409, "idempotency_in_progress"]);
     expect(second.headers.get("retry-after")).toBe("1");
-    // The payload is compared first, as waiting would not help.
+    // The payloads are compared before waiting, because waiting can't resolve a mismatch.
     expect((await create<ProblemBody>(anna, { title: "other" })).body.code).toBe("idempotency_key_reused");
     await release();
     const { status, body } = await first;
@@ -173,86 +180,86 @@ describe("concurrent requests", () => {
     expect((await create(anna, { title: key })).body).toEqual(body);
   });
 
-  test("wait briefly for the first to end", async () => {
-    const release = await holdUp();
+  test("wait briefly for the first one to finish", async () => {
+    const release = await blockCreation();
     const first = create(anna, { title: key });
     await waitForLock();
-    const second = create(createRest(other, anna.account), { title: key });
+    const second = create(createRestClient(otherApp, anna.account), { title: key });
     await Bun.sleep(200);
     await release();
     expect((await second).body).toEqual((await first).body);
     expect(isReplayed(await second)).toBe(true);
   });
 
-  test("16 identical ones on two instances run once", async () => {
-    const elsewhere = createRest(other, anna.account);
-    const answers = await Promise.all(
-      Array.from({ length: 16 }, (_, n) => create(n % 2 === 0 ? anna : elsewhere, { title: key })),
+  test("run once even if 16 arrive on two instances", async () => {
+    const annaOnOther = createRestClient(otherApp, anna.account);
+    const responses = await Promise.all(
+      Array.from({ length: 16 }, (_, n) => create(n % 2 === 0 ? anna : annaOnOther, { title: key })),
     );
-    expect(answers.map(({ status }) => status)).toEqual(Array(16).fill(201));
-    expect(new Set(answers.map(({ body }) => body.id)).size).toBe(1);
-    expect(answers.filter((answer) => !isReplayed(answer))).toHaveLength(1);
-    expect(await titled(anna, key)).toHaveLength(1);
+    expect(responses.map(({ status }) => status)).toEqual(Array(16).fill(201));
+    expect(new Set(responses.map(({ body }) => body.id)).size).toBe(1);
+    expect(responses.filter((response) => !isReplayed(response))).toHaveLength(1);
+    expect(await findByTitle(anna, key)).toHaveLength(1);
   });
 });
 
-describe("a response without a result is not stored", () => {
-  test("an invalid body can be corrected under the same key", async () => {
+describe("a response isn't stored", () => {
+  test("if the body is invalid, so that it can be corrected", async () => {
     expect((await create(anna, { title: 1 })).status).toBe(422);
     expect((await create(anna, { title: key })).status).toBe(201);
   });
 
-  test("a refused credential leaves no trace", async () => {
+  test("if the credentials are invalid", async () => {
     const before = await countKeys();
     const headers = { "idempotency-key": key };
     expect((await parley.fetch("/api/v1/conversations", { token: "no", json: {}, headers })).status).toBe(401);
     expect(await countKeys()).toBe(before);
   });
 
-  test("after a server error, the same request runs again", async () => {
-    await parley.database`alter table prompts rename to away`;
+  test("after a server error, so that the request can be repeated", async () => {
+    await parley.database`alter table prompts rename to renamed_prompts`;
     const prompt = { name: key, template: "Be brief." };
     const first = await create(anna, prompt, key, "/prompts");
-    await parley.database`alter table away rename to prompts`;
+    await parley.database`alter table renamed_prompts rename to prompts`;
     expect(first.status).toBe(500);
     const second = await create(anna, prompt, key, "/prompts");
     expect([second.status, isReplayed(second)]).toEqual([201, false]);
   });
 
-  test("without a database, the response is 503", async () => {
-    const alone = await startApp();
-    const carl = createRest(alone, await alone.register());
+  test("if the database is unavailable", async () => {
+    const separateApp = await startApp();
+    const carl = createRestClient(separateApp, await separateApp.register());
     expect((await create(carl, { title: key })).status).toBe(201);
-    await alone.database.end();
+    await separateApp.database.end();
     const { status, body } = await create<ProblemBody>(carl, { title: "other" }, createId());
     expect([status, body.code]).toEqual([503, "unavailable"]);
-    await alone.stop();
+    await separateApp.stop();
   });
 });
 
-describe("where a key has no effect", () => {
-  test("a request without a key leaves no trace", async () => {
+describe("no key is stored", () => {
+  test("for a request without a key", async () => {
     const before = await countKeys();
     expect((await anna.request("POST", "/conversations", {})).status).toBe(201);
     expect(await countKeys()).toBe(before);
   });
 
-  test("requests that create nothing, and methods other than POST, ignore it", async () => {
+  test("for a request that creates nothing or has a method other than POST", async () => {
     const before = await countKeys();
     const tickets = await Promise.all([1, 2].map(() => create<{ ticket: string }>(anna, {}, key, "/auth/ticket")));
     expect(new Set(tickets.map(({ body }) => body.ticket)).size).toBe(2);
     const { id } = (await anna.request<Created>("POST", "/conversations", {})).body;
     for (const title of ["one", "two"]) {
       const headers = { "idempotency-key": "not a key" };
-      const changed = await anna.request<Created>("PATCH", `/conversations/${id}`, { title }, headers);
-      expect([changed.status, changed.body.title]).toEqual([200, title]);
+      const changeResponse = await anna.request<Created>("PATCH", `/conversations/${id}`, { title }, headers);
+      expect([changeResponse.status, changeResponse.body.title]).toEqual([200, title]);
     }
     expect(await countKeys()).toBe(before);
   });
 });
 
 describe("an API key", () => {
-  test("is returned again if it was created with a key, and is not stored in plain text", async () => {
+  test("is returned again if the request is repeated, and isn't stored in plain text", async () => {
     const json = { name: key, scopes: ["conversations:write"] };
     const first = await create<{ id: string; key: string }>(anna, json, key, "/api-keys");
     expect(first.status).toBe(201);
@@ -268,26 +275,29 @@ describe("an API key", () => {
   });
 
   test("has its own idempotency keys, separate from those of its owner and of other API keys", async () => {
-    const mine = await create(anna, { title: key });
-    const seen = new Set([mine.body.id]);
+    const annaConversation = await create(anna, { title: key });
+    const conversationIds = new Set([annaConversation.body.id]);
     for (const name of ["one", "two"]) {
-      const made = await anna.request<{ key: string }>("POST", "/api-keys", { name, scopes: ["conversations:write"] });
-      const machine = createRest(parley, { ...anna.account, access_token: made.body.key });
+      const created = await anna.request<{ key: string }>("POST", "/api-keys", {
+        name,
+        scopes: ["conversations:write"],
+      });
+      const machine = createRestClient(parley, { ...anna.account, access_token: created.body.key });
       const first = await create(machine, { title: key });
       expect([first.status, isReplayed(first)]).toEqual([201, false]);
       expect((await create(machine, { title: key })).body).toEqual(first.body);
-      seen.add(first.body.id);
+      conversationIds.add(first.body.id);
     }
-    expect(seen.size).toBe(3);
+    expect(conversationIds.size).toBe(3);
   });
 });
 
 test("the keys of a deleted user are deleted", async () => {
   const account = await parley.register();
-  const carl = createRest(parley, account);
+  const carl = createRestClient(parley, account);
   await create(carl, { title: key });
-  const rows = () => parley.database`select 1 from idempotency_keys where user_id = ${account.user.id}`;
-  expect(await rows()).toHaveLength(1);
+  const listKeyRows = () => parley.database`select 1 from idempotency_keys where user_id = ${account.user.id}`;
+  expect(await listKeyRows()).toHaveLength(1);
   expect((await carl.request("DELETE", "/me", { current_password: "correct horse battery" })).status).toBe(204);
-  expect(await rows()).toHaveLength(0);
+  expect(await listKeyRows()).toHaveLength(0);
 });

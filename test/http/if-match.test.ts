@@ -3,16 +3,16 @@ import { requirePreconditions } from "../../src/http/mount.ts";
 import { route } from "../../src/http/route.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
 let parley: TestApp;
-let anna: Rest;
-let ben: Rest;
+let anna: RestClient;
+let ben: RestClient;
 beforeAll(async () => {
   parley = await startApp({ config: { WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true" } });
   [anna, ben] = (await Promise.all([parley.register(), parley.register()])).map((account) =>
-    createRest(parley, account),
-  ) as [Rest, Rest];
+    createRestClient(parley, account),
+  ) as [RestClient, RestClient];
 });
 afterAll(() => parley.stop());
 
@@ -20,7 +20,7 @@ type Kind = { create(): Promise<string>; change: (text: string) => object; read:
 const post = async (path: string, json: object) =>
   `${path}/${(await anna.request<{ id: string }>("POST", path, json)).body.id}`;
 
-/** The resources that have an ETag and can be changed. */
+/** The kinds of resources that have an ETag and can be changed. */
 const kinds: Record<string, Kind> = {
   conversation: {
     create: async () => `/conversations/${(await createConversation(parley, anna.account)).id}`,
@@ -41,45 +41,45 @@ const kinds: Record<string, Kind> = {
 
 describe.each(Object.keys(kinds))("a %s", (name) => {
   const { create, change, read } = kinds[name] as Kind;
-  const tagOf = async (path: string) => (await anna.get(path)).headers.get("etag") ?? "";
-  const patch = (path: string, text: string, ifMatch?: string, by = anna) =>
-    by.request<{ code?: string }>(
+  const getTag = async (path: string) => (await anna.get(path)).headers.get("etag") ?? "";
+  const patch = (path: string, text: string, ifMatch?: string, user = anna) =>
+    user.request<{ code?: string }>(
       "PATCH",
       path,
       change(text),
       ifMatch === undefined ? undefined : { "if-match": ifMatch },
     );
-  const remove = (path: string, ifMatch: string, by = anna) =>
-    by.request<{ code?: string }>("DELETE", path, undefined, { "if-match": ifMatch });
+  const remove = (path: string, ifMatch: string, user = anna) =>
+    user.request<{ code?: string }>("DELETE", path, undefined, { "if-match": ifMatch });
 
-  test("changes if the ETag is current, and only once; the response has the new ETag", async () => {
+  test("changes only if the ETag is current, and is returned with its new ETag", async () => {
     const path = await create();
-    const tag = await tagOf(path);
-    const changed = await patch(path, "one", tag);
-    expect(changed.status).toBe(200);
-    expect(changed.headers.get("etag")).toBe(await tagOf(path));
-    const stale = await patch(path, "two", tag);
-    expect(stale).toMatchObject({ status: 412, body: { code: "precondition_failed" } });
+    const tag = await getTag(path);
+    const changeResponse = await patch(path, "one", tag);
+    expect(changeResponse.status).toBe(200);
+    expect(changeResponse.headers.get("etag")).toBe(await getTag(path));
+    const staleResponse = await patch(path, "two", tag);
+    expect(staleResponse).toMatchObject({ status: 412, body: { code: "precondition_failed" } });
     expect(read((await anna.get(path)).body)).toBe("one");
-    expect((await patch(path, "three", changed.headers.get("etag") ?? "")).status).toBe(200);
+    expect((await patch(path, "three", changeResponse.headers.get("etag") ?? "")).status).toBe(200);
     expect((await patch(path, "four")).status).toBe(200);
   });
 
-  test("accepts exactly one of 8 concurrent changes with the same ETag", async () => {
+  test("accepts exactly one of eight concurrent changes with the same ETag", async () => {
     const path = await create();
-    const tag = await tagOf(path);
-    const all = await Promise.all(Array.from({ length: 8 }, (_, n) => patch(path, `change ${n}`, tag)));
-    expect(all.filter(({ status }) => status === 200)).toHaveLength(1);
-    expect(all.filter(({ status }) => status === 412)).toHaveLength(7);
-    const winner = all.findIndex(({ status }) => status === 200);
+    const tag = await getTag(path);
+    const responses = await Promise.all(Array.from({ length: 8 }, (_, n) => patch(path, `change ${n}`, tag)));
+    expect(responses.filter(({ status }) => status === 200)).toHaveLength(1);
+    expect(responses.filter(({ status }) => status === 412)).toHaveLength(7);
+    const winner = responses.findIndex(({ status }) => status === 200);
     expect(read((await anna.get(path)).body)).toBe(`change ${winner}`);
   });
 
-  test("accepts the ETag in a list, or `*`, but not weak ones or ones without quotes", async () => {
+  test("accepts its ETag in a list, or `*`, but not a weak or unquoted ETag", async () => {
     const path = await create();
-    let texts = 0;
+    let textCount = 0;
     const change = async (ifMatch: (tag: string) => string) =>
-      (await patch(path, `text ${++texts}`, ifMatch(await tagOf(path)))).status;
+      (await patch(path, `text ${++textCount}`, ifMatch(await getTag(path)))).status;
     for (const valid of [(tag: string) => `"a,b", ${tag}`, (tag: string) => `W/"x" ,${tag},"y"`, () => " * "])
       expect(await change(valid)).toBe(200);
     const invalid = [(tag: string) => `W/${tag}`, (tag: string) => tag.slice(1, -1), (tag: string) => `"${tag}"`];
@@ -87,22 +87,22 @@ describe.each(Object.keys(kinds))("a %s", (name) => {
       expect(await change(ifMatch)).toBe(412);
   });
 
-  test("is deleted if the ETag is current", async () => {
+  test("can be deleted if the ETag is current", async () => {
     const path = await create();
-    const tag = await tagOf(path);
+    const tag = await getTag(path);
     await patch(path, "changed");
     expect(await remove(path, tag)).toMatchObject({ status: 412, body: { code: "precondition_failed" } });
     expect((await anna.get(path)).status).toBe(200);
-    expect((await remove(path, await tagOf(path))).status).toBe(204);
+    expect((await remove(path, await getTag(path))).status).toBe(204);
     expect((await remove(path, "*")).status).toBe(404);
   });
 
-  test("accepts either a concurrent deletion or a change with the same ETag, not both", async () => {
+  test("accepts a change or a concurrent deletion with the same ETag, but not both", async () => {
     const path = await create();
-    const tag = await tagOf(path);
+    const tag = await getTag(path);
     const [changed, removed] = await Promise.all([patch(path, "one", tag), remove(path, tag)]);
     const statuses = [changed.status, removed.status];
-    // The change either comes first, or finds nothing.
+    // The change either comes first, or fails after the deletion.
     expect([
       [200, 412],
       [404, 204],
@@ -110,22 +110,22 @@ describe.each(Object.keys(kinds))("a %s", (name) => {
     ]).toContainEqual(statuses);
   });
 
-  test("an outsider learns nothing about its state", async () => {
+  test("doesn't exist for outsiders, who get 404 regardless of the ETag", async () => {
     const path = await create();
-    for (const ifMatch of [await tagOf(path), '"other"', "*"]) {
+    for (const ifMatch of [await getTag(path), '"other"', "*"]) {
       expect((await patch(path, "theirs", ifMatch, ben)).status).toBe(404);
       expect((await remove(path, ifMatch, ben)).status).toBe(404);
     }
   });
 
-  test("invalid input is reported before the ETag is compared", async () => {
+  test("rejects invalid input even if the ETag is outdated", async () => {
     const path = await create();
-    const answer = await anna.request("PATCH", path, { nothing: 1 }, { "if-match": '"other"' });
-    expect(answer.status).toBe(422);
+    const response = await anna.request("PATCH", path, { nothing: 1 }, { "if-match": '"other"' });
+    expect(response.status).toBe(422);
   });
 });
 
-test("a member who is not an owner is refused regardless of the ETag", async () => {
+test("a member who isn't an owner gets 403 regardless of the ETag", async () => {
   const path = `/conversations/${(await createConversation(parley, anna.account, [ben.account])).id}`;
   for (const ifMatch of [(await ben.get(path)).headers.get("etag") ?? "", '"other"'])
     expect((await ben.request("PATCH", path, { title: "b" }, { "if-match": ifMatch })).status).toBe(403);
@@ -140,12 +140,12 @@ test("a new message changes the conversation's ETag", async () => {
 
 test("a route that changes a resource with an ETag can't be mounted without If-Match", () => {
   const common = { operationId: "x", summary: "x", tag: "operations", public: true, handle: () => {} } as const;
-  const read = route({ ...common, method: "GET", path: "/x/:id", isTagged: true });
-  const other = route({ ...common, method: "PATCH", path: "/y/:id" });
-  expect(() => requirePreconditions([read, other])).not.toThrow();
+  const readRoute = route({ ...common, method: "GET", path: "/x/:id", isTagged: true });
+  const otherRoute = route({ ...common, method: "PATCH", path: "/y/:id" });
+  expect(() => requirePreconditions([readRoute, otherRoute])).not.toThrow();
   for (const method of ["PATCH", "PUT", "DELETE"] as const) {
     const change = route({ ...common, method, path: "/x/:id" });
-    expect(() => requirePreconditions([read, change])).toThrow("takesIfMatch");
-    expect(() => requirePreconditions([read, { ...change, takesIfMatch: true }])).not.toThrow();
+    expect(() => requirePreconditions([readRoute, change])).toThrow("takesIfMatch");
+    expect(() => requirePreconditions([readRoute, { ...change, takesIfMatch: true }])).not.toThrow();
   }
 });

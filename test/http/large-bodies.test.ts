@@ -3,21 +3,21 @@ import { connect } from "node:net";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import { startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
-type Sent = { message: { seq: number; content: string } };
+type SendResponse = { message: { seq: number; content: string } };
 
-/** Three bytes each. */
+/** Number of characters in a large message. Each character has three bytes. */
 const LARGE_CHARS = 200_000;
-const MANY = 40;
-/** More megabyte bodies than one user may have in flight. */
-const TOO_MANY = 17;
+const REQUEST_COUNT = 40;
+/** Number of 1 MB bodies that exceeds a user's limit. */
+const TOO_MANY_BODIES = 17;
 const ALL_BYTES_MAX = 128 * 1024 * 1024;
 
 let provider: MockProvider;
 let parley: TestApp;
-let anna: Rest;
-let ben: Rest;
+let anna: RestClient;
+let ben: RestClient;
 
 beforeAll(async () => {
   provider = startMockProvider();
@@ -29,18 +29,18 @@ beforeAll(async () => {
     },
   });
   const accounts = await Promise.all([parley.register(), parley.register()]);
-  [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
+  [anna, ben] = accounts.map((account) => createRestClient(parley, account)) as [RestClient, RestClient];
 });
 afterAll(async () => {
   await parley.stop();
   await provider.stop();
 });
 
-const create = async (by: Rest): Promise<string> =>
-  (await by.request<{ id: string }>("POST", "/conversations", { reply_mode: "never" })).body.id;
-const large = (chars = LARGE_CHARS) => ({ content: "語".repeat(chars) });
-const send = (by: Rest, conversation: string, json: object) =>
-  by.request<Sent & ProblemBody>("POST", `/conversations/${conversation}/messages`, json);
+const createConversation = async (user: RestClient): Promise<string> =>
+  (await user.request<{ id: string }>("POST", "/conversations", { reply_mode: "never" })).body.id;
+const createLarge = (chars = LARGE_CHARS) => ({ content: "語".repeat(chars) });
+const send = (user: RestClient, conversation: string, json: object) =>
+  user.request<SendResponse & ProblemBody>("POST", `/conversations/${conversation}/messages`, json);
 
 /** Posts a raw body as Anna. */
 const post = (path: string, body: string, options: { method?: string; type?: string; signal?: AbortSignal } = {}) =>
@@ -54,173 +54,182 @@ const post = (path: string, body: string, options: { method?: string; type?: str
     ...(options.signal && { signal: options.signal }),
   });
 
-/** Whether the response arrives within this time. */
-const isOver = (work: Promise<unknown>, ms: number) =>
+/** Returns whether a promise is fulfilled within this time. */
+const finishesWithin = (work: Promise<unknown>, ms: number) =>
   Promise.race([work.then(() => true), Bun.sleep(ms).then(() => false)]);
 
 /** Blocks writes to these conversations until the returned function is called. */
-async function lock(...conversations: string[]): Promise<() => Promise<void>> {
-  const { promise: held, resolve: release } = Promise.withResolvers<void>();
+async function lockConversations(...conversations: string[]): Promise<() => Promise<void>> {
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
   const { promise: locked, resolve: onLocked } = Promise.withResolvers<void>();
-  const done = parley.database.begin(async (sql) => {
+  const locking = parley.database.begin(async (sql) => {
     await sql`select 1 from conversations where id = any(${conversations}) for update`;
     onLocked();
-    await held;
+    await released;
   });
   await locked;
   return async () => {
     release();
-    await done;
+    await locking;
   };
 }
 
-/** Begins a request with a body that never arrives. */
-function announce(by: Rest, bytes: number) {
+/** Starts a request whose body never arrives completely. */
+function startRequest(user: RestClient, bytes: number) {
   const { hostname, port } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
   let text = "";
   socket.on("data", (data) => {
     text += data.toString();
   });
-  const { promise: isClosed, resolve } = Promise.withResolvers<void>();
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
   socket.on("close", () => resolve());
   socket.on("error", () => {});
   const path = `/api/v1/conversations/${crypto.randomUUID()}/messages`;
   const head = [
     `POST ${path} HTTP/1.1`,
     `Host: ${hostname}`,
-    `Authorization: Bearer ${by.account.access_token}`,
+    `Authorization: Bearer ${user.account.access_token}`,
     "Content-Type: application/json",
     `Content-Length: ${bytes}`,
   ];
   socket.write(`${head.join("\r\n")}\r\n\r\n{`);
   return {
-    /** 0: no response yet. */
+    /** Returns 0 if there is no response yet. */
     readStatus: () => Number(/^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? 0),
     close: () => {
       socket.destroy();
-      return isClosed;
+      return closed;
     },
   };
 }
 
-async function until(isTrue: () => boolean): Promise<void> {
-  for (const endMs = performance.now() + 15_000; !isTrue() && performance.now() < endMs; ) await Bun.sleep(20);
+async function waitUntil(isTrue: () => boolean): Promise<void> {
+  for (const deadlineMs = performance.now() + 15_000; !isTrue() && performance.now() < deadlineMs; )
+    await Bun.sleep(20);
 }
 
-test("concurrent large and small messages are all stored, without a gap in the seqs", async () => {
-  const conversation = await create(anna);
-  const bodies = Array.from({ length: 12 }, (_, n) => (n % 3 === 0 ? large() : { content: `small ${n}` }));
-  const answers = await Promise.all(bodies.map((body) => send(anna, conversation, body)));
-  expect(answers.map(({ status }) => status)).toEqual(bodies.map(() => 201));
-  expect(answers.map(({ body }) => body.message.content)).toEqual(bodies.map(({ content }) => content));
-  expect(answers.map(({ body }) => body.message.seq).sort((a, b) => a - b)).toEqual(bodies.map((_, n) => n + 1));
+test("concurrent large and small messages are all stored, without gaps in the sequence numbers", async () => {
+  const conversation = await createConversation(anna);
+  const bodies = Array.from({ length: 12 }, (_, n) => (n % 3 === 0 ? createLarge() : { content: `small ${n}` }));
+  const responses = await Promise.all(bodies.map((body) => send(anna, conversation, body)));
+  expect(responses.map(({ status }) => status)).toEqual(bodies.map(() => 201));
+  expect(responses.map(({ body }) => body.message.content)).toEqual(bodies.map(({ content }) => content));
+  expect(responses.map(({ body }) => body.message.seq).sort((a, b) => a - b)).toEqual(bodies.map((_, n) => n + 1));
 });
 
-test("a user has one large request at a time; small ones and those of other users do not wait", async () => {
-  const [conversation, ofBen] = [await create(anna), await create(ben)];
-  const another = await create(anna);
-  const unlock = await lock(conversation);
-  const first = send(anna, conversation, large());
-  expect(await isOver(first, 200)).toBe(false);
-  const second = send(anna, another, large());
-  expect((await send(ben, ofBen, large())).status).toBe(201);
-  expect((await send(anna, another, { content: "small" })).status).toBe(201);
-  expect(await isOver(second, 200)).toBe(false);
+test("a user's large requests run one at a time, without delaying small requests and other users", async () => {
+  const [conversation, benConversation] = [await createConversation(anna), await createConversation(ben)];
+  const otherConversation = await createConversation(anna);
+  const unlock = await lockConversations(conversation);
+  const first = send(anna, conversation, createLarge());
+  expect(await finishesWithin(first, 200)).toBe(false);
+  const second = send(anna, otherConversation, createLarge());
+  expect((await send(ben, benConversation, createLarge())).status).toBe(201);
+  expect((await send(anna, otherConversation, { content: "small" })).status).toBe(201);
+  expect(await finishesWithin(second, 200)).toBe(false);
   await unlock();
   expect((await Promise.all([first, second])).map(({ status }) => status)).toEqual([201, 201]);
 });
 
-test("many users whose large messages wait for a lock do not delay other users", async () => {
-  const users = await Promise.all(Array.from({ length: 6 }, async () => createRest(parley, await parley.register())));
-  const conversations = await Promise.all(users.map(create));
-  const ofBen = await create(ben);
-  const unlock = await lock(...conversations);
-  const waiting = users.map((user, n) => send(user, conversations[n] as string, large()));
-  expect(await isOver(Promise.any(waiting), 500)).toBe(false);
-  // Shorter than the timeout of the waiting requests.
-  expect(await isOver(send(ben, ofBen, large()), 8_000)).toBe(true);
+test("large messages that wait for a lock don't delay other users", async () => {
+  const users = await Promise.all(
+    Array.from({ length: 6 }, async () => createRestClient(parley, await parley.register())),
+  );
+  const conversations = await Promise.all(users.map(createConversation));
+  const benConversation = await createConversation(ben);
+  const unlock = await lockConversations(...conversations);
+  const waitingRequests = users.map((user, n) => send(user, conversations[n] as string, createLarge()));
+  expect(await finishesWithin(Promise.any(waitingRequests), 500)).toBe(false);
+  // The limit is shorter than the timeout of the waiting requests.
+  expect(await finishesWithin(send(ben, benConversation, createLarge()), 8_000)).toBe(true);
   await unlock();
-  expect((await Promise.all(waiting)).map(({ status }) => status)).toEqual(users.map(() => 201));
+  expect((await Promise.all(waitingRequests)).map(({ status }) => status)).toEqual(users.map(() => 201));
 });
 
-test("the next large request runs after every response, also after an error", async () => {
-  const conversation = await create(anna);
+test("a large request can start after the previous one has failed or was aborted", async () => {
+  const conversation = await createConversation(anna);
   const path = `/api/v1/conversations/${conversation}/messages`;
-  for (let time = 0; time < 3; time += 1) {
-    expect((await send(anna, conversation, large(LARGE_CHARS + 1))).status).toBe(422);
-    expect((await send(anna, await create(ben), large())).status).toBe(404);
+  for (let attempt = 0; attempt < 3; attempt += 1) {
+    expect((await send(anna, conversation, createLarge(LARGE_CHARS + 1))).status).toBe(422);
+    expect((await send(anna, await createConversation(ben), createLarge())).status).toBe(404);
     expect((await post(path, `{"content":"${"x".repeat(100_000)}`)).status).toBe(400);
     expect((await post(path, "x".repeat(100_000), { type: "text/plain" })).status).toBe(415);
-    const left = new AbortController();
-    const aborted = post(path, JSON.stringify(large()), left).catch(() => "aborted");
-    await Bun.sleep(time * 5);
-    left.abort();
+    const controller = new AbortController();
+    const aborted = post(path, JSON.stringify(createLarge()), controller).catch(() => "aborted");
+    await Bun.sleep(attempt * 5);
+    controller.abort();
     await aborted;
   }
-  expect((await send(anna, conversation, large())).status).toBe(201);
+  expect((await send(anna, conversation, createLarge())).status).toBe(201);
 });
 
-test("a running answer does not block large requests", async () => {
-  const left = new AbortController();
+test("an answer in progress doesn't block large requests", async () => {
+  const controller = new AbortController();
   const content = "x".repeat(100_000);
   const completionBody = JSON.stringify({ model: "compatible/stall", messages: [{ role: "user", content }] });
-  const waiting = post("/v1/chat/completions", completionBody, left).catch(() => "aborted");
-  expect(await isOver(waiting, 300)).toBe(false);
-  expect((await send(anna, await create(anna), large())).status).toBe(201);
-  left.abort();
-  await waiting;
+  const completion = post("/v1/chat/completions", completionBody, controller).catch(() => "aborted");
+  expect(await finishesWithin(completion, 300)).toBe(false);
+  expect((await send(anna, await createConversation(anna), createLarge())).status).toBe(201);
+  controller.abort();
+  await completion;
 });
 
-test("a user with too many waiting bytes is refused, and no one else", async () => {
-  const conversation = await create(anna);
-  const unlock = await lock(conversation);
-  const first = send(anna, conversation, large());
+test("requests from a user with too many waiting bytes are rejected, but not other users' requests", async () => {
+  const conversation = await createConversation(anna);
+  const unlock = await lockConversations(conversation);
+  const first = send(anna, conversation, createLarge());
   await Bun.sleep(200);
-  const tooLong = { content: "x".repeat(1_000_000) };
-  const waiting = Array.from({ length: MANY }, () => send(anna, conversation, tooLong));
-  const refused = await Promise.any(
-    waiting.map(async (answer) => {
-      const { status, body, headers } = await answer;
+  const tooLongMessage = { content: "x".repeat(1_000_000) };
+  const waitingRequests = Array.from({ length: REQUEST_COUNT }, () => send(anna, conversation, tooLongMessage));
+  const rejected = await Promise.any(
+    waitingRequests.map(async (response) => {
+      const { status, body, headers } = await response;
       return { status, code: body.code, retryAfter: headers.get("retry-after") };
     }),
   );
-  expect(refused).toEqual({ status: 429, code: "rate_limited", retryAfter: "1" });
-  const ofBen = await send(ben, await create(ben), large());
-  expect(ofBen.status).toBe(201);
+  expect(rejected).toEqual({ status: 429, code: "rate_limited", retryAfter: "1" });
+  const benResponse = await send(ben, await createConversation(ben), createLarge());
+  expect(benResponse.status).toBe(201);
   await unlock();
   expect((await first).status).toBe(201);
-  const statuses = (await Promise.all(waiting)).map(({ status }) => status);
-  // Requests that were not refused ran, and were found to be too long.
+  const statuses = (await Promise.all(waitingRequests)).map(({ status }) => status);
+  // The other requests ran, and failed because their content is too long.
   expect(new Set(statuses)).toEqual(new Set([422, 429]));
-  expect(statuses.filter((status) => status === 422).length).toBe(TOO_MANY - 1);
+  expect(statuses.filter((status) => status === 422).length).toBe(TOO_MANY_BODIES - 1);
 });
 
-test("the bodies of all users share a limit, which leaves room for a user with none in flight", async () => {
-  const users = await Promise.all(Array.from({ length: 8 }, async () => createRest(parley, await parley.register())));
-  const ofBen = await create(ben);
-  const begun = users.flatMap((user) => Array.from({ length: TOO_MANY - 1 }, () => announce(user, 1_000_000)));
-  const countOf = (status: number) => begun.filter(({ readStatus }) => readStatus() === status).length;
-  await until(() => countOf(503) > 0);
+test("all users' bodies share a limit, but a user without waiting requests is exempt", async () => {
+  const users = await Promise.all(
+    Array.from({ length: 8 }, async () => createRestClient(parley, await parley.register())),
+  );
+  const benConversation = await createConversation(ben);
+  const requests = users.flatMap((user) =>
+    Array.from({ length: TOO_MANY_BODIES - 1 }, () => startRequest(user, 1_000_000)),
+  );
+  const countStatus = (status: number) => requests.filter(({ readStatus }) => readStatus() === status).length;
+  await waitUntil(() => countStatus(503) > 0);
   await Bun.sleep(1_000);
-  expect(countOf(503)).toBeGreaterThan(0);
-  expect(countOf(503) + countOf(0)).toBe(begun.length);
-  expect(countOf(0) * 1_000_000).toBeLessThan(ALL_BYTES_MAX);
-  expect((await send(ben, ofBen, large())).status).toBe(201);
+  expect(countStatus(503)).toBeGreaterThan(0);
+  expect(countStatus(503) + countStatus(0)).toBe(requests.length);
+  expect(countStatus(0) * 1_000_000).toBeLessThan(ALL_BYTES_MAX);
+  expect((await send(ben, benConversation, createLarge())).status).toBe(201);
 
-  await Promise.all(begun.map(({ close }) => close()));
-  const again = await Promise.all(users.map(async (user) => send(user, await create(user), large())));
-  expect(again.map(({ status }) => status)).toEqual(users.map(() => 201));
+  await Promise.all(requests.map(({ close }) => close()));
+  const laterResponses = await Promise.all(
+    users.map(async (user) => send(user, await createConversation(user), createLarge())),
+  );
+  expect(laterResponses.map(({ status }) => status)).toEqual(users.map(() => 201));
 });
 
-test("a route that needs no large body refuses one", async () => {
+test("a route that doesn't need large bodies rejects them", async () => {
   const { account } = anna;
   const password = JSON.stringify({ current_password: TEST_PASSWORD, new_password: TEST_PASSWORD });
   expect((await post("/api/v1/me/password", password + " ".repeat(70_000))).status).toBe(413);
   expect((await post("/api/v1/auth/login", `{"email":"${account.user.email}"${" ".repeat(70_000)}}`)).status).toBe(413);
 });
 
-test("accepts everything that fits its schema, even if its JSON is long", async () => {
+test("a body that matches its schema is accepted even if its JSON is long", async () => {
   const escaped = `{"a":"${"\\u0061".repeat(16_000)}"}`;
   expect((await post("/api/v1/me/preferences", escaped, { method: "PUT" })).status).toBe(200);
   expect((await post("/api/v1/conversations", `{"metadata":${escaped}}`)).status).toBe(201);

@@ -4,13 +4,13 @@ import { Components } from "../../src/http/openapi-schema.ts";
 import { Closed, Named, Nullable, OneOf, QueryInteger, Text } from "../../src/lib/schema.ts";
 
 const toJson = (schema: TSchema) => JSON.parse(JSON.stringify(schema));
-const map = (schema: TSchema) => new Components().map(toJson(schema), "in");
+const mapSchema = (schema: TSchema) => new Components().map(toJson(schema), "in");
 
 const scenarios: [string, TSchema, unknown][] = [
   ["null", Type.Null(), { type: "string", enum: [null], nullable: true }],
-  ["a nullable text", Nullable(Type.String()), { type: "string", nullable: true }],
+  ["a nullable string", Nullable(Type.String()), { type: "string", nullable: true }],
   [
-    "a nullable text with a description",
+    "a nullable string with a description",
     Nullable(Type.String(), { description: "d" }),
     { type: "string", nullable: true, description: "d" },
   ],
@@ -50,8 +50,8 @@ const scenarios: [string, TSchema, unknown][] = [
   ["examples", Type.String({ examples: ["a", "b"] }), { type: "string", example: "a" }],
 ];
 
-test.each(scenarios)("%s", (_name, schema, expected) => {
-  expect(map(schema)).toEqual(expected as never);
+test.each(scenarios)("%s is converted", (_name, schema, expected) => {
+  expect(mapSchema(schema)).toEqual(expected as never);
 });
 
 test("a named schema is emitted once and referenced", () => {
@@ -73,13 +73,13 @@ test("a named schema is emitted once and referenced", () => {
   });
 });
 
-test("two different schemas cannot share a name", () => {
+test("two different schemas can't have the same name", () => {
   const components = new Components();
   components.map(toJson(Named("One", Type.String())), "out");
   expect(() => components.map(toJson(Named("One", Type.Integer())), "out")).toThrow("One");
 });
 
-test("request schemas forbid additional fields, response schemas allow them", () => {
+test("request schemas forbid additional properties, and response schemas allow them", () => {
   const schema = toJson(Closed({}));
   expect(new Components().map(schema, "in")).toMatchObject({ additionalProperties: false });
   expect(new Components().map(schema, "out")).not.toHaveProperty("additionalProperties");

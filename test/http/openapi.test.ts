@@ -9,9 +9,9 @@ type Operation = {
   security?: unknown[];
   requestBody?: { content: Record<string, unknown> };
   parameters?: { in?: string; name?: string; $ref?: string; schema?: object }[];
-  responses: Record<string, Answer>;
+  responses: Record<string, ResponseObject>;
 };
-type Answer = {
+type ResponseObject = {
   description?: string;
   $ref?: string;
   headers?: object;
@@ -47,18 +47,18 @@ test("the document is valid OpenAPI 3.0.3", async () => {
   expect(document.openapi).toBe("3.0.3");
 });
 
-test("every operation has a unique id, a summary and a known tag", () => {
+test("every operation has a unique ID, a summary and a known tag", () => {
   const ids = operations.map(({ operation }) => operation.operationId);
   expect(new Set(ids).size).toBe(operations.length);
-  const known = new Set(document.tags.map(({ name }) => name));
+  const tagNames = new Set(document.tags.map(({ name }) => name));
   for (const { name, operation } of operations) {
     expect({ name, id: operation.operationId }).toEqual({ name, id: expect.stringMatching(/^[a-z][A-Za-z]+$/) });
     expect({ name, summary: operation.summary }).toEqual({ name, summary: expect.stringMatching(/\w/) });
-    expect({ name, tags: operation.tags?.filter((tag) => known.has(tag)).length }).toEqual({ name, tags: 1 });
+    expect({ name, tags: operation.tags?.filter((tag) => tagNames.has(tag)).length }).toEqual({ name, tags: 1 });
   }
 });
 
-test("every route of the API is documented, plus the public ones outside it", () => {
+test("the API's routes and the public routes outside it are documented", () => {
   const expected = [
     "post /api/v1/auth/register",
     "post /api/v1/auth/refresh",
@@ -79,12 +79,12 @@ test("every route of the API is documented, plus the public ones outside it", ()
   expect(operations.map(({ path }) => path).filter((path) => path.includes("*") || path.includes(":"))).toEqual([]);
 });
 
-test("a completion documents how models fail", () => {
+test("the operation for chat completions documents model failures", () => {
   const completion = operations.find(({ name }) => name === "post /v1/chat/completions");
   expect(Object.keys(completion?.operation.responses ?? {})).toEqual(expect.arrayContaining(["422", "502", "504"]));
 });
 
-test("every operation documents its success and its errors", () => {
+test("every operation documents its success and error responses", () => {
   for (const { name, path, operation } of operations) {
     const statuses = Object.keys(operation.responses);
     expect({ name, ok: statuses.some((status) => /^[12]/.test(status)) }).toEqual({ name, ok: true });
@@ -94,48 +94,50 @@ test("every operation documents its success and its errors", () => {
     if (path.includes("{")) expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["404"]) });
     if (operation.requestBody)
       expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["400", "413", "415"]) });
-    // Below /v1 invalid input is 400, and a 422 comes from a provider.
+    // Below /v1, invalid input causes a 400, and a 422 comes from a provider.
     if (operation.requestBody && !path.startsWith("/v1/"))
       expect({ name, statuses }).toEqual({ name, statuses: expect.arrayContaining(["422"]) });
     for (const response of Object.values(operation.responses)) {
       const shared = response.$ref?.replace("#/components/responses/", "");
       expect({
         name,
-        known: shared === undefined ? Boolean(response.description) : shared in document.components.responses,
-      }).toEqual({ name, known: true });
+        isDocumented: shared === undefined ? Boolean(response.description) : shared in document.components.responses,
+      }).toEqual({ name, isDocumented: true });
     }
   }
 });
 
-/** Request bodies other than JSON. */
-const otherTypes: Record<string, string[]> = {
+/** The content types that an operation accepts besides JSON. */
+const otherContentTypes: Record<string, string[]> = {
   "post /api/v1/hooks/{token}": ["application/x-www-form-urlencoded", "text/plain"],
   "post /api/v1/imports": ["application/zip", "multipart/form-data"],
 };
 
-test("bodies are JSON, and everything under /api/v1 except the login routes requires a credential", () => {
+test("bodies are JSON, and everything under /api/v1 except the login routes requires authentication", () => {
   for (const { name, operation } of operations)
     if (operation.requestBody)
       expect({ name, types: Object.keys(operation.requestBody.content) }).toEqual({
         name,
-        types: ["application/json", ...(otherTypes[name] ?? [])],
+        types: ["application/json", ...(otherContentTypes[name] ?? [])],
       });
-  const open = operations.filter(({ path, operation }) => path.startsWith("/api/v1/") && !operation.security?.length);
-  expect(open.map(({ path }) => path).sort()).toEqual(
-    // The address of a hook contains the secret.
+  const publicOperations = operations.filter(
+    ({ path, operation }) => path.startsWith("/api/v1/") && !operation.security?.length,
+  );
+  expect(publicOperations.map(({ path }) => path).sort()).toEqual(
+    // A hook's URL contains its secret.
     [
-      ...["login", "logout", "oidc", "refresh", "register"].map((way) => `/api/v1/auth/${way}`),
+      ...["login", "logout", "oidc", "refresh", "register"].map((name) => `/api/v1/auth/${name}`),
       "/api/v1/hooks/{token}",
     ],
   );
 });
 
-test("every error is a Problem; below /v1 it has OpenAI's format", () => {
+test("every error is a Problem, except that errors below /v1 have OpenAI's format", () => {
   for (const { name, path, operation } of operations)
     for (const [status, { $ref, content }] of Object.entries(operation.responses).filter(
       ([status]) => status >= "400",
     )) {
-      // Probes return a line of text when the instance is not ready.
+      // Probes return a line of text if the instance isn't ready.
       if (content?.["text/plain"] && /readyz|healthz/.test(path)) continue;
       const shared = document.components.responses[$ref?.split("/").at(-1) ?? ""];
       const [media] = Object.values(shared?.content ?? {});
@@ -148,7 +150,7 @@ test("every error is a Problem; below /v1 it has OpenAI's format", () => {
     }
 });
 
-test("the schemas of requests and responses have names", () => {
+test("request and response schemas have names", () => {
   const { schemas } = document.components;
   expect(Object.keys(schemas)).toEqual(
     expect.arrayContaining([
@@ -156,11 +158,11 @@ test("the schemas of requests and responses have names", () => {
       ...["PromptVersion", "SendMessage", "SentMessage", "Session", "Tokens", "User", "MessagePage", "EventPage"],
     ]),
   );
-  const refOf = (path: string, method: string, status: string) =>
+  const getRef = (path: string, method: string, status: string) =>
     document.paths[path]?.[method]?.responses[status]?.content?.["application/json"]?.schema.$ref;
   const message = "/api/v1/conversations/{id}/messages/{message_id}";
-  expect(refOf(message, "get", "200")).toBe("#/components/schemas/Message");
-  expect(refOf("/api/v1/conversations", "get", "200")).toBe("#/components/schemas/ConversationPage");
+  expect(getRef(message, "get", "200")).toBe("#/components/schemas/Message");
+  expect(getRef("/api/v1/conversations", "get", "200")).toBe("#/components/schemas/ConversationPage");
   expect(schemas.SentMessage?.properties?.message).toEqual({ $ref: "#/components/schemas/Message" });
   expect(schemas.SentMessage?.properties?.reply).toEqual({
     type: "object",
@@ -174,20 +176,20 @@ test("the schemas of requests and responses have names", () => {
           expect({ name, ref: schema.$ref }).toEqual({ name, ref: expect.stringMatching(/^#\/components\/schemas\//) });
 });
 
-test("streams, 304, headers and bounds are documented", () => {
-  const find = (path: string, method: string) => document.paths[path]?.[method];
-  const messages = find("/api/v1/conversations/{id}/messages", "post");
+test("event streams, 304 responses, headers and limits are documented", () => {
+  const findOperation = (path: string, method: string) => document.paths[path]?.[method];
+  const messages = findOperation("/api/v1/conversations/{id}/messages", "post");
   expect(Object.keys(messages?.responses["200"]?.content ?? {})).toEqual(["text/event-stream"]);
   expect(messages?.responses["201"]?.headers).toHaveProperty("Location");
-  const events = find("/api/v1/conversations/{id}/events", "get");
+  const events = findOperation("/api/v1/conversations/{id}/events", "get");
   expect(Object.keys(events?.responses["200"]?.content ?? {})).toEqual(["application/json", "text/event-stream"]);
   expect(events?.parameters).toContainEqual({ $ref: "#/components/parameters/LastEventId" });
-  expect(Object.keys(find("/v1/chat/completions", "post")?.responses["200"]?.content ?? {})).toContain(
+  expect(Object.keys(findOperation("/v1/chat/completions", "post")?.responses["200"]?.content ?? {})).toContain(
     "text/event-stream",
   );
   for (const path of ["/api/v1/conversations/{id}", "/api/v1/prompts/{id}", "/api/v1/documents/{path}"]) {
-    expect(find(path, "get")?.responses).toHaveProperty("304");
-    expect(find(path, "get")?.responses["200"]?.headers).toHaveProperty("ETag");
+    expect(findOperation(path, "get")?.responses).toHaveProperty("304");
+    expect(findOperation(path, "get")?.responses["200"]?.headers).toHaveProperty("ETag");
   }
   for (const { name, operation } of operations) {
     const limit = operation.parameters?.find((parameter) => parameter.name === "limit");
@@ -200,23 +202,23 @@ test("streams, 304, headers and bounds are documented", () => {
   }
 });
 
-test("the document is the same on every host", async () => {
-  const elsewhere = await startApp({ config: { PUBLIC_URL: "https://chat.example.com", METRICS_TOKEN: "a-token" } });
+test("the document is the same for every PUBLIC_URL", async () => {
+  const otherApp = await startApp({ config: { PUBLIC_URL: "https://chat.example.com", METRICS_TOKEN: "a-token" } });
   try {
-    expect(await (await elsewhere.fetch("/swagger/json")).json()).toEqual(document);
+    expect(await (await otherApp.fetch("/swagger/json")).json()).toEqual(document);
   } finally {
-    await elsewhere.stop();
+    await otherApp.stop();
   }
 });
 
-test("no keyword of the schema library's own dialect is left", () => {
+test("the document contains no TypeBox keywords that OpenAPI 3.0 doesn't support", () => {
   const text = JSON.stringify(document);
   for (const keyword of ['"const":', '"patternProperties":', '"type":"null"', '"format":"text"', '"anyOf":[]'])
     expect(text).not.toContain(keyword);
 });
 
-describe("serving the document", () => {
-  test("sends an ETag, and 304 for a known one", async () => {
+describe("serving the OpenAPI document", () => {
+  test("adds an ETag, and returns 304 if the client has the current version", async () => {
     const first = await parley.fetch("/swagger/json");
     const etag = first.headers.get("etag") ?? "";
     expect(etag).toMatch(/^".+"$/);
@@ -226,24 +228,27 @@ describe("serving the document", () => {
   });
 
   test("compresses it for clients that accept gzip, with a separate ETag", async () => {
-    const ask = (headers: Record<string, string>) =>
+    const fetchDocument = (headers: Record<string, string>) =>
       fetch(`${parley.url}/swagger/json`, { headers, decompress: false });
-    const plain = await ask({ "accept-encoding": "identity" });
+    const uncompressed = await fetchDocument({ "accept-encoding": "identity" });
     for (const accepted of ["gzip", "br, GZIP;q=0.5", "*"]) {
-      const small = await ask({ "accept-encoding": accepted });
-      expect(small.headers.get("content-encoding")).toBe("gzip");
-      expect(small.headers.get("vary")).toContain("Accept-Encoding");
-      expect(small.headers.get("etag")).not.toBe(plain.headers.get("etag"));
-      const bytes = Bun.gunzipSync(await small.arrayBuffer());
+      const compressed = await fetchDocument({ "accept-encoding": accepted });
+      expect(compressed.headers.get("content-encoding")).toBe("gzip");
+      expect(compressed.headers.get("vary")).toContain("Accept-Encoding");
+      expect(compressed.headers.get("etag")).not.toBe(uncompressed.headers.get("etag"));
+      const bytes = Bun.gunzipSync(await compressed.arrayBuffer());
       expect(JSON.parse(new TextDecoder().decode(bytes))).toEqual(document);
-      const again = await ask({ "accept-encoding": accepted, "if-none-match": String(small.headers.get("etag")) });
-      expect(again.status).toBe(304);
+      const cachedResponse = await fetchDocument({
+        "accept-encoding": accepted,
+        "if-none-match": String(compressed.headers.get("etag")),
+      });
+      expect(cachedResponse.status).toBe(304);
     }
     for (const refused of ["identity", "br", "gzip;q=0", "*;q=0.0"])
-      expect((await ask({ "accept-encoding": refused })).headers.get("content-encoding")).toBeNull();
+      expect((await fetchDocument({ "accept-encoding": refused })).headers.get("content-encoding")).toBeNull();
   });
 
-  test("serves a page that loads its script from here and refers to no other server", async () => {
+  test("includes a page that loads its script from this server and loads nothing from other servers", async () => {
     const page = await (await parley.fetch("/swagger")).text();
     expect(page).not.toMatch(/https?:\/\//);
     const script = /<script src="([^"]+)"/.exec(page)?.[1] ?? "";
@@ -253,8 +258,8 @@ describe("serving the document", () => {
     expect(response.headers.get("cache-control")).toContain("immutable");
     expect(response.headers.get("content-encoding")).toBe("gzip");
     expect((await response.text()).length).toBeGreaterThan(1_000_000);
-    const plain = await parley.fetch(script, { headers: { "accept-encoding": "identity" } });
-    expect(plain.headers.get("content-encoding")).toBeNull();
-    expect((await plain.text()).length).toBeGreaterThan(1_000_000);
+    const uncompressedScript = await parley.fetch(script, { headers: { "accept-encoding": "identity" } });
+    expect(uncompressedScript.headers.get("content-encoding")).toBeNull();
+    expect((await uncompressedScript.text()).length).toBeGreaterThan(1_000_000);
   });
 });

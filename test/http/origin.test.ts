@@ -13,47 +13,72 @@ type Scenario = { name: string; settings?: Partial<Settings>; origin: string; ho
 
 const development = { APP_ENV: "development" as const };
 const publicUrl = { PUBLIC_URL: "https://chat.example.com/x" };
-const named = { CORS_ORIGINS: ["https://app.example.com", "http://other.example:8080"] };
+const configured = { CORS_ORIGINS: ["https://app.example.com", "http://other.example:8080"] };
 const scenarios: Scenario[] = [
-  { name: "a foreign one", origin: "https://evil.example", isAllowed: false },
+  { name: "a foreign origin", origin: "https://evil.example", isAllowed: false },
   { name: "null", origin: "null", isAllowed: false },
   { name: "null, in development", settings: development, origin: "null", isAllowed: false },
-  { name: "nonsense", origin: "x", isAllowed: false },
-  { name: "nothing", origin: "", isAllowed: false },
-  { name: "a configured one", settings: named, origin: "https://app.example.com", isAllowed: true },
-  { name: "a configured one with its port", settings: named, origin: "http://other.example:8080", isAllowed: true },
-  { name: "a configured one with another scheme", settings: named, origin: "http://app.example.com", isAllowed: false },
+  { name: "an invalid origin", origin: "x", isAllowed: false },
+  { name: "an empty origin", origin: "", isAllowed: false },
+  { name: "a configured origin", settings: configured, origin: "https://app.example.com", isAllowed: true },
   {
-    name: "a configured one on another port",
-    settings: named,
+    name: "a configured origin with its port",
+    settings: configured,
+    origin: "http://other.example:8080",
+    isAllowed: true,
+  },
+  {
+    name: "a configured origin with another scheme",
+    settings: configured,
+    origin: "http://app.example.com",
+    isAllowed: false,
+  },
+  {
+    name: "a configured origin with another port",
+    settings: configured,
     origin: "https://app.example.com:8443",
     isAllowed: false,
   },
-  { name: "a subdomain of a configured one", settings: named, origin: "https://x.app.example.com", isAllowed: false },
   {
-    name: "one with a configured one as its prefix",
-    settings: named,
+    name: "a subdomain of a configured origin",
+    settings: configured,
+    origin: "https://x.app.example.com",
+    isAllowed: false,
+  },
+  {
+    name: "an origin that starts with a configured one",
+    settings: configured,
     origin: "https://app.example.com.evil.example",
     isAllowed: false,
   },
-  { name: "one with a path", settings: named, origin: "https://app.example.com/x", isAllowed: false },
   {
-    name: "that of PUBLIC_URL",
+    name: "a configured origin with a path",
+    settings: configured,
+    origin: "https://app.example.com/x",
+    isAllowed: false,
+  },
+  {
+    name: "the origin of PUBLIC_URL",
     settings: publicUrl,
     origin: "https://chat.example.com",
     host: "10.0.0.1",
     isAllowed: true,
   },
-  { name: "PUBLIC_URL's, without TLS", settings: publicUrl, origin: "http://chat.example.com", isAllowed: false },
+  {
+    name: "the origin of PUBLIC_URL without TLS",
+    settings: publicUrl,
+    origin: "http://chat.example.com",
+    isAllowed: false,
+  },
   { name: "the requested host", origin: "https://chat.example.com", isAllowed: true },
   {
-    name: "the requested host, in addition to PUBLIC_URL",
+    name: "the requested host if PUBLIC_URL has another one",
     settings: publicUrl,
     origin: "http://10.0.0.1:3000",
     host: "10.0.0.1:3000",
     isAllowed: true,
   },
-  { name: "the requested host, on another port", origin: "https://chat.example.com:8443", isAllowed: false },
+  { name: "the requested host with another port", origin: "https://chat.example.com:8443", isAllowed: false },
   {
     name: "the requested host, with TLS enabled",
     settings: { TLS_CERT_FILE: "x" },
@@ -90,14 +115,14 @@ const scenarios: Scenario[] = [
     "http://localhost:x",
   ].map((origin) => ({ name: `${origin}, in development`, settings: development, origin, isAllowed: false })),
   {
-    name: "localhost, in development, when others are configured",
-    settings: { ...development, ...named },
+    name: "localhost, in development, if other origins are configured",
+    settings: { ...development, ...configured },
     origin: "http://localhost:5173",
     isAllowed: false,
   },
 ];
 
-test.each(scenarios)("$name: $isAllowed", ({ settings, origin, host, isAllowed }) => {
+test.each(scenarios)("$name is allowed: $isAllowed", ({ settings, origin, host, isAllowed }) => {
   expect(createOriginPolicy({ ...base, ...settings })(origin, request(host))).toBe(isAllowed);
 });
 
@@ -111,7 +136,7 @@ test.each([
   "https://a.example?x",
   "null",
   "ftp://a.example",
-])("CORS_ORIGINS=%s prevents the start", (CORS_ORIGINS) => {
+])("CORS_ORIGINS=%s is rejected", (CORS_ORIGINS) => {
   expect(() => loadConfig({ CORS_ORIGINS }, () => "")).toThrow(/^CORS_ORIGINS: /);
 });
 
@@ -141,11 +166,11 @@ describe("HTTP and WebSocket apply the same policy", () => {
     );
 
   test.each(["https://evil.example", "null", "http://localhost:5173", "https://app.example.com.evil.example"])(
-    "%s is refused",
+    "%s is rejected",
     async (origin) => {
-      const refused = await upgrade(origin);
-      expect(refused.status).toBe(403);
-      expect(JSON.parse(refused.body)).toMatchObject({ code: "forbidden" });
+      const response = await upgrade(origin);
+      expect(response.status).toBe(403);
+      expect(JSON.parse(response.body)).toMatchObject({ code: "forbidden" });
       const { headers } = await parley.fetch("/version", { headers: { origin } });
       expect(headers.get("access-control-allow-origin")).toBeNull();
       expect(headers.get("access-control-allow-credentials")).toBeNull();
@@ -156,14 +181,14 @@ describe("HTTP and WebSocket apply the same policy", () => {
     expect((await upgrade(origin)).status).toBe(101);
   });
 
-  test("a page of Parley itself is accepted", async () => {
+  test("Parley's own origin is accepted", async () => {
     expect((await upgrade(parley.url)).status).toBe(101);
   });
 
-  test("in development, a page on localhost may call, and read the response headers it needs", async () => {
-    const own = await startApp();
+  test("localhost is accepted in development", async () => {
+    const developmentApp = await startApp();
     const origin = "http://localhost:5173";
-    const preflight = await own.fetch("/api/v1/conversations", {
+    const preflight = await developmentApp.fetch("/api/v1/conversations", {
       method: "OPTIONS",
       headers: {
         origin,
@@ -174,6 +199,6 @@ describe("HTTP and WebSocket apply the same policy", () => {
     expect(preflight.headers.get("access-control-allow-origin")).toBe(origin);
     expect(preflight.headers.get("access-control-allow-headers")).toContain("Idempotency-Key");
     expect(preflight.headers.get("access-control-allow-credentials")).toBeNull();
-    await own.stop();
+    await developmentApp.stop();
   });
 });

@@ -11,7 +11,7 @@ let parley: TestApp;
 let page: BrowserPage;
 beforeAll(async () => {
   parley = await startApp();
-  // Its Chromium can reach this machine only.
+  // Chromium can only connect to this machine.
   page = await openPage(`${parley.url}/docs`);
 });
 afterAll(async () => {
@@ -20,7 +20,7 @@ afterAll(async () => {
 });
 
 async function open(path: string): Promise<void> {
-  await page.call("Page.navigate", { url: `${parley.url}${path}` });
+  await page.sendCommand("Page.navigate", { url: `${parley.url}${path}` });
   await waitUntil(() =>
     page.evaluate<boolean>(
       `location.href === ${JSON.stringify(parley.url + path)} && document.readyState === "complete"`,
@@ -28,7 +28,7 @@ async function open(path: string): Promise<void> {
   );
 }
 
-const widthOf = () => page.evaluate<number>("document.documentElement.scrollWidth");
+const getPageWidth = () => page.evaluate<number>("document.documentElement.scrollWidth");
 
 test.each([
   "/docs",
@@ -38,21 +38,21 @@ test.each([
   "/problems",
   "/problems/invalid",
   "/asyncapi",
-])("%s has its style, loads nothing else, and fits a phone", async (path) => {
+])("%s is styled, loads nothing else, and fits the width of a phone", async (path) => {
   await open(path);
   expect(await page.evaluate<number>('performance.getEntriesByType("resource").length')).toBe(0);
   expect(await page.evaluate<string>('getComputedStyle(document.querySelector("header")).position')).toBe("sticky");
   const size = { width: PHONE_WIDTH_PX, height: 800, deviceScaleFactor: 2, mobile: true };
-  await page.call("Emulation.setDeviceMetricsOverride", size);
-  expect(await widthOf()).toBeLessThanOrEqual(PHONE_WIDTH_PX);
-  await page.call("Emulation.clearDeviceMetricsOverride", {});
+  await page.sendCommand("Emulation.setDeviceMetricsOverride", size);
+  expect(await getPageWidth()).toBeLessThanOrEqual(PHONE_WIDTH_PX);
+  await page.sendCommand("Emulation.clearDeviceMetricsOverride", {});
 });
 
-test("a wide screen shows the contents, a phone shows them on a click; a link scrolls below the header", async () => {
+test("the table of contents is open on wide screens and collapsed on phones, and its links work", async () => {
   await open("/docs/realtime");
   const isShown = () => page.evaluate<boolean>('document.querySelector("nav li a").checkVisibility()');
   const setWidth = (width: number) =>
-    page.call("Emulation.setDeviceMetricsOverride", { width, height: 800, deviceScaleFactor: 1, mobile: false });
+    page.sendCommand("Emulation.setDeviceMetricsOverride", { width, height: 800, deviceScaleFactor: 1, mobile: false });
   await setWidth(1400);
   const isSupported = await page.evaluate<boolean>('CSS.supports("selector(::details-content)")');
   if (isSupported) expect(await isShown()).toBe(true);
@@ -65,22 +65,22 @@ test("a wide screen shows the contents, a phone shows them on a click; a link sc
   expect(await page.evaluate<number>(`${target}.getBoundingClientRect().top`)).toBeGreaterThanOrEqual(
     await page.evaluate<number>('document.querySelector("header").getBoundingClientRect().height'),
   );
-  await page.call("Emulation.clearDeviceMetricsOverride", {});
+  await page.sendCommand("Emulation.clearDeviceMetricsOverride", {});
 });
 
-test("the search works without a script, and its results lead to sections", async () => {
+test("the search works without a script", async () => {
   await open("/docs");
   await page.evaluate('document.querySelector("[name=q]").value = "backpressure"; document.forms[0].submit()');
   await waitUntil(() => page.evaluate<boolean>('location.search !== "" && document.readyState === "complete"'));
   expect(await page.evaluate<string>('document.querySelector("[name=q]").value')).toBe("backpressure");
 });
 
-test("it follows the system's dark mode", async () => {
+test("the page follows the system's dark mode", async () => {
   await open("/docs/realtime");
-  const colorIn = async (value: string) => {
-    await page.call("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value }] });
+  const getTextColor = async (value: string) => {
+    await page.sendCommand("Emulation.setEmulatedMedia", { features: [{ name: "prefers-color-scheme", value }] });
     return page.evaluate<string>("getComputedStyle(document.body).color");
   };
-  expect(await colorIn("light")).toBe("rgb(0, 0, 0)");
-  expect(await colorIn("dark")).toBe("rgb(255, 255, 255)");
+  expect(await getTextColor("light")).toBe("rgb(0, 0, 0)");
+  expect(await getTextColor("dark")).toBe("rgb(255, 255, 255)");
 });

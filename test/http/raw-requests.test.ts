@@ -11,7 +11,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** The server must still work after every request. */
+// The server must be ready after every request.
 afterEach(async () => {
   expect((await parley.fetch("/readyz")).status).toBe(200);
 });
@@ -24,19 +24,19 @@ const send = ({ method = "GET", path = "/version", headers = "", body = "" }: Re
 const login = { method: "POST", path: "/api/v1/auth/login" };
 const json = "Content-Type: application/json\r\n";
 
-describe("a request that reaches our code gets a problem with all headers", () => {
+describe("Parley responds with a problem and all headers to", () => {
   const scenarios: (Request & { name: string; status: number; code: string })[] = [
     { name: "an invalid escape", path: "/%zz", status: 404, code: "not_found" },
     { name: "an invalid escape in a parameter", path: "/problems/%zz", status: 404, code: "not_found" },
     { name: "bytes that are not UTF-8", path: "/problems/%ff%fe", status: 404, code: "not_found" },
     { name: "an escaped NUL", path: "/api/v1/documents/a%00b", status: 401, code: "unauthorized" },
-    { name: "an address of 9,000 characters", path: `/${"a".repeat(9_000)}`, status: 404, code: "not_found" },
+    { name: "a path of 9,000 characters", path: `/${"a".repeat(9_000)}`, status: 404, code: "not_found" },
     { name: "path traversal", path: "/../../etc/passwd", status: 404, code: "not_found" },
     { name: "an unsupported method", method: "PROPFIND", status: 405, code: "method_not_allowed" },
     { name: "TRACE", method: "TRACE", status: 405, code: "method_not_allowed" },
     { name: "OPTIONS without a preflight", method: "OPTIONS", status: 405, code: "method_not_allowed" },
     {
-      name: "an absolute address of another host",
+      name: "an absolute URL with another host",
       path: "http://evil.example/nothing",
       status: 404,
       code: "not_found",
@@ -50,7 +50,7 @@ describe("a request that reaches our code gets a problem with all headers", () =
       code: "too_large",
     },
     {
-      name: "a body of another content type",
+      name: "an unsupported content type",
       ...login,
       headers: "Content-Type: text/xml\r\nContent-Length: 2\r\n",
       body: "{}",
@@ -66,20 +66,20 @@ describe("a request that reaches our code gets a problem with all headers", () =
     },
   ];
   test.each(scenarios)("$name: $status", async ({ status, code, ...request }) => {
-    const answer = await send(request);
-    expect(answer.status).toBe(status);
-    expect(JSON.parse(answer.body)).toMatchObject({ status, code });
-    expect(answer.headers).toMatchObject({
+    const response = await send(request);
+    expect(response.status).toBe(status);
+    expect(JSON.parse(response.body)).toMatchObject({ status, code });
+    expect(response.headers).toMatchObject({
       "content-type": "application/problem+json",
       "cache-control": "no-store",
       "x-content-type-options": "nosniff",
       "x-request-id": expect.stringMatching(/^[\w-]{36}$/),
     });
-    if (status === 405) expect(answer.headers.allow).toBe("GET, HEAD");
+    if (status === 405) expect(response.headers.allow).toBe("GET, HEAD");
   });
 });
 
-describe("the runtime refuses invalid or ambiguous HTTP", () => {
+describe("the runtime rejects invalid or ambiguous HTTP:", () => {
   const chunked = "Transfer-Encoding: chunked\r\n";
   const scenarios: (Request & { name: string; status: number })[] = [
     {
@@ -115,18 +115,18 @@ describe("the runtime refuses invalid or ambiguous HTTP", () => {
     { name: "a folded header", headers: "X-A: a\r\n b\r\n", status: 400 },
     { name: "a NUL in a header", headers: "X-A: a\0b\r\n", status: 400 },
     { name: "a header without a colon", headers: "nonsense\r\n", status: 400 },
-    { name: "a NUL in the address", path: "/a\0b", status: 505 },
+    { name: "a NUL in the path", path: "/a\0b", status: 505 },
     { name: "300 headers", headers: Array.from({ length: 300 }, (_, i) => `X-${i}: y\r\n`).join(""), status: 431 },
     { name: "a header of 20 KB", headers: `X-A: ${"y".repeat(20_000)}\r\n`, status: 431 },
-    { name: "an address of 20 KB", path: `/version?${"a".repeat(20_000)}`, status: 431 },
+    { name: "a URL of 20 KB", path: `/version?${"a".repeat(20_000)}`, status: 431 },
     { name: "an unknown method", method: "FOO", status: 0 },
   ];
   test.each(scenarios)("$name: $status", async ({ status, ...request }) => {
-    const answer = await send(request);
-    expect(answer.status).toBe(status);
-    // The response reveals no server software, and the rest is not taken for a second request.
-    expect(answer.body).toBe(answer.status === 0 ? answer.text : "");
-    expect(answer.headers.server).toBeUndefined();
+    const response = await send(request);
+    expect(response.status).toBe(status);
+    // The response doesn't name the server software, and the remaining bytes aren't parsed as a second request.
+    expect(response.body).toBe(response.status === 0 ? response.text : "");
+    expect(response.headers.server).toBeUndefined();
   });
 
   test.each([
@@ -134,26 +134,26 @@ describe("the runtime refuses invalid or ambiguous HTTP", () => {
     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "GET / HTTP/9.9\r\nHost: x\r\n\r\n",
   ])("%j", async (bytes) => {
-    const answer = await sendRaw(parley.url, bytes);
-    expect([400, 505]).toContain(answer.status);
+    const response = await sendRaw(parley.url, bytes);
+    expect([400, 505]).toContain(response.status);
   });
 });
 
-/** If the runtime starts to handle one of these, docs/security.md ("Errors") needs an update. */
+/** If the runtime begins to support one of these, update docs/security.md ("Errors"). */
 describe("the runtime drops", () => {
-  const me = async () => {
+  const createHeaders = async () => {
     const { access_token } = await parley.register();
     return `Host: localhost\r\nAuthorization: Bearer ${access_token}\r\n`;
   };
 
-  test("a pipelined request behind one in progress: both get no response", async () => {
-    const headers = await me();
-    const one = `GET /api/v1/me HTTP/1.1\r\n${headers}\r\n`;
-    expect((await sendRaw(parley.url, one + one)).text).toBe("");
+  test("a pipelined request and the request in progress, without a response", async () => {
+    const headers = await createHeaders();
+    const request = `GET /api/v1/me HTTP/1.1\r\n${headers}\r\n`;
+    expect((await sendRaw(parley.url, request + request)).text).toBe("");
   });
 
-  test("a request with trailer fields: the connection closes", async () => {
-    const headers = `${await me()}${json}Transfer-Encoding: chunked\r\n`;
+  test("a request with trailer fields, and responds with 400", async () => {
+    const headers = `${await createHeaders()}${json}Transfer-Encoding: chunked\r\n`;
     const { text } = await sendRaw(
       parley.url,
       `POST /api/v1/conversations HTTP/1.1\r\n${headers}\r\n2\r\n{}\r\n0\r\nX-Thing: 1\r\n\r\n`,

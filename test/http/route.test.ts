@@ -5,35 +5,35 @@ import { BODY_BYTES_MAX } from "../../src/http/body.ts";
 import { mount, requireDeclared } from "../../src/http/mount.ts";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import { type Route, route } from "../../src/http/route.ts";
-import { listOperations, type Operation } from "../security/catalogue.ts";
+import { listOperations, type Operation } from "../security/catalog.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
-const described = { method: "GET", path: "/probe", operationId: "probe", summary: "Probe", tag: "operations" } as const;
+const base = { method: "GET", path: "/probe", operationId: "probe", summary: "Probe", tag: "operations" } as const;
 const handle = () => undefined;
 
 describe("a route", () => {
-  test("that does not declare its access does not compile", () => {
-    // @ts-expect-error neither `scope` nor `public`
-    route({ ...described, handle });
-    // @ts-expect-error both
-    route({ ...described, scope: "any", public: true, handle });
+  test("doesn't compile if its declaration is incomplete or inconsistent", () => {
+    // @ts-expect-error the route has neither `scope` nor `public`
+    route({ ...base, handle });
+    // @ts-expect-error the route has both `scope` and `public`
+    route({ ...base, scope: "any", public: true, handle });
     // @ts-expect-error a public route has no caller
-    route({ ...described, public: true, handle: ({ caller }) => void caller });
-    // @ts-expect-error the handler returns another type than declared
-    route({ ...described, public: true, ok: Type.Object({ n: Type.Integer() }), handle: () => ({ n: "1" }) });
+    route({ ...base, public: true, handle: ({ caller }) => void caller });
+    // @ts-expect-error the handler doesn't return the declared type
+    route({ ...base, public: true, ok: Type.Object({ n: Type.Integer() }), handle: () => ({ n: "1" }) });
   });
 
-  test("that was not declared is not mounted", () => {
-    const declared = route({ ...described, public: true, handle });
+  test("causes an error if it is mounted without a declaration", () => {
+    const declared = route({ ...base, public: true, handle });
     const app = new Elysia().use(mount([declared], []));
     requireDeclared(app, [declared]);
     app.get("/undeclared", () => "open to everybody");
     expect(() => requireDeclared(app, [declared])).toThrow("GET /undeclared was mounted without a declaration.");
   });
 
-  test("with a handler that the framework could not read is not mounted", () => {
+  test("causes an error if Elysia can't analyze its handler", () => {
     const declared = {
-      ...described,
+      ...base,
       public: true,
       handle() {
         return undefined;
@@ -42,30 +42,30 @@ describe("a route", () => {
     expect(() => mount([declared], [])).toThrow("GET /probe must be an arrow function that destructures its context");
   });
 
-  test("runs its plugins in order, and stops at the first that refuses", async () => {
-    const met: string[] = [];
+  test("runs its plugins in order, and stops at the first one that throws", async () => {
+    const calls: string[] = [];
     const step =
-      (name: string, refuses = false) =>
+      (name: string, throws = false) =>
       () => ({
         onEnter: () => {
-          met.push(name);
-          if (refuses) throw new Error(name);
+          calls.push(name);
+          if (throws) throw new Error(name);
         },
       });
-    const declared = route({ ...described, method: "POST", public: true, handle: () => void met.push("handler") });
+    const declared = route({ ...base, method: "POST", public: true, handle: () => void calls.push("handler") });
     const app = new Elysia().use(mount([declared], [step("first"), () => undefined, step("second")]));
-    const ask = () => new Request("http://localhost/probe", { method: "POST", body: "not read" });
-    const one = await app.handle(new Request("http://localhost/probe", { method: "POST" }));
-    expect({ status: one.status, met }).toEqual({ status: 204, met: ["first", "second", "handler"] });
-    met.length = 0;
-    const strict = new Elysia().use(mount([declared], [step("first", true), step("second")]));
-    const request = ask();
-    await strict.handle(request);
-    expect({ met, isRead: request.bodyUsed }).toEqual({ met: ["first"], isRead: false });
+    const createRequest = () => new Request("http://localhost/probe", { method: "POST", body: "not read" });
+    const response = await app.handle(new Request("http://localhost/probe", { method: "POST" }));
+    expect({ status: response.status, calls }).toEqual({ status: 204, calls: ["first", "second", "handler"] });
+    calls.length = 0;
+    const rejectingApp = new Elysia().use(mount([declared], [step("first", true), step("second")]));
+    const request = createRequest();
+    await rejectingApp.handle(request);
+    expect({ calls, isRead: request.bodyUsed }).toEqual({ calls: ["first"], isRead: false });
   });
 });
 
-describe("authentication comes before input validation", () => {
+describe("authentication happens before input validation:", () => {
   let parley: TestApp;
   let operations: Operation[];
   beforeAll(async () => {
@@ -74,7 +74,7 @@ describe("authentication comes before input validation", () => {
   });
   afterAll(() => parley.stop());
 
-  const ask = async ({ method, path }: Operation, body: string | null, token?: string) => {
+  const send = async ({ method, path }: Operation, body: string | null, token?: string) => {
     const response = await fetch(`${parley.url}${path.replaceAll(/\{\w+\}/g, "not-a-uuid")}?limit=nonsense`, {
       method,
       body,
@@ -86,29 +86,29 @@ describe("authentication comes before input validation", () => {
     return { status: response.status, body: await response.text() };
   };
 
-  test("without a credential everything returns 401: invalid addresses, invalid and oversized bodies", async () => {
+  test("without credentials, requests with invalid parameters or bodies return 401", async () => {
     expect(operations.length).toBeGreaterThan(40);
     for (const operation of operations)
       for (const body of operation.method === "GET" ? [null] : [null, "{", "x".repeat(BODY_BYTES_MAX + 1)]) {
-        const { status } = await ask(operation, body);
+        const { status } = await send(operation, body);
         expect({ name: operation.name, status }).toEqual({ name: operation.name, status: 401 });
       }
   });
 
-  test("without the scope of a key everything returns 403", async () => {
+  test("without the required scope, requests with invalid parameters or bodies return 403", async () => {
     const owner = await parley.register();
     const { body } = await parley
       .fetch("/api/v1/api-keys", { token: owner.access_token, json: { name: "Narrow", scopes: ["webhooks:read"] } })
       .then(async (response) => ({ body: (await response.json()) as { key: string } }));
-    const closed = operations.filter(({ scope, method }) => scope !== "any" && method !== "GET");
-    expect(closed.length).toBeGreaterThan(20);
-    for (const operation of closed) {
-      const { status } = await ask(operation, "{", body.key);
+    const restricted = operations.filter(({ scope, method }) => scope !== "any" && method !== "GET");
+    expect(restricted.length).toBeGreaterThan(20);
+    for (const operation of restricted) {
+      const { status } = await send(operation, "{", body.key);
       expect({ name: operation.name, status }).toEqual({ name: operation.name, status: 403 });
     }
   });
 
-  test("a missing body is explained in a sentence", async () => {
+  test("with valid credentials, a missing body returns 422", async () => {
     const { access_token: token } = await parley.register();
     const response = await parley.fetch("/api/v1/prompts", { token, method: "POST" });
     const problem = (await response.json()) as ProblemBody;

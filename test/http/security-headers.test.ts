@@ -11,11 +11,11 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** The headers of every response; pages have their own policy. */
-function expectSecure({ headers }: Response, what: string): void {
-  const seen = Object.fromEntries(headers);
-  expect({ what, ...seen }).toMatchObject({
-    what,
+/** Expects the headers that every response has. */
+function expectSecure({ headers }: Response, name: string): void {
+  const allHeaders = Object.fromEntries(headers);
+  expect({ name, ...allHeaders }).toMatchObject({
+    name,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
@@ -28,7 +28,7 @@ function expectSecure({ headers }: Response, what: string): void {
     "x-request-id": expect.stringMatching(/./),
     vary: expect.stringContaining("Origin"),
   });
-  expect(seen.server ?? seen["x-powered-by"] ?? seen["set-cookie"]).toBeUndefined();
+  expect(allHeaders.server ?? allHeaders["x-powered-by"] ?? allHeaders["set-cookie"]).toBeUndefined();
 }
 
 type OpenApi = { paths: Record<string, Record<string, unknown>> };
@@ -43,18 +43,18 @@ async function listRoutes(): Promise<{ method: string; path: string }[]> {
   );
 }
 
-describe("every route of the API document", () => {
-  test("has the headers, with and without a credential, with valid and invalid input; personal data must not be cached", async () => {
+describe("every documented route", () => {
+  test("returns the security headers for any credentials and input, and forbids caching its data", async () => {
     const routes = await listRoutes();
     expect(routes.length).toBeGreaterThan(50);
     const { access_token } = await parley.register();
-    let answers = 0;
+    let responseCount = 0;
     for (const { method, path } of routes)
       for (const token of [undefined, "no.good.token", access_token])
         for (const accept of ["application/json", "text/event-stream"]) {
-          // It would end the session that the other requests use.
+          // This request would revoke the session that the other requests use.
           if (method === "DELETE" && path === "/api/v1/me" && token === access_token) continue;
-          const what = `${method} ${path}`;
+          const name = `${method} ${path}`;
           const response = await parley.fetch(path, {
             method,
             ...(token !== undefined && { token }),
@@ -62,46 +62,46 @@ describe("every route of the API document", () => {
             ...(method !== "GET" && { json: {} }),
           });
           await response.body?.cancel();
-          expectSecure(response, what);
+          expectSecure(response, name);
           if (path.startsWith("/api/") || path.startsWith("/v1/"))
-            expect({ what, cached: response.headers.get("cache-control") }).toEqual({
-              what,
+            expect({ name, cached: response.headers.get("cache-control") }).toEqual({
+              name,
               cached: expect.stringMatching(/^(no-store|private, no-cache)$/),
             });
-          answers += 1;
+          responseCount += 1;
         }
-    expect(answers).toBeGreaterThan(300);
+    expect(responseCount).toBeGreaterThan(300);
   });
 });
 
-describe("every kind of response", () => {
+describe("the security headers are in", () => {
   const api = "/api/v1/conversations";
   const kinds: { kind: string; path: string; status: number; init?: Parameters<TestApp["fetch"]>[1] }[] = [
     { kind: "a page", path: "/swagger", status: 200 },
     { kind: "a script", path: "/swagger/json", status: 200 },
     { kind: "text", path: "/livez", status: 200 },
     { kind: "a problem's page", path: "/problems/invalid", status: 200 },
-    { kind: "an unknown path", path: "/nothing", status: 404 },
-    { kind: "another method", path: "/version", status: 405, init: { method: "DELETE" } },
-    { kind: "HEAD", path: "/version", status: 200, init: { method: "HEAD" } },
-    { kind: "HEAD of an unknown path", path: "/nothing", status: 404, init: { method: "HEAD" } },
-    { kind: "a missing credential", path: "/api/v1/me", status: 401 },
-    { kind: "a missing credential, in OpenAI's format", path: "/v1/models", status: 401 },
-    { kind: "an invalid upgrade", path: "/realtime", status: 400 },
+    { kind: "a response for an unknown path", path: "/nothing", status: 404 },
+    { kind: "a response to an unsupported method", path: "/version", status: 405, init: { method: "DELETE" } },
+    { kind: "a response to HEAD", path: "/version", status: 200, init: { method: "HEAD" } },
+    { kind: "a response to HEAD for an unknown path", path: "/nothing", status: 404, init: { method: "HEAD" } },
+    { kind: "a response without credentials", path: "/api/v1/me", status: 401 },
+    { kind: "a response without credentials, in OpenAI's format", path: "/v1/models", status: 401 },
+    { kind: "a response to an invalid upgrade", path: "/realtime", status: 400 },
     {
-      kind: "a preflight",
+      kind: "a response to a preflight request",
       path: api,
       status: 204,
       init: { method: "OPTIONS", headers: { origin: "https://x.example", "access-control-request-method": "POST" } },
     },
     {
-      kind: "an oversized body",
+      kind: "a response to an oversized body",
       path: "/api/v1/auth/login",
       status: 413,
       init: { json: "x".repeat(1_100_000) },
     },
     {
-      kind: "a body of another content type",
+      kind: "a response to an unsupported content type",
       path: "/api/v1/auth/login",
       status: 415,
       init: { json: {}, headers: { "content-type": "text/xml" } },
@@ -113,7 +113,7 @@ describe("every kind of response", () => {
     expectSecure(response, kind);
   });
 
-  test("304", async () => {
+  test("a 304 response", async () => {
     const token = account.access_token;
     const etag = (await parley.fetch("/api/v1/documents", { token })).headers.get("etag") ?? "none";
     const response = await parley.fetch("/api/v1/documents", { token, headers: { "if-none-match": etag } });
@@ -130,23 +130,23 @@ describe("every kind of response", () => {
     await response.body?.cancel();
   });
 
-  test("503", async () => {
-    const draining = await startApp({ config: { PUBLIC_URL: "https://chat.example.com" } });
-    draining.lifecycle.markDraining();
-    const response = await draining.fetch("/readyz");
+  test("a 503 response", async () => {
+    const drainingApp = await startApp({ config: { PUBLIC_URL: "https://chat.example.com" } });
+    drainingApp.lifecycle.markDraining();
+    const response = await drainingApp.fetch("/readyz");
     expect(response.status).toBe(503);
     expectSecure(response, "503");
-    await draining.stop();
+    await drainingApp.stop();
   });
 });
 
 describe("Strict-Transport-Security", () => {
   test.each<Record<string, string>>([{}, { PUBLIC_URL: "http://chat.example.com" }])(
-    "is not sent without TLS (%p)",
+    "isn't sent without TLS (%p)",
     async (config) => {
-      const plain = await startApp({ config });
-      expect((await plain.fetch("/version")).headers.get("strict-transport-security")).toBeNull();
-      await plain.stop();
+      const appWithoutTls = await startApp({ config });
+      expect((await appWithoutTls.fetch("/version")).headers.get("strict-transport-security")).toBeNull();
+      await appWithoutTls.stop();
     },
   );
 });

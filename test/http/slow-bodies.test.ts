@@ -1,18 +1,18 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { connect } from "node:net";
 import { startApp, type TestApp } from "../support/app.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
 let parley: TestApp;
-let anna: Rest;
+let anna: RestClient;
 beforeAll(async () => {
   parley = await startApp();
-  anna = createRest(parley, await parley.register());
+  anna = createRestClient(parley, await parley.register());
 });
 afterAll(() => parley.stop());
 
-/** Sends the first half of a request's body, waits for `between`, then sends the rest. @returns the response. */
-async function sendInHalves(token: string, json: object, between: () => Promise<unknown>): Promise<string> {
+/** Sends the beginning of a request's body, calls `onHalfSent`, then sends the rest. @returns the response. */
+async function sendInHalves(token: string, json: object, onHalfSent: () => Promise<unknown>): Promise<string> {
   const { hostname, port } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
   const body = JSON.stringify(json);
@@ -21,7 +21,7 @@ async function sendInHalves(token: string, json: object, between: () => Promise<
       `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body.slice(0, 5)}`,
   );
   await Bun.sleep(150);
-  await between();
+  await onHalfSent();
   socket.write(body.slice(5));
   let text = "";
   for await (const bytes of socket) text += String(bytes);
@@ -31,13 +31,13 @@ async function sendInHalves(token: string, json: object, between: () => Promise<
 const listTitles = async () =>
   (await anna.get<{ data: { title: string }[] }>("/conversations")).body.data.map(({ title }) => title);
 
-test("a request with a slowly arriving body succeeds", async () => {
+test("a request whose body arrives slowly succeeds", async () => {
   const text = await sendInHalves(anna.account.access_token, { title: "slow" }, async () => {});
   expect(text).toStartWith("HTTP/1.1 201");
   expect(await listTitles()).toEqual(["slow"]);
 });
 
-test("it is refused if the key was deleted or the session ended meanwhile", async () => {
+test("a request is rejected if its API key or session is revoked before its body has arrived", async () => {
   const json = { name: "slow", scopes: ["conversations:write"] };
   const { body: key } = await anna.request<{ id: string; key: string }>("POST", "/api-keys", json);
   const byKey = await sendInHalves(key.key, { title: "by a key" }, () => anna.request("DELETE", `/api-keys/${key.id}`));

@@ -3,7 +3,7 @@ import { startApp, type TestApp } from "../support/app.ts";
 import { sendRaw } from "../support/send-raw.ts";
 
 const EVIL = "evil.example";
-const forged = [
+const forgedHeaders = [
   `Host: ${EVIL}`,
   `X-Forwarded-Host: ${EVIL}`,
   "X-Forwarded-Proto: https",
@@ -18,22 +18,22 @@ const forged = [
 
 let parley: TestApp;
 let token: string;
-let trusting: TestApp;
+let appWithTrustedProxy: TestApp;
 beforeAll(async () => {
   parley = await startApp({ config: { PUBLIC_URL: "https://chat.example.com" } });
-  trusting = await startApp({ config: { TRUSTED_PROXIES: "127.0.0.0/8" } });
+  appWithTrustedProxy = await startApp({ config: { TRUSTED_PROXIES: "127.0.0.0/8" } });
   token = (await parley.register()).access_token;
 });
 afterAll(async () => {
   await parley.stop();
-  await trusting.stop();
+  await appWithTrustedProxy.stop();
 });
 
 describe("forged Host and forwarding headers", () => {
-  const ask = (method: string, path: string, body = "") =>
+  const send = (method: string, path: string, body = "") =>
     sendRaw(
       parley.url,
-      `${method} ${path} HTTP/1.1\r\n${forged}\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+      `${method} ${path} HTTP/1.1\r\n${forgedHeaders}\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
     );
 
   test.each([
@@ -47,26 +47,26 @@ describe("forged Host and forwarding headers", () => {
     ["GET", "/problems/invalid", ""],
     ["GET", "/nothing", ""],
     ["GET", "/version", ""],
-  ])("do not appear in the response: %s %s", async (method, path, body) => {
+  ])("don't appear in the response to %s %s", async (method, path, body) => {
     if (path.includes("conversations?"))
-      for (let i = 0; i < 2; i += 1) await ask("POST", "/api/v1/conversations", "{}");
-    const answer = await ask(method, path, body);
-    expect(answer.status).not.toBe(0);
-    expect(answer.text).not.toContain(EVIL);
-    expect(answer.text).not.toContain(":61616");
+      for (let i = 0; i < 2; i += 1) await send("POST", "/api/v1/conversations", "{}");
+    const response = await send(method, path, body);
+    expect(response.status).not.toBe(0);
+    expect(response.text).not.toContain(EVIL);
+    expect(response.text).not.toContain(":61616");
     if (path.includes("limit=1"))
-      expect(answer.headers.link).toMatch(/^<\/api\/v1\/\w+\?limit=1&cursor=[^>]+>; rel="next"$/);
-    if (method === "POST") expect(answer.headers.location).toMatch(/^\/api\/v1\/conversations\/[\w-]{36}$/);
+      expect(response.headers.link).toMatch(/^<\/api\/v1\/\w+\?limit=1&cursor=[^>]+>; rel="next"$/);
+    if (method === "POST") expect(response.headers.location).toMatch(/^\/api\/v1\/conversations\/[\w-]{36}$/);
   });
 
-  test("do not change the path or method of the request", async () => {
-    const answer = await sendRaw(parley.url, `GET /version HTTP/1.1\r\n${forged}\r\n\r\n`);
-    expect(JSON.parse(answer.body)).toMatchObject({ version: expect.any(String) });
+  test("don't change the path or method of the request", async () => {
+    const response = await sendRaw(parley.url, `GET /version HTTP/1.1\r\n${forgedHeaders}\r\n\r\n`);
+    expect(JSON.parse(response.body)).toMatchObject({ version: expect.any(String) });
   });
 
-  test("do not appear in the API document, which is the same everywhere", async () => {
-    const answer = await ask("GET", "/swagger/json");
-    expect(answer.text).toContain('"servers":[{"url":"/"}]');
+  test("don't appear in the OpenAPI document", async () => {
+    const response = await send("GET", "/swagger/json");
+    expect(response.text).toContain('"servers":[{"url":"/"}]');
   });
 });
 
@@ -91,7 +91,7 @@ describe("a forged client address", () => {
     { "cf-connecting-ip": "6.6.6.6" },
     { "true-client-ip": "6.6.6.6" },
   ];
-  test.each(claims)("is ignored when no proxy is trusted (%p)", async (headers) => {
+  test.each(claims)("is ignored if no proxy is trusted (%p)", async (headers) => {
     expect(await login(parley, headers)).toBe("127.0.0.1");
   });
 
@@ -100,8 +100,8 @@ describe("a forged client address", () => {
     ["6.6.6.6, 203.0.113.7", "203.0.113.7"],
     ["6.6.6.6, 203.0.113.7, 127.0.0.9", "203.0.113.7"],
     ["nonsense", "127.0.0.1"],
-  ])("is replaced with the address that a trusted proxy saw (%s)", async (forwarded, expected) => {
-    expect(await login(trusting, { "x-forwarded-for": forwarded })).toBe(expected);
-    expect(await login(trusting, { "x-real-ip": "6.6.6.6", "x-forwarded-for": forwarded })).toBe(expected);
+  ])("is replaced with the address that a trusted proxy saw (X-Forwarded-For: %s)", async (forwarded, expected) => {
+    expect(await login(appWithTrustedProxy, { "x-forwarded-for": forwarded })).toBe(expected);
+    expect(await login(appWithTrustedProxy, { "x-real-ip": "6.6.6.6", "x-forwarded-for": forwarded })).toBe(expected);
   });
 });

@@ -2,27 +2,27 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Conversation } from "../../src/protocol/conversation.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { createChatGpt, EXPORTED_AT_S, importFile } from "../support/imports.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createChatGptConversation, EXPORT_START_S, importFile } from "../support/imports.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
 let parley: TestApp;
 let account: Account;
-let rest: Rest;
+let rest: RestClient;
 
 beforeAll(async () => {
   parley = await startApp();
   account = await parley.register("anna@example.com", "Anna");
-  rest = createRest(parley, account);
+  rest = createRestClient(parley, account);
 });
 afterAll(() => parley.stop());
 
-const at = (n: number) => new Date((EXPORTED_AT_S + n) * 1_000).toISOString();
+const createTime = (n: number) => new Date((EXPORT_START_S + n) * 1_000).toISOString();
 
 async function findByTitle(title: string): Promise<Conversation> {
-  const { rows } = await rest.all<Conversation>("/conversations", 200);
-  const found = rows.filter((row) => row.title === title);
-  expect(found).toHaveLength(1);
-  return found[0] as Conversation;
+  const { rows } = await rest.listAll<Conversation>("/conversations", 200);
+  const matchingConversations = rows.filter((row) => row.title === title);
+  expect(matchingConversations).toHaveLength(1);
+  return matchingConversations[0] as Conversation;
 }
 
 const listMessages = async ({ id }: Conversation) =>
@@ -31,10 +31,15 @@ const listMessages = async ({ id }: Conversation) =>
 describe("a ChatGPT conversation", () => {
   test("is imported with its title, times, models and messages, and is marked as read", async () => {
     const file = [
-      createChatGpt("c-1", { Hello: {}, "Hi there": { model: "gpt-4o" }, "How are you?": {}, Fine: { model: "o3" } }),
+      createChatGptConversation("c-1", {
+        Hello: {},
+        "Hi there": { model: "gpt-4o" },
+        "How are you?": {},
+        Fine: { model: "o3" },
+      }),
     ];
-    const done = await importFile(parley, account, "chatgpt", file);
-    expect(done).toMatchObject({
+    const result = await importFile(parley, account, "chatgpt", file);
+    expect(result).toMatchObject({
       source: "chatgpt",
       status: "done",
       imported: 1,
@@ -52,8 +57,8 @@ describe("a ChatGPT conversation", () => {
       last_seq: 4,
       last_read_seq: 4,
       unread: 0,
-      created_at: at(0),
-      updated_at: at(4),
+      created_at: createTime(0),
+      updated_at: createTime(4),
       metadata: { import: { source: "chatgpt", id: "c-1" } },
     });
     const messages = await listMessages(conversation);
@@ -68,7 +73,15 @@ describe("a ChatGPT conversation", () => {
         created_at,
       })),
     ).toEqual([
-      { seq: 1, role: "user", content: "Hello", model: null, supplied: false, status: "complete", created_at: at(1) },
+      {
+        seq: 1,
+        role: "user",
+        content: "Hello",
+        model: null,
+        supplied: false,
+        status: "complete",
+        created_at: createTime(1),
+      },
       {
         seq: 2,
         role: "assistant",
@@ -76,7 +89,7 @@ describe("a ChatGPT conversation", () => {
         model: "gpt-4o",
         supplied: true,
         status: "complete",
-        created_at: at(2),
+        created_at: createTime(2),
       },
       {
         seq: 3,
@@ -85,7 +98,7 @@ describe("a ChatGPT conversation", () => {
         model: null,
         supplied: false,
         status: "complete",
-        created_at: at(3),
+        created_at: createTime(3),
       },
       {
         seq: 4,
@@ -94,7 +107,7 @@ describe("a ChatGPT conversation", () => {
         model: "o3",
         supplied: true,
         status: "complete",
-        created_at: at(4),
+        created_at: createTime(4),
       },
     ]);
     expect(messages.map(({ author }) => author?.display_name ?? null)).toEqual(["Anna", null, "Anna", null]);
@@ -102,17 +115,17 @@ describe("a ChatGPT conversation", () => {
   });
 });
 
-describe("messages of a ChatGPT export", () => {
-  const importOne = async (id: string, input: Parameters<typeof createChatGpt>[1], other: object = {}) => {
-    const done = await importFile(parley, account, "chatgpt", [createChatGpt(id, input, other)]);
+describe("the import of a ChatGPT conversation", () => {
+  const importOne = async (id: string, input: Parameters<typeof createChatGptConversation>[1], other: object = {}) => {
+    const result = await importFile(parley, account, "chatgpt", [createChatGptConversation(id, input, other)]);
     const [row] = await parley.database<{ conversation_id: string }[]>`
       select conversation_id from import_sources where source_id = ${id}`;
     const messages = row ? await listMessages({ id: row.conversation_id } as Conversation) : [];
-    return { done, messages };
+    return { result, messages };
   };
 
-  test("skips hidden messages and those of tools, and reports the number of visible ones that are missing", async () => {
-    const { done, messages } = await importOne("kinds", {
+  test("skips hidden messages and tool messages, and reports how many visible parts were left out", async () => {
+    const { result, messages } = await importOne("kinds", {
       instructions: { role: "system", text: "", metadata: { is_visually_hidden_from_conversation: true } },
       profile: {
         role: "user",
@@ -158,14 +171,14 @@ describe("messages of a ChatGPT export", () => {
       ["assistant", "Said aloud"],
     ]);
     expect(messages.map(({ parent_id }) => parent_id)).toEqual([null, messages[0]?.id ?? "", messages[1]?.id ?? ""]);
-    expect(done.report).toEqual([
+    expect(result.report).toEqual([
       {
         title: "Title of kinds",
         reason:
           "Left out: 1 file, 2 images, 1 reasoning text, 2 tool messages, 1 audio recording, 1 part of an unknown kind.",
       },
     ]);
-    expect(done).toMatchObject({ imported: 1, skipped: 0 });
+    expect(result).toMatchObject({ imported: 1, skipped: 0 });
   });
 
   test("imports visible system messages", async () => {
@@ -186,8 +199,8 @@ describe("messages of a ChatGPT export", () => {
     ]);
   });
 
-  test("makes texts storable, and cuts those that are too long", async () => {
-    const { done, messages } = await importOne(
+  test("removes characters that can't be stored, and truncates long messages", async () => {
+    const { result, messages } = await importOne(
       "texts",
       {
         a: { text: "nul \u0000 and \ud800 and \u0007 and e\u0301" },
@@ -197,25 +210,25 @@ describe("messages of a ChatGPT export", () => {
     );
     expect(messages[0]?.content).toBe("nul  and \ufffd and  and \u00e9");
     expect(messages[1]?.content).toBe("y".repeat(199_999));
-    expect(done.report.map(({ reason }) => reason)).toEqual(["1 message was too long and cut."]);
-    expect(done.report[0]?.title).toStartWith("A title with much \ufffdttt");
-    expect(done.report[0]?.title.length).toBeLessThanOrEqual(200);
+    expect(result.report.map(({ reason }) => reason)).toEqual(["1 long message was truncated."]);
+    expect(result.report[0]?.title).toStartWith("A title with much \ufffdttt");
+    expect(result.report[0]?.title.length).toBeLessThanOrEqual(200);
   });
 
   test("ignores an invisible title", async () => {
-    const { done, messages } = await importOne("unseen", { a: { text: "hello" } }, { title: "\u3164\u200b \u2800" });
+    const { result, messages } = await importOne("unseen", { a: { text: "hello" } }, { title: "\u3164\u200b \u2800" });
     expect(messages).toHaveLength(1);
     const title = (await rest.get<Conversation>(`/conversations/${messages[0]?.conversation_id}`)).body.title;
-    expect({ title, imported: done.imported }).toEqual({ title: "", imported: 1 });
+    expect({ title, imported: result.imported }).toEqual({ title: "", imported: 1 });
   });
 
-  test("replaces invalid times with that of the message before, never in the future", async () => {
+  test("replaces an invalid or future time with the previous message's time", async () => {
     const before = Date.now();
     const { messages } = await importOne(
       "times",
       {
         none: { at: null },
-        text: { at: String(EXPORTED_AT_S + 50) },
+        text: { at: String(EXPORT_START_S + 50) },
         old: { at: -11_676_096_000 },
         future: { at: 99_999_999_999 },
         wrong: { at: "soon" },
@@ -224,20 +237,26 @@ describe("messages of a ChatGPT export", () => {
       { create_time: null, update_time: "never" },
     );
     const times = messages.map(({ created_at }) => created_at);
-    expect(times.slice(1)).toEqual([at(50), at(50), at(50), at(50), "2023-11-15T00:00:00.000Z"]);
+    expect(times.slice(1)).toEqual([
+      createTime(50),
+      createTime(50),
+      createTime(50),
+      createTime(50),
+      "2023-11-15T00:00:00.000Z",
+    ]);
     expect(new Date(times[0] ?? "").getTime()).toBeGreaterThanOrEqual(before - 60_000);
     expect(new Date(times[0] ?? "").getTime()).toBeLessThanOrEqual(Date.now());
     expect((await findByTitle("Title of times")).updated_at).toBe("2023-11-15T00:00:00.000Z");
   });
 
-  test("imports every message once from a tree with cycles, missing and duplicate parents", async () => {
-    const { done, messages } = await importOne("circle", {
+  test("includes every message once, even with cycles or missing parents", async () => {
+    const { result, messages } = await importOne("circle", {
       a: { parent: "b" },
       b: { parent: "a" },
       own: { parent: "own" },
       lost: { parent: "nowhere" },
     });
-    expect(done).toMatchObject({ status: "done", imported: 1, messages: messages.length });
+    expect(result).toMatchObject({ status: "done", imported: 1, messages: messages.length });
     expect(
       messages
         .map(({ content }) => content)
@@ -264,10 +283,10 @@ describe("messages of a ChatGPT export", () => {
       },
       __proto__: null,
     };
-    const done = await importFile(parley, account, "chatgpt", [
+    const result = await importFile(parley, account, "chatgpt", [
       { title: 7, mapping, current_node: {}, conversation_id: "forms", create_time: {} },
     ]);
-    expect(done).toMatchObject({ imported: 1, messages: 1 });
+    expect(result).toMatchObject({ imported: 1, messages: 1 });
     const [row] = await parley.database`
       select m.content from import_sources s join messages m on m.conversation_id = s.conversation_id where s.source_id = 'forms'`;
     expect(row).toEqual({ content: "Found" });

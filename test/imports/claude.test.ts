@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { createClaude, EXPORTED_AT_S, importFile } from "../support/imports.ts";
-import { createRest } from "../support/rest.ts";
+import { createClaudeConversation, EXPORT_START_S, importFile } from "../support/imports.ts";
+import { createRestClient } from "../support/rest.ts";
 
 let parley: TestApp;
 let account: Account;
@@ -17,25 +17,27 @@ async function readMessages(sourceId: string): Promise<Message[]> {
   const [row] = await parley.database<{ conversation_id: string }[]>`
     select conversation_id from import_sources where source = 'claude' and source_id = ${sourceId}`;
   const path = `/conversations/${row?.conversation_id}/messages?limit=200`;
-  return (await createRest(parley, account).get<{ data: Message[] }>(path)).body.data;
+  return (await createRestClient(parley, account).get<{ data: Message[] }>(path)).body.data;
 }
 
-const at = (n: number) => new Date((EXPORTED_AT_S + n) * 1_000).toISOString();
+const createTime = (n: number) => new Date((EXPORT_START_S + n) * 1_000).toISOString();
 
-test("imports a Claude conversation unchanged", async () => {
-  const done = await importFile(parley, account, "claude", [createClaude("u-1", ["Hello", "Hi", "More?", "More."])]);
-  expect(done).toMatchObject({ source: "claude", status: "done", imported: 1, messages: 4, report: [] });
+test("a Claude conversation is imported unchanged", async () => {
+  const result = await importFile(parley, account, "claude", [
+    createClaudeConversation("u-1", ["Hello", "Hi", "More?", "More."]),
+  ]);
+  expect(result).toMatchObject({ source: "claude", status: "done", imported: 1, messages: 4, report: [] });
   const messages = await readMessages("u-1");
   expect(messages.map(({ role, content, created_at, supplied }) => [role, content, created_at, supplied])).toEqual([
-    ["user", "Hello", at(1), false],
-    ["assistant", "Hi", at(2), true],
-    ["user", "More?", at(3), false],
-    ["assistant", "More.", at(4), true],
+    ["user", "Hello", createTime(1), false],
+    ["assistant", "Hi", createTime(2), true],
+    ["user", "More?", createTime(3), false],
+    ["assistant", "More.", createTime(4), true],
   ]);
   expect(messages.map(({ parent_id }) => parent_id)).toEqual([null, ...messages.slice(0, 3).map(({ id }) => id)]);
 });
 
-test("adds the texts of attachments to the message; skips and counts files, tools and thinking", async () => {
+test("attachments' text is added to the message, and the number of other, skipped parts is reported", async () => {
   const chatMessages = [
     {
       uuid: "a",
@@ -44,7 +46,7 @@ test("adds the texts of attachments to the message; skips and counts files, tool
       content: [{ type: "text", text: "Read this" }],
       attachments: [{ file_name: "notes.txt", extracted_content: "line 1\nline 2" }, { file_name: "empty.bin" }],
       files: [{ file_name: "photo.png" }],
-      created_at: at(1),
+      created_at: createTime(1),
     },
     {
       uuid: "b",
@@ -57,19 +59,21 @@ test("adds the texts of attachments to the message; skips and counts files, tool
         { type: "tool_result", content: [] },
         { type: "text", text: "Then." },
       ],
-      created_at: at(2),
+      created_at: createTime(2),
     },
-    { uuid: "c", sender: "human", text: "Only a text", created_at: at(3) },
+    { uuid: "c", sender: "human", text: "Only a text", created_at: createTime(3) },
     { uuid: "d", sender: "narrator", text: "Nobody" },
     { uuid: "e", sender: "assistant", text: "", content: null },
   ];
-  const done = await importFile(parley, account, "claude", [createClaude("u-2", [], { chat_messages: chatMessages })]);
+  const result = await importFile(parley, account, "claude", [
+    createClaudeConversation("u-2", [], { chat_messages: chatMessages }),
+  ]);
   expect((await readMessages("u-2")).map(({ role, content }) => [role, content])).toEqual([
     ["user", "Read this\n\nnotes.txt\n\nline 1\nline 2"],
     ["assistant", "First.\n\nThen."],
     ["user", "Only a text"],
   ]);
-  expect(done.report).toEqual([
+  expect(result.report).toEqual([
     {
       title: "Title of u-2",
       reason: "Left out: 2 files, 1 reasoning text, 2 tool messages, 1 part of an unknown kind.",
@@ -77,13 +81,13 @@ test("adds the texts of attachments to the message; skips and counts files, tool
   ]);
 });
 
-test("turns messages that name their parents into branches", async () => {
+test("messages with parent IDs are imported as branches", async () => {
   const createMessage = (uuid: string, sender: string, parent: string, n: number) => ({
     uuid,
     sender,
     text: uuid,
     parent_message_uuid: parent,
-    created_at: at(n),
+    created_at: createTime(n),
   });
   const root = "00000000-0000-4000-8000-000000000000";
   const chatMessages = [
@@ -94,7 +98,7 @@ test("turns messages that name their parents into branches", async () => {
     createMessage("a2 again", "assistant", "q2", 6),
     createMessage("q2 edited", "human", "a1", 5),
   ];
-  await importFile(parley, account, "claude", [createClaude("u-3", [], { chat_messages: chatMessages })]);
+  await importFile(parley, account, "claude", [createClaudeConversation("u-3", [], { chat_messages: chatMessages })]);
   const messages = await readMessages("u-3");
   const contents = new Map(messages.map(({ id, content }) => [id, content]));
   expect(messages.map(({ content, parent_id }) => [content, contents.get(parent_id ?? "") ?? null])).toEqual([
@@ -107,29 +111,29 @@ test("turns messages that name their parents into branches", async () => {
   ]);
 });
 
-test("imports all messages with duplicate or missing ids", async () => {
+test("messages without IDs are imported", async () => {
   const chatMessages = [
     { sender: "human", text: "One" },
     { sender: "assistant", text: "Two" },
     { sender: "human", text: "Three" },
   ];
-  await importFile(parley, account, "claude", [createClaude("u-4", [], { chat_messages: chatMessages })]);
+  await importFile(parley, account, "claude", [createClaudeConversation("u-4", [], { chat_messages: chatMessages })]);
   expect((await readMessages("u-4")).map(({ content }) => content)).toEqual(["One", "Two", "Three"]);
 });
 
-test("imports all messages that share one id, and those with a role instead of a sender; counts unknown senders", async () => {
+test("messages with the same ID or with a role instead of a sender are imported, and unknown senders are reported", async () => {
   const chatMessages = [
     { uuid: "same", sender: "human", text: "One" },
     { uuid: "same", role: "assistant", text: "Two" },
     { uuid: "other", sender: "moderator", text: "Three" },
     null,
   ];
-  const done = await importFile(parley, account, "claude", [
+  const result = await importFile(parley, account, "claude", [
     { uuid: "u-odd", name: "Odd", chat_messages: chatMessages },
   ]);
   expect((await readMessages("u-odd")).map(({ role, content }) => [role, content])).toEqual([
     ["user", "One"],
     ["assistant", "Two"],
   ]);
-  expect(done.report).toEqual([{ title: "Odd", reason: "Left out: 2 parts of unknown kinds." }]);
+  expect(result.report).toEqual([{ title: "Odd", reason: "Left out: 2 parts of unknown kinds." }]);
 });

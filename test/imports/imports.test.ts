@@ -5,33 +5,39 @@ import { compressPiece, insertPiece } from "../../src/modules/imports/pieces.ts"
 import type { Conversation } from "../../src/protocol/conversation.ts";
 import { type ModelApp, startModelApp } from "../generations/start-model-app.ts";
 import type { Account } from "../support/app.ts";
-import { createChatGpt, createClaude, importFile, sendFile, waitForImport } from "../support/imports.ts";
-import { createRest } from "../support/rest.ts";
+import {
+  createChatGptConversation,
+  createClaudeConversation,
+  importFile,
+  uploadFile,
+  waitForImport,
+} from "../support/imports.ts";
+import { createRestClient } from "../support/rest.ts";
 
-let asking: ModelApp;
+let app: ModelApp;
 let anna: Account;
 
 beforeAll(async () => {
-  asking = await startModelApp({ QUOTA_CONVERSATIONS: "40", QUOTA_STORED_BYTES: "3000000" });
-  anna = await asking.parley.register("anna@example.com", "Anna");
+  app = await startModelApp({ QUOTA_CONVERSATIONS: "40", QUOTA_STORED_BYTES: "3000000" });
+  anna = await app.parley.register("anna@example.com", "Anna");
 });
-afterAll(() => asking.stop());
+afterAll(() => app.stop());
 
-const run = (source: string, file: unknown, account = anna) => importFile(asking.parley, account, source, file);
-const chat = (id: string, other: object = {}) =>
-  createChatGpt(id, { Question: {}, Answer: { model: "gpt-4o" } }, other);
-const list = async (account = anna) =>
-  (await createRest(asking.parley, account).all<Conversation>("/conversations", 200)).rows;
-const idOf = async (sourceId: string) => {
-  const [row] = await asking.parley.database<{ id: string }[]>`
+const runImport = (source: string, file: unknown, account = anna) => importFile(app.parley, account, source, file);
+const createChat = (id: string, other: object = {}) =>
+  createChatGptConversation(id, { Question: {}, Answer: { model: "gpt-4o" } }, other);
+const listConversations = async (account = anna) =>
+  (await createRestClient(app.parley, account).listAll<Conversation>("/conversations", 200)).rows;
+const findId = async (sourceId: string) => {
+  const [row] = await app.parley.database<{ id: string }[]>`
     select conversation_id as id from import_sources where source_id = ${sourceId}`;
   return row?.id ?? "";
 };
 
 describe("an imported conversation", () => {
-  test("can be continued with a model, which receives the imported current branch", async () => {
+  test("can be continued with a model, which receives the current branch", async () => {
     const file = [
-      createChatGpt("continued", {
+      createChatGptConversation("continued", {
         First: {},
         "First answer": {},
         "Left question": { parent: "First answer" },
@@ -40,35 +46,35 @@ describe("an imported conversation", () => {
         "Right answer": { role: "assistant" },
       }),
     ];
-    await run("chatgpt", file);
-    await asking.say(anna, await idOf("continued"), "And now?");
-    expect(asking.readReceived()).toEqual([
+    await runImport("chatgpt", file);
+    await app.sendMessage(anna, await findId("continued"), "And now?");
+    expect(app.getReceivedMessages()).toEqual([
       { role: "user", content: "First" },
       { role: "assistant", content: "First answer" },
       { role: "user", content: "Right question" },
       { role: "assistant", content: "Right answer" },
       { role: "user", content: "And now?" },
     ]);
-    const conversation = (await list()).find(({ title }) => title === "Title of continued");
+    const conversation = (await listConversations()).find(({ title }) => title === "Title of continued");
     expect(conversation).toMatchObject({ last_seq: 9, last_read_seq: 7, unread: 1 });
   });
 
-  test("is listed by the time of its newest message, and its events date from the import", async () => {
-    const { id } = await asking.createConversation(anna, [], { title: "Before" });
-    await run("chatgpt", [chat("older")]);
-    const titles = (await list()).map(({ title }) => title);
+  test("is sorted by its newest message's time, and has only message.created events", async () => {
+    const { id } = await app.createConversation(anna, [], { title: "Before" });
+    await runImport("chatgpt", [createChat("older")]);
+    const titles = (await listConversations()).map(({ title }) => title);
     expect(titles.indexOf("Title of older")).toBeGreaterThan(titles.indexOf("Before"));
-    const imported = await idOf("older");
-    const events = await createRest(asking.parley, anna).get<{ data: { type: string }[] }>(
+    const imported = await findId("older");
+    const events = await createRestClient(app.parley, anna).get<{ data: { type: string }[] }>(
       `/conversations/${imported}/events?after_seq=0`,
     );
     expect(events.body.data.map(({ type }) => type)).toEqual(["message.created", "message.created"]);
-    expect(await asking.parley.database`select 1 from events where conversation_id = ${imported}`).toHaveLength(0);
+    expect(await app.parley.database`select 1 from events where conversation_id = ${imported}`).toHaveLength(0);
     expect(id).not.toBe(imported);
   });
 
   test("has counters that match a recount", async () => {
-    const [wrong] = await asking.parley.database<{ count: number }[]>`
+    const [mismatch] = await app.parley.database<{ count: number }[]>`
       select count(*)::int from conversations c join import_sources s on s.conversation_id = c.id
       join members m on m.conversation_id = c.id
       cross join lateral (
@@ -78,48 +84,51 @@ describe("an imported conversation", () => {
       ) x
       where c.message_count <> x.messages or m.read_count > x.messages or m.written_bytes <> x.bytes
         or x.first <> 1 or x.last - x.first + 1 <> x.messages or x.last > c.last_seq`;
-    expect(wrong?.count).toBe(0);
+    expect(mismatch?.count).toBe(0);
   });
 });
 
 describe("importing the same file again", () => {
-  test("changes nothing, even in another order or with more content", async () => {
-    const first = await run("chatgpt", [chat("a"), chat("b")]);
+  test("adds only new conversations, in any order", async () => {
+    const first = await runImport("chatgpt", [createChat("a"), createChat("b")]);
     expect(first).toMatchObject({ imported: 2, skipped: 0 });
-    const before = await list();
-    const again = await run("chatgpt", [chat("a"), chat("b")]);
-    expect(again).toMatchObject({ status: "done", imported: 0, skipped: 2, conversations: 2, messages: 0 });
-    expect(again.report).toEqual(
+    const before = await listConversations();
+    const secondImport = await runImport("chatgpt", [createChat("a"), createChat("b")]);
+    expect(secondImport).toMatchObject({ status: "done", imported: 0, skipped: 2, conversations: 2, messages: 0 });
+    expect(secondImport.report).toEqual(
       ["a", "b"].map((id) => ({ title: `Title of ${id}`, reason: "It was already imported." })),
     );
-    expect(await list()).toEqual(before);
-    expect(await run("chatgpt", [chat("c"), chat("b"), chat("a")])).toMatchObject({ imported: 1, skipped: 2 });
-    expect(await list()).toHaveLength(before.length + 1);
+    expect(await listConversations()).toEqual(before);
+    expect(await runImport("chatgpt", [createChat("c"), createChat("b"), createChat("a")])).toMatchObject({
+      imported: 1,
+      skipped: 2,
+    });
+    expect(await listConversations()).toHaveLength(before.length + 1);
   });
 
-  test("recognizes conversations without ids by their content, also within one file", async () => {
-    const bare = { conversation_id: undefined };
+  test("recognizes conversations without IDs by their content, even within one file", async () => {
+    const withoutId = { conversation_id: undefined };
     const file = [
-      chat("d", { ...bare, title: "Bare" }),
-      chat("d", { ...bare, title: "Bare" }),
-      chat("e", { ...bare, title: "Other" }),
+      createChat("d", { ...withoutId, title: "Without ID" }),
+      createChat("d", { ...withoutId, title: "Without ID" }),
+      createChat("e", { ...withoutId, title: "Other" }),
     ];
-    expect(await run("chatgpt", file)).toMatchObject({ imported: 2, skipped: 1 });
-    expect(await run("chatgpt", file)).toMatchObject({ imported: 0, skipped: 3 });
+    expect(await runImport("chatgpt", file)).toMatchObject({ imported: 2, skipped: 1 });
+    expect(await runImport("chatgpt", file)).toMatchObject({ imported: 0, skipped: 3 });
   });
 
-  test("restores description was deleted", async () => {
-    await run("chatgpt", [chat("deleted")]);
-    const id = await idOf("deleted");
-    await createRest(asking.parley, anna).request("DELETE", `/conversations/${id}`);
-    expect(await run("chatgpt", [chat("deleted")])).toMatchObject({ imported: 1, skipped: 0 });
-    expect(await idOf("deleted")).not.toBe(id);
+  test("restores a deleted conversation", async () => {
+    await runImport("chatgpt", [createChat("deleted")]);
+    const id = await findId("deleted");
+    await createRestClient(app.parley, anna).request("DELETE", `/conversations/${id}`);
+    expect(await runImport("chatgpt", [createChat("deleted")])).toMatchObject({ imported: 1, skipped: 0 });
+    expect(await findId("deleted")).not.toBe(id);
   });
 
   test("creates separate copies for another user", async () => {
-    const ben = await asking.parley.register(undefined, "Ben");
-    expect(await run("chatgpt", [chat("a")], ben)).toMatchObject({ imported: 1, skipped: 0 });
-    expect((await list(ben)).map(({ title }) => title)).toEqual(["Title of a"]);
+    const ben = await app.parley.register(undefined, "Ben");
+    expect(await runImport("chatgpt", [createChat("a")], ben)).toMatchObject({ imported: 1, skipped: 0 });
+    expect((await listConversations(ben)).map(({ title }) => title)).toEqual(["Title of a"]);
   });
 });
 
@@ -127,109 +136,119 @@ describe("a file", () => {
   const cases: [string, string, unknown, Partial<Import>][] = [
     ["that is an empty list", "chatgpt", [], { status: "done", conversations: 0 }],
     [
-      "whose list is in an object",
+      "with the list of conversations in an object",
       "chatgpt",
-      { version: 1, conversations: [chat("wrapped")] },
+      { version: 1, conversations: [createChat("wrapped")] },
       { status: "done", imported: 1 },
     ],
-    ["that is one conversation", "chatgpt", chat("single"), { status: "done", imported: 1 }],
-    ["that is one conversation of Claude", "claude", createClaude("single", ["x"]), { status: "done", imported: 1 }],
+    ["that is one conversation", "chatgpt", createChat("single"), { status: "done", imported: 1 }],
+    [
+      "that is one Claude conversation",
+      "claude",
+      createClaudeConversation("single", ["x"]),
+      { status: "done", imported: 1 },
+    ],
     [
       "with a byte order mark and spaces",
       "chatgpt",
-      `\ufeff \n[${JSON.stringify(chat("bom"))}] \n`,
+      `\ufeff \n[${JSON.stringify(createChat("bom"))}] \n`,
       { status: "done", imported: 1 },
     ],
-    ["of Claude, declared as ChatGPT", "chatgpt", [createClaude("w", ["x"])], { status: "failed", imported: 0 }],
-    ["of ChatGPT, declared as Claude", "claude", [chat("w2")], { status: "failed", imported: 0 }],
+    [
+      "from Claude, imported as ChatGPT",
+      "chatgpt",
+      [createClaudeConversation("w", ["x"])],
+      { status: "failed", imported: 0 },
+    ],
+    ["from ChatGPT, imported as Claude", "claude", [createChat("w2")], { status: "failed", imported: 0 }],
     ["that is not JSON", "chatgpt", "PK or not", { status: "failed" }],
     ["that is a number", "chatgpt", "7", { status: "failed" }],
-    ["that is something else", "chatgpt", { data: { rows: [1, 2] } }, { status: "failed" }],
+    ["that is an object without conversations", "chatgpt", { data: { rows: [1, 2] } }, { status: "failed" }],
     [
-      "that is cut off",
+      "that is truncated",
       "chatgpt",
-      `[${JSON.stringify(chat("whole"))},{"title":"Half`,
+      `[${JSON.stringify(createChat("whole"))},{"title":"Half`,
       { status: "failed", imported: 1 },
     ],
     [
       "with a syntax error",
       "chatgpt",
-      `[${JSON.stringify(chat("before"))},{"title":nul},${JSON.stringify(chat("after"))}]`,
+      `[${JSON.stringify(createChat("before"))},{"title":nul},${JSON.stringify(createChat("after"))}]`,
       { status: "failed", imported: 1 },
     ],
     [
       "with content after its end",
       "chatgpt",
-      `[${JSON.stringify(chat("end"))}] more`,
+      `[${JSON.stringify(createChat("end"))}] more`,
       { status: "failed", imported: 1 },
     ],
     [
-      "of values that are not conversations",
+      "with values that aren't conversations",
       "chatgpt",
-      [1, null, "x", [], {}, chat("good")],
+      [1, null, "x", [], {}, createChat("good")],
       { status: "done", imported: 1, skipped: 5 },
     ],
     [
       "with a conversation without messages",
       "chatgpt",
-      [{ title: "Empty", mapping: {}, id: "x" }, chat("full")],
+      [{ title: "Empty", mapping: {}, id: "x" }, createChat("full")],
       { status: "done", imported: 1, skipped: 1 },
     ],
   ];
   for (const [description, source, file, expected] of cases)
-    test(`${description} ends ${expected.status}`, async () => {
-      const done = await run(source, file);
-      expect(done).toMatchObject(expected);
-      expect(done.error === null).toBe(expected.status === "done");
-      expect(done.finished_at).not.toBeNull();
-      expect(done.report).toHaveLength(done.skipped);
+    test(`${description} results in the status ${expected.status}`, async () => {
+      const result = await runImport(source, file);
+      expect(result).toMatchObject(expected);
+      expect(result.error === null).toBe(expected.status === "done");
+      expect(result.finished_at).not.toBeNull();
+      expect(result.report).toHaveLength(result.skipped);
     });
 
-  test("that fails reports why, and where", async () => {
-    expect((await run("chatgpt", [createClaude("w", ["x"])])).error).toEqual({
+  test("that can't be imported causes an error with the reason and position", async () => {
+    expect((await runImport("chatgpt", [createClaudeConversation("w", ["x"])])).error).toEqual({
       code: "wrong_source",
-      detail: "This is an export of Claude. Import it with ?source=claude.",
+      detail: "This is a Claude export. Import it with ?source=claude.",
     });
-    const start = `[${JSON.stringify(chat("position"))}`;
-    expect((await run("chatgpt", `${start} {"title": "x"}]`)).error).toEqual({
+    const start = `[${JSON.stringify(createChat("position"))}`;
+    expect((await runImport("chatgpt", `${start} {"title": "x"}]`)).error).toEqual({
       code: "malformed",
       detail: `The file isn't valid JSON: it is truncated or has an error near byte ${start.length + 1}.`,
     });
-    const filler = JSON.stringify(chat("far", { junk: "é".repeat(50_000) })).slice(0, -1);
-    expect((await run("chatgpt", `[${filler},"x":truth}]`)).error?.detail).toContain(
+    const filler = JSON.stringify(createChat("far", { junk: "é".repeat(50_000) })).slice(0, -1);
+    expect((await runImport("chatgpt", `[${filler},"x":truth}]`)).error?.detail).toContain(
       `near byte ${Buffer.byteLength(filler) + 5}.`,
     );
   });
 
-  test("with an oversized part skips only that conversation", async () => {
-    const large = chat("large", { title: "Large" }) as { mapping: Record<string, { message: unknown }> };
-    const huge = {
-      ...large,
-      mapping: { ...large.mapping, Big: { id: "Big", message: { junk: Array(5_000).fill("z".repeat(2_000)) } } },
+  test("with an oversized part in one conversation is imported without that conversation", async () => {
+    const largeChat = createChat("large", { title: "Large" }) as { mapping: Record<string, { message: unknown }> };
+    const hugeChat = {
+      ...largeChat,
+      mapping: { ...largeChat.mapping, Big: { id: "Big", message: { junk: Array(5_000).fill("z".repeat(2_000)) } } },
     };
-    const done = await run("chatgpt", [chat("small 1"), huge, chat("small 2")]);
-    expect(done).toMatchObject({ status: "done", imported: 2, skipped: 1 });
-    expect(done.report).toEqual([{ title: "", reason: "Part of it is too large." }]);
+    const result = await runImport("chatgpt", [createChat("small 1"), hugeChat, createChat("small 2")]);
+    expect(result).toMatchObject({ status: "done", imported: 2, skipped: 1 });
+    expect(result.report).toEqual([{ title: "", reason: "Part of it is too large." }]);
   });
 });
 
-describe("a user's quota", () => {
-  test("of conversations ends the import, and keeps description fits", async () => {
-    const cara = await asking.parley.register(undefined, "Cara");
-    const done = await run(
+describe("the user's quota", () => {
+  test("of conversations stops the import, but the conversations imported before are kept", async () => {
+    const cara = await app.parley.register(undefined, "Cara");
+    const result = await runImport(
       "chatgpt",
-      Array.from({ length: 45 }, (_, n) => chat(`many-${n}`)),
+      Array.from({ length: 45 }, (_, n) => createChat(`many-${n}`)),
       cara,
     );
-    expect(done).toMatchObject({ status: "failed", imported: 40, error: { code: "quota_exceeded" } });
-    expect(done.error?.detail).toContain("You can have at most 40 conversations");
-    expect(await list(cara)).toHaveLength(40);
+    expect(result).toMatchObject({ status: "failed", imported: 40, error: { code: "quota_exceeded" } });
+    expect(result.error?.detail).toContain("You can have at most 40 conversations");
+    expect(await listConversations(cara)).toHaveLength(40);
   });
 
-  test("of bytes ends the import, and includes the imported answers", async () => {
-    const dora = await asking.parley.register(undefined, "Dora");
-    const long = (id: string) =>
-      createChatGpt(id, {
+  test("of bytes stops the import, and also applies to imported answers", async () => {
+    const dora = await app.parley.register(undefined, "Dora");
+    const createLongChat = (id: string) =>
+      createChatGptConversation(id, {
         q: { text: "q" },
         a: { text: "a".repeat(190_000) },
         b: { text: "b".repeat(190_000) },
@@ -238,20 +257,20 @@ describe("a user's quota", () => {
         e: { text: "e".repeat(190_000) },
         f: { text: "f".repeat(190_000) },
       });
-    const done = await run("chatgpt", [long("l1"), long("l2"), long("l3")], dora);
-    expect(done).toMatchObject({ status: "failed", imported: 2, error: { code: "quota_exceeded" } });
-    const usage = await createRest(asking.parley, dora).get<{ quotas: { stored_bytes: { used: number } } }>(
+    const result = await runImport("chatgpt", [createLongChat("l1"), createLongChat("l2"), createLongChat("l3")], dora);
+    expect(result).toMatchObject({ status: "failed", imported: 2, error: { code: "quota_exceeded" } });
+    const usage = await createRestClient(app.parley, dora).get<{ quotas: { stored_bytes: { used: number } } }>(
       "/me/usage",
     );
     expect(usage.body.quotas.stored_bytes.used).toBe(2 * (1 + 6 * 190_000));
-    const [{ id } = { id: "" }] = await list(dora);
-    const { rows } = await createRest(asking.parley, dora).all<{ id: string; role: string }>(
+    const [{ id } = { id: "" }] = await listConversations(dora);
+    const { rows } = await createRestClient(app.parley, dora).listAll<{ id: string; role: string }>(
       `/conversations/${id}/messages`,
       200,
     );
     const answer = rows.find(({ role }) => role === "assistant");
-    await createRest(asking.parley, dora).request("DELETE", `/conversations/${id}/messages/${answer?.id}`);
-    const after = await createRest(asking.parley, dora).get<{ quotas: { stored_bytes: { used: number } } }>(
+    await createRestClient(app.parley, dora).request("DELETE", `/conversations/${id}/messages/${answer?.id}`);
+    const after = await createRestClient(app.parley, dora).get<{ quotas: { stored_bytes: { used: number } } }>(
       "/me/usage",
     );
     expect(after.body.quotas.stored_bytes.used).toBe(2 * (1 + 6 * 190_000) - 190_000);
@@ -259,71 +278,71 @@ describe("a user's quota", () => {
 });
 
 describe("imports", () => {
-  test("are visible only to their user, newest first, without reports in the list", async () => {
-    const eva = await asking.parley.register(undefined, "Eva");
-    const otto = createRest(asking.parley, await asking.parley.register(undefined, "Otto"));
+  test("are listed only for their user, newest first, without their reports", async () => {
+    const eva = await app.parley.register(undefined, "Eva");
+    const otto = createRestClient(app.parley, await app.parley.register(undefined, "Otto"));
     const ids: string[] = [];
-    for (let n = 0; n < 3; n += 1) ids.unshift((await run("chatgpt", [chat(`eva-${n}`)], eva)).id);
-    const { rows, pages } = await createRest(asking.parley, eva).all<Import>("/imports", 2);
+    for (let n = 0; n < 3; n += 1) ids.unshift((await runImport("chatgpt", [createChat(`eva-${n}`)], eva)).id);
+    const { rows, pages } = await createRestClient(app.parley, eva).listAll<Import>("/imports", 2);
     expect(rows.map(({ id }) => id)).toEqual(ids);
     expect(pages).toEqual([2, 1]);
     expect(rows[0]).not.toHaveProperty("report");
     expect((await otto.get(`/imports/${ids[0]}`)).status).toBe(404);
     expect((await otto.get<{ data: [] }>("/imports")).body.data).toEqual([]);
-    expect(await asking.parley.database`select 1 from import_pieces`).toHaveLength(0);
+    expect(await app.parley.database`select 1 from import_pieces`).toHaveLength(0);
   });
 
-  test("of a user who is disabled meanwhile stop", async () => {
-    const finn = await asking.parley.register(undefined, "Finn");
-    await asking.parley.database`update users set disabled_at = now() where id = ${finn.user.id}`;
-    const [row] = await asking.parley.database<{ id: string }[]>`
+  test("fail if their user has been disabled", async () => {
+    const finn = await app.parley.register(undefined, "Finn");
+    await app.parley.database`update users set disabled_at = now() where id = ${finn.user.id}`;
+    const [row] = await app.parley.database<{ id: string }[]>`
       insert into imports (id, user_id, source, status) values (gen_random_uuid(), ${finn.user.id}, 'chatgpt', 'queued')
       returning id`;
     const id = row?.id ?? "";
-    await asking.parley.database`update imports set status = 'uploading' where id = ${id}`;
-    const bytes = Buffer.from(JSON.stringify([chat("never")]));
-    await insertPiece(asking.parley.database, id, 1, bytes.length, await compressPiece(bytes));
-    await asking.parley.database`update imports set status = 'queued' where id = ${id}`;
-    await asking.parley.database`insert into jobs (queue, key) values ('imports', ${id})`;
-    const ended = await asking.waitUntil(async () => {
-      const [found] = await asking.parley.database`
+    await app.parley.database`update imports set status = 'uploading' where id = ${id}`;
+    const bytes = Buffer.from(JSON.stringify([createChat("never")]));
+    await insertPiece(app.parley.database, id, 1, bytes.length, await compressPiece(bytes));
+    await app.parley.database`update imports set status = 'queued' where id = ${id}`;
+    await app.parley.database`insert into jobs (queue, key) values ('imports', ${id})`;
+    const outcome = await app.waitUntil(async () => {
+      const [found] = await app.parley.database`
         select status, imported, error_code from imports where id = ${id} and finished_at is not null`;
       return found;
     });
-    expect(ended).toEqual({ status: "failed", imported: 0, error_code: "forbidden" });
+    expect(outcome).toEqual({ status: "failed", imported: 0, error_code: "forbidden" });
   });
 
-  test("are deleted with their user, including files that have not been read", async () => {
-    const gina = await asking.parley.register(undefined, "Gina");
-    await run("chatgpt", [chat("gina"), 7], gina);
-    const open = await sendFile(asking.parley, gina, "chatgpt", JSON.stringify([chat("gina 2")]));
-    const { id } = (await open.json()) as Import;
-    const removed = await createRest(asking.parley, gina).request("DELETE", "/me", {
+  test("are deleted with their user, including files that haven't been read", async () => {
+    const gina = await app.parley.register(undefined, "Gina");
+    await runImport("chatgpt", [createChat("gina"), 7], gina);
+    const upload = await uploadFile(app.parley, gina, "chatgpt", JSON.stringify([createChat("gina 2")]));
+    const { id } = (await upload.json()) as Import;
+    const removed = await createRestClient(app.parley, gina).request("DELETE", "/me", {
       current_password: "correct horse battery",
     });
     expect(removed.status).toBe(204);
-    await asking.waitUntil(async () => {
-      const rows = await asking.parley.database`select 1 from users where id = ${gina.user.id}`;
+    await app.waitUntil(async () => {
+      const rows = await app.parley.database`select 1 from users where id = ${gina.user.id}`;
       return rows.length === 0 ? true : undefined;
     });
     for (const table of ["imports", "import_sources"])
       expect(
-        await asking.parley.database`
-        select 1 from ${asking.parley.database(table)} where user_id = ${gina.user.id}`,
+        await app.parley.database`
+        select 1 from ${app.parley.database(table)} where user_id = ${gina.user.id}`,
       ).toHaveLength(0);
-    expect(await asking.parley.database`select 1 from import_pieces where import_id = ${id}`).toHaveLength(0);
+    expect(await app.parley.database`select 1 from import_pieces where import_id = ${id}`).toHaveLength(0);
     expect(
-      await asking.parley.database`
+      await app.parley.database`
       select 1 from import_notes n where not exists (select 1 from imports i where i.id = n.import_id)`,
     ).toHaveLength(0);
   });
 
   test("are part of their user's export, with the imported conversations", async () => {
-    const hugo = await asking.parley.register(undefined, "Hugo");
-    const chain = createChatGpt("hugo", { Q: {}, A1: {}, A2: { role: "assistant" } });
-    await run("chatgpt", [chain], hugo);
+    const hugo = await app.parley.register(undefined, "Hugo");
+    const chat = createChatGptConversation("hugo", { Q: {}, A1: {}, A2: { role: "assistant" } });
+    await runImport("chatgpt", [chat], hugo);
     const exported = (
-      await createRest(asking.parley, hugo).get<Record<string, Record<string, unknown>[]>>("/me/export")
+      await createRestClient(app.parley, hugo).get<Record<string, Record<string, unknown>[]>>("/me/export")
     ).body;
     expect(exported.imports).toMatchObject([{ source: "chatgpt", status: "done", imported: 1 }]);
     expect(exported.messages?.map(({ content }) => content)).toEqual(["Q"]);
@@ -331,10 +350,10 @@ describe("imports", () => {
     expect(exported.answers).toEqual([]);
   });
 
-  test("that are stuck for too long fail, and leave nothing", async () => {
-    const { database } = asking.parley;
-    const karl = await asking.parley.register(undefined, "Karl");
-    const lena = await asking.parley.register(undefined, "Lena");
+  test("fail if they are stuck, and are deleted after 30 days", async () => {
+    const { database } = app.parley;
+    const karl = await app.parley.register(undefined, "Karl");
+    const lena = await app.parley.register(undefined, "Lena");
     const insert = async (userId: string, status: string, age: string) => {
       const [row] = await database<{ id: string }[]>`
         insert into imports (id, user_id, source, status, created_at, updated_at, finished_at)
@@ -344,32 +363,32 @@ describe("imports", () => {
       await database`insert into import_pieces (import_id, n, data) values (${id}, 1, 'x'), (${id}, 2, 'y')`;
       return id;
     };
-    const broken = await insert(karl.user.id, "uploading", "6 minutes");
-    const late = await insert(lena.user.id, "queued", "25 hours");
-    const old = await insert(karl.user.id, "done", "31 days");
-    const kept = await insert(karl.user.id, "done", "29 days");
+    const staleUpload = await insert(karl.user.id, "uploading", "6 minutes");
+    const staleQueued = await insert(lena.user.id, "queued", "25 hours");
+    const expiredImport = await insert(karl.user.id, "done", "31 days");
+    const recentImport = await insert(karl.user.id, "done", "29 days");
     const job = createImportJob({ database, quotas: {} as never, bytesMax: 1, onStored() {} });
     await job.sweep(new AbortController().signal);
     await job.close();
-    const ids = [broken, late, old, kept];
+    const ids = [staleUpload, staleQueued, expiredImport, recentImport];
     const rows = await database`
       select id, status, error_code from imports where id = any (${ids}::uuid[]) order by created_at`;
     expect(rows).toEqual([
-      { id: kept, status: "done", error_code: null },
-      { id: late, status: "failed", error_code: "expired" },
+      { id: recentImport, status: "done", error_code: null },
+      { id: staleQueued, status: "failed", error_code: "expired" },
     ] as never);
     expect(await database`select 1 from import_pieces where import_id = any (${ids}::uuid[])`).toHaveLength(0);
   });
 
-  test("run one at a time: a second one is a conflict", async () => {
-    const ida = await asking.parley.register(undefined, "Ida");
-    const body = JSON.stringify(Array.from({ length: 30 }, (_, n) => chat(`ida-${n}`)));
-    const answers = await Promise.all([1, 2, 3].map(() => sendFile(asking.parley, ida, "chatgpt", body)));
-    expect(answers.map(({ status }) => status).sort()).toEqual([202, 409, 409]);
-    const accepted = answers.find(({ status }) => status === 202);
+  test("run one at a time for each user, who gets 409 for another upload", async () => {
+    const ida = await app.parley.register(undefined, "Ida");
+    const body = JSON.stringify(Array.from({ length: 30 }, (_, n) => createChat(`ida-${n}`)));
+    const responses = await Promise.all([1, 2, 3].map(() => uploadFile(app.parley, ida, "chatgpt", body)));
+    expect(responses.map(({ status }) => status).sort()).toEqual([202, 409, 409]);
+    const accepted = responses.find(({ status }) => status === 202);
     const { id } = ((await accepted?.json()) ?? { id: "" }) as Import;
     expect(accepted?.headers.get("location")).toBe(`/api/v1/imports/${id}`);
-    expect(await waitForImport(asking.parley, ida, id)).toMatchObject({ status: "done", imported: 30 });
-    expect(await list(ida)).toHaveLength(30);
+    expect(await waitForImport(app.parley, ida, id)).toMatchObject({ status: "done", imported: 30 });
+    expect(await listConversations(ida)).toHaveLength(30);
   });
 });

@@ -5,8 +5,8 @@ import { runSteps } from "../../src/modules/imports/steps.ts";
 import { buildTree, type SourceNode } from "../../src/modules/imports/tree.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { createChatGpt, importFile } from "../support/imports.ts";
-import { countRuns } from "../support/properties.ts";
+import { createChatGptConversation, importFile } from "../support/imports.ts";
+import { scaleRuns } from "../support/property-tests.ts";
 
 let parley: TestApp;
 let account: Account;
@@ -17,28 +17,28 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-type Planned = { parent: number | null; role: "user" | "assistant" };
+type PlannedMessage = { parent: number | null; role: "user" | "assistant" };
 
-/** Trees as people make them: they write and edit, and models answer, once or several times. */
+/** Trees like those in real conversations, where users write and edit messages, and models answer one or more times. */
 const trees = fc
-  .array(fc.record({ place: fc.nat(), isRoot: fc.integer({ min: 0, max: 9 }) }), { minLength: 1, maxLength: 25 })
+  .array(fc.record({ offset: fc.nat(), isRoot: fc.integer({ min: 0, max: 9 }) }), { minLength: 1, maxLength: 25 })
   .map((steps) => {
-    const planned: Planned[] = [];
-    for (const { place, isRoot } of steps) {
-      const parent = planned.length === 0 || isRoot === 0 ? null : place % planned.length;
+    const planned: PlannedMessage[] = [];
+    for (const { offset, isRoot } of steps) {
+      const parent = planned.length === 0 || isRoot === 0 ? null : offset % planned.length;
       const role = parent !== null && planned[parent]?.role === "user" ? "assistant" : "user";
       planned.push({ parent, role });
     }
     return planned;
   });
 
-function listAncestors(planned: Planned[], index: number): string[] {
+function listAncestors(planned: PlannedMessage[], index: number): string[] {
   const names: string[] = [];
   for (let at: number | null = index; at !== null; at = planned[at]?.parent ?? null) names.push(`m${at}`);
   return names;
 }
 
-test("in a normal tree, every branch leads back to its own messages only, and the current one comes last", async () => {
+test("messages in a realistic tree keep their ancestors, and the current message is stored last", async () => {
   let n = 0;
   await fc.assert(
     fc.asyncProperty(trees, fc.nat(), async (planned, current) => {
@@ -49,10 +49,10 @@ test("in a normal tree, every branch leads back to its own messages only, and th
       const leaves = planned.map((_, at) => at).filter((at) => !planned.some(({ parent }) => parent === at));
       const leaf = leaves[current % leaves.length] ?? 0;
       const id = `tree-${n}`;
-      const done = await importFile(parley, account, "chatgpt", [
-        createChatGpt(id, messages, { current_node: `m${leaf}` }),
+      const result = await importFile(parley, account, "chatgpt", [
+        createChatGptConversation(id, messages, { current_node: `m${leaf}` }),
       ]);
-      expect(done).toMatchObject({ status: "done", imported: 1 });
+      expect(result).toMatchObject({ status: "done", imported: 1 });
       const rows = await parley.database<Pick<Message, "seq" | "content" | "conversation_id">[]>`
         select m.seq, m.content, m.conversation_id from import_sources s
         join messages m on m.conversation_id = s.conversation_id where s.source_id = ${id} order by m.seq`;
@@ -72,7 +72,7 @@ test("in a normal tree, every branch leads back to its own messages only, and th
         expect(names).toEqual(listAncestors(planned, Number(content.slice(1))));
       }
     }),
-    { numRuns: countRuns(40) },
+    { numRuns: scaleRuns(40) },
   );
 }, 60_000);
 
@@ -94,22 +94,22 @@ const anyNodes = fc.array(
   { maxLength: 8 },
 );
 
-test("in any tree, each message comes once, after its parent", () => {
+test("orderMessages returns each message of any tree once, after its parent", () => {
   fc.assert(
     fc.property(anyNodes, fc.option(fc.constantFrom(...names)), (nodes: SourceNode[], currentId) => {
       const tree = runSteps(buildTree(nodes, currentId));
       const ordered = runSteps(orderMessages(tree));
       const messages = nodes.flatMap(({ message }) => message ?? []);
-      const found = ordered.flatMap(({ node }) => node?.message ?? []);
-      expect(new Set(found)).toEqual(new Set(messages));
-      expect(found).toHaveLength(messages.length);
+      const orderedMessages = ordered.flatMap(({ node }) => node?.message ?? []);
+      expect(new Set(orderedMessages)).toEqual(new Set(messages));
+      expect(orderedMessages).toHaveLength(messages.length);
       for (const [index, { parent }] of ordered.entries()) expect(parent ?? -1).toBeLessThan(index);
       if (tree.leaf) expect(ordered.at(-1)?.node).toBe(tree.leaf);
     }),
   );
 });
 
-test("orders a chain of a hundred thousand messages", () => {
+test("orderMessages supports a branch of 100,000 messages", () => {
   const count = 100_000;
   const nodes = Array.from(
     { length: count },

@@ -1,22 +1,22 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { listShown, openInbox, type TestInbox, waitForList } from "../support/inbox.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { listConversations, openInbox, type TestInbox, waitForInboxToMatchList } from "../support/inbox.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
 let parley: TestApp;
 let anna: Account;
 let ben: Account;
-let rest: Rest;
-let ofBen: Rest;
+let rest: RestClient;
+let benRest: RestClient;
 let inbox: TestInbox;
 
 beforeAll(async () => {
   parley = await startApp();
   [anna, ben] = await Promise.all([parley.register(undefined, "Anna"), parley.register(undefined, "Ben")]);
-  rest = createRest(parley, anna);
-  ofBen = createRest(parley, ben);
+  rest = createRestClient(parley, anna);
+  benRest = createRestClient(parley, ben);
   inbox = await openInbox(parley, ben);
 });
 afterAll(async () => {
@@ -24,16 +24,16 @@ afterAll(async () => {
   await parley.stop();
 });
 
-const send = async (by: Rest, id: string, content = "Hello.") =>
+const send = async (by: RestClient, id: string, content = "Hello.") =>
   (await by.request<{ message: { id: string; seq: number } }>("POST", `/conversations/${id}/messages`, { content }))
     .body.message;
 
 const create = async (members: Account[] = [ben]): Promise<string> =>
   (await createConversation(parley, anna, members)).id;
 
-// Concurrent, because each waits for frames that come a second later.
+// The tests run concurrently, because each waits for frames that arrive a second later.
 describe.concurrent("an inbox", () => {
-  test("receives a conversation to which its user is added, and its new messages", async () => {
+  test("receives a frame when its user is added to a conversation and when a message is sent", async () => {
     const id = await create();
     const added = await inbox.waitForChange({ conversation_id: id, change: "added" });
     expect(added).toMatchObject({ title: "Test", last_seq: 1, last_read_seq: 0, unread: 0 });
@@ -45,14 +45,14 @@ describe.concurrent("an inbox", () => {
     );
   });
 
-  test("receives a conversation that its user creates on another device, and its deletion there", async () => {
+  test("receives a frame when the user creates or deletes a conversation on another device", async () => {
     const { id } = await createConversation(parley, ben, [], { title: "Mine" });
     expect(await inbox.waitForChange({ conversation_id: id })).toMatchObject({
       change: "added",
       title: "Mine",
       last_seq: 0,
     });
-    await ofBen.request("DELETE", `/conversations/${id}`);
+    await benRest.request("DELETE", `/conversations/${id}`);
     expect(await inbox.waitForChange({ conversation_id: id, change: "removed" })).toMatchObject({
       title: "",
       last_seq: 1,
@@ -60,7 +60,7 @@ describe.concurrent("an inbox", () => {
     });
   });
 
-  test("receives a new title, edits, deletions, and a read position moved on another device", async () => {
+  test("receives a frame for a new title, a deleted message, and a read position from another device", async () => {
     const id = await create();
     const message = await send(rest, id);
     await send(rest, id);
@@ -69,15 +69,15 @@ describe.concurrent("an inbox", () => {
     await inbox.waitForChange({ conversation_id: id, title: "Plans", change: "updated" });
     await rest.request("DELETE", `/conversations/${id}/messages/${message.id}`);
     await inbox.waitForChange({ conversation_id: id, unread: 1, title: "Plans" });
-    const other = await openSocket(parley.url, { token: ben.access_token });
-    const { last_read_seq } = await other.request({ type: "read", conversation_id: id, seq: 3 });
+    const otherSocket = await openSocket(parley.url, { token: ben.access_token });
+    const { last_read_seq } = await otherSocket.request({ type: "read", conversation_id: id, seq: 3 });
     expect(last_read_seq).toBe(3);
     expect(await inbox.waitForChange({ conversation_id: id, last_read_seq: 3 })).toMatchObject({ unread: 0 });
-    expect(other.list("inbox")).toEqual([]);
-    await other.close();
+    expect(otherSocket.list("inbox")).toEqual([]);
+    await otherSocket.close();
   });
 
-  test("receives one last frame when the membership ends, and none after it", async () => {
+  test("receives one last frame when its user is removed", async () => {
     const id = await create();
     await inbox.waitForChange({ conversation_id: id });
     await send(rest, id);
@@ -85,20 +85,20 @@ describe.concurrent("an inbox", () => {
     await rest.request("PATCH", `/conversations/${id}`, { title: "Without Ben" });
     await send(rest, id);
     const removed = await inbox.waitForChange({ conversation_id: id, change: "removed" });
-    // The event that ended the membership, none later.
+    // last_seq is the sequence number of the removal.
     expect(removed).toMatchObject({ title: "", last_seq: 3, last_read_seq: 3, unread: 0 });
     await send(rest, id);
     await send(rest, await create());
     await Bun.sleep(1_300);
     expect(inbox.list(id).at(-1)?.change).toBe("removed");
     expect(JSON.stringify(inbox.list(id))).not.toContain("Without Ben");
-    // After rejoining: the conversation is new to the list, with the earlier read position.
+    // After rejoining, the conversation is added to the list again.
     await rest.request("POST", `/conversations/${id}/members`, { user_id: ben.user.id });
     await inbox.waitFor((frame) => frame.conversation_id === id && frame.title === "Without Ben");
     expect(inbox.list(id).at(-1)).toMatchObject({ change: "added" });
   });
 
-  test("receives a new role as a change, not as a new conversation", async () => {
+  test("receives a frame for a new role as a change, not as a new conversation", async () => {
     const id = await create();
     await inbox.waitForChange({ conversation_id: id, change: "added" });
     await rest.request("POST", `/conversations/${id}/members`, { user_id: ben.user.id, role: "viewer" });
@@ -109,13 +109,13 @@ describe.concurrent("an inbox", () => {
   test("receives the deletion of a conversation that was idle since the subscription", async () => {
     const id = await create();
     await inbox.waitForChange({ conversation_id: id });
-    const late = await openInbox(parley, ben);
+    const newInbox = await openInbox(parley, ben);
     await rest.request("DELETE", `/conversations/${id}`);
-    expect(await late.waitForChange({ conversation_id: id })).toMatchObject({ change: "removed", last_seq: 2 });
-    await late.close();
+    expect(await newInbox.waitForChange({ conversation_id: id })).toMatchObject({ change: "removed", last_seq: 2 });
+    await newInbox.close();
   });
 
-  test("receives few frames of a burst, and the last one is right", async () => {
+  test("receives few frames during a burst, and the last one has the final state", async () => {
     const id = await create();
     await inbox.waitForChange({ conversation_id: id });
     const sender = await openSocket(parley.url, { token: anna.access_token });
@@ -125,49 +125,49 @@ describe.concurrent("an inbox", () => {
       ),
     );
     expect(await inbox.waitForChange({ conversation_id: id, last_seq: 201 })).toMatchObject({ unread: 200 });
-    const times = inbox.list(id).map(({ last_seq }) => last_seq);
-    // One for each second of the burst, however slow the machine is, and never one per message.
-    expect(times.length).toBeLessThan(50);
+    const frameSeqs = inbox.list(id).map(({ last_seq }) => last_seq);
+    // One frame for each second of the burst, which takes longer on a slow machine, but never one per message.
+    expect(frameSeqs.length).toBeLessThan(50);
     await sender.close();
   });
 
   test("works alongside a subscription to the same conversation", async () => {
     const id = await create();
-    const both = await openInbox(parley, ben);
-    await both.request({ type: "subscribe", conversation_id: id });
+    const subscribedInbox = await openInbox(parley, ben);
+    await subscribedInbox.request({ type: "subscribe", conversation_id: id });
     const { seq } = await send(rest, id);
-    await both.waitForChange({ conversation_id: id, last_seq: seq });
-    expect((await both.waitFor(({ type }) => type === "message.created")).seq).toBe(seq);
-    await both.close();
+    await subscribedInbox.waitForChange({ conversation_id: id, last_seq: seq });
+    expect((await subscribedInbox.waitFor(({ type }) => type === "message.created")).seq).toBe(seq);
+    await subscribedInbox.close();
   });
 
-  test("sends frames to every socket of a user until it unsubscribes", async () => {
-    const [one, other] = [await openInbox(parley, ben), await openInbox(parley, ben)];
+  test("receives frames on each of its user's sockets until the socket unsubscribes", async () => {
+    const [first, second] = [await openInbox(parley, ben), await openInbox(parley, ben)];
     const id = await create();
-    await Promise.all([one, other].map((each) => each.waitForChange({ conversation_id: id })));
-    expect(await one.request({ type: "inbox.unsubscribe" })).toMatchObject({ type: "ack" });
+    await Promise.all([first, second].map((each) => each.waitForChange({ conversation_id: id })));
+    expect(await first.request({ type: "inbox.unsubscribe" })).toMatchObject({ type: "ack" });
     await send(rest, id);
-    await other.waitForChange({ conversation_id: id, unread: 1 });
-    expect(one.list(id)).toHaveLength(1);
-    expect(await one.request({ type: "inbox.subscribe" })).toMatchObject({ type: "ack" });
+    await second.waitForChange({ conversation_id: id, unread: 1 });
+    expect(first.list(id)).toHaveLength(1);
+    expect(await first.request({ type: "inbox.subscribe" })).toMatchObject({ type: "ack" });
     await send(rest, id);
-    await one.waitForChange({ conversation_id: id, unread: 2 });
-    await Promise.all([one.close(), other.close()]);
+    await first.waitForChange({ conversation_id: id, unread: 2 });
+    await Promise.all([first.close(), second.close()]);
   });
 
-  test("sends nothing to an outsider", async () => {
+  test("receives nothing about conversations of which its user isn't a member", async () => {
     const eve = await parley.register();
-    const outside = await openInbox(parley, eve);
+    const outsiderInbox = await openInbox(parley, eve);
     const id = await create();
     await send(rest, id);
     await inbox.waitForChange({ conversation_id: id, unread: 1 });
     await rest.request("DELETE", `/conversations/${id}`);
     await inbox.waitForChange({ conversation_id: id, change: "removed" });
-    expect(outside.list()).toEqual([]);
-    await outside.close();
+    expect(outsiderInbox.list()).toEqual([]);
+    await outsiderInbox.close();
   });
 
-  test("acks the subscription with the total unread count, up to 1,000", async () => {
+  test("receives the total unread count, up to 1,000, in the ack of its subscription", async () => {
     const clara = await parley.register();
     const ids = [await create([clara]), await create([clara]), await create([clara])];
     await send(rest, ids[0] ?? "");
@@ -182,24 +182,24 @@ describe.concurrent("an inbox", () => {
     await Promise.all([first.close(), second.close()]);
   });
 
-  test("sends nothing after its session has ended", async () => {
-    const answer = await parley.fetch("/api/v1/auth/login", {
+  test("receives nothing after its user has logged out", async () => {
+    const response = await parley.fetch("/api/v1/auth/login", {
       json: { email: ben.user.email, password: TEST_PASSWORD },
     });
-    const session = (await answer.json()) as Account;
-    const ending = await openInbox(parley, session);
+    const session = (await response.json()) as Account;
+    const closingInbox = await openInbox(parley, session);
     await parley.fetch("/api/v1/auth/logout", {
       token: session.access_token,
       json: { refresh_token: session.refresh_token },
     });
-    expect((await ending.closed).code).toBe(4506);
+    expect((await closingInbox.closed).code).toBe(4506);
     const id = await create();
     await inbox.waitForChange({ conversation_id: id });
-    expect(ending.list(id)).toEqual([]);
+    expect(closingInbox.list(id)).toEqual([]);
   });
 
-  test("needs the scope to read conversations", async () => {
-    const { body } = await ofBen.request<{ key: string }>("POST", "/api-keys", {
+  test("requires the scope conversations:read", async () => {
+    const { body } = await benRest.request<{ key: string }>("POST", "/api-keys", {
       name: "K",
       scopes: ["messages:read"],
     });
@@ -209,7 +209,7 @@ describe.concurrent("an inbox", () => {
   });
 });
 
-test("an inbox ends up equal to the list of conversations", async () => {
-  expect(Object.keys(await listShown(parley, ben)).length).toBeGreaterThan(5);
-  await waitForList(inbox, parley);
+test("an inbox matches the list of conversations after many kinds of changes", async () => {
+  expect(Object.keys(await listConversations(parley, ben)).length).toBeGreaterThan(5);
+  await waitForInboxToMatchList(inbox, parley);
 });

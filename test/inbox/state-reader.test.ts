@@ -6,56 +6,59 @@ import { SENT_STATES_MAX } from "../../src/modules/inbox/sent-states.ts";
 import { createInbox, type Inbox } from "../../src/modules/inbox/service.ts";
 import type { Bus, ConversationsMessage } from "../../src/realtime/bus.ts";
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
+import { checkPush } from "../support/check-pushes.ts";
 import type { InboxFrame } from "../support/inbox.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { checkPush } from "../support/pushes.ts";
 
 type Listener = InboxListener & { frames: InboxFrame[] };
 
-const STATES = "p (conversation_id, user_id)";
-const MEMBERS = "with ordinality as i (id, position)";
+/** A part of the statement that reads the states of inboxes. */
+const STATE_QUERY_PART = "p (conversation_id, user_id)";
+/** A part of the statement that reads the members of conversations. */
+const MEMBER_QUERY_PART = "with ordinality as i (id, position)";
 
 let database: Database;
-/** The inboxes' SQL statements, as sent. */
+/** The SQL statements that inboxes have sent. */
 const statements: string[] = [];
-/** Those whose results have arrived. */
-const answered: string[] = [];
-/** The result of a statement that contains this text waits for the promise. */
-let delay: { of: string; until: Promise<unknown> } | null = null;
+/** The statements whose results have arrived. */
+const completedStatements: string[] = [];
+/** Delays the result of a statement that contains `text` until the promise is settled. */
+let delay: { text: string; until: Promise<unknown> } | null = null;
 const bus = createMemoryBus({ log: silentLog });
 let inbox: Inbox;
-const open: Listener[] = [];
+const openListeners: Listener[] = [];
 
-/** The same database, with its statements recorded. */
-const watch = (real: Database): Database =>
-  new Proxy(real, {
-    apply(target, self, given: unknown[]) {
-      const text = Array.isArray(given[0]) ? given[0].join("$") : "";
-      const query = Reflect.apply(target, self, given);
-      // The rest are fragments of other statements.
+/** Wraps a database to record its statements. */
+const recordStatements = (database: Database): Database =>
+  new Proxy(database, {
+    apply(target, self, args: unknown[]) {
+      const text = Array.isArray(args[0]) ? args[0].join("$") : "";
+      const query = Reflect.apply(target, self, args);
+      // Fragments of statements don't start with `select`.
       if (!/^\s*select/.test(text)) return query;
       statements.push(text);
-      const until = delay && text.includes(delay.of) ? delay.until : null;
+      const until = delay && text.includes(delay.text) ? delay.until : null;
       return query.then(async (rows: unknown) => {
-        answered.push(text);
+        completedStatements.push(text);
         await until;
         return rows;
       });
     },
   });
 
-/** The statements caused by messages; a subscription causes others. */
-const listQueries = () => statements.filter((text) => text.includes(STATES) || text.includes(MEMBERS));
+/** Lists the statements caused by messages, but not those caused by subscriptions. */
+const listQueries = () =>
+  statements.filter((text) => text.includes(STATE_QUERY_PART) || text.includes(MEMBER_QUERY_PART));
 
 beforeAll(async () => {
   ({ database } = await createTestDatabase());
 });
 beforeEach(() => {
-  inbox = createInbox({ database: watch(database), bus, log: silentLog, onPushed() {} });
+  inbox = createInbox({ database: recordStatements(database), bus, log: silentLog, onPushed() {} });
 });
 afterEach(() => {
-  for (const listener of open.splice(0)) inbox.unsubscribe(listener);
+  for (const listener of openListeners.splice(0)) inbox.unsubscribe(listener);
   delay = null;
 });
 afterAll(() => database.end({ timeout: 1 }));
@@ -87,13 +90,13 @@ async function listen(userId: string): Promise<Listener> {
       frames.push(frame);
     },
   };
-  open.push(listener);
+  openListeners.push(listener);
   await inbox.subscribe(listener, () => {});
   return listener;
 }
 
 const publish = (...messages: ConversationsMessage[]) => bus.publish("conversations", () => messages);
-const written = (conversation_id: string, seq = 1): ConversationsMessage => ({
+const createMessageEvent = (conversation_id: string, seq = 1): ConversationsMessage => ({
   type: "conversation.changed",
   conversation_id,
   event: "message.created",
@@ -101,23 +104,23 @@ const written = (conversation_id: string, seq = 1): ConversationsMessage => ({
   at: new Date().toISOString(),
 });
 
-async function until(condition: () => boolean, waitMs = 10_000): Promise<void> {
-  const endMs = performance.now() + waitMs;
+async function waitUntil(condition: () => boolean, waitMs = 10_000): Promise<void> {
+  const deadlineMs = performance.now() + waitMs;
   while (!condition()) {
-    if (performance.now() > endMs) throw new Error("Timed out.");
+    if (performance.now() > deadlineMs) throw new Error("Timed out.");
     await Bun.sleep(5);
   }
 }
 
-describe("inboxes query the database", () => {
+describe("inboxes query the database:", () => {
   test("twice for a thousand messages in one conversation, no matter how many inboxes are subscribed", async () => {
     const users = await createUsers(300);
     const [id = ""] = await createConversations(1, users);
     const listeners = await Promise.all(users.slice(0, 100).map(listen));
     statements.length = 0;
-    for (let seq = 1; seq <= 1_000; seq += 1) publish(written(id, seq));
-    await until(() => listeners.every(({ frames }) => frames.length > 0));
-    expect(listQueries().map((text) => text.includes(STATES))).toEqual([false, true]);
+    for (let seq = 1; seq <= 1_000; seq += 1) publish(createMessageEvent(id, seq));
+    await waitUntil(() => listeners.every(({ frames }) => frames.length > 0));
+    expect(listQueries().map((text) => text.includes(STATE_QUERY_PART))).toEqual([false, true]);
     for (const { frames } of listeners) expect(frames).toMatchObject([{ unread: 1, change: "updated" }]);
   });
 
@@ -126,8 +129,8 @@ describe("inboxes query the database", () => {
     const ids = await createConversations(1_000, [user]);
     const { frames } = await listen(user);
     statements.length = 0;
-    for (const id of ids) publish(written(id));
-    await until(() => frames.length === 1_000);
+    for (const id of ids) publish(createMessageEvent(id));
+    await waitUntil(() => frames.length === 1_000);
     expect(listQueries().length).toBeLessThanOrEqual(6);
     expect(new Set(frames.map(({ conversation_id }) => conversation_id)).size).toBe(1_000);
   });
@@ -138,10 +141,10 @@ describe("inboxes query the database", () => {
     const { frames } = await listen(user);
     statements.length = 0;
     for (let round = 0; round < 2; round += 1) {
-      for (const id of ids) publish(written(id));
+      for (const id of ids) publish(createMessageEvent(id));
       await Bun.sleep(1_100);
     }
-    expect(listQueries()).toEqual([expect.stringContaining(MEMBERS)]);
+    expect(listQueries()).toEqual([expect.stringContaining(MEMBER_QUERY_PART)]);
     expect(frames).toEqual([]);
   });
 
@@ -154,7 +157,7 @@ describe("inboxes query the database", () => {
     let isCreated = false;
     bus.publish("conversations", () => {
       isCreated = true;
-      return [written(id)];
+      return [createMessageEvent(id)];
     });
     await Bun.sleep(100);
     expect({ isCreated, queries: listQueries(), frames: listener.frames }).toEqual({
@@ -169,136 +172,137 @@ describe("inboxes query the database", () => {
     const [id = ""] = await createConversations(1, users);
     const listeners = await Promise.all(users.map(listen));
     statements.length = 0;
-    publish(written(id));
-    await until(() => listeners.every(({ frames }) => frames.length > 0));
-    expect(statements.filter((text) => text.includes(STATES))).toHaveLength(2);
+    publish(createMessageEvent(id));
+    await waitUntil(() => listeners.every(({ frames }) => frames.length > 0));
+    expect(statements.filter((text) => text.includes(STATE_QUERY_PART))).toHaveLength(2);
     expect(listeners.filter(({ frames }) => frames.length !== 1)).toEqual([]);
   });
 });
 
-describe("a membership that ends while the state is read", () => {
-  test("is the only change that is sent", async () => {
+describe("a membership change while the database is queried", () => {
+  test("is the only change sent to a removed member", async () => {
     const [user = ""] = await createUsers(1);
     const [id = ""] = await createConversations(1, [user]);
     const { frames } = await listen(user);
     const { promise, resolve } = Promise.withResolvers();
-    delay = { of: STATES, until: promise };
-    answered.length = 0;
-    publish(written(id, 2));
-    // The state of a member.
-    await until(() => answered.some((text) => text.includes(STATES)));
+    delay = { text: STATE_QUERY_PART, until: promise };
+    completedStatements.length = 0;
+    publish(createMessageEvent(id, 2));
+    // The user was still a member when the state was read.
+    await waitUntil(() => completedStatements.some((text) => text.includes(STATE_QUERY_PART)));
     await database`delete from members where conversation_id = ${id}`;
     const at = new Date().toISOString();
-    const about = { type: "conversation.changed", conversation_id: id, user_id: user, at } as const;
-    publish({ ...about, event: "member.removed", seq: 3 });
+    const memberEvent = { type: "conversation.changed", conversation_id: id, user_id: user, at } as const;
+    publish({ ...memberEvent, event: "member.removed", seq: 3 });
     delay = null;
     resolve(null);
-    await until(() => frames.length > 0);
+    await waitUntil(() => frames.length > 0);
     await Bun.sleep(1_200);
     expect(frames).toMatchObject([{ change: "removed", last_seq: 3, title: "" }]);
   });
 
-  test("that begins while the members are read is not missed", async () => {
+  test("isn't missed by a new member", async () => {
     const [user = "", other = ""] = await createUsers(2);
     const [id = ""] = await createConversations(1, [other]);
     const { frames } = await listen(user);
     const { promise, resolve } = Promise.withResolvers();
-    delay = { of: MEMBERS, until: promise };
-    answered.length = 0;
-    publish(written(id));
-    await until(() => answered.some((text) => text.includes(MEMBERS)));
+    delay = { text: MEMBER_QUERY_PART, until: promise };
+    completedStatements.length = 0;
+    publish(createMessageEvent(id));
+    await waitUntil(() => completedStatements.some((text) => text.includes(MEMBER_QUERY_PART)));
     await database`insert into members (conversation_id, user_id, role) values (${id}, ${user}, 'member')`;
     const at = new Date().toISOString();
-    const about = { type: "conversation.changed", conversation_id: id, user_id: user, at } as const;
-    publish({ ...about, event: "member.added", joined: true, seq: 2 });
+    const memberEvent = { type: "conversation.changed", conversation_id: id, user_id: user, at } as const;
+    publish({ ...memberEvent, event: "member.added", joined: true, seq: 2 });
     delay = null;
     resolve(null);
-    await until(() => frames.length === 1);
-    publish(written(id, 3));
-    await until(() => frames.length === 2);
+    await waitUntil(() => frames.length === 1);
+    publish(createMessageEvent(id, 3));
+    await waitUntil(() => frames.length === 2);
     expect(frames.map(({ change }) => change)).toEqual(["added", "updated"]);
   });
 });
 
-describe("lost or evicted changes", () => {
-  /** Resolves once the user's list has been read, which is where the inbox starts. */
-  const isLoaded = () => answered.some((text) => text.includes("member_activity"));
+describe("changes that were lost or evicted", () => {
+  /** Returns whether the user's list has been loaded. */
+  const isLoaded = () => completedStatements.some((text) => text.includes("member_activity"));
 
-  test("of conversations beyond the remembered ones are sent as a change, not as new", async () => {
+  test("are sent as updates, not as additions, if the conversation's state was evicted", async () => {
     const [user = ""] = await createUsers(1);
-    const [old = ""] = await createConversations(1, [user]);
-    const newer = await createConversations(SENT_STATES_MAX + 20, [user]);
+    const [evictedId = ""] = await createConversations(1, [user]);
+    const newerIds = await createConversations(SENT_STATES_MAX + 20, [user]);
     await database`update member_activity a set active_at = now() - n * interval '1 minute'
-      from unnest(${[...newer, old]}::uuid[]) with ordinality as i (id, n) where a.conversation_id = i.id`;
+      from unnest(${[...newerIds, evictedId]}::uuid[]) with ordinality as i (id, n) where a.conversation_id = i.id`;
     const gaps: (() => void)[] = [];
-    const lossy: Pick<Bus, "subscribe"> = {
+    const lossyBus: Pick<Bus, "subscribe"> = {
       subscribe(_channel, { onGap }) {
         gaps.push(onGap);
         return () => {};
       },
     };
-    inbox = createInbox({ database: watch(database), bus: lossy, log: silentLog, onPushed() {} });
-    answered.length = 0;
+    inbox = createInbox({ database: recordStatements(database), bus: lossyBus, log: silentLog, onPushed() {} });
+    completedStatements.length = 0;
     const { frames } = await listen(user);
-    await until(isLoaded);
-    await database`update conversations set last_seq = 2, title = 'Plans' where id = ${old}`;
-    await database`update member_activity set active_at = now() where conversation_id = ${old}`;
+    await waitUntil(isLoaded);
+    await database`update conversations set last_seq = 2, title = 'Plans' where id = ${evictedId}`;
+    await database`update member_activity set active_at = now() where conversation_id = ${evictedId}`;
     gaps[0]?.();
-    await until(() => frames.length > 0);
-    expect(frames).toMatchObject([{ conversation_id: old, change: "updated", title: "Plans" }]);
+    await waitUntil(() => frames.length > 0);
+    expect(frames).toMatchObject([{ conversation_id: evictedId, change: "updated", title: "Plans" }]);
   });
 
-  test("are found again in the lists if too many wait for a database that does not respond", async () => {
+  test("are found in the user's list if too many changes wait for an unresponsive database", async () => {
     const [user = ""] = await createUsers(1);
     const [id = ""] = await createConversations(1, [user]);
-    answered.length = 0;
+    completedStatements.length = 0;
     const { frames } = await listen(user);
-    await until(isLoaded);
+    await waitUntil(isLoaded);
     const { promise, resolve } = Promise.withResolvers();
-    delay = { of: MEMBERS, until: promise };
+    delay = { text: MEMBER_QUERY_PART, until: promise };
     await database`update conversations set last_seq = 2 where id = ${id}`;
-    publish(written(id, 2));
-    await until(() => answered.some((text) => text.includes(MEMBERS)));
-    for (let n = 0; n < 100_000; n += 1) publish(written(`01900000-0000-7000-8000-${`${n}`.padStart(12, "0")}`));
+    publish(createMessageEvent(id, 2));
+    await waitUntil(() => completedStatements.some((text) => text.includes(MEMBER_QUERY_PART)));
+    for (let n = 0; n < 100_000; n += 1)
+      publish(createMessageEvent(`01900000-0000-7000-8000-${`${n}`.padStart(12, "0")}`));
     delay = null;
     resolve(null);
-    await until(() => frames.length > 0);
+    await waitUntil(() => frames.length > 0);
     expect(frames).toMatchObject([{ conversation_id: id, last_seq: 2, change: "updated" }]);
   });
 });
 
-test("that could not be read are sent when the database responds again", async () => {
+test("changes that couldn't be read are sent once the database responds again", async () => {
   const [user = ""] = await createUsers(1);
   const [id = ""] = await createConversations(1, [user]);
   const { frames } = await listen(user);
-  delay = { of: STATES, until: Promise.reject(new Error("The connection broke.")) };
+  delay = { text: STATE_QUERY_PART, until: Promise.reject(new Error("The connection broke.")) };
   delay.until.catch(() => {});
   statements.length = 0;
   publish({ type: "conversation.listed", conversation_id: id, user_ids: [user] });
-  await until(() => statements.some((text) => text.includes(STATES)));
+  await waitUntil(() => statements.some((text) => text.includes(STATE_QUERY_PART)));
   await Bun.sleep(50);
   expect(frames).toEqual([]);
   delay = null;
-  await until(() => frames.length > 0);
+  await waitUntil(() => frames.length > 0);
   expect(frames).toMatchObject([{ conversation_id: id, change: "added" }]);
 });
 
 test("frames wait until the subscription has been acknowledged", async () => {
   const [user = ""] = await createUsers(1);
   const [id = ""] = await createConversations(1, [user]);
-  const seen: string[] = [];
+  const received: string[] = [];
   const { promise, resolve } = Promise.withResolvers();
-  delay = { of: "as unread", until: promise };
-  const listener = { userId: user, frames: [], send: () => void seen.push("frame") };
-  open.push(listener);
-  const subscribed = inbox.subscribe(listener, (unread) => void seen.push(`unread: ${unread}`));
+  delay = { text: "as unread", until: promise };
+  const listener = { userId: user, frames: [], send: () => void received.push("frame") };
+  openListeners.push(listener);
+  const subscribed = inbox.subscribe(listener, (unread) => void received.push(`unread: ${unread}`));
   delay = null;
-  answered.length = 0;
-  publish(written(id));
-  await until(() => answered.some((text) => text.includes(STATES)));
+  completedStatements.length = 0;
+  publish(createMessageEvent(id));
+  await waitUntil(() => completedStatements.some((text) => text.includes(STATE_QUERY_PART)));
   await Bun.sleep(10);
-  expect(seen).toEqual([]);
+  expect(received).toEqual([]);
   resolve(null);
   await subscribed;
-  expect(seen).toEqual(["unread: 1", "frame"]);
+  expect(received).toEqual(["unread: 1", "frame"]);
 });

@@ -2,14 +2,14 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { openInbox, type TestInbox, waitForList } from "../support/inbox.ts";
-import { linkBuses } from "../support/linked-buses.ts";
+import { openInbox, type TestInbox, waitForInboxToMatchList } from "../support/inbox.ts";
+import { createLinkedBuses } from "../support/linked-buses.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { countRuns, propertySeed } from "../support/properties.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { propertySeed, scaleRuns } from "../support/property-tests.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
-/** Two instances on one database with a shared bus; users act on the first, inboxes are on the second. */
-const link = linkBuses();
+// Two instances share a database and a bus. Users act on the first one, and inboxes are open on the second one.
+const linkedBuses = createLinkedBuses();
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let first: TestApp;
 let second: TestApp;
@@ -17,8 +17,8 @@ let second: TestApp;
 beforeAll(async () => {
   database = await createTestDatabase();
   [first, second] = [
-    await startApp({ database, bus: link.buses[0] }),
-    await startApp({ database, bus: link.buses[1] }),
+    await startApp({ database, bus: linkedBuses.buses[0] }),
+    await startApp({ database, bus: linkedBuses.buses[1] }),
   ];
 });
 afterAll(async () => {
@@ -26,56 +26,58 @@ afterAll(async () => {
   await database.database.end({ timeout: 1 });
 });
 
-const send = (by: Rest, id: string) => by.request("POST", `/conversations/${id}/messages`, { content: "Hello." });
+const send = (by: RestClient, id: string) => by.request("POST", `/conversations/${id}/messages`, { content: "Hello." });
 
 describe("an inbox on another instance", () => {
   let anna: Account;
   let ben: Account;
-  let rest: Rest;
-  let ofBen: Rest;
+  let rest: RestClient;
+  let benRest: RestClient;
   let inbox: TestInbox;
   beforeAll(async () => {
     [anna, ben] = await Promise.all([first.register(), first.register()]);
-    rest = createRest(first, anna);
-    ofBen = createRest(first, ben);
+    rest = createRestClient(first, anna);
+    benRest = createRestClient(first, ben);
     inbox = await openInbox(second, ben);
   });
   afterAll(() => inbox.close());
 
-  test("receives the same frames", async () => {
+  test("receives the same frames as an inbox on the first instance", async () => {
     const { id } = await createConversation(first, anna, [ben]);
     await inbox.waitForChange({ conversation_id: id, change: "added" });
     await send(rest, id);
     await inbox.waitForChange({ conversation_id: id, unread: 1, change: "updated" });
-    const own = await createConversation(first, ben);
-    await inbox.waitForChange({ conversation_id: own.id, change: "added" });
+    const ownConversation = await createConversation(first, ben);
+    await inbox.waitForChange({ conversation_id: ownConversation.id, change: "added" });
     await rest.request("DELETE", `/conversations/${id}`);
     await inbox.waitForChange({ conversation_id: id, change: "removed" });
-    await waitForList(inbox, second);
+    await waitForInboxToMatchList(inbox, second);
   });
 
-  test("receives the right states after lost bus messages, for changed conversations only", async () => {
+  test("receives the state of changed conversations after bus messages were lost", async () => {
     const create = async () => (await createConversation(first, anna, [ben])).id;
-    const [quiet, written, renamed, read, left, deleted] = await Promise.all(Array.from({ length: 6 }, create));
-    for (const id of [written, read]) await send(rest, id ?? "");
-    await waitForList(inbox, second);
-    // The last frames of the changes so far arrive within a second.
+    const [unchangedId, writtenId, renamedId, readId, leftId, deletedId] = await Promise.all(
+      Array.from({ length: 6 }, create),
+    );
+    for (const id of [writtenId, readId]) await send(rest, id ?? "");
+    await waitForInboxToMatchList(inbox, second);
+    // The last frames of these changes arrive within a second.
     await Bun.sleep(1_200);
-    link.cut();
+    linkedBuses.cut();
     const before = inbox.list().length;
-    await send(rest, written ?? "");
-    await rest.request("PATCH", `/conversations/${renamed}`, { title: "Plans" });
-    // A read position leaves no trace in the event log.
+    await send(rest, writtenId ?? "");
+    await rest.request("PATCH", `/conversations/${renamedId}`, { title: "Plans" });
+    // Read positions aren't in the event log.
     await first.database`update members set last_read_seq = 2, read_count = 1
-      where conversation_id = ${read ?? ""} and user_id = ${ben.user.id}`;
-    await rest.request("DELETE", `/conversations/${left}/members/${ben.user.id}`);
-    await rest.request("DELETE", `/conversations/${deleted}`);
-    const added = await create();
-    const mine = (await createConversation(first, ben)).id;
+      where conversation_id = ${readId ?? ""} and user_id = ${ben.user.id}`;
+    await rest.request("DELETE", `/conversations/${leftId}/members/${ben.user.id}`);
+    await rest.request("DELETE", `/conversations/${deletedId}`);
+    const addedId = await create();
+    const createdId = (await createConversation(first, ben)).id;
     await Bun.sleep(100);
     expect(inbox.list()).toHaveLength(before);
-    link.restore();
-    await waitForList(inbox, second);
+    linkedBuses.restore();
+    await waitForInboxToMatchList(inbox, second);
     const changes = Object.fromEntries(
       inbox
         .list()
@@ -83,21 +85,22 @@ describe("an inbox on another instance", () => {
         .map((frame) => [frame.conversation_id, frame.change]),
     );
     expect(changes).toEqual({
-      [written ?? ""]: "updated",
-      [renamed ?? ""]: "updated",
-      [read ?? ""]: "updated",
-      [left ?? ""]: "removed",
-      [deleted ?? ""]: "removed",
-      [added]: "added",
-      [mine]: "added",
+      [writtenId ?? ""]: "updated",
+      [renamedId ?? ""]: "updated",
+      [readId ?? ""]: "updated",
+      [leftId ?? ""]: "removed",
+      [deletedId ?? ""]: "removed",
+      [addedId]: "added",
+      [createdId]: "added",
     });
-    expect(changes).not.toHaveProperty(quiet ?? "");
-    // Afterwards it continues as before.
-    await send(ofBen, quiet ?? "");
-    await inbox.waitForChange({ conversation_id: quiet, last_seq: 2 });
+    expect(changes).not.toHaveProperty(unchangedId ?? "");
+    // The inbox still receives later changes.
+    await send(benRest, unchangedId ?? "");
+    await inbox.waitForChange({ conversation_id: unchangedId, last_seq: 2 });
   });
 });
 
+/** A random action. `by` is the index of the acting user, and `at` picks the conversation or the read position. */
 type Step = { kind: "create" | "send" | "read" | "add" | "remove" | "rename" | "delete"; by: number; at: number };
 
 const steps = fc.array(
@@ -109,7 +112,7 @@ const steps = fc.array(
   { minLength: 10, maxLength: 40 },
 );
 
-/** Two users who perform the steps, as far as they may, on either instance. */
+/** Registers two users with inboxes. `act` performs steps as these users, and ignores rejected requests. */
 async function startScenario() {
   const accounts = await Promise.all([first.register(), second.register()]);
   const inboxes = [await openInbox(first, accounts[0] as Account), await openInbox(second, accounts[1] as Account)];
@@ -119,8 +122,8 @@ async function startScenario() {
     async act(all: Step[]): Promise<void> {
       for (const { kind, by, at } of all) {
         const account = accounts[by] as Account;
-        const other = accounts[1 - by] as Account;
-        const rest = createRest(by === 0 ? second : first, account);
+        const otherAccount = accounts[1 - by] as Account;
+        const rest = createRestClient(by === 0 ? second : first, account);
         const id = ids[Math.floor(at * ids.length)];
         if (kind === "create" || id === undefined) ids.push((await createConversation(first, account)).id);
         else if (kind === "send") await send(rest, id);
@@ -130,8 +133,9 @@ async function startScenario() {
           if (body.last_seq)
             await socket.request({ type: "read", conversation_id: id, seq: Math.ceil(at * body.last_seq) });
         } else if (kind === "add")
-          await rest.request("POST", `/conversations/${id}/members`, { user_id: other.user.id });
-        else if (kind === "remove") await rest.request("DELETE", `/conversations/${id}/members/${other.user.id}`);
+          await rest.request("POST", `/conversations/${id}/members`, { user_id: otherAccount.user.id });
+        else if (kind === "remove")
+          await rest.request("DELETE", `/conversations/${id}/members/${otherAccount.user.id}`);
         else if (kind === "rename") await rest.request("PATCH", `/conversations/${id}`, { title: `${at}` });
         else await rest.request("DELETE", `/conversations/${id}`);
       }
@@ -139,18 +143,19 @@ async function startScenario() {
   };
 }
 
-test("inboxes end up equal to the lists, whatever users do and whatever bus messages are lost", async () => {
-  const scenarios = fc.sample(fc.tuple(steps, steps, steps), { seed: propertySeed, numRuns: countRuns(8) });
-  const running = await Promise.all(scenarios.map(startScenario));
-  const act = (part: 0 | 1 | 2) => Promise.all(running.map((one, n) => one.act(scenarios[n]?.[part] ?? [])));
+test("inboxes match the conversation lists after random actions and lost bus messages", async () => {
+  const scenarios = fc.sample(fc.tuple(steps, steps, steps), { seed: propertySeed, numRuns: scaleRuns(8) });
+  const runningScenarios = await Promise.all(scenarios.map(startScenario));
+  const act = (part: 0 | 1 | 2) =>
+    Promise.all(runningScenarios.map((scenario, n) => scenario.act(scenarios[n]?.[part] ?? [])));
   await act(0);
-  link.cut();
+  linkedBuses.cut();
   await act(1);
-  link.restore();
+  linkedBuses.restore();
   await act(2);
-  for (const { inboxes } of running) {
+  for (const { inboxes } of runningScenarios) {
     for (const inbox of inboxes) {
-      await waitForList(inbox, first);
+      await waitForInboxToMatchList(inbox, first);
       for (const frame of inbox.list()) expect(frame.unread).toBeGreaterThanOrEqual(0);
       await inbox.close();
     }

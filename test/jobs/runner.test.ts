@@ -14,9 +14,9 @@ beforeAll(async () => {
 });
 afterAll(() => database.end({ timeout: 1 }));
 
-/** The jobs of one instance, started. */
-function startJobs(by = log) {
-  const jobs = createJobs({ database, log: by, instanceId: createId() });
+/** Starts the jobs of one instance. */
+function startJobs(jobLog = log) {
+  const jobs = createJobs({ database, log: jobLog, instanceId: createId() });
   jobs.start();
   return jobs;
 }
@@ -25,28 +25,28 @@ test("a job runs at its interval, and never overlaps with itself", async () => {
   const jobs = startJobs();
   let runs = 0;
   let running = 0;
-  let mostRunning = 0;
+  let runningMax = 0;
   jobs.everyOnEach("slow", INTERVAL_MS, async () => {
     running += 1;
-    mostRunning = Math.max(mostRunning, running);
+    runningMax = Math.max(runningMax, running);
     await Bun.sleep(3 * INTERVAL_MS);
     running -= 1;
     runs += 1;
   });
   while (runs < 3) await Bun.sleep(INTERVAL_MS);
   await jobs.stop(Date.now() + 1_000);
-  expect(mostRunning).toBe(1);
-  const atStop = runs;
+  expect(runningMax).toBe(1);
+  const runsAtStop = runs;
   await Bun.sleep(10 * INTERVAL_MS);
-  expect(runs).toBe(atStop);
+  expect(runs).toBe(runsAtStop);
 });
 
-test("a failing job logs once until it succeeds, and keeps its schedule", async () => {
+test("a failing job is logged once until it succeeds, and keeps its schedule", async () => {
   const lines: string[] = [];
-  const recording = Object.assign(Object.create(log), {
+  const recordingLog = Object.assign(Object.create(log), {
     error: (_line: object, message: string) => lines.push(message),
   });
-  const jobs = startJobs(recording);
+  const jobs = startJobs(recordingLog);
   let runs = 0;
   jobs.everyOnEach("failing", INTERVAL_MS, async () => {
     runs += 1;
@@ -57,11 +57,11 @@ test("a failing job logs once until it succeeds, and keeps its schedule", async 
   expect(lines).toEqual(["job failed", "job failed"]);
 });
 
-test("stopping aborts running jobs and waits for them, but not forever", async () => {
+test("`stop` aborts running jobs and waits until they finish or its deadline passes", async () => {
   const jobs = startJobs();
   let wasAborted = false;
   const started = Promise.withResolvers<void>();
-  jobs.everyOnEach("obedient", 1, async (signal) => {
+  jobs.everyOnEach("cooperative", 1, async (signal) => {
     started.resolve();
     await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve()));
     await Bun.sleep(INTERVAL_MS);
@@ -71,16 +71,16 @@ test("stopping aborts running jobs and waits for them, but not forever", async (
   await jobs.stop(Date.now() + 1_000);
   expect(wasAborted).toBe(true);
 
-  const unresponsive = startJobs();
+  const unresponsiveJobs = startJobs();
   const hanging = Promise.withResolvers<void>();
-  unresponsive.everyOnEach("unresponsive", 1, () => {
+  unresponsiveJobs.everyOnEach("unresponsive", 1, () => {
     hanging.resolve();
     return new Promise(() => {});
   });
   await hanging.promise;
-  const startedAt = performance.now();
-  await unresponsive.stop(Date.now() + 30);
-  expect(performance.now() - startedAt).toBeLessThan(500);
+  const startedAtMs = performance.now();
+  await unresponsiveJobs.stop(Date.now() + 30);
+  expect(performance.now() - startedAtMs).toBeLessThan(500);
 });
 
 test("two jobs can't have the same name", () => {
@@ -90,7 +90,7 @@ test("two jobs can't have the same name", () => {
   void jobs.stop(Date.now());
 });
 
-test("nothing runs before the start", async () => {
+test("a job doesn't run before `start`", async () => {
   const jobs = createJobs({ database, log, instanceId: createId() });
   let runs = 0;
   jobs.everyOnEach("early", 1, async () => {
@@ -103,27 +103,27 @@ test("nothing runs before the start", async () => {
   await jobs.stop(Date.now() + 1_000);
 });
 
-test("a singleton job runs on one of many instances, and moves when that one stops", async () => {
+test("a singleton job runs on one instance at a time, and moves to another instance when the first one stops", async () => {
   const instances = Array.from({ length: 3 }, () => startJobs());
   const runs = [0, 0, 0];
   let running = 0;
-  let mostRunning = 0;
+  let runningMax = 0;
   instances.forEach((jobs, n) => {
     jobs.everyOnOne("shared", INTERVAL_MS, async () => {
       running += 1;
-      mostRunning = Math.max(mostRunning, running);
+      runningMax = Math.max(runningMax, running);
       await Bun.sleep(2 * INTERVAL_MS);
       running -= 1;
       runs[n] = (runs[n] ?? 0) + 1;
     });
   });
-  const total = () => runs.reduce((sum, count) => sum + count, 0);
-  while (total() < 10) await Bun.sleep(INTERVAL_MS);
+  const countRuns = () => runs.reduce((sum, count) => sum + count, 0);
+  while (countRuns() < 10) await Bun.sleep(INTERVAL_MS);
   await Promise.all(instances.slice(0, 2).map((jobs) => jobs.stop(Date.now() + 1_000)));
   const before = runs[2] ?? 0;
   while ((runs[2] ?? 0) < before + 3) await Bun.sleep(INTERVAL_MS);
   await instances[2]?.stop(Date.now() + 1_000);
-  expect(mostRunning).toBe(1);
+  expect(runningMax).toBe(1);
 });
 
 test("a singleton job keeps its interval across all instances", async () => {
@@ -139,7 +139,7 @@ test("a singleton job keeps its interval across all instances", async () => {
   expect(runs).toBeLessThanOrEqual(3);
 });
 
-test("a job that is not due is not claimed", async () => {
+test("a job that isn't due isn't claimed", async () => {
   const jobs = startJobs();
   let polls = 0;
   let runs = 0;
@@ -159,15 +159,17 @@ test("a job that is not due is not claimed", async () => {
   expect(polls).toBeGreaterThanOrEqual(10);
 });
 
-test("instances that claim the same work under strict isolation, as behind a pooler, log no error", async () => {
-  const made = await createTestDatabase();
-  await made.database.unsafe(`alter database ${made.name} set default_transaction_isolation = 'serializable'`);
-  const strict = openDatabase({ target: made.target, poolSize: 8, session: {} });
+test("instances that claim the same job with serializable isolation log no error", async () => {
+  const testDatabase = await createTestDatabase();
+  await testDatabase.database.unsafe(
+    `alter database ${testDatabase.name} set default_transaction_isolation = 'serializable'`,
+  );
+  const serializableDatabase = openDatabase({ target: testDatabase.target, poolSize: 8, session: {} });
   const errors: unknown[] = [];
-  const recording = Object.assign(Object.create(log), { error: (line: unknown) => errors.push(line) });
+  const recordingLog = Object.assign(Object.create(log), { error: (line: unknown) => errors.push(line) });
   let runs = 0;
   const instances = Array.from({ length: 4 }, () => {
-    const jobs = createJobs({ database: strict, log: recording, instanceId: createId() });
+    const jobs = createJobs({ database: serializableDatabase, log: recordingLog, instanceId: createId() });
     jobs.everyOnOne("contested", 1, async () => {
       runs += 1;
     });
@@ -176,7 +178,7 @@ test("instances that claim the same work under strict isolation, as behind a poo
   });
   while (runs < 60) await Bun.sleep(INTERVAL_MS);
   for (const jobs of instances) await jobs.stop(Date.now() + 1_000);
-  await strict.end({ timeout: 1 });
-  await made.database.end({ timeout: 1 });
+  await serializableDatabase.end({ timeout: 1 });
+  await testDatabase.database.end({ timeout: 1 });
   expect(errors).toEqual([]);
 });

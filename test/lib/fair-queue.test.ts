@@ -2,22 +2,22 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { FairQueue, type JobKey, type WaitingJob } from "../../src/lib/fair-queue.ts";
 
-const roomy = { jobsMax: 1_000, jobsPerSourceMax: 500 };
-const create = (bounds = roomy) => new FairQueue<string>(bounds);
+const largeLimits = { jobsMax: 1_000, jobsPerSourceMax: 500 };
+const createQueue = (limits = largeLimits) => new FairQueue<string>(limits);
 
-/** Adds `times` jobs of an owner, named after the owner: `a/x 0`, `a/x 1` … */
-function addMany(queue: FairQueue<string>, source: string, owner: string, times: number): WaitingJob[] {
-  return Array.from({ length: times }, (_, n) => queue.add({ source, owner }, `${source}/${owner} ${n}`));
+/** Adds jobs named after their source and owner: `a/x 0`, `a/x 1` … */
+function addMany(queue: FairQueue<string>, source: string, owner: string, count: number): WaitingJob[] {
+  return Array.from({ length: count }, (_, n) => queue.add({ source, owner }, `${source}/${owner} ${n}`));
 }
 function takeAll(queue: FairQueue<string>): string[] {
-  const taken: string[] = [];
-  for (let job = queue.take(); job !== undefined; job = queue.take()) taken.push(job);
-  return taken;
+  const jobs: string[] = [];
+  for (let job = queue.shift(); job !== undefined; job = queue.shift()) jobs.push(job);
+  return jobs;
 }
 
-describe("order", () => {
+describe("the order", () => {
   test("is round-robin over sources, and over the owners of each source", () => {
-    const queue = create();
+    const queue = createQueue();
     addMany(queue, "a", "x", 3);
     addMany(queue, "a", "y", 1);
     addMany(queue, "b", "x", 2);
@@ -25,60 +25,60 @@ describe("order", () => {
     expect(queue.size).toBe(0);
   });
 
-  test("serves a new source after one job of each other source, however many jobs those have", () => {
-    const queue = create();
+  test("puts a new source's first job after one job from each other source, even if the other sources have many jobs", () => {
+    const queue = createQueue();
     addMany(queue, "flood", "x", 400);
     addMany(queue, "other", "x", 50);
-    for (let n = 0; n < 7; n += 1) queue.take();
+    for (let n = 0; n < 7; n += 1) queue.shift();
     addMany(queue, "new", "x", 1);
-    expect([queue.take(), queue.take(), queue.take()]).toContain("new/x 0");
+    expect([queue.shift(), queue.shift(), queue.shift()]).toContain("new/x 0");
   });
 
-  test("skips a job that was removed, and removing it twice changes nothing", () => {
-    const queue = create();
+  test("skips a job that was removed", () => {
+    const queue = createQueue();
     const [first, second] = addMany(queue, "a", "x", 2);
     addMany(queue, "b", "x", 1);
-    expect([first?.leave(), first?.leave(), queue.size]).toEqual([true, false, 2]);
+    expect([first?.remove(), first?.remove(), queue.size]).toEqual([true, false, 2]);
     expect(takeAll(queue)).toEqual(["a/x 1", "b/x 0"]);
-    expect(second?.leave()).toBe(false);
+    expect(second?.remove()).toBe(false);
     expect(queue.size).toBe(0);
   });
 });
 
-describe("capacity", () => {
-  /** How many jobs are accepted. */
+describe("the capacity", () => {
+  /** Adds jobs until one is rejected. @returns the number of accepted jobs. */
   function fill(queue: FairQueue<string>, createKey: (n: number) => JobKey): number {
     for (let n = 0; n < 10_000; n += 1) {
       const key = createKey(n);
-      if (queue.findRefusal(key)) return n;
+      if (queue.findFullPart(key)) return n;
       queue.add(key, "job");
     }
     throw new Error("The queue never fills up.");
   }
 
-  test("is limited to half for one source, and to half of that for one owner", () => {
-    const queue = create({ jobsMax: 200, jobsPerSourceMax: 100 });
+  test("available to one source is half the total, and to one owner a quarter", () => {
+    const queue = createQueue({ jobsMax: 200, jobsPerSourceMax: 100 });
     expect(fill(queue, () => ({ source: "a", owner: "x" }))).toBe(50);
-    expect(queue.findRefusal({ source: "a", owner: "x" })).toBe("source");
-    expect(queue.findRefusal({ source: "a", owner: "y" })).toBeNull();
+    expect(queue.findFullPart({ source: "a", owner: "x" })).toBe("source");
+    expect(queue.findFullPart({ source: "a", owner: "y" })).toBeNull();
     expect(fill(queue, (n) => ({ source: "a", owner: `${n}` }))).toBe(50);
-    expect(queue.findRefusal({ source: "a", owner: "new" })).toBe("source");
-    expect(queue.findRefusal({ source: "b", owner: "x" })).toBeNull();
+    expect(queue.findFullPart({ source: "a", owner: "new" })).toBe("source");
+    expect(queue.findFullPart({ source: "b", owner: "x" })).toBeNull();
   });
 
   test("can't be filled by a few sources", () => {
-    const queue = create({ jobsMax: 200, jobsPerSourceMax: 100 });
+    const queue = createQueue({ jobsMax: 200, jobsPerSourceMax: 100 });
     for (const source of ["a", "b", "c", "d"]) fill(queue, (n) => ({ source, owner: `${n}` }));
     expect(queue.size).toBeLessThan(200);
-    expect(queue.findRefusal({ source: "e", owner: "x" })).toBeNull();
+    expect(queue.findFullPart({ source: "e", owner: "x" })).toBeNull();
   });
 
   test("can be filled by as many sources as it has slots", () => {
-    const queue = create({ jobsMax: 200, jobsPerSourceMax: 100 });
+    const queue = createQueue({ jobsMax: 200, jobsPerSourceMax: 100 });
     expect(fill(queue, (n) => ({ source: `${n}`, owner: "x" }))).toBe(200);
-    expect(queue.findRefusal({ source: "new", owner: "x" })).toBe("queue");
-    queue.take();
-    expect(queue.findRefusal({ source: "new", owner: "x" })).toBeNull();
+    expect(queue.findFullPart({ source: "new", owner: "x" })).toBe("queue");
+    queue.shift();
+    expect(queue.findFullPart({ source: "new", owner: "x" })).toBeNull();
   });
 });
 
@@ -93,64 +93,64 @@ const steps = fc.array(
   { minLength: 100, maxLength: 400 },
 );
 
-/** How often other members of its group were served since each arrived or was last served. */
-class Passed {
-  readonly #turns = new Map<string, number>();
-  come(name: string): void {
-    if (!this.#turns.has(name)) this.#turns.set(name, 0);
+/** Counts for each name how often other names were served since it was added or last served. */
+class WaitCounter {
+  readonly #counts = new Map<string, number>();
+  add(name: string): void {
+    if (!this.#counts.has(name)) this.#counts.set(name, 0);
   }
-  had(name: string): void {
-    for (const other of this.#turns.keys()) this.#turns.set(other, (this.#turns.get(other) ?? 0) + 1);
-    this.#turns.set(name, 0);
+  serve(name: string): void {
+    for (const other of this.#counts.keys()) this.#counts.set(other, (this.#counts.get(other) ?? 0) + 1);
+    this.#counts.set(name, 0);
   }
-  keep(names: string[]): void {
-    for (const name of this.#turns.keys()) if (!names.includes(name)) this.#turns.delete(name);
+  retain(names: string[]): void {
+    for (const name of this.#counts.keys()) if (!names.includes(name)) this.#counts.delete(name);
   }
-  get longest(): number {
-    return Math.max(0, ...this.#turns.values());
+  get max(): number {
+    return Math.max(0, ...this.#counts.values());
   }
 }
 
-test("for any sequence of add, remove and take: bounded, in order per owner, and no one is skipped twice", () => {
-  const bounds = { jobsMax: 60, jobsPerSourceMax: 30 };
+test("for any sequence of added, removed and taken jobs, the queue is fair and stays within its limits", () => {
+  const limits = { jobsMax: 60, jobsPerSourceMax: 30 };
   fc.assert(
     fc.property(steps, (all) => {
-      const queue = new FairQueue<number>(bounds);
-      let waiting: (JobKey & { id: number; queued: WaitingJob })[] = [];
-      const passedSources = new Passed();
-      const passedOwners = new Map(sources.map((source) => [source, new Passed()]));
-      const jobsOf = (source: string) => waiting.filter((job) => job.source === source);
+      const queue = new FairQueue<number>(limits);
+      let waitingJobs: (JobKey & { id: number; queued: WaitingJob })[] = [];
+      const sourceWaits = new WaitCounter();
+      const ownerWaits = new Map(sources.map((source) => [source, new WaitCounter()]));
+      const listJobs = (source: string) => waitingJobs.filter((job) => job.source === source);
 
       function take(): void {
-        const id = queue.take();
-        const job = waiting.find((other) => other.id === id);
-        expect(job !== undefined).toBe(waiting.length > 0);
+        const id = queue.shift();
+        const job = waitingJobs.find((other) => other.id === id);
+        expect(job !== undefined).toBe(waitingJobs.length > 0);
         if (!job) return;
-        expect(job.id).toBe(jobsOf(job.source).find(({ owner }) => owner === job.owner)?.id as number);
-        waiting = waiting.filter((other) => other !== job);
-        passedSources.had(job.source);
-        passedOwners.get(job.source)?.had(job.owner);
+        expect(job.id).toBe(listJobs(job.source).find(({ owner }) => owner === job.owner)?.id as number);
+        waitingJobs = waitingJobs.filter((other) => other !== job);
+        sourceWaits.serve(job.source);
+        ownerWaits.get(job.source)?.serve(job.owner);
       }
 
       for (const [id, step] of all.entries()) {
         if (step === "take") take();
         else if ("leaves" in step) {
-          const [gone] = waiting.splice(step.leaves % (waiting.length + 1), 1);
-          expect(gone?.queued.leave()).not.toBe(false);
-        } else if (queue.findRefusal(step) === null) {
-          waiting.push({ ...step, id, queued: queue.add(step, id) });
-          passedSources.come(step.source);
-          passedOwners.get(step.source)?.come(step.owner);
+          const [removed] = waitingJobs.splice(step.leaves % (waitingJobs.length + 1), 1);
+          expect(removed?.queued.remove()).not.toBe(false);
+        } else if (queue.findFullPart(step) === null) {
+          waitingJobs.push({ ...step, id, queued: queue.add(step, id) });
+          sourceWaits.add(step.source);
+          ownerWaits.get(step.source)?.add(step.owner);
         }
-        passedSources.keep(waiting.map(({ source }) => source));
-        expect(passedSources.longest).toBeLessThan(sources.length);
-        for (const [source, passed] of passedOwners) {
-          passed.keep(jobsOf(source).map(({ owner }) => owner));
-          expect(passed.longest).toBeLessThan(owners.length);
-          expect(jobsOf(source).length).toBeLessThanOrEqual(bounds.jobsPerSourceMax);
+        sourceWaits.retain(waitingJobs.map(({ source }) => source));
+        expect(sourceWaits.max).toBeLessThan(sources.length);
+        for (const [source, waits] of ownerWaits) {
+          waits.retain(listJobs(source).map(({ owner }) => owner));
+          expect(waits.max).toBeLessThan(owners.length);
+          expect(listJobs(source).length).toBeLessThanOrEqual(limits.jobsPerSourceMax);
         }
-        expect(queue.size).toBe(waiting.length);
-        expect(queue.size).toBeLessThanOrEqual(bounds.jobsMax);
+        expect(queue.size).toBe(waitingJobs.length);
+        expect(queue.size).toBeLessThanOrEqual(limits.jobsMax);
       }
     }),
   );

@@ -19,8 +19,8 @@ test.each([
   ["http://bad host/?key=a b", "http://bad host/?key=********"],
   ["4000", "4000"],
   ["", ""],
-])("%s is masked as %s", (address, shown) => {
-  expect(maskAddress(address)).toBe(shown);
+])("%s is masked as %s", (address, masked) => {
+  expect(maskAddress(address)).toBe(masked);
 });
 
 test.each([
@@ -29,22 +29,27 @@ test.each([
   ["postgres://u:12#ss@db/x", "postgres://********@db/x"],
   ["redis://host:6379/1", "redis://host:6379/1"],
   ["wiki=https://u:1?p@host/mcp", "wiki=https://********@host/mcp"],
-  ["a-secret-of-another-form", "********"],
-])("the secret %s is masked as %s", (address, shown) => {
-  expect(maskSecretAddress(address)).toBe(shown);
+  ["a-secret-that-is-not-a-url", "********"],
+])("the secret %s is masked as %s", (address, masked) => {
+  expect(maskSecretAddress(address)).toBe(masked);
 });
 
-test("no address reveals its secrets", () => {
+test("a masked URL doesn't reveal its secrets", () => {
   const word = fc.string({ minLength: 8, unit: "grapheme-ascii" });
   fc.assert(
     fc.property(word, word, word, (user, password, value) => {
       const [u, p, v] = [user, password, value].map((text) => encodeURIComponent(`~${text}7`));
       const address = `https://${u}:${p}@host/v1?api-version=1&token=${v}`;
-      const shown = "https://********@host/v1?api-version=1&token=********";
-      expect(maskAddress(address)).toBe(shown);
-      expect(maskSecretAddress(address)).toBe(shown);
+      const masked = "https://********@host/v1?api-version=1&token=********";
+      expect(maskAddress(address)).toBe(masked);
+      expect(maskSecretAddress(address)).toBe(masked);
       const mask = createMask(listAddressSecrets(address));
-      for (const text of [address, new URL(address).href, JSON.stringify({ path: address }), `no answer of ${value}7`])
+      for (const text of [
+        address,
+        new URL(address).href,
+        JSON.stringify({ path: address }),
+        `no response from ${value}7`,
+      ])
         expect(mask(text)).not.toContain(`~${value}7`);
       expect(mask(JSON.stringify({ user: `~${user}7:~${password}7` }))).not.toContain(
         JSON.stringify(`~${password}7`).slice(1, -1),
@@ -53,7 +58,7 @@ test("no address reveals its secrets", () => {
   );
 });
 
-test("plain words stay in the log, even if one of them is a password", () => {
+test("common words aren't masked in the log, even if one of them is a password", () => {
   const mask = createMask(["postgres", "1", "", "hunter2", "a.b*c(d"]);
   expect(mask("postgres is ready after 1 ms")).toBe("postgres is ready after 1 ms");
   expect(mask("hunter2 a.b*c(d aXbbc(d")).toBe("******** ******** aXbbc(d");

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { listPrices } from "../../src/ai/price-list.ts";
 import { calculateRequestCostUsd, findHighestPrices, findPrice, type PricedTokens } from "../../src/lib/prices.ts";
 
-const tokens = (input: number, output: number, cached = 0, written = 0): PricedTokens => ({
+const createTokens = (input: number, output: number, cached = 0, written = 0): PricedTokens => ({
   input_tokens: input,
   output_tokens: output,
   cached_input_tokens: cached,
@@ -35,28 +35,28 @@ test.each([
   ["openai/gpt-4o-mini-2024-07-18", 0.15, 0.075, 0.15, 0.6],
   ["openai/o3", 2, 0.5, 2, 8],
   ["openai/o4-mini", 1.1, 0.275, 1.1, 4.4],
-])("prices each part of the tokens of %s separately", (model, rest, read, written, output) => {
-  expect(calculate(model, tokens(50_000, 0))).toBeCloseTo(0.05 * rest, 12);
-  expect(calculate(model, tokens(50_000, 0, 50_000))).toBeCloseTo(0.05 * read, 12);
-  expect(calculate(model, tokens(50_000, 0, 0, 50_000))).toBeCloseTo(0.05 * written, 12);
-  expect(calculate(model, tokens(0, 50_000))).toBeCloseTo(0.05 * output, 12);
-  const together = (1_000 * rest + 40_000 * read + 9_000 * written + 700 * output) / 1_000_000;
-  expect(calculate(model, tokens(50_000, 700, 40_000, 9_000))).toBeCloseTo(together, 12);
+])("%s has a separate price for each kind of token", (model, rest, read, written, output) => {
+  expect(calculate(model, createTokens(50_000, 0))).toBeCloseTo(0.05 * rest, 12);
+  expect(calculate(model, createTokens(50_000, 0, 50_000))).toBeCloseTo(0.05 * read, 12);
+  expect(calculate(model, createTokens(50_000, 0, 0, 50_000))).toBeCloseTo(0.05 * written, 12);
+  expect(calculate(model, createTokens(0, 50_000))).toBeCloseTo(0.05 * output, 12);
+  const totalUsd = (1_000 * rest + 40_000 * read + 9_000 * written + 700 * output) / 1_000_000;
+  expect(calculate(model, createTokens(50_000, 700, 40_000, 9_000))).toBeCloseTo(totalUsd, 12);
 });
 
 test.each([
   ["openai/gpt-5.5", 272_000, 272_000 * 5 + 1_000 * 30, 272_001 * 10 + 1_000 * 45],
   ["anthropic/claude-haiku-5-5", 100_000, 100_000 * 0.1 + 1_000 * 0.5, 100_001 * 0.5 + 1_000 * 2.5],
-])("charges a whole request to %s more above %p prompt tokens", (model, tokensMax, below, above) => {
-  expect(calculate(model, tokens(tokensMax, 1_000))).toBeCloseTo(below / 1_000_000, 9);
-  expect(calculate(model, tokens(tokensMax + 1, 1_000))).toBeCloseTo(above / 1_000_000, 9);
+])("all tokens of a request to %s cost more if it has over %p prompt tokens", (model, tokensMax, below, above) => {
+  expect(calculate(model, createTokens(tokensMax, 1_000))).toBeCloseTo(below / 1_000_000, 9);
+  expect(calculate(model, createTokens(tokensMax + 1, 1_000))).toBeCloseTo(above / 1_000_000, 9);
 });
 
-test("no part of a prompt costs more than the amount reserved for it", () => {
-  const highest = (model: string, promptTokens: number) =>
+test("the highest prices, which are reserved, cover every kind of token", () => {
+  const findHighest = (model: string, promptTokens: number) =>
     findHighestPrices(findPrice(model, listPrices) ?? { input: -1, output: -1 }, promptTokens);
-  expect(highest("anthropic/claude-sonnet-4-6", 64_000)).toEqual({ input: 3.75, output: 15 });
-  expect(highest("openai/gpt-5.2", 64_000)).toEqual({ input: 1.75, output: 14 });
-  expect(highest("openai/gpt-5.4", 300_000)).toEqual({ input: 5, output: 22.5 });
+  expect(findHighest("anthropic/claude-sonnet-4-6", 64_000)).toEqual({ input: 3.75, output: 15 });
+  expect(findHighest("openai/gpt-5.2", 64_000)).toEqual({ input: 1.75, output: 14 });
+  expect(findHighest("openai/gpt-5.4", 300_000)).toEqual({ input: 5, output: 22.5 });
   expect(findHighestPrices({ input: 1, output: 2, cached_input: 3 }, 10)).toEqual({ input: 3, output: 2 });
 });

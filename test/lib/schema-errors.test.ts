@@ -23,13 +23,13 @@ const Input = Closed({
   tools: Type.Optional(Type.Array(Type.String({ pattern: "^[a-zA-Z0-9_-]{1,64}$" }))),
   bias: Type.Optional(Type.String({ pattern: "^x$" })),
 });
-const list = (schema: TSchema, value: unknown) => listSchemaErrors(Value.Errors(schema, value), "body");
+const listErrors = (schema: TSchema, value: unknown) => listSchemaErrors(Value.Errors(schema, value), "body");
 
 const scenarios: [unknown, string, string][] = [
   [undefined, "#", "Send a JSON body."],
   [null, "#", "Send a JSON body."],
   [[], "#", "The body must be a JSON object."],
-  [{ colour: "red" }, "#/colour", "colour is not a known field."],
+  [{ color: "red" }, "#/color", "color is not a known field."],
   [{ title: 1 }, "#/title", "title must be text."],
   [{ title: "" }, "#/title", "title must not be empty."],
   [{ title: "abcdef" }, "#/title", "title may have at most 5 characters."],
@@ -68,25 +68,25 @@ const scenarios: [unknown, string, string][] = [
 
 for (const [value, pointer, detail] of scenarios)
   test(`${detail} (${pointer})`, () => {
-    expect(list(Input, value)).toEqual([{ pointer, detail }]);
+    expect(listErrors(Input, value)).toEqual([{ pointer, detail }]);
   });
 
-test("reports each location once, in a limited list", () => {
-  expect(list(Closed({ a: Type.String(), b: Type.String() }), {})).toEqual([
+test("each location is reported once, in a list of limited length", () => {
+  expect(listErrors(Closed({ a: Type.String(), b: Type.String() }), {})).toEqual([
     { pointer: "#/a", detail: "a is required." },
     { pointer: "#/b", detail: "b is required." },
   ]);
-  const many = Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`field${n}`, n]));
-  expect(list(Input, many)).toHaveLength(20);
+  const manyFields = Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`field${n}`, n]));
+  expect(listErrors(Input, manyFields)).toHaveLength(20);
 });
 
-test("searches for no more errors in a union than it reports", () => {
-  const errors = list(Input, { parts: [{ content: Array(300_000).fill({}) }] });
+test("the search for errors in a union stops at the maximum number of reported errors", () => {
+  const errors = listErrors(Input, { parts: [{ content: Array(300_000).fill({}) }] });
   expect(errors[0]).toEqual({ pointer: "#/parts/0/content", detail: "parts[0].content may have at most 3 entries." });
   expect(errors.length).toBeLessThanOrEqual(20);
 });
 
-test("reports a parameter relative to its location", () => {
+test("a parameter's pointer is relative to its location", () => {
   const Query = Type.Object({ limit: QueryInteger({ minimum: 1, maximum: 9 }) });
   expect(listSchemaErrors(Value.Errors(Query, { limit: "x" }), "query")).toEqual([
     { pointer: "#/query/limit", detail: "limit must be a whole number, 1 to 9." },

@@ -14,21 +14,21 @@ const { symbols: libc } = dlopen("libc.so.6", {
 });
 const [AF_UNIX, SOCK_DGRAM, MSG_DONTWAIT] = [1, 2, 0x40];
 
-const opened: (() => void)[] = [];
+const cleanups: (() => void)[] = [];
 afterEach(() => {
-  for (const close of opened.splice(0)) close();
+  for (const close of cleanups.splice(0)) close();
 });
 
-/** A socket like systemd's, on a path or, with `@`, in the abstract namespace. */
+/** Opens a socket like systemd's at a path, or in the abstract namespace if the path starts with `@`. */
 function openManager(path: string) {
   const descriptor = libc.socket(AF_UNIX, SOCK_DGRAM, 0);
   const address = Buffer.from(`\x01\0${path.replace(/^@/, "\0")}`);
   expect(libc.bind(descriptor, address, address.length)).toBe(0);
-  opened.push(() => {
+  cleanups.push(() => {
     libc.close(descriptor);
     if (path.startsWith("/")) rmSync(path, { force: true });
   });
-  /** The messages that have arrived, oldest first. */
+  /** Returns the messages that have arrived, oldest first. */
   return function readAll(): string[] {
     const messages: string[] = [];
     const buffer = Buffer.alloc(4_096);
@@ -40,10 +40,10 @@ function openManager(path: string) {
   };
 }
 
-const name = () => `parley-notify-${process.pid}-${Math.random().toString(36).slice(2)}`;
+const createSocketName = () => `parley-notify-${process.pid}-${Math.random().toString(36).slice(2)}`;
 
-test.each([join(tmpdir(), name()), `@${name()}`])(
-  "notifies systemd at %s when ready, alive and stopping",
+test.each([join(tmpdir(), createSocketName()), `@${createSocketName()}`])(
+  "Parley notifies systemd at %s when it is ready, alive and stopping",
   async (path) => {
     const readAll = openManager(path);
     const manager = createServiceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: "300000" });
@@ -52,7 +52,7 @@ test.each([join(tmpdir(), name()), `@${name()}`])(
     const alive = "READY=1\nSTATUS=Parley is ready: http://localhost:3000\nWATCHDOG=1";
     expect(readAll()).toEqual([alive]);
     await Bun.sleep(350);
-    // Every 100 ms of the 300.
+    // Pings are sent at a third of the watchdog's interval of 300 ms.
     const pings = readAll();
     expect(pings.length).toBeGreaterThanOrEqual(2);
     expect(new Set(pings)).toEqual(new Set([alive]));
@@ -63,8 +63,8 @@ test.each([join(tmpdir(), name()), `@${name()}`])(
   },
 );
 
-test("sends no pings at the interval of another process's watchdog", async () => {
-  const path = `@${name()}`;
+test("no pings are sent if the watchdog is for another process", async () => {
+  const path = `@${createSocketName()}`;
   const readAll = openManager(path);
   const manager = createServiceManager({ NOTIFY_SOCKET: path, WATCHDOG_USEC: "30000", WATCHDOG_PID: "1" });
   manager.ready("ready");
@@ -73,7 +73,7 @@ test("sends no pings at the interval of another process's watchdog", async () =>
   manager.stopping(1);
 });
 
-test("sends nothing without systemd, and reports an unreachable one once", async () => {
+test("nothing is sent without systemd, and an unreachable socket is reported once", async () => {
   const reasons: string[] = [];
   createServiceManager({}, (reason) => reasons.push(reason)).ready("ready");
   expect(reasons).toEqual([]);

@@ -3,7 +3,7 @@ import { createShutdownParts } from "../../src/lib/shutdown-parts.ts";
 
 const stop = async () => {};
 
-test("stops each part after its dependents, whatever the order of registration", () => {
+test("each part is listed after the parts that must stop before it, whatever the order of registration", () => {
   const parts = createShutdownParts();
   parts.add({ name: "http", after: ["streams", "jobs"], stop });
   parts.add({ name: "streams", after: ["answers"], stop });
@@ -12,7 +12,7 @@ test("stops each part after its dependents, whatever the order of registration",
   expect(parts.list().map(({ name }) => name)).toEqual(["answers", "streams", "jobs", "http"]);
 });
 
-test("throws for a duplicate name, an unknown name and a cycle", () => {
+test("a duplicate name, an unknown name or a cycle causes an error", () => {
   const parts = createShutdownParts();
   parts.add({ name: "a", after: ["b"], stop });
   expect(() => parts.add({ name: "a", stop })).toThrow("A part named a already exists.");

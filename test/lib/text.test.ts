@@ -2,9 +2,10 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { isVisible } from "../../src/lib/text.ts";
 
-/** Derived from Unicode's properties, independent of the tested expression, plus the characters with a blank glyph. */
-const properties = /^[\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Cf}\p{Mn}]$/u;
-const blank = [
+/** Matches invisible characters by their Unicode properties, independently of the code under test. */
+const invisibleProperties = /^[\p{Default_Ignorable_Code_Point}\p{White_Space}\p{Cf}\p{Mn}]$/u;
+/** Characters that have a blank glyph. */
+const blankCharacters = [
   "\u2800",
   "\u3164",
   "\u115f",
@@ -17,36 +18,39 @@ const blank = [
   "\u00ad",
   "\ufeff",
 ];
-const invisible = [
+const invisibleCharacters = [
   ...Array.from({ length: 0x110000 }, (_, point) => point)
     .filter((point) => point < 0xd800 || point > 0xdfff)
     .map((point) => String.fromCodePoint(point))
-    .filter((character) => properties.test(character)),
-  ...blank,
+    .filter((character) => invisibleProperties.test(character)),
+  ...blankCharacters,
 ];
-const seen = /^[\p{L}\p{N}\p{P}\p{S}]$/u;
-const visible = fc
+const visibleProperties = /^[\p{L}\p{N}\p{P}\p{S}]$/u;
+const visibleCharacter = fc
   .integer({ min: 0x21, max: 0x1ffff })
   .filter((point) => point < 0xd800 || point > 0xdfff)
   .map((point) => String.fromCodePoint(point))
-  .filter((character) => seen.test(character) && !properties.test(character) && !blank.includes(character));
+  .filter(
+    (character) =>
+      visibleProperties.test(character) && !invisibleProperties.test(character) && !blankCharacters.includes(character),
+  );
 
-test("a text of invisible characters is not visible", () => {
-  expect(invisible.length).toBeGreaterThan(5_000);
+test("text that contains only invisible characters is not visible", () => {
+  expect(invisibleCharacters.length).toBeGreaterThan(5_000);
   fc.assert(
-    fc.property(fc.array(fc.constantFrom(...invisible)), (characters) => {
+    fc.property(fc.array(fc.constantFrom(...invisibleCharacters)), (characters) => {
       expect(isVisible(characters.join(""))).toBe(false);
     }),
   );
-  expect(invisible.filter(isVisible)).toEqual([]);
+  expect(invisibleCharacters.filter(isVisible)).toEqual([]);
 });
 
-test("one visible character makes it visible", () => {
+test("text that contains one visible character is visible", () => {
   fc.assert(
     fc.property(
-      fc.array(fc.constantFrom(...invisible)),
-      visible,
-      fc.array(fc.constantFrom(...invisible)),
+      fc.array(fc.constantFrom(...invisibleCharacters)),
+      visibleCharacter,
+      fc.array(fc.constantFrom(...invisibleCharacters)),
       (before, character, after) => {
         expect(isVisible([...before, character, ...after].join(""))).toBe(true);
       },

@@ -1,40 +1,40 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { maskUserinfo, readUserinfo } from "../../src/lib/userinfo.ts";
-import { countRuns } from "../support/properties.ts";
+import { maskUserinfo, parseUserinfo } from "../../src/lib/userinfo.ts";
+import { scaleRuns } from "../support/property-tests.ts";
 
-const basic = (credentials: string | Uint8Array) => `Basic ${Buffer.from(credentials).toString("base64")}`;
+const formatBasicAuth = (credentials: string | Uint8Array) => `Basic ${Buffer.from(credentials).toString("base64")}`;
 
 test.each([
-  ["http://user:pass@host/v1", "http://host/v1", basic("user:pass")],
-  ["https://us%40er:p%3Ass%2F%25@host:8443/v1?a=b", "https://host:8443/v1?a=b", basic("us@er:p:ss/%")],
-  ["http://token@host/v1", "http://host/v1", basic("token:")],
-  ["http://:pass@host/v1", "http://host/v1", basic(":pass")],
-  ["http://grüße:wörld@host/", "http://host/", basic("grüße:wörld")],
-  ["http://user:p%FFs%zz@host/", "http://host/", basic(Buffer.from("user:p\xffs%zz", "latin1"))],
-  ["http://user:a@b@host/", "http://host/", basic("user:a@b")],
+  ["http://user:pass@host/v1", "http://host/v1", formatBasicAuth("user:pass")],
+  ["https://us%40er:p%3Ass%2F%25@host:8443/v1?a=b", "https://host:8443/v1?a=b", formatBasicAuth("us@er:p:ss/%")],
+  ["http://token@host/v1", "http://host/v1", formatBasicAuth("token:")],
+  ["http://:pass@host/v1", "http://host/v1", formatBasicAuth(":pass")],
+  ["http://grüße:wörld@host/", "http://host/", formatBasicAuth("grüße:wörld")],
+  ["http://user:p%FFs%zz@host/", "http://host/", formatBasicAuth(Buffer.from("user:p\xffs%zz", "latin1"))],
+  ["http://user:a@b@host/", "http://host/", formatBasicAuth("user:a@b")],
 ])("%s is requested at %s with %s", (address, url, authorization) => {
-  expect(readUserinfo(address)).toMatchObject({ url, authorization });
+  expect(parseUserinfo(address)).toMatchObject({ url, authorization });
 });
 
 test.each(["http://host/v1", "http://host/@user:pass@x", "http://@host/", "nonsense", ""])(
   "%s has no user info",
   (address) => {
-    expect(readUserinfo(address)).toBeNull();
+    expect(parseUserinfo(address)).toBeNull();
   },
 );
 
-test("lists every form in which its secrets may reappear", () => {
-  const secrets = readUserinfo("http://us%40er:p%3Ass@host/")?.secrets;
-  for (const form of [btoa("us@er:p:ss"), "us%40er:p%3Ass", "us@er:p:ss", "p%3Ass", "p:ss"])
-    expect(secrets).toContain(form);
+test("every encoding in which the secrets can appear is listed", () => {
+  const secrets = parseUserinfo("http://us%40er:p%3Ass@host/")?.secrets;
+  for (const encodedSecret of [btoa("us@er:p:ss"), "us%40er:p%3Ass", "us@er:p:ss", "p%3Ass", "p:ss"])
+    expect(secrets).toContain(encodedSecret);
   // `URL` writes a colon in a password as %3A.
-  expect(readUserinfo("http://user:pa:ss@host/")?.secrets).toEqual(
+  expect(parseUserinfo("http://user:pa:ss@host/")?.secrets).toEqual(
     [btoa("user:pa:ss"), "user:pa%3Ass", "user:pa:ss", "pa%3Ass", "pa:ss"].sort((a, b) => b.length - a.length),
   );
-  expect(readUserinfo("http://to%2Dken@host/")?.secrets).toEqual(expect.arrayContaining(["to-ken", "to%2Dken"]));
+  expect(parseUserinfo("http://to%2Dken@host/")?.secrets).toEqual(expect.arrayContaining(["to-ken", "to%2Dken"]));
   for (const address of ["http://:pass@host/", "http://user:@host/", "http://user@host/"])
-    expect(readUserinfo(address)?.secrets).not.toContain("");
+    expect(parseUserinfo(address)?.secrets).not.toContain("");
 });
 
 test.each([
@@ -50,18 +50,18 @@ test.each([
   ["name=http://host/@user", "name=http://host/@user"],
   ["admin@example.com", "admin@example.com"],
   ["4000", "4000"],
-])("%s is masked as %s", (text, shown) => {
-  expect(maskUserinfo(text)).toBe(shown);
+])("%s is masked as %s", (text, masked) => {
+  expect(maskUserinfo(text)).toBe(masked);
 });
 
-test("reveals no password, whatever its characters", () => {
+test("passwords are masked whatever characters they contain", () => {
   fc.assert(
     fc.property(fc.string({ minLength: 3 }), fc.boolean(), (password, isEncoded) => {
-      // These end the user info of an address.
+      // Without encoding, these characters end the user info.
       fc.pre(isEncoded || !/[/\\?#]/.test(password));
-      const shown = maskUserinfo(`http://user:${isEncoded ? encodeURIComponent(password) : password}~@host/v1`);
-      expect(shown).toBe("http://********@host/v1");
+      const masked = maskUserinfo(`http://user:${isEncoded ? encodeURIComponent(password) : password}~@host/v1`);
+      expect(masked).toBe("http://********@host/v1");
     }),
-    { numRuns: countRuns(1_000) },
+    { numRuns: scaleRuns(1_000) },
   );
 });

@@ -4,30 +4,30 @@ import { join } from "node:path";
 import { createCommonPasswords } from "../../scripts/common-passwords.ts";
 import { findWeakness } from "../../src/lib/weak-passwords.ts";
 
-test("the list equals the output of scripts/common-passwords.ts", () => {
+test("the list of common passwords equals the output of scripts/common-passwords.ts", () => {
   const file = join(import.meta.dir, "../../src/lib/common-passwords.txt");
   expect(readFileSync(file, "utf8")).toBe(createCommonPasswords());
 });
 
-test("finds the most common passwords, in any case and with surrounding blanks", () => {
+test("the most common passwords are weak, in any case and with surrounding spaces", () => {
   const common = ["password", "12345678", "Password1", "IloveYOU", "qwertyuiop", "1q2w3e4r", "trustno1", "p@ssw0rd"];
   for (const password of [...common, " password ", "ｐａｓｓｗｏｒｄ", "PASSWORD123", "liverpool", "01012009"])
     expect({ password, weakness: findWeakness(password, null) }).toEqual({ password, weakness: "common" });
 });
 
-test("finds patterns that are not in the list", () => {
+test("repetitions and sequences are weak even if they aren't in the list", () => {
   const patterns = ["aaaaaaaa", "88888888", "12341234", "abcABCabc", "qwertyqwerty", "1234512345", "xyxyxyxyxy"];
   const runs = ["87654321", "0987654321", "abcdefgh", "HGFEDCBA", "poiuytrewq", "asdfghjkl", "lkjhgfds", "1234567890-"];
   for (const password of [...patterns, ...runs])
     expect({ password, weakness: findWeakness(password, null) }).toEqual({ password, weakness: "common" });
 });
 
-test("accepts others, even if they contain a common one", () => {
+test("other passwords are accepted, even if they contain a common one", () => {
   for (const password of ["correct horse battery", "password of mine", "kx4_pq9z", "x".repeat(128), "12345678 apples"])
     expect({ password, weakness: findWeakness(password, "ada@example.com") }).toEqual({ password, weakness: null });
 });
 
-test("finds the user's email address, whole and before its @", () => {
+test("the user's email address and the part before its @ are weak", () => {
   const email = "Ada.Lovelace@Example.com";
   for (const password of ["ada.lovelace@example.com", " ADA.LOVELACE@EXAMPLE.COM", "Ada.Lovelace"])
     expect(findWeakness(password, email)).toBe("address");

@@ -13,33 +13,33 @@ afterEach(() => parley.stop());
 const start = async (config: Record<string, string> = {}) => {
   parley = await startApp({ config: { RATE_LIMIT_ENABLED: "true", ...config } });
 };
-const ask = async ({ access_token: token }: Account, path: string, options: FetchOptions = {}) => {
+const request = async ({ access_token: token }: Account, path: string, options: FetchOptions = {}) => {
   const response = await parley.fetch(`/api/v1${path}`, { token, ...options });
   return { status: response.status, headers: response.headers, text: await response.text() };
 };
-async function until(check: () => Promise<boolean>): Promise<void> {
+async function waitUntil(check: () => Promise<boolean>): Promise<void> {
   for (let waits = 0; !(await check()); waits += 1) {
     if (waits > 200) throw new Error("Timed out.");
     await Bun.sleep(25);
   }
 }
 
-/** Searches hang until the returned function is called. */
-async function holdSearches(): Promise<() => Promise<void>> {
-  const { promise: isOver, resolve: end } = Promise.withResolvers<void>();
-  const { promise: isHeld, resolve: hold } = Promise.withResolvers<void>();
-  const holding = parley.database.begin(async (sql) => {
+/** Blocks searches until the returned function is called. */
+async function blockSearches(): Promise<() => Promise<void>> {
+  const unlocked = Promise.withResolvers<void>();
+  const locked = Promise.withResolvers<void>();
+  const transaction = parley.database.begin(async (sql) => {
     await sql`lock table documents in access exclusive mode`;
-    hold();
-    await isOver;
+    locked.resolve();
+    await unlocked.promise;
   });
-  await isHeld;
+  await locked.promise;
   return async () => {
-    end();
-    await holding;
+    unlocked.resolve();
+    await transaction;
   };
 }
-const countSearching = async (): Promise<number> => {
+const countWaitingSearches = async (): Promise<number> => {
   const [row] = await parley.database<{ count: number }[]>`
     select count(*)::int as count from pg_locks where relation = 'documents'::regclass and not granted`;
   return row?.count ?? 0;
@@ -48,43 +48,43 @@ const countSearching = async (): Promise<number> => {
 test("a user's fifth concurrent search is refused, while another user's export and reads continue", async () => {
   await start();
   const [anna, ben] = [await parley.register(), await parley.register()];
-  const release = await holdSearches();
-  // Whichever of the repeated `q` is used.
+  const release = await blockSearches();
+  // A request is recognized as a search even if `q` is repeated and one value is empty.
   const paths = ["?q=limits", "?q=&q=limits", "?q=limits", "?q=&q=limits"];
-  const running = paths.map((search) => ask(anna, `/documents${search}`));
-  await until(async () => (await countSearching()) === 4);
-  const fifth = await ask(anna, "/documents?q=limits");
+  const running = paths.map((search) => request(anna, `/documents${search}`));
+  await waitUntil(async () => (await countWaitingSearches()) === 4);
+  const fifth = await request(anna, "/documents?q=limits");
   expect(fifth.status).toBe(429);
   expect(JSON.parse(fifth.text)).toMatchObject({ code: "rate_limited" });
   expect(Number(fifth.headers.get("retry-after"))).toBeWithin(1, 3);
-  expect((await ask(anna, "/me/export")).status).toBe(429);
-  expect((await ask(anna, "/me")).status).toBe(200);
-  expect((await ask(ben, "/me/export")).status).toBe(200);
+  expect((await request(anna, "/me/export")).status).toBe(429);
+  expect((await request(anna, "/me")).status).toBe(200);
+  expect((await request(ben, "/me/export")).status).toBe(200);
   await release();
   expect((await Promise.all(running)).map(({ status }) => status)).toEqual([200, 200, 200, 200]);
-  for (let n = 0; n < 5; n += 1) expect((await ask(anna, "/documents?q=limits")).status).toBe(200);
+  for (let n = 0; n < 5; n += 1) expect((await request(anna, "/documents?q=limits")).status).toBe(200);
   expect(await (await parley.fetch("/metrics")).text()).toContain(
     'parley_rate_limited_total{limit="expensive_reads"} 2',
   );
 });
 
-test("a refused or failed request releases its slot; a list without a search takes none", async () => {
+test("a refused or failed request releases its slot, and a read without a search needs no slot", async () => {
   await start({ RATE_LIMIT_EXPENSIVE_READS_PER_USER: "1" });
   const anna = await parley.register();
-  const invalid = Array.from({ length: 3 }, () => ask(anna, "/documents?q=x&limit=0x"));
+  const invalid = Array.from({ length: 3 }, () => request(anna, "/documents?q=x&limit=0x"));
   expect((await Promise.all(invalid)).map(({ status }) => status)).toEqual([422, 422, 422]);
   for (let n = 0; n < 3; n += 1)
-    expect((await ask(anna, `/prompts/${createId()}/preview`, { method: "POST" })).status).toBe(404);
-  const release = await holdSearches();
-  const running = ask(anna, "/documents?q=limits");
-  await until(async () => (await countSearching()) === 1);
-  expect((await ask(anna, "/documents/none.md")).status).toBe(404);
+    expect((await request(anna, `/prompts/${createId()}/preview`, { method: "POST" })).status).toBe(404);
+  const release = await blockSearches();
+  const running = request(anna, "/documents?q=limits");
+  await waitUntil(async () => (await countWaitingSearches()) === 1);
+  expect((await request(anna, "/documents/none.md")).status).toBe(404);
   await release();
   expect((await running).status).toBe(200);
-  expect((await ask(anna, "/documents?q=limits")).status).toBe(200);
+  expect((await request(anna, "/documents?q=limits")).status).toBe(200);
 });
 
-/** Requests the export, and reads only its beginning. */
+/** Requests an export, and reads only its beginning. */
 async function openExport({ access_token }: Account) {
   const { port, hostname } = new URL(parley.url);
   const socket = connect({ port: Number(port), host: hostname });
@@ -95,47 +95,47 @@ async function openExport({ access_token }: Account) {
   return socket;
 }
 
-test("a user has one export at a time, even while it downloads slowly; a client that disconnects releases the slot", async () => {
+test("a user can have one export at a time, even if it downloads slowly, and disconnecting releases its slot", async () => {
   await start();
   const [anna, ben] = [await parley.register(), await parley.register()];
   const { id } = await createConversation(parley, anna);
-  // More than the buffers of both sides hold.
+  // This is more data than the client's and the server's buffers can hold.
   await parley.database`
     insert into messages (id, conversation_id, seq, role, author_id, content)
     select gen_random_uuid(), ${id}, n, 'user', ${anna.user.id}, repeat('x', 100000) from generate_series(1, 400) n`;
-  const isTaken = async () => {
+  const isExportRefused = async () => {
     const response = await parley.fetch("/api/v1/me/export", { token: anna.access_token });
     if (response.status === 429) expect(await response.json()).toMatchObject({ code: "rate_limited" });
     else await response.body?.cancel();
     return response.status === 429;
   };
   const slow = await openExport(anna);
-  expect(await isTaken()).toBe(true);
+  expect(await isExportRefused()).toBe(true);
   await Bun.sleep(1_000);
-  expect(await isTaken()).toBe(true);
-  expect((await ask(ben, "/me/export")).status).toBe(200);
-  // The other slots are free.
-  expect((await ask(anna, "/documents?q=limits")).status).toBe(200);
+  expect(await isExportRefused()).toBe(true);
+  expect((await request(ben, "/me/export")).status).toBe(200);
+  // Searches don't use the export slot.
+  expect((await request(anna, "/documents?q=limits")).status).toBe(200);
   slow.destroy();
-  await until(async () => !(await isTaken()));
+  await waitUntil(async () => !(await isExportRefused()));
 });
 
-test("the header of an export alone does not hold the slot", async () => {
+test("a HEAD request for an export doesn't keep the slot", async () => {
   await start();
   const anna = await parley.register();
   for (let n = 0; n < 6; n += 1) {
-    const { status } = await ask(anna, "/me/export", { method: "HEAD" });
+    const { status } = await request(anna, "/me/export", { method: "HEAD" });
     expect(status).toBe(200);
   }
-  expect((await ask(anna, "/me/export")).status).toBe(200);
+  expect((await request(anna, "/me/export")).status).toBe(200);
 });
 
-test("without limits nothing is refused", async () => {
+test("no search is refused if limits are disabled", async () => {
   await start({ RATE_LIMIT_ENABLED: "false" });
   const anna = await parley.register();
-  const release = await holdSearches();
-  const running = Array.from({ length: 6 }, () => ask(anna, "/documents?q=limits"));
-  await until(async () => (await countSearching()) === 6);
+  const release = await blockSearches();
+  const running = Array.from({ length: 6 }, () => request(anna, "/documents?q=limits"));
+  await waitUntil(async () => (await countWaitingSearches()) === 6);
   await release();
   expect((await Promise.all(running)).map(({ status }) => status)).toEqual(Array(6).fill(200));
 });

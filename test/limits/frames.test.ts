@@ -1,11 +1,11 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { REFUSED_FRAMES_MAX } from "../../src/limits/frame-limit.ts";
+import { REJECTED_FRAMES_MAX } from "../../src/limits/frame-limit.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import type { Account } from "../support/client.ts";
-import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
+import { advanceClock, resetClock } from "../support/test-clock.ts";
 
 let parley: TestApp;
 afterEach(() => {
@@ -21,41 +21,41 @@ const connect = async ({ access_token: token }: Account) => {
   await socket.waitFor(({ type }) => type === "ready");
   return socket;
 };
-/** Sends this many pings and waits for the response to each. */
+/** Sends `count` pings, and waits for the response to each. */
 const ping = async (socket: TestSocket, count: number) => {
   const before = socket.frames.length;
   for (let n = 0; n < count; n += 1) socket.send({ type: "ping", id: `p${before}-${n}` });
   for (let n = 0; n < count; n += 1) await socket.waitFor(({ id }) => id === `p${before}-${n}`);
-  const answers = socket.frames.slice(before);
+  const responses = socket.frames.slice(before);
   return {
-    pongs: answers.filter(({ type }) => type === "pong").length,
-    errors: answers.filter((f) => f.type === "error"),
+    pongs: responses.filter(({ type }) => type === "pong").length,
+    errors: responses.filter(({ type }) => type === "error"),
   };
 };
 
-describe("frames of one socket", () => {
+describe("a socket's frames", () => {
   test("past the limit get rate_limited, and are not executed", async () => {
     await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
     const anna = await parley.register();
     const { id } = await createConversation(parley, anna);
     const socket = await connect(anna);
     expect((await ping(socket, 10)).pongs).toBe(10);
-    const answer = await socket.request({
+    const response = await socket.request({
       type: "message.send",
       conversation_id: id,
       client_message_id: "m1",
       content: "Too much",
       reply: false,
     });
-    expect(answer).toMatchObject({ type: "error", code: "rate_limited", temporary: true });
-    expect(answer.retry_after_ms).toBeWithin(1, 10_001);
-    const history = await createRest(parley, anna).get<{ data: unknown[] }>(`/conversations/${id}/messages`);
+    expect(response).toMatchObject({ type: "error", code: "rate_limited", temporary: true });
+    expect(response.retry_after_ms).toBeWithin(1, 10_001);
+    const history = await createRestClient(parley, anna).get<{ data: unknown[] }>(`/conversations/${id}/messages`);
     expect(history.body.data).toEqual([]);
     expect(await (await parley.fetch("/metrics")).text()).toContain('parley_rate_limited_total{limit="frames"} 1');
     await socket.close();
   });
 
-  test("that violate the protocol count as well", async () => {
+  test("are counted even if they violate the protocol", async () => {
     await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "3" });
     const socket = await connect(await parley.register());
     for (const id of ["a", "b", "c", "d"]) socket.send({ type: "nonsense", id });
@@ -64,7 +64,7 @@ describe("frames of one socket", () => {
     await socket.close();
   });
 
-  test("with typing indicators cost a tenth", async () => {
+  test("count as a tenth of a frame if they are typing indicators", async () => {
     await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
     const anna = await parley.register();
     const { id: conversation_id } = await createConversation(parley, anna);
@@ -83,13 +83,13 @@ describe("frames of one socket", () => {
     await socket.close();
   });
 
-  test("that keep coming close it with 4005, and the user can reconnect", async () => {
+  test("close the socket with 4005 if too many are refused, and the user can reconnect", async () => {
     await start({ RATE_LIMIT_SOCKET_FRAMES_PER_10S: "10" });
     const anna = await parley.register();
     const socket = await connect(anna);
-    for (let n = 0; n < 10 + REFUSED_FRAMES_MAX; n += 1) socket.send({ type: "ping", id: `${n}` });
-    await socket.waitFor(({ id }) => id === `${10 + REFUSED_FRAMES_MAX - 1}`);
-    expect(socket.list("error")).toHaveLength(REFUSED_FRAMES_MAX);
+    for (let n = 0; n < 10 + REJECTED_FRAMES_MAX; n += 1) socket.send({ type: "ping", id: `${n}` });
+    await socket.waitFor(({ id }) => id === `${10 + REJECTED_FRAMES_MAX - 1}`);
+    expect(socket.list("error")).toHaveLength(REJECTED_FRAMES_MAX);
     expect(socket.socket.readyState).toBe(WebSocket.OPEN);
     socket.send({ type: "ping" });
     expect(await socket.closed).toEqual({ code: 4005, reason: "too many frames" });
@@ -99,8 +99,8 @@ describe("frames of one socket", () => {
   });
 });
 
-describe("frames of one user", () => {
-  test("are counted across that user's sockets only", async () => {
+describe("a user's frames", () => {
+  test("are counted across all of the user's sockets, separately from other users", async () => {
     await start({ RATE_LIMIT_USER_FRAMES_PER_10S: "10" });
     const [anna, ben] = [await parley.register(), await parley.register()];
     const sockets = [await connect(anna), await connect(anna), await connect(ben)] as const;
@@ -111,8 +111,8 @@ describe("frames of one user", () => {
   });
 });
 
-describe("sockets of one user", () => {
-  test("past the limit are refused with 429 at the upgrade, and closing one frees its slot", async () => {
+describe("a user's sockets", () => {
+  test("past the limit are refused with 429 at the upgrade, and closing a socket releases its slot", async () => {
     await start({ RATE_LIMIT_SOCKETS_PER_USER: "2" });
     const anna = await parley.register();
     const [first, second] = [await connect(anna), await connect(anna)];

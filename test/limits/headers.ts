@@ -1,4 +1,4 @@
-/** The items of a `RateLimit` or `RateLimit-Policy` header: a list of quoted names with integer parameters. */
+/** Parses a `RateLimit` or `RateLimit-Policy` header, which lists quoted names with integer parameters. */
 export function parseLimitHeader(header: string | null): Record<string, Record<string, number>> {
   if (header === null) throw new Error("The header is missing.");
   const items = header.split(", ").map((item): [string, Record<string, number>] => {

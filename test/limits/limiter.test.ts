@@ -1,18 +1,18 @@
 import { afterEach, expect, setSystemTime, test } from "bun:test";
-import { createLimiter, type Verdict } from "../../src/limits/limiter.ts";
+import { createLimiter, type LimitResult } from "../../src/limits/limiter.ts";
 
 const START = new Date("2026-01-31T12:00:00Z").getTime();
-const at = (seconds: number) => setSystemTime(new Date(START + seconds * 1_000));
+const setTime = (seconds: number) => setSystemTime(new Date(START + seconds * 1_000));
 afterEach(() => void setSystemTime());
 
 const create = (burst: number, sustained: number) => {
   const { consume, peek } = createLimiter({ name: "test", rate: { burst, sustained }, redis: null });
-  // In-process, both return at once.
-  return { consume: (key: string) => consume(key) as Verdict, peek: (key: string) => peek(key) as Verdict };
+  // Without Redis, both methods return synchronously.
+  return { consume: (key: string) => consume(key) as LimitResult, peek: (key: string) => peek(key) as LimitResult };
 };
 
-test("reports what is left of both windows, and when they reset", () => {
-  at(0);
+test("consuming reports what remains in both windows, and when they reset", () => {
+  setTime(0);
   const { consume } = create(2, 5);
   expect(consume("a")).toMatchObject({
     isAllowed: true,
@@ -20,7 +20,7 @@ test("reports what is left of both windows, and when they reset", () => {
     policy: '"burst";q=2;w=10, "sustained";q=5;w=60',
     state: '"burst";r=1;t=10, "sustained";r=4;t=60',
   });
-  at(3.5);
+  setTime(3.5);
   expect(consume("a").state).toBe('"burst";r=0;t=7, "sustained";r=3;t=57');
   expect(consume("a")).toMatchObject({
     isAllowed: false,
@@ -31,20 +31,20 @@ test("reports what is left of both windows, and when they reset", () => {
   expect(consume("b").isAllowed).toBe(true);
 });
 
-test("a request that the burst window refuses does not count in the sustained one", () => {
-  at(0);
+test("a request that the burst window refuses does not count in the sustained window", () => {
+  setTime(0);
   const { consume } = create(2, 5);
   for (let n = 0; n < 100; n += 1) consume("a");
-  at(10);
+  setTime(10);
   expect([consume("a").isAllowed, consume("a").isAllowed, consume("a").isAllowed]).toEqual([true, true, false]);
-  at(20);
+  setTime(20);
   expect(consume("a").isAllowed).toBe(true);
   expect(consume("a")).toMatchObject({ isAllowed: false, violated: ["sustained"], retryAfterMs: 40_000 });
-  at(60);
+  setTime(60);
   expect(consume("a").isAllowed).toBe(true);
 });
 
-test("peeking counts nothing, and reports what the next request would get", () => {
+test("peeking doesn't count, and reports what the next request would get", () => {
   const { consume, peek } = create(1, 5);
   expect([peek("a").isAllowed, peek("a").isAllowed]).toEqual([true, true]);
   consume("a");

@@ -16,7 +16,7 @@ const create = (failures: Partial<LoginFailures> = {}) =>
   createLoginGuard({
     failures: { account_and_address: 5, account: 1_000, address: 1_000, ...failures },
     redis: null,
-    onRefused: () => {},
+    onRejected: () => {},
   });
 beforeEach(() => {
   wait(0);
@@ -24,12 +24,12 @@ beforeEach(() => {
 });
 afterEach(() => void setSystemTime());
 
-/** The seconds to wait, or the outcome. */
+/** Attempts a login. Returns "right" or "wrong", or the seconds to wait if the attempt was refused. */
 async function attempt(isRight: boolean, account = "anna", address = HERE): Promise<number | "right" | "wrong"> {
   try {
-    const begun = await guard.begin(account, address);
-    if (isRight) await begun.succeed();
-    else await begun.fail();
+    const login = await guard.begin(account, address);
+    if (isRight) await login.succeed();
+    else await login.fail();
     return isRight ? "right" : "wrong";
   } catch (error) {
     if (!(error instanceof Problem) || error.code !== "rate_limited") throw error;
@@ -40,7 +40,7 @@ const fail = async (times: number, account?: string, address?: string) => {
   for (let n = 0; n < times; n += 1) expect(await attempt(false, account, address)).toBe("wrong");
 };
 
-describe("an account from one address", () => {
+describe("a client at one address", () => {
   test("must wait 1, 2, 4 … seconds after the fifth consecutive failure, up to 15 minutes", async () => {
     await fail(5);
     const waits: number[] = [];
@@ -56,15 +56,15 @@ describe("an account from one address", () => {
     expect(waits.slice(10)).toEqual([WAIT_S_MAX, WAIT_S_MAX]);
   });
 
-  test("gets one guess per wait, however many end at the same time", async () => {
+  test("gets one guess per wait, even if many guesses finish at the same time", async () => {
     await fail(5);
     wait(1);
     const attempts = await Promise.all(Array.from({ length: 8 }, () => guard.begin("anna", HERE)));
-    const ends = await Promise.allSettled(attempts.map((attempt) => attempt.fail()));
-    expect(ends.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+    const results = await Promise.allSettled(attempts.map((attempt) => attempt.fail()));
+    expect(results.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
   });
 
-  test("is reset by the right password after the wait", async () => {
+  test("gets all its free guesses back after a login with the right password", async () => {
     await fail(4);
     expect(await attempt(true)).toBe("right");
     await fail(5);
@@ -73,45 +73,45 @@ describe("an account from one address", () => {
     await fail(5);
   });
 
-  test("does not affect the same account elsewhere, nor another account from here", async () => {
+  test("delays neither logins to the account from another address nor logins to another account from its own address", async () => {
     await fail(5);
     expect(await attempt(true)).toBe(1);
     expect(await attempt(true, "anna", ELSEWHERE)).toBe("right");
     expect(await attempt(true, "ben")).toBe("right");
   });
 
-  test("is the same from all addresses of one /64", async () => {
+  test("has the same wait at all addresses in a /64", async () => {
     for (let n = 0; n < 5; n += 1) await fail(1, "anna", `2001:db8:1:2::${n}`);
     expect(await attempt(true, "anna", "2001:db8:1:2:ffff::1")).toBe(1);
     expect(await attempt(true, "anna", "2001:db8:1:3::1")).toBe("right");
   });
 
-  test("may check any number of right passwords at once", async () => {
+  test("can log in with the right password any number of times in parallel", async () => {
     expect(await Promise.all(Array.from({ length: 50 }, () => attempt(true)))).toEqual(Array(50).fill("right"));
   });
 
-  test("reveals nothing to concurrent guesses past the free ones, even if one is right", async () => {
-    const begun = await Promise.all(Array.from({ length: 20 }, () => guard.begin("anna", HERE)));
+  test("learns nothing from concurrent guesses beyond the free ones, even if one of them is right", async () => {
+    const guesses = await Promise.all(Array.from({ length: 20 }, () => guard.begin("anna", HERE)));
     const outcomes: string[] = [];
-    for (const [n, one] of begun.entries()) {
-      // Even if the lock has ended before they are done.
+    for (const [n, guess] of guesses.entries()) {
+      // The lock expires before the other guesses finish.
       if (n === 10) wait(60);
-      const end = n === 12 ? one.succeed() : one.fail();
+      const result = n === 12 ? guess.succeed() : guess.fail();
       outcomes.push(
-        await end.then(
-          () => "answered",
+        await result.then(
+          () => "checked",
           () => "refused",
         ),
       );
     }
-    expect(outcomes).toEqual([...Array(5).fill("answered"), ...Array(15).fill("refused")]);
+    expect(outcomes).toEqual([...Array(5).fill("checked"), ...Array(15).fill("refused")]);
     // Refused attempts are not counted.
     expect(await attempt(true)).toBe("right");
   });
 });
 
-describe("an account from all addresses", () => {
-  test("must wait after many failures, except where it was used recently", async () => {
+describe("an account", () => {
+  test("can't be used for a while after many failures, except from addresses where it was used recently", async () => {
     guard = create({ account: 20 });
     expect(await attempt(true, "anna", HERE)).toBe("right");
     for (let n = 0; n < 5; n += 1) await fail(4, "anna", `198.51.100.${n}`);
@@ -124,38 +124,38 @@ describe("an account from all addresses", () => {
   });
 });
 
-describe("the client key", () => {
-  const see = async (account: string, address: string) => (await guard.begin(account, address)).knownBy;
+describe("a client", () => {
+  const findKnownBy = async (account: string, address: string) => (await guard.begin(account, address)).knownBy;
 
-  test("is the account where it was recently used, the address elsewhere, and none where no one logged in", async () => {
-    expect([await see("anna", HERE), await guard.findKnown(HERE)]).toEqual(["nothing", "nothing"]);
+  test("is known by its account, by its address, or not at all, depending on recent logins from the address", async () => {
+    expect([await findKnownBy("anna", HERE), await guard.findKnown(HERE)]).toEqual(["nothing", "nothing"]);
     await fail(2);
-    expect(await see("anna", HERE)).toBe("nothing");
+    expect(await findKnownBy("anna", HERE)).toBe("nothing");
     expect(await attempt(true)).toBe("right");
-    expect([await see("anna", HERE), await see("ben", HERE)]).toEqual(["account", "address"]);
-    expect([await see("anna", ELSEWHERE), await see("ben", ELSEWHERE)]).toEqual(["nothing", "nothing"]);
+    expect([await findKnownBy("anna", HERE), await findKnownBy("ben", HERE)]).toEqual(["account", "address"]);
+    expect([await findKnownBy("anna", ELSEWHERE), await findKnownBy("ben", ELSEWHERE)]).toEqual(["nothing", "nothing"]);
     expect([await guard.findKnown(HERE), await guard.findKnown(ELSEWHERE)]).toEqual(["address", "nothing"]);
     await guard.remember("ben", ELSEWHERE);
-    expect([await see("ben", ELSEWHERE), await see("anna", ELSEWHERE)]).toEqual(["account", "address"]);
+    expect([await findKnownBy("ben", ELSEWHERE), await findKnownBy("anna", ELSEWHERE)]).toEqual(["account", "address"]);
     wait(24 * 60 * 60);
-    expect([await see("anna", HERE), await see("ben", ELSEWHERE)]).toEqual(["nothing", "nothing"]);
+    expect([await findKnownBy("anna", HERE), await findKnownBy("ben", ELSEWHERE)]).toEqual(["nothing", "nothing"]);
   });
 
-  test("is the /64 of an IPv6 client", async () => {
+  test("is known from every IPv6 address in the same /64", async () => {
     expect(await attempt(true, "anna", "2001:db8:1:2::1")).toBe("right");
-    expect(await see("anna", "2001:db8:1:2::2")).toBe("account");
-    expect(await see("anna", "2001:db8:1:3::2")).toBe("nothing");
+    expect(await findKnownBy("anna", "2001:db8:1:2::2")).toBe("account");
+    expect(await findKnownBy("anna", "2001:db8:1:3::2")).toBe("nothing");
   });
 });
 
-describe("an address for all accounts", () => {
-  test("must wait after many failures, and is forgiven after 15 minutes", async () => {
+describe("an address", () => {
+  test("must wait after many failures for any accounts, until they are cleared after 15 minutes", async () => {
     guard = create({ address: 10 });
     for (let n = 0; n < 10; n += 1) await fail(1, `account ${n}`);
     expect(await attempt(true, "anna")).toBe(1);
     expect(await attempt(true, "anna", ELSEWHERE)).toBe("right");
     wait(1);
-    // A success of one's own account does not reset the failures with others.
+    // A successful login to one account doesn't reset the failures of others.
     expect(await attempt(true, "mine")).toBe("right");
     await fail(1, "account 11");
     expect(await attempt(true, "anna")).toBe(2);

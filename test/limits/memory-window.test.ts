@@ -3,45 +3,45 @@ import { RateLimiterRes } from "rate-limiter-flexible";
 import { KEYS_MAX, MemoryWindow } from "../../src/limits/memory-window.ts";
 
 const START = new Date("2026-01-31T12:00:00Z").getTime();
-const at = (seconds: number) => setSystemTime(new Date(START + seconds * 1_000));
+const setTime = (seconds: number) => setSystemTime(new Date(START + seconds * 1_000));
 afterEach(() => void setSystemTime());
 
-test("begins with the first use, and expires", () => {
-  at(0);
+test("a window begins with the first hit, and expires", () => {
+  setTime(0);
   const window = new MemoryWindow({ points: 2, durationS: 10 });
   expect(window.hit("a").points).toBe(1);
-  at(9.9);
+  setTime(9.9);
   expect(window.hit("a").points).toBe(2);
   expect(window.hit("b").points).toBe(1);
-  at(10);
+  setTime(10);
   expect(window.peek("a")).toBeUndefined();
   expect(window.hit("a")).toEqual({ points: 1, endsAtMs: START + 20_000 });
   expect(window.hit("b").points).toBe(2);
 });
 
-test("deletes expired windows with later uses", () => {
-  at(0);
+test("later hits delete expired windows", () => {
+  setTime(0);
   const window = new MemoryWindow({ points: 2, durationS: 10 });
   for (let n = 0; n < 1_000; n += 1) window.hit(`old ${n}`);
-  at(11);
+  setTime(11);
   window.hit("new");
-  at(22);
+  setTime(22);
   window.hit("newer");
   expect(window.size).toBe(1);
 });
 
-test("forgets nothing before its window ends while there is room", () => {
-  at(0);
+test("below the key limit, no key is dropped before its window ends", () => {
+  setTime(0);
   const window = new MemoryWindow({ points: 2, durationS: 10 });
   for (let n = 0; n < 50; n += 1) {
-    at(n / 2);
+    setTime(n / 2);
     window.hit(`key ${n}`);
     for (let known = Math.max(0, n - 19); known <= n; known += 1) expect(window.peek(`key ${known}`)?.points).toBe(1);
   }
 });
 
-test("holds 100,000 of 250,000 addresses within one window, and keeps the newest", () => {
-  at(0);
+test("only the newest 100,000 of 250,000 addresses are kept", () => {
+  setTime(0);
   const window = new MemoryWindow({ points: 2, durationS: 60 });
   for (let n = 0; n < 250_000; n += 1) {
     window.hit(`address ${n}`);
@@ -52,8 +52,8 @@ test("holds 100,000 of 250,000 addresses within one window, and keeps the newest
   expect(window.peek("address 0")).toBeUndefined();
 });
 
-test("implements the library's limiter interface, so it can replace Redis", async () => {
-  at(0);
+test("a memory window can replace Redis, because it implements the interface of rate-limiter-flexible", async () => {
+  setTime(0);
   const window = new MemoryWindow({ points: 2, durationS: 10 });
   expect(await window.consume("a")).toMatchObject({ consumedPoints: 1, remainingPoints: 1, msBeforeNext: 10_000 });
   expect(await window.consume("a")).toMatchObject({ consumedPoints: 2, remainingPoints: 0 });
@@ -66,6 +66,6 @@ test("implements the library's limiter interface, so it can replace Redis", asyn
   expect(await window.get("a")).toBeNull();
   await window.block("a", 3);
   expect(await window.get("a")).toMatchObject({ consumedPoints: 3, msBeforeNext: 3_000 });
-  at(3);
+  setTime(3);
   expect(await window.get("a")).toBeNull();
 });

@@ -2,23 +2,28 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createId } from "../../src/lib/id.ts";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 
-/** Far above the time of ten concurrent logins, and below what they would wait behind the flood. */
+/** Far longer than ten concurrent logins take, but shorter than they would take if they waited behind the flood. */
 const LOGIN_MS_MAX = 5_000;
 let parley: TestApp;
 beforeAll(async () => {
   parley = await startApp({
-    // Hashes take a third of their usual time, so that the floods end soon; one at a time, as on a machine with two cores.
-    passwords: { memoryKib: 8_192, passes: 2, parallelMax: 1 },
+    // Hashes take a third of the usual time, to keep the test short. They run one at a time, as on a machine with two cores.
+    passwords: { memoryKib: 8_192, iterations: 2, parallelMax: 1 },
     config: { RATE_LIMIT_ENABLED: "true", TRUSTED_PROXIES: "127.0.0.1" },
   });
 });
 afterAll(() => parley.stop());
 
-type Answer = { status: number; code: string | undefined; retryAfter: string | null; tookMs: number };
+type TimedResponse = { status: number; code: string | undefined; retryAfter: string | null; durationMs: number };
 
 type Options = { token?: string; signal?: AbortSignal };
 
-async function ask(path: string, address: string, json: unknown, { token, signal }: Options = {}): Promise<Answer> {
+async function post(
+  path: string,
+  address: string,
+  json: unknown,
+  { token, signal }: Options = {},
+): Promise<TimedResponse> {
   const startedAtMs = performance.now();
   const response = await fetch(`${parley.url}${path}`, {
     method: "POST",
@@ -35,11 +40,11 @@ async function ask(path: string, address: string, json: unknown, { token, signal
     status: response.status,
     code: text === "" ? undefined : JSON.parse(text).code,
     retryAfter: response.headers.get("retry-after"),
-    tookMs: performance.now() - startedAtMs,
+    durationMs: performance.now() - startedAtMs,
   };
 }
 const login = (email: string, address: string, signal?: AbortSignal) =>
-  ask("/api/v1/auth/login", address, { email, password: TEST_PASSWORD }, { signal });
+  post("/api/v1/auth/login", address, { email, password: TEST_PASSWORD }, { signal });
 const loginUnknown = (address: string, signal?: AbortSignal) => login(`${createId()}@example.com`, address, signal);
 
 async function register(address: string): Promise<Account> {
@@ -49,16 +54,16 @@ async function register(address: string): Promise<Account> {
   return (await response.json()) as Account;
 }
 
-/** How many of a flood still wait. */
-function watch(flood: Promise<Answer>[]) {
-  const state = { waiting: flood.length, answers: Promise.all(flood) };
-  for (const one of flood) void one.finally(() => (state.waiting -= 1));
+/** Counts the requests of a flood that have no response yet. */
+function trackPending(flood: Promise<TimedResponse>[]) {
+  const state = { pending: flood.length, responses: Promise.all(flood) };
+  for (const request of flood) void request.finally(() => (state.pending -= 1));
   return state;
 }
 const times = <T>(count: number, create: (n: number) => T): T[] => Array.from({ length: count }, (_, n) => create(n));
-const countStatuses = (answers: Answer[]) => new Set(answers.map(({ status }) => status));
+const listStatuses = (responses: TimedResponse[]) => new Set(responses.map(({ status }) => status));
 
-async function readRefused(): Promise<string> {
+async function readRateLimitMetrics(): Promise<string> {
   const metrics = await (await parley.fetch("/metrics")).text();
   return metrics
     .split("\n")
@@ -66,64 +71,68 @@ async function readRefused(): Promise<string> {
     .join("\n");
 }
 
-test("130 password changes of one user and 130 logins from another address delay no one else's login", async () => {
+test("130 password changes by one user and 130 logins from one address don't delay other users' logins", async () => {
   const { access_token: token } = await register("203.0.113.1");
-  const others: { email: string; address: string }[] = [];
+  const otherUsers: { email: string; address: string }[] = [];
   for (const n of times(9, (count) => count)) {
     const { user } = await register(`198.51.100.${n}`);
-    // A third of them from an address where no one has logged in yet.
-    others.push({ email: user.email, address: n % 3 === 0 ? `192.0.2.${n}` : `198.51.100.${n}` });
+    // A third of these users log in from an unused address.
+    otherUsers.push({ email: user.email, address: n % 3 === 0 ? `192.0.2.${n}` : `198.51.100.${n}` });
   }
-  // One with an account, who shares the address of the flood.
-  others.push({ email: (await register("203.0.113.2")).user.email, address: "203.0.113.2" });
+  // One of these users shares the flood's address.
+  otherUsers.push({ email: (await register("203.0.113.2")).user.email, address: "203.0.113.2" });
   const change = { current_password: TEST_PASSWORD, new_password: "another good one" };
-  const changes = times(130, (n) => ask("/api/v1/me/password", `100.64.0.${n}`, change, { token }));
-  const flood = watch(times(130, () => loginUnknown("203.0.113.2")));
+  const changes = times(130, (n) => post("/api/v1/me/password", `100.64.0.${n}`, change, { token }));
+  const flood = trackPending(times(130, () => loginUnknown("203.0.113.2")));
   await Promise.race(changes);
-  const answers = await Promise.all(others.map(({ email, address }) => login(email, address)));
-  expect(flood.waiting).toBeGreaterThan(0);
-  expect(countStatuses(answers)).toEqual(new Set([200]));
-  expect(Math.max(...answers.map(({ tookMs }) => tookMs))).toBeLessThan(LOGIN_MS_MAX);
-  // The same one after the other.
-  for (const { email, address } of others) expect((await login(email, address)).status).toBe(200);
+  const responses = await Promise.all(otherUsers.map(({ email, address }) => login(email, address)));
+  expect(flood.pending).toBeGreaterThan(0);
+  expect(listStatuses(responses)).toEqual(new Set([200]));
+  expect(Math.max(...responses.map(({ durationMs }) => durationMs))).toBeLessThan(LOGIN_MS_MAX);
+  // Sequential logins succeed too.
+  for (const { email, address } of otherUsers) expect((await login(email, address)).status).toBe(200);
 
-  const changed = await Promise.all(changes);
-  expect(changed.filter(({ status }) => status === 200)).toHaveLength(1);
-  const tooMany = changed.filter(({ status }) => status === 429);
-  expect(tooMany.length).toBeGreaterThan(100);
-  expect(tooMany[0]).toMatchObject({ code: "rate_limited", retryAfter: "2" });
-  for (const { status } of await flood.answers) expect([401, 429]).toContain(status);
-  expect(await readRefused()).toContain('limit="password_checks"');
+  const changeResponses = await Promise.all(changes);
+  expect(changeResponses.filter(({ status }) => status === 200)).toHaveLength(1);
+  const refusals = changeResponses.filter(({ status }) => status === 429);
+  expect(refusals.length).toBeGreaterThan(100);
+  expect(refusals[0]).toMatchObject({ code: "rate_limited", retryAfter: "2" });
+  for (const { status } of await flood.responses) expect([401, 429]).toContain(status);
+  expect(await readRateLimitMetrics()).toContain('limit="password_checks"');
 }, 60_000);
 
-test("while logins from many unknown addresses fill the queue, clients that are known log in", async () => {
+test("known clients can log in while logins from many unknown addresses fill the queue", async () => {
   const home = "198.51.100.77";
   const { user } = await register(home);
-  // Continues a session elsewhere than where it was opened.
+  // Refreshes the session from another address.
   const { user: colleague, refresh_token } = await register("198.51.100.78");
   const abroad = "192.0.2.79";
-  expect((await ask("/api/v1/auth/refresh", abroad, { refresh_token })).status).toBe(200);
+  expect((await post("/api/v1/auth/refresh", abroad, { refresh_token })).status).toBe(200);
   const flood = startFlood();
   await flood.untilRefused(1);
-  // Several of each: now and then an unknown one gets a slot that was just freed.
-  const known = times(5, () => [login(user.email, home), login(colleague.email, home), login(colleague.email, abroad)]);
-  expect(countStatuses(await Promise.all(known.flat()))).toEqual(new Set([200]));
-  // The queue was full all the time, and still is.
+  // A single login wouldn't prove that known clients are preferred, because an unknown client sometimes gets a slot that was just released.
+  const knownLogins = times(5, () => [
+    login(user.email, home),
+    login(colleague.email, home),
+    login(colleague.email, abroad),
+  ]);
+  expect(listStatuses(await Promise.all(knownLogins.flat()))).toEqual(new Set([200]));
+  // The queue is still full.
   await flood.untilRefused(2);
   expect(await flood.stop()).toEqual(new Set([401, 503]));
-  expect(await readRefused()).toContain('limit="hashes"');
+  expect(await readRateLimitMetrics()).toContain('limit="hashes"');
 }, 60_000);
 
-/** As many requests as this process can have in flight, keeping some for others: more than the queue holds. */
+/** Exceeds the queue's capacity, but leaves this process enough connections for other requests. */
 const FLOOD_REQUESTS = 240;
 
-/** Unknown accounts from new addresses, each used once. */
+/** Starts a flood of logins, each with an unknown account and from a new address. */
 function startFlood() {
   const stopping = new AbortController();
   const statuses: number[] = [];
   let refused = 0;
   let sentRequests = 0;
-  async function run(): Promise<void> {
+  async function sendLogins(): Promise<void> {
     while (!stopping.signal.aborted) {
       sentRequests += 1;
       const address = `10.${sentRequests >> 8}.${sentRequests & 255}.1`;
@@ -133,31 +142,31 @@ function startFlood() {
       await Bun.sleep(20);
     }
   }
-  const all = times(FLOOD_REQUESTS, () => run().catch(() => {}));
+  const workers = times(FLOOD_REQUESTS, () => sendLogins().catch(() => {}));
   return {
-    /** Waits for this many refusals from now on, which arrive while the queue is full. */
+    /** Waits for `count` more refusals, which prove that the queue is full. */
     async untilRefused(count: number): Promise<void> {
-      for (const end = refused + count; refused < end; ) await Bun.sleep(5);
+      for (const target = refused + count; refused < target; ) await Bun.sleep(5);
     },
 
-    /** @returns the responses of the requests that did not wait until the end. */
+    /** Stops the flood, and returns the distinct statuses of the responses. */
     async stop(): Promise<Set<number>> {
       stopping.abort();
-      await Promise.all(all);
+      await Promise.all(workers);
       return new Set(statuses);
     },
   };
 }
 
-test("logins of disconnected clients are not hashed", async () => {
+test("the passwords of disconnected clients are not hashed", async () => {
   const before = await countFailedLogins();
-  const leaving = new AbortController();
-  const gone = times(90, () => loginUnknown("203.0.113.9", leaving.signal));
-  // Queued behind them, it is served second.
+  const disconnecting = new AbortController();
+  const logins = times(90, () => loginUnknown("203.0.113.9", disconnecting.signal));
+  // Although sent last, this login is served second: the queue alternates between addresses.
   await loginUnknown("203.0.113.10");
-  leaving.abort();
-  await Promise.allSettled(gone);
-  // If they were still waiting, the next would be hashed about every 20 ms.
+  disconnecting.abort();
+  await Promise.allSettled(logins);
+  // If the flood's passwords were still queued, one would be hashed about every 20 ms.
   let count = 0;
   for (let next = 1; next > count; next = await countFailedLogins()) {
     count = next;

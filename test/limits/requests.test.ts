@@ -11,15 +11,15 @@ afterEach(() => parley.stop());
 const start = async (config: Record<string, string>) => {
   parley = await startApp({ config: { RATE_LIMIT_ENABLED: "true", ...config } });
 };
-const ask = async (path: string, options: FetchOptions = {}) => {
+const request = async (path: string, options: FetchOptions = {}) => {
   const response = await parley.fetch(path, options);
   await response.text();
   return response;
 };
-const statuses = async (times: number, path: string, options?: FetchOptions) => {
-  const all: number[] = [];
-  for (let n = 0; n < times; n += 1) all.push((await ask(path, options)).status);
-  return all;
+const repeat = async (times: number, path: string, options?: FetchOptions) => {
+  const statuses: number[] = [];
+  for (let n = 0; n < times; n += 1) statuses.push((await request(path, options)).status);
+  return statuses;
 };
 const countRefused = async (limit: string): Promise<number> => {
   const text = await (await parley.fetch("/metrics")).text();
@@ -35,15 +35,15 @@ describe("a caller's limits", () => {
   test("are in every response, and exceeding them returns 429", async () => {
     await start({ RATE_LIMIT_READ_PER_10S: "3", RATE_LIMIT_READ_PER_MINUTE: "100" });
     const { access_token: token } = await parley.register();
-    for (const left of [2, 1, 0]) {
-      const { status, headers } = await ask("/api/v1/me", { token });
+    for (const remaining of [2, 1, 0]) {
+      const { status, headers } = await request("/api/v1/me", { token });
       expect(status).toBe(200);
       expect(parseLimitHeader(headers.get("ratelimit-policy"))).toEqual({
         burst: { q: 3, w: 10 },
         sustained: { q: 100, w: 60 },
       });
       const { burst, sustained } = parseLimitHeader(headers.get("ratelimit"));
-      expect({ burst: burst?.r, sustained: sustained?.r }).toEqual({ burst: left, sustained: 97 + left });
+      expect({ burst: burst?.r, sustained: sustained?.r }).toEqual({ burst: remaining, sustained: 97 + remaining });
       expect(burst?.t).toBeWithin(1, 11);
       expect(sustained?.t).toBeWithin(1, 61);
     }
@@ -63,19 +63,19 @@ describe("a caller's limits", () => {
     const quota = 200;
     await start({ RATE_LIMIT_READ_PER_10S: String(quota) });
     const { access_token: token } = await parley.register();
-    const clients = Array.from({ length: 16 }, () => statuses(25, "/api/v1/me", { token }));
-    const all = (await Promise.all(clients)).flat();
-    expect(all.filter((status) => status === 200)).toHaveLength(quota);
-    expect(all.filter((status) => status === 429)).toHaveLength(400 - quota);
+    const clients = Array.from({ length: 16 }, () => repeat(25, "/api/v1/me", { token }));
+    const statuses = (await Promise.all(clients)).flat();
+    expect(statuses.filter((status) => status === 200)).toHaveLength(quota);
+    expect(statuses.filter((status) => status === 429)).toHaveLength(400 - quota);
   });
 
   test("are separate for reads and writes, and per user", async () => {
     await start({ RATE_LIMIT_READ_PER_10S: "2", RATE_LIMIT_WRITE_PER_10S: "2" });
     const [anna, ben] = [await parley.register(), await parley.register()];
     const change = { token: anna.access_token, method: "PATCH", json: { display_name: "Anna" } };
-    expect(await statuses(3, "/api/v1/me", { token: anna.access_token })).toEqual([200, 200, 429]);
-    expect(await statuses(3, "/api/v1/me", change)).toEqual([200, 200, 429]);
-    expect(await statuses(3, "/api/v1/me", { token: ben.access_token })).toEqual([200, 200, 429]);
+    expect(await repeat(3, "/api/v1/me", { token: anna.access_token })).toEqual([200, 200, 429]);
+    expect(await repeat(3, "/api/v1/me", change)).toEqual([200, 200, 429]);
+    expect(await repeat(3, "/api/v1/me", { token: ben.access_token })).toEqual([200, 200, 429]);
   });
 
   test("are shared by all sessions of an account", async () => {
@@ -83,25 +83,25 @@ describe("a caller's limits", () => {
     const { user, access_token: token } = await parley.register();
     const login = { json: { email: user.email, password: "correct horse battery" } };
     const other = (await (await parley.fetch("/api/v1/auth/login", login)).json()) as Account;
-    expect(await statuses(2, "/api/v1/me", { token })).toEqual([200, 200]);
-    expect(await statuses(1, "/api/v1/me", { token: other.access_token })).toEqual([429]);
+    expect(await repeat(2, "/api/v1/me", { token })).toEqual([200, 200]);
+    expect(await repeat(1, "/api/v1/me", { token: other.access_token })).toEqual([429]);
   });
 
   test("apply to an API key and to its user", async () => {
     await start({ RATE_LIMIT_READ_PER_10S: "4" });
     const anna = await parley.register();
     const [first, second] = [await createKey(anna), await createKey(anna)];
-    expect(await statuses(3, "/api/v1/me", { token: first })).toEqual([200, 200, 200]);
-    expect(await statuses(2, "/api/v1/me", { token: second })).toEqual([200, 429]);
+    expect(await repeat(3, "/api/v1/me", { token: first })).toEqual([200, 200, 200]);
+    expect(await repeat(2, "/api/v1/me", { token: second })).toEqual([200, 429]);
   });
 
-  test("also count requests that a key's scope then refuses", async () => {
+  test("also count requests that an API key's scopes don't allow", async () => {
     await start({ RATE_LIMIT_READ_PER_10S: "2" });
     const key = await createKey(await parley.register(), ["users:read"]);
-    expect(await statuses(3, "/api/v1/conversations", { token: key })).toEqual([403, 403, 429]);
+    expect(await repeat(3, "/api/v1/conversations", { token: key })).toEqual([403, 403, 429]);
   });
 
-  test("are on event streams too, and use OpenAI's format below /v1", async () => {
+  test("are also in the headers of event streams and of /v1, whose refusals have OpenAI's format", async () => {
     await start({ RATE_LIMIT_AI_PER_10S: "1" });
     const anna = await parley.register();
     const token = anna.access_token;
@@ -113,9 +113,9 @@ describe("a caller's limits", () => {
     await feed.body?.cancel();
 
     const json = { model: "offline/documents", messages: [{ role: "user", content: "Hello" }] };
-    const answered = await ask("/v1/chat/completions", { token, json });
-    expect(answered.status).toBe(200);
-    expect(parseLimitHeader(answered.headers.get("ratelimit")).burst?.r).toBe(0);
+    const completion = await request("/v1/chat/completions", { token, json });
+    expect(completion.status).toBe(200);
+    expect(parseLimitHeader(completion.headers.get("ratelimit")).burst?.r).toBe(0);
     const refused = await parley.fetch("/v1/chat/completions", { token, json });
     expect(refused.status).toBe(429);
     expect(await refused.json()).toEqual({
@@ -132,23 +132,23 @@ describe("a caller's limits", () => {
 });
 
 describe("a client address's limits", () => {
-  const through = (address: string): FetchOptions => ({ headers: { "x-forwarded-for": address } });
+  const createForwarded = (address: string): FetchOptions => ({ headers: { "x-forwarded-for": address } });
 
   test("apply before authentication", async () => {
     await start({ RATE_LIMIT_ADDRESS_PER_10S: "5" });
-    expect(await statuses(3, "/api/v1/me", { token: "nonsense" })).toEqual([401, 401, 401]);
-    expect(await statuses(2, "/api/v1/nothing")).toEqual([404, 404]);
+    expect(await repeat(3, "/api/v1/me", { token: "nonsense" })).toEqual([401, 401, 401]);
+    expect(await repeat(2, "/api/v1/nothing")).toEqual([404, 404]);
     for (const path of ["/api/v1/me", "/api", "/v1/models", "/realtime", "/api/v1/auth/login?x=1"])
-      expect({ path, status: (await ask(path)).status }).toEqual({ path, status: 429 });
+      expect({ path, status: (await request(path)).status }).toEqual({ path, status: 429 });
     for (const path of ["/livez", "/readyz", "/metrics", "/version", "/swagger/json", "/problems/rate_limited"])
-      expect({ path, status: (await ask(path)).status }).toEqual({ path, status: 200 });
+      expect({ path, status: (await request(path)).status }).toEqual({ path, status: 200 });
     expect(await countRefused("address")).toBe(5);
   });
 
-  test("can't be evaded with a forged X-Forwarded-For or another notation of the address", async () => {
+  test("can't be evaded with a forged X-Forwarded-For or another notation of the URL", async () => {
     await start({ RATE_LIMIT_AUTH_PER_10S: "4" });
     const json = { email: "nobody", password: "x" };
-    const login = (path: string, address: string) => statuses(1, path, { json, ...through(address) });
+    const login = (path: string, address: string) => repeat(1, path, { json, ...createForwarded(address) });
     expect(await login("/api/v1/auth/login", "198.51.100.1")).toEqual([422]);
     expect(await login("/api/v1/auth/login/", "198.51.100.2")).toEqual([422]);
     expect(await login("/api/v1/auth/login?a=b", "198.51.100.3")).toEqual([422]);
@@ -159,36 +159,36 @@ describe("a client address's limits", () => {
 
   test("apply to the client behind a trusted proxy, by /64 for IPv6", async () => {
     await start({ RATE_LIMIT_ADDRESS_PER_10S: "2", TRUSTED_PROXIES: "127.0.0.1" });
-    const me = (address: string) => statuses(1, "/api/v1/me", through(address));
-    expect(await statuses(3, "/api/v1/me", through("198.51.100.1"))).toEqual([401, 401, 429]);
-    expect(await me("198.51.100.2")).toEqual([401]);
-    // The entries to the left of the address that the proxy saw are invented by the client.
-    expect(await me("203.0.113.9, 198.51.100.1")).toEqual([429]);
-    expect(await me("2001:db8:1:2::1")).toEqual([401]);
-    expect(await me("2001:db8:1:2:ffff::9")).toEqual([401]);
-    expect(await me("2001:db8:1:2:abcd:1:2:3")).toEqual([429]);
-    expect(await me("2001:db8:1:3::1")).toEqual([401]);
+    const requestMe = (address: string) => repeat(1, "/api/v1/me", createForwarded(address));
+    expect(await repeat(3, "/api/v1/me", createForwarded("198.51.100.1"))).toEqual([401, 401, 429]);
+    expect(await requestMe("198.51.100.2")).toEqual([401]);
+    // The client forged the entries to the left of the address that the proxy saw.
+    expect(await requestMe("203.0.113.9, 198.51.100.1")).toEqual([429]);
+    expect(await requestMe("2001:db8:1:2::1")).toEqual([401]);
+    expect(await requestMe("2001:db8:1:2:ffff::9")).toEqual([401]);
+    expect(await requestMe("2001:db8:1:2:abcd:1:2:3")).toEqual([429]);
+    expect(await requestMe("2001:db8:1:3::1")).toEqual([401]);
   });
 
   test("count refreshes and tickets separately from logins", async () => {
     await start({ RATE_LIMIT_AUTH_PER_10S: "1", RATE_LIMIT_RENEW_PER_10S: "3" });
     const { access_token: token, refresh_token } = await parley.register();
-    expect(await statuses(1, "/api/v1/auth/login", { json: { email: "a@example.com", password: "x" } })).toEqual([429]);
-    const refreshed = await ask("/api/v1/auth/refresh", { json: { refresh_token } });
+    expect(await repeat(1, "/api/v1/auth/login", { json: { email: "a@example.com", password: "x" } })).toEqual([429]);
+    const refreshed = await request("/api/v1/auth/refresh", { json: { refresh_token } });
     expect(refreshed.status).toBe(200);
     expect(parseLimitHeader(refreshed.headers.get("ratelimit-policy")).burst).toEqual({ q: 3, w: 10 });
-    expect(await statuses(3, "/api/v1/auth/ticket", { token, method: "POST" })).toEqual([200, 200, 429]);
+    expect(await repeat(3, "/api/v1/auth/ticket", { token, method: "POST" })).toEqual([200, 200, 429]);
   });
 });
 
 test("RATE_LIMIT_ENABLED=false disables all limits", async () => {
   await start({ RATE_LIMIT_ENABLED: "false", RATE_LIMIT_READ_PER_10S: "1", RATE_LIMIT_ADDRESS_PER_10S: "1" });
   const { access_token: token } = await parley.register();
-  expect(await statuses(3, "/api/v1/me", { token })).toEqual([200, 200, 200]);
-  expect((await ask("/api/v1/me", { token })).headers.has("ratelimit")).toBe(false);
+  expect(await repeat(3, "/api/v1/me", { token })).toEqual([200, 200, 200]);
+  expect((await request("/api/v1/me", { token })).headers.has("ratelimit")).toBe(false);
 });
 
-test("the API document names each route's limit and its 429", async () => {
+test("the OpenAPI document lists each route's limit and its 429 response", async () => {
   await start({});
   type Operation = { "x-limit"?: string; responses: Record<string, unknown> };
   const document = (await (await parley.fetch("/swagger/json")).json()) as {

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Database } from "../../src/db/client.ts";
 import { ITEM_LOCKED, LOCKED } from "../../src/db/group-commit.ts";
 import { createId } from "../../src/lib/id.ts";
-import { freeReservations } from "../../src/modules/budgets/queries.ts";
+import { releaseReservations } from "../../src/modules/budgets/queries.ts";
 import type { BudgetRules } from "../../src/modules/budgets/rules.ts";
 import { finishAnswers } from "../../src/modules/generations/finisher.ts";
 import type { ClaimedGeneration } from "../../src/modules/generations/queries.ts";
@@ -10,9 +10,9 @@ import { type SendItem, sendMessages } from "../../src/modules/messages/send-que
 import { insertAnswer } from "../support/answer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { createSendItem } from "../support/send-item.ts";
-import { LOCK_CONVERSATIONS, whileLocked } from "./bystanders.ts";
+import { LOCK_CONVERSATIONS, whileLocked } from "./row-locks.ts";
 
-// Batch statements skip locked rows. If they waited, they would fail with a lock timeout.
+// Batch statements must skip locked rows. In these tests, a statement that waits for a lock fails with a lock timeout.
 const MODEL = "compatible/one";
 const budget: BudgetRules = {
   limits: { day_tokens: 1_000_000 },
@@ -46,18 +46,18 @@ async function createConversation(users: string[], replyMode = "always"): Promis
 }
 
 const send = async (items: SendItem[], waits = false): Promise<string[]> =>
-  (await sendMessages(database, items, { defaultModel: MODEL, budget, lease: null, waits })).map(
+  (await sendMessages(database, items, { defaultModel: MODEL, budget, lease: null, shouldWait: waits })).map(
     ({ outcome }) => outcome,
   );
 
 const LOCK_WINDOWS = "select 1 from budget_windows where scope_id = $1 for update";
 const OPEN_WINDOWS = "select open_windows('user', $1, (now() at time zone 'utc')::date)";
 
-describe("sends", () => {
-  test("skip those of locked conversations", async () => {
+describe("sending a batch", () => {
+  test("skips messages in locked conversations", async () => {
     const user = await createUser();
-    const [locked, free] = [await createConversation([user]), await createConversation([user])];
-    const items = [locked, free, locked].map((id) => createSendItem(id, user, "x", { reply: false }));
+    const [locked, unlocked] = [await createConversation([user]), await createConversation([user])];
+    const items = [locked, unlocked, locked].map((id) => createSendItem(id, user, "x", { reply: false }));
     await whileLocked(database, LOCK_CONVERSATIONS, [[locked]], async () =>
       expect(await send(items)).toEqual(["locked", "created", "locked"]),
     );
@@ -66,39 +66,39 @@ describe("sends", () => {
 
   test.each([
     ["locked", LOCK_WINDOWS],
-    ["new, and not committed", OPEN_WINDOWS],
+    ["new and uncommitted", OPEN_WINDOWS],
   ])(
-    "skip those whose payer's budget windows are %s, and the payer's later ones in that conversation",
+    "skips messages whose payer's budget windows are %s, and the payer's later messages in that conversation",
     async (_, lock) => {
       const [lockedPayer, freePayer] = [await createUser(), await createUser()];
       const [group, other] = [
         await createConversation([lockedPayer, freePayer]),
         await createConversation([lockedPayer, freePayer]),
       ];
-      if (lock === LOCK_WINDOWS) await send([createSendItem(group, lockedPayer, "A window is made.")]);
-      const items = () => [
+      if (lock === LOCK_WINDOWS) await send([createSendItem(group, lockedPayer, "Creates a budget window.")]);
+      const createItems = () => [
         createSendItem(group, lockedPayer, "unanswered", { reply: false }),
         createSendItem(group, lockedPayer, "answered"),
         createSendItem(group, freePayer, "answered"),
         createSendItem(group, lockedPayer, "behind", { reply: false }),
         createSendItem(group, freePayer, "unanswered", { reply: false }),
         createSendItem(other, lockedPayer, "elsewhere", { reply: false }),
-        createSendItem(other, lockedPayer, "of a free model", { model: "offline/documents" }),
+        createSendItem(other, lockedPayer, "with a free model", { model: "offline/documents" }),
       ];
-      const left = ["created", "item_locked", "created", "item_locked", "created", "created", "created"];
+      const outcomes = ["created", "item_locked", "created", "item_locked", "created", "created", "created"];
       await whileLocked(database, lock, [lockedPayer], async () => {
-        expect(await send(items())).toEqual(left);
-        // Neither does the lane of a conversation wait for them.
-        expect(await send(items().slice(0, 5), true)).toEqual(left.slice(0, 5));
+        expect(await send(createItems())).toEqual(outcomes);
+        // Even a batch that waits for its conversation's lock doesn't wait for the windows.
+        expect(await send(createItems().slice(0, 5), true)).toEqual(outcomes.slice(0, 5));
       });
-      expect(await send(items())).toEqual(left.map(() => "created"));
+      expect(await send(createItems())).toEqual(outcomes.map(() => "created"));
     },
   );
 
-  test("involve the payer only where a model answers", async () => {
+  test("needs the payer's budget windows only if a model answers", async () => {
     const user = await createUser();
     const [mention, never] = [await createConversation([user], "mention"), await createConversation([user], "never")];
-    await send([createSendItem(mention, user, "A window is made.")]);
+    await send([createSendItem(mention, user, "Creates a budget window.")]);
     await whileLocked(database, LOCK_WINDOWS, [user], async () =>
       expect(
         await send([
@@ -111,33 +111,33 @@ describe("sends", () => {
     );
   });
 
-  test("skip those of a locked API key, but not others of its user", async () => {
+  test("skips messages sent with a locked API key, but not the user's other messages", async () => {
     const [user, key] = [await createUser(), createId()];
     const [one, two] = [await createConversation([user]), await createConversation([user])];
-    const items = () => [createSendItem(one, user, "x", { keyId: key }), createSendItem(two, user, "x")];
-    expect(await send(items())).toEqual(["created", "created"]);
+    const createItems = () => [createSendItem(one, user, "x", { keyId: key }), createSendItem(two, user, "x")];
+    expect(await send(createItems())).toEqual(["created", "created"]);
     await whileLocked(database, LOCK_WINDOWS, [key], async () =>
-      expect(await send(items())).toEqual(["item_locked", "created"]),
+      expect(await send(createItems())).toEqual(["item_locked", "created"]),
     );
   });
 
-  test("are not blocked by an API key shared with a user whose windows are locked", async () => {
+  test("is not blocked by an API key shared with a user whose windows are locked", async () => {
     const [lockedPayer, freePayer, key] = [await createUser(), await createUser(), createId()];
     const conversation = await createConversation([freePayer]);
-    const item = () => createSendItem(conversation, freePayer, "x", { keyId: key });
-    expect(await send([item()])).toEqual(["created"]);
+    const createItem = () => createSendItem(conversation, freePayer, "x", { keyId: key });
+    expect(await send([createItem()])).toEqual(["created"]);
     await database`select reserve_budget(gen_random_uuid(), 'user', ${lockedPayer}, 1, 0, '{}')`;
     const reserved = await whileLocked(database, LOCK_WINDOWS, [lockedPayer], async () => {
       const reserving = database`
         select reserve_budgets(gen_random_uuid(), ${lockedPayer}, ${key}, 1, 0, ${database.json(budget)}) as exceeded`.execute();
       await Bun.sleep(100);
-      expect(await send([item()])).toEqual(["created"]);
+      expect(await send([createItem()])).toEqual(["created"]);
       return { reserving };
     });
     expect([...(await reserved.reserving)]).toEqual([{ exceeded: null }]);
   });
 
-  test("create a limited number of new windows at a time, and eventually all", async () => {
+  test("creates a limited number of new windows at a time, and eventually all of them", async () => {
     const users = await Promise.all(Array.from({ length: 150 }, createUser));
     const conversation = await createConversation(users);
     let items = users.map((user) => createSendItem(conversation, user, "x"));
@@ -152,7 +152,7 @@ describe("sends", () => {
   });
 });
 
-describe("ends of answers", () => {
+describe("finishing a batch of answers", () => {
   const finish = (generations: ClaimedGeneration[], waits = false) =>
     finishAnswers(
       database,
@@ -171,40 +171,43 @@ describe("ends of answers", () => {
         },
       })),
       waits,
-    ).then((stored) => stored.map((one) => (typeof one === "symbol" ? one : one.outcome)));
+    ).then((results) => results.map((result) => (typeof result === "symbol" ? result : result.outcome)));
   const createAnswer = async (conversationId: string, requestedBy: string, seq = 1) => {
     await database`update conversations set last_seq = ${seq} where id = ${conversationId}`;
     return insertAnswer(database, { conversationId, requestedBy, seq });
   };
 
-  test("skip those of locked conversations", async () => {
+  test("skips answers in locked conversations", async () => {
     const user = await createUser();
-    const [locked, free] = [await createConversation([user]), await createConversation([user])];
-    const answers = [await createAnswer(locked, user), await createAnswer(free, user)];
+    const [locked, unlocked] = [await createConversation([user]), await createConversation([user])];
+    const answers = [await createAnswer(locked, user), await createAnswer(unlocked, user)];
     await whileLocked(database, LOCK_CONVERSATIONS, [[locked]], async () =>
       expect(await finish(answers)).toEqual([LOCKED, "finished"]),
     );
-    // A stored one is found again.
+    // Finishing an answer again finds the stored answer.
     expect(await finish(answers)).toEqual(["finished", "finished"]);
   });
 
-  test.each([false, true])("skip those whose generation is locked, waiting or not (%p)", async (waits) => {
-    const user = await createUser();
-    const conversation = await createConversation([user]);
-    const answers = [await createAnswer(conversation, user, 1), await createAnswer(conversation, user, 2)];
-    await whileLocked(
-      database,
-      "update generations set cancel_requested_at = now() where id = $1",
-      [answers[0]?.id ?? ""],
-      async () => expect(await finish(answers, waits)).toEqual([ITEM_LOCKED, "finished"]),
-    );
-    expect(await finish(answers.slice(0, 1), waits)).toEqual(["finished"]);
-  });
+  test.each([false, true])(
+    "skips answers whose generation is locked, whether or not the batch waits for locks (%p)",
+    async (waits) => {
+      const user = await createUser();
+      const conversation = await createConversation([user]);
+      const answers = [await createAnswer(conversation, user, 1), await createAnswer(conversation, user, 2)];
+      await whileLocked(
+        database,
+        "update generations set cancel_requested_at = now() where id = $1",
+        [answers[0]?.id ?? ""],
+        async () => expect(await finish(answers, waits)).toEqual([ITEM_LOCKED, "finished"]),
+      );
+      expect(await finish(answers.slice(0, 1), waits)).toEqual(["finished"]);
+    },
+  );
 
   test.each([
     ["locked", LOCK_WINDOWS],
-    ["new, and not committed", OPEN_WINDOWS],
-  ])("skip those whose windows are %s; each is charged once", async (_, lock) => {
+    ["new and uncommitted", OPEN_WINDOWS],
+  ])("skips answers whose budget windows are %s, and charges each answer once", async (_, lock) => {
     const [lockedPayer, freePayer] = [await createUser(), await createUser()];
     const conversation = await createConversation([lockedPayer, freePayer]);
     if (lock === LOCK_WINDOWS) await finish([await createAnswer(conversation, lockedPayer, 1)]);
@@ -213,16 +216,16 @@ describe("ends of answers", () => {
       expect(await finish(answers.slice(0, 1), true)).toEqual([ITEM_LOCKED]);
       expect(await finish(answers)).toEqual([ITEM_LOCKED, "finished"]);
     });
-    // A stored one is found again.
+    // Finishing an answer again finds the stored answer.
     expect(await finish(answers)).toEqual(["finished", "finished"]);
     const spent = await database<{ scope_id: string; spent: number }[]>`
       select scope_id, spent_tokens as spent from budget_windows where period = 'day' and scope_id in ${database([lockedPayer, freePayer])}`;
-    const spentBy = new Map(spent.map((row) => [row.scope_id, row.spent]));
-    expect([spentBy.get(lockedPayer), spentBy.get(freePayer)]).toEqual([lock === LOCK_WINDOWS ? 6 : 3, 3]);
+    const spentByPayer = new Map(spent.map((row) => [row.scope_id, row.spent]));
+    expect([spentByPayer.get(lockedPayer), spentByPayer.get(freePayer)]).toEqual([lock === LOCK_WINDOWS ? 6 : 3, 3]);
   });
 });
 
-test("a sweep releases all reservations except those whose windows are locked, and keeps no lock", async () => {
+test("a sweep releases all reservations except those with locked windows, and holds no lock afterwards", async () => {
   await database`delete from budget_reservations`;
   const users = await Promise.all(Array.from({ length: 250 }, createUser));
   await database`
@@ -233,20 +236,20 @@ test("a sweep releases all reservations except those whose windows are locked, a
         select scope_id from budget_windows where reserved_tokens > 0 and period = 'day' and scope_id in ${database(users)}`
     ).map((row) => row.scope_id);
   const locked = users[77] ?? "";
-  const freeAll = async () => {
+  const releaseAll = async () => {
     let total = 0;
     for (let afterId: string | null = "00000000-0000-0000-0000-000000000000"; afterId !== null; ) {
       const from: string = afterId;
-      const { freed, last_id } = await freeReservations(database, from);
+      const { freed, last_id } = await releaseReservations(database, from);
       total += freed;
       afterId = last_id;
     }
     return total;
   };
   await whileLocked(database, LOCK_WINDOWS, [locked], async () => {
-    expect(await freeAll()).toBe(249);
+    expect(await releaseAll()).toBe(249);
     expect(await listReserved()).toEqual([locked]);
   });
-  expect(await freeAll()).toBe(1);
+  expect(await releaseAll()).toBe(1);
   expect(await listReserved()).toEqual([]);
 });

@@ -1,27 +1,27 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Database, openDatabase, type Sql } from "../../src/db/client.ts";
 import { createId } from "../../src/lib/id.ts";
-import { type Erasure, eraseDeleted, markDeleted } from "../../src/modules/conversations/queries.ts";
+import { type ErasureState, eraseDeletedBatch, markDeleted } from "../../src/modules/conversations/queries.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 const MESSAGES = 20_000;
 const BATCH = 1_000;
 
 let database: Database;
-/** One connection, because functions cache their plans per connection. */
-let early: Database;
+/** Has only one connection, because functions cache their plans per connection. */
+let singleConnection: Database;
 beforeAll(async () => {
   const test = await createTestDatabase();
   ({ database } = test);
-  early = openDatabase({ target: test.target, poolSize: 1 });
+  singleConnection = openDatabase({ target: test.target, poolSize: 1 });
   // Otherwise new statistics would invalidate the plans.
   for (const table of ["conversations", "messages", "events", "generations", "feedback"])
     await database.unsafe(`alter table ${table} set (autovacuum_enabled = false)`);
 });
-afterAll(() => Promise.all([database.end({ timeout: 1 }), early.end({ timeout: 1 })]));
+afterAll(() => Promise.all([database.end({ timeout: 1 }), singleConnection.end({ timeout: 1 })]));
 
-/** A conversation with a rating, a generation and an edit per message. */
-async function createFull(messages: number): Promise<string> {
+/** Creates a conversation that has a rating, a generation and an edit for each message. */
+async function createConversation(messages: number): Promise<string> {
   const id = createId();
   await database.begin(async (sql) => {
     await sql`set local session_replication_role = replica`;
@@ -43,9 +43,9 @@ async function createFull(messages: number): Promise<string> {
   return id;
 }
 
-/** Runs one transaction. @returns the number of rows read per table. */
+/** Runs one transaction, and returns the number of rows read from each table. */
 async function measure<T>(work: (sql: Sql) => Promise<T>): Promise<{ result: T; read: Map<string, number> }> {
-  return early.begin(async (sql) => {
+  return singleConnection.begin(async (sql) => {
     const count = async () => {
       const rows = await sql<{ name: string; read: number }[]>`
         select relname as name, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) as read
@@ -59,29 +59,29 @@ async function measure<T>(work: (sql: Sql) => Promise<T>): Promise<{ result: T; 
   });
 }
 
-/** Deletes a conversation, and erases it. @returns the most rows read per table by one transaction. */
+/** Deletes and erases a conversation, and returns the maximum number of rows that one transaction read from each table. */
 async function remove(id: string): Promise<{ marking: Map<string, number>; erasing: Map<string, number> }> {
   const { read: marking } = await measure((sql) => markDeleted(sql, id, new Date()));
   const erasing = new Map<string, number>();
-  let erased: Erasure | undefined;
+  let erased: ErasureState | undefined;
   do {
-    const { result, read } = await measure((sql) => eraseDeleted(sql, BATCH, erased));
+    const { result, read } = await measure((sql) => eraseDeletedBatch(sql, BATCH, erased));
     erased = result;
     for (const [table, rows] of read) erasing.set(table, Math.max(rows, erasing.get(table) ?? 0));
   } while (erased.has_more);
   return { marking, erasing };
 }
 
-test("each batch reads only its own rows, even with plans made while the tables were nearly empty", async () => {
+test("each batch reads only the rows that it erases, even with plans made while the tables were nearly empty", async () => {
   for (let n = 0; n < 10; n += 1) {
-    const id = await createFull(1);
+    const id = await createConversation(1);
     await database`analyze messages, events, generations, feedback, conversations`;
     await remove(id);
   }
-  const { marking, erasing } = await remove(await createFull(MESSAGES));
+  const { marking, erasing } = await remove(await createConversation(MESSAGES));
   expect([...marking.values()].filter((read) => read > 0)).toEqual([]);
   expect(erasing.size).toBe(4);
-  // Found once, and deleted once.
+  // Each row is read twice: to find it, and to delete it.
   for (const [table, read] of erasing) expect({ table, read: Math.min(read, BATCH * 3) }).toEqual({ table, read });
   expect((await database`select 1 from messages limit 1`).length).toBe(0);
 }, 60_000);

@@ -3,49 +3,49 @@ import { join } from "node:path";
 import { type DatabaseOptions, openDatabase } from "../../src/db/client.ts";
 import { LANE_TIMEOUT_MS } from "../../src/db/group-commit.ts";
 import { migrate } from "../../src/db/migrate.ts";
-import { SILENCE } from "../../src/db/pool.ts";
+import { CLIENT_TIMEOUTS } from "../../src/db/pool.ts";
 import { startApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { startInstalledPostgres } from "../support/installed-postgres.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { createRest } from "../support/rest.ts";
-import { isSoak } from "../support/soak.ts";
-import { expectUndisturbed, measure } from "./bystanders.ts";
+import { createRestClient } from "../support/rest.ts";
+import { isSoakRun } from "../support/soak.ts";
+import { expectUndisturbed, measure } from "./row-locks.ts";
 
-/** The time until waiting requests poll again, or Linux retransmits. */
-const HANDED_ON_MS_MAX = 8_000;
-const silence = isSoak ? SILENCE : { inTransactionMs: 2_000, inResultMs: 2_500 };
+/** Maximum delay after the timeout until waiting requests poll again or TCP retransmits. */
+const UNLOCK_DELAY_MS_MAX = 8_000;
+const clientTimeouts = isSoakRun ? CLIENT_TIMEOUTS : { idleInTransactionMs: 2_000, unreadResultMs: 2_500 };
 
-/** An instance that locks a conversation, and is frozen after its first output. */
-async function freeze(target: DatabaseOptions["target"], conversationId: string, ...how: string[]) {
+/** Starts an instance that locks a conversation, and freezes it after its first output. */
+async function startFrozen(target: DatabaseOptions["target"], conversationId: string, ...extraArguments: string[]) {
   const frozen = Bun.spawn(
     [
       process.execPath,
       join(import.meta.dir, "lock-holder.ts"),
       JSON.stringify(target),
       conversationId,
-      JSON.stringify(silence),
-      ...how,
+      JSON.stringify(clientTimeouts),
+      ...extraArguments,
     ],
     { stdout: "pipe", stderr: "inherit" },
   );
   await frozen.stdout.getReader().read();
-  // Its next statement is in flight.
-  if (how.length > 0) await Bun.sleep(100);
+  // Waits until the next statement is in flight.
+  if (extraArguments.length > 0) await Bun.sleep(100);
   frozen.kill("SIGSTOP");
   return { [Symbol.dispose]: () => frozen.kill("SIGKILL") };
 }
 
-test("the timeout of a frozen instance's transaction is shorter than the lock timeout of requests", () => {
-  expect(SILENCE.inTransactionMs).toBeLessThan(LANE_TIMEOUT_MS - 2_000);
+test("a frozen instance's transaction times out before the lock timeout of requests", () => {
+  expect(CLIENT_TIMEOUTS.idleInTransactionMs).toBeLessThan(LANE_TIMEOUT_MS - 2_000);
 });
 
-test("an instance frozen inside a transaction blocks its conversation for a limited time, and nothing else", async () => {
+test("an instance frozen inside a transaction blocks only its conversation, and only for a limited time", async () => {
   const database = await createTestDatabase();
   const parley = await startApp({ database });
   try {
-    const rest = createRest(parley, await parley.register());
+    const rest = createRestClient(parley, await parley.register());
     const [{ id }, { id: other }] = [
       await createConversation(parley, rest.account),
       await createConversation(parley, rest.account),
@@ -56,16 +56,16 @@ test("an instance frozen inside a transaction blocks its conversation for a limi
           .status,
       ).toBe(201);
     await measure(300, () => send(other));
-    using _ = await freeze(database.target, id);
+    using _ = await startFrozen(database.target, id);
     const startedAtMs = performance.now();
-    let tookMs = 0;
+    let durationMs = 0;
     const sent = send(id).then(() => {
-      tookMs = performance.now() - startedAtMs;
+      durationMs = performance.now() - startedAtMs;
     });
-    expectUndisturbed(await measure(silence.inTransactionMs + 1_000, () => send(other)));
+    expectUndisturbed(await measure(clientTimeouts.idleInTransactionMs + 1_000, () => send(other)));
     await sent;
-    expect(tookMs).toBeGreaterThan(1_000);
-    expect(tookMs).toBeLessThan(silence.inTransactionMs + HANDED_ON_MS_MAX);
+    expect(durationMs).toBeGreaterThan(1_000);
+    expect(durationMs).toBeLessThan(clientTimeouts.idleInTransactionMs + UNLOCK_DELAY_MS_MAX);
   } finally {
     await parley.stop();
     await database.database.end({ timeout: 1 });
@@ -81,13 +81,13 @@ test("an instance frozen while it receives a large result is disconnected", asyn
     await migrate(database, silentLog);
     const id = crypto.randomUUID();
     await database`insert into conversations (id, kind, reply_mode) values (${id}, 'direct', 'never')`;
-    using _ = await freeze(target, id, "result");
+    using _ = await startFrozen(target, id, "result");
     const isLocked = async () =>
       (await database`select 1 from conversations where id = ${id} for update skip locked`).length === 0;
     while (!(await isLocked())) await Bun.sleep(20);
     const startedAtMs = performance.now();
     while ((await isLocked()) && performance.now() - startedAtMs < 25_000) await Bun.sleep(100);
-    expect(performance.now() - startedAtMs).toBeLessThan(silence.inResultMs + HANDED_ON_MS_MAX);
+    expect(performance.now() - startedAtMs).toBeLessThan(clientTimeouts.unreadResultMs + UNLOCK_DELAY_MS_MAX);
   } finally {
     await database.end({ timeout: 1 });
     await server.stop();

@@ -1,17 +1,17 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
-/** docs/decisions/0049 has the measurements with a million messages on an otherwise idle machine. */
+/** For the measurements in docs/decisions/0049, this variable was set to a million on an otherwise idle machine. */
 const { TEST_DELETED_MESSAGES } = process.env;
 const MESSAGES = Number(TEST_DELETED_MESSAGES ?? 150_000);
-/** Far below the time of the erasure. */
-const DELETION_MAX_MS = 2_500;
-const ERASURE_MAX_MS = 60_000;
-/** Other tests run at the same time. */
-const P99_MAX_MS = TEST_DELETED_MESSAGES ? 200 : 1_000;
+/** Far less time than erasing takes. */
+const DELETION_MS_MAX = 2_500;
+const ERASURE_MS_MAX = 60_000;
+/** The default limit is higher, because other tests run at the same time. */
+const P99_MS_MAX = TEST_DELETED_MESSAGES ? 200 : 1_000;
 const WRITERS = 8;
 
 let parley: TestApp;
@@ -22,11 +22,11 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Messages, every fifth edited and rated, every tenth with an answer's generation; a summary, and leftover pieces. */
+/** Inserts messages (every fifth edited and rated, every tenth with a generation), a summary and leftover pieces. */
 async function fill(id: string): Promise<void> {
   const numbers = MESSAGES + Math.floor(MESSAGES / 5);
   await parley.database.begin(async (sql) => {
-    // Without the triggers that check foreign keys, which take most of the time.
+    // Skips the triggers that check foreign keys, which would take most of the time.
     await sql`set local session_replication_role = replica`;
     await sql`set local statement_timeout = 0`;
     await sql`
@@ -51,8 +51,8 @@ async function fill(id: string): Promise<void> {
   });
 }
 
-/** The tables that still have rows of the conversation. */
-async function listLeft(id: string): Promise<string[]> {
+/** Lists the tables that still have rows of the conversation. */
+async function listTablesWithRows(id: string): Promise<string[]> {
   const sql = parley.database;
   const tables = await sql<{ name: string }[]>`
     select t.relname as name from pg_class t join pg_attribute a on a.attrelid = t.oid
@@ -65,8 +65,8 @@ async function listLeft(id: string): Promise<string[]> {
   return ["conversations", ...tables.map(({ name }) => name)].filter((_, index) => (found[index]?.length ?? 0) > 0);
 }
 
-test(`deletes a conversation of ${MESSAGES} messages at once, and erases it without delaying other users`, async () => {
-  const rest = createRest(parley, anna);
+test(`a conversation of ${MESSAGES} messages is deleted immediately, and erased without delaying other users`, async () => {
+  const rest = createRestClient(parley, anna);
   const { id } = await createConversation(parley, anna);
   const { id: other } = await createConversation(parley, anna);
   await fill(id);
@@ -76,7 +76,7 @@ test(`deletes a conversation of ${MESSAGES} messages at once, and erases it with
   const send = (conversationId: string) =>
     rest.request("POST", `/conversations/${conversationId}/messages`, { content: "text", reply: false });
   const sendStatuses: number[] = [];
-  const took: number[] = [];
+  const durationsMs: number[] = [];
   let isErased = false;
   const writers = [
     (async () => {
@@ -89,7 +89,7 @@ test(`deletes a conversation of ${MESSAGES} messages at once, and erases it with
       while (!isErased) {
         const startedAtMs = performance.now();
         expect((await send(other)).status).toBe(201);
-        took.push(performance.now() - startedAtMs);
+        durationsMs.push(performance.now() - startedAtMs);
         await Bun.sleep(20);
       }
     }),
@@ -98,23 +98,30 @@ test(`deletes a conversation of ${MESSAGES} messages at once, and erases it with
   const startedAtMs = performance.now();
   expect((await rest.request("DELETE", `/conversations/${id}`)).status).toBe(204);
   const deletedMs = performance.now() - startedAtMs;
-  expect(deletedMs).toBeLessThan(DELETION_MAX_MS);
+  expect(deletedMs).toBeLessThan(DELETION_MS_MAX);
   await socket.waitFor(({ type }) => type === "conversation.deleted");
   expect((await rest.get(`/conversations/${id}`)).status).toBe(404);
 
-  // Its row is deleted last. Checking the other tables meanwhile would scan all erased rows.
-  const isLeft = async () => (await parley.database`select 1 from conversations where id = ${id}`).length > 0;
-  while ((await isLeft()) && performance.now() - startedAtMs < ERASURE_MAX_MS) await Bun.sleep(100);
+  // The conversation's own row is deleted last. Checking the other tables before that would scan all erased rows.
+  const hasRow = async () => (await parley.database`select 1 from conversations where id = ${id}`).length > 0;
+  while ((await hasRow()) && performance.now() - startedAtMs < ERASURE_MS_MAX) await Bun.sleep(100);
   const erasedMs = performance.now() - startedAtMs;
   isErased = true;
   await Promise.all(writers);
-  expect(await listLeft(id)).toEqual([]);
+  expect(await listTablesWithRows(id)).toEqual([]);
   expect(new Set(sendStatuses)).toEqual(new Set([201, 404]));
-  took.sort((one, another) => one - another);
-  const at = (share: number) => Math.round(took[Math.floor((took.length - 1) * share)] ?? 0);
+  durationsMs.sort((one, another) => one - another);
+  const findPercentile = (share: number) => Math.round(durationsMs[Math.floor((durationsMs.length - 1) * share)] ?? 0);
   if (TEST_DELETED_MESSAGES)
-    console.log({ deletedMs, erasedMs, sends: took.length, p50: at(0.5), p99: at(0.99), max: at(1) });
-  expect(at(0.99)).toBeLessThan(P99_MAX_MS);
-  expect(at(1)).toBeLessThan(DELETION_MAX_MS);
+    console.log({
+      deletedMs,
+      erasedMs,
+      sends: durationsMs.length,
+      p50: findPercentile(0.5),
+      p99: findPercentile(0.99),
+      max: findPercentile(1),
+    });
+  expect(findPercentile(0.99)).toBeLessThan(P99_MS_MAX);
+  expect(findPercentile(1)).toBeLessThan(DELETION_MS_MAX);
   await socket.close();
 }, 180_000);

@@ -1,10 +1,11 @@
-// A process that locks a conversation, reports it, and holds the lock: `lock-holder.ts TARGET CONVERSATION SILENCE`, until its
-// transaction ends. With the further argument `result`, it holds it while receiving a large result, and reports before that.
+// Usage: `lock-holder.ts TARGET CONVERSATION_ID CLIENT_TIMEOUTS [result]`
+// Locks a conversation, prints a line, and holds the lock until the transaction ends.
+// With `result`, prints the line before locking, and holds the lock while receiving a large result.
 import { openDatabase } from "../../src/db/client.ts";
 
-const [target = "", conversationId = "", silence = "", how] = process.argv.slice(2);
-const database = openDatabase({ target: JSON.parse(target), poolSize: 1, silence: JSON.parse(silence) });
-if (how === "result") {
+const [target = "", conversationId = "", clientTimeouts = "", mode] = process.argv.slice(2);
+const database = openDatabase({ target: JSON.parse(target), poolSize: 1, clientTimeouts: JSON.parse(clientTimeouts) });
+if (mode === "result") {
   await database`select 1`;
   console.log("ready");
   await database`

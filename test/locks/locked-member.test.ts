@@ -3,32 +3,32 @@ import type { SentMessage } from "../../src/modules/messages/model.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
-import { expectUndisturbed, measure, whileLocked } from "./bystanders.ts";
+import { expectUndisturbed, measure, whileLocked } from "./row-locks.ts";
 
 let parley: TestApp;
-let anna: Rest;
-let ben: Rest;
+let anna: RestClient;
+let ben: RestClient;
 let group: string;
 
 beforeAll(async () => {
   parley = await startApp();
-  anna = createRest(parley, await parley.register(undefined, "Anna"));
-  ben = createRest(parley, await parley.register(undefined, "Ben"));
+  anna = createRestClient(parley, await parley.register(undefined, "Anna"));
+  ben = createRestClient(parley, await parley.register(undefined, "Ben"));
   group = (await createConversation(parley, anna.account, [ben.account])).id;
 });
 afterAll(() => parley.stop());
 
-const send = (rest: Rest, content: string) =>
+const send = (rest: RestClient, content: string) =>
   rest.request<SentMessage>("POST", `/conversations/${group}/messages`, { content, reply: false });
 
-test("a locked member row delays no one else in the group; the member's messages keep their order", async () => {
+test("a locked member delays no other user in the group, and the member's messages keep their order", async () => {
   const socket = await openSocket(parley.url, { token: anna.account.access_token });
-  await measure(300, () => send(ben, "plans are made"));
+  await measure(300, () => send(ben, "Warms up query plans."));
   const sent = Array.from({ length: 20 }, (_, n) => `${n}`);
   const lock = "select 1 from members where conversation_id = $1 and user_id = $2 for update";
-  const { acks, took } = await whileLocked(parley.database, lock, [group, anna.id], async () => {
+  const { acks, durationsMs } = await whileLocked(parley.database, lock, [group, anna.id], async () => {
     const acks = sent.map((content, n) =>
       socket.request({
         type: "message.send",
@@ -39,29 +39,29 @@ test("a locked member row delays no one else in the group; the member's messages
         reply: false,
       }),
     );
-    const took = await measure(3_000, async () => expect((await send(ben, "hello")).status).toBe(201));
-    return { acks, took };
+    const durationsMs = await measure(3_000, async () => expect((await send(ben, "hello")).status).toBe(201));
+    return { acks, durationsMs };
   });
-  expectUndisturbed(took);
+  expectUndisturbed(durationsMs);
   expect((await Promise.all(acks)).map(({ type }) => type)).toEqual(sent.map(() => "ack"));
   const { body } = await anna.get<{ data: Message[] }>(`/conversations/${group}/messages?limit=200`);
-  const own = body.data.filter(({ author }) => author?.id === anna.id);
-  expect(own.map(({ content }) => content)).toEqual(sent);
+  const annasMessages = body.data.filter(({ author }) => author?.id === anna.id);
+  expect(annasMessages.map(({ content }) => content)).toEqual(sent);
 }, 30_000);
 
-test("a read position that was moved further meanwhile is acknowledged with its value, and refused after the membership", async () => {
+test("a `read` that waits for a locked member returns a concurrently stored later position, or an error if the member left", async () => {
   const socket = await openSocket(parley.url, { token: ben.account.access_token });
   const { body } = await send(anna, "one");
   const seq = (await send(anna, "two")).body.message.seq;
   const read = (id: string) => socket.request({ type: "read", id, conversation_id: group, seq: body.message.seq });
   const change = async (statement: string, id: string) => {
-    const { answer } = await parley.database.begin(async (sql) => {
+    const { response } = await parley.database.begin(async (sql) => {
       await sql.unsafe(statement, [group, ben.id]);
-      const answer = read(id);
+      const response = read(id);
       await Bun.sleep(200);
-      return { answer };
+      return { response };
     });
-    return answer;
+    return response;
   };
   const move = `update members set last_read_seq = ${seq} where conversation_id = $1 and user_id = $2`;
   expect(await change(move, "r1")).toMatchObject({ type: "ack", last_read_seq: seq });

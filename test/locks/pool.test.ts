@@ -6,29 +6,28 @@ import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
 const POOL_SIZE = 2;
-/** Far above a normal request, even on a busy machine; far below how long the locks are held. */
+/** Far longer than a normal request takes, even on a busy machine, and far shorter than the locks are held. */
 const UNDISTURBED_MS = 1_500;
 const LOCKED_MS = 4_000;
-/** Longer than a statement waits for a lock. */
+/** Longer than the lock timeout of a statement. */
 const SHORTLY_LOCKED_MS = 2_500;
 
 let provider: MockProvider;
 let shared: Awaited<ReturnType<typeof createTestDatabase>>;
-/** Outside Parley's pools, like another instance. */
-let other: Database;
+/** A separate pool, as another instance would have. */
+let otherInstance: Database;
 let parley: TestApp;
-let anna: Rest;
-let ben: Rest;
+let anna: RestClient;
+let ben: RestClient;
 let sockets: TestSocket[];
-/** Conversations of Anna and of Ben. */
-let mine: string;
-let free: string;
-/** An answer in Anna's conversation. */
-let answer: string;
+let annasConversation: string;
+let bensConversation: string;
+/** Path of an answer in Anna's conversation. */
+let answerPath: string;
 
 const start = () =>
   startApp({
@@ -44,37 +43,37 @@ const start = () =>
 beforeAll(async () => {
   provider = startMockProvider();
   shared = await createTestDatabase(POOL_SIZE);
-  other = openDatabase({ target: shared.target, poolSize: 4 });
+  otherInstance = openDatabase({ target: shared.target, poolSize: 4 });
   parley = await start();
-  anna = createRest(parley, await parley.register(undefined, "Anna"));
-  ben = createRest(parley, await parley.register(undefined, "Ben"));
+  anna = createRestClient(parley, await parley.register(undefined, "Anna"));
+  ben = createRestClient(parley, await parley.register(undefined, "Ben"));
   sockets = await Promise.all(
     Array.from({ length: 5 }, () => openSocket(parley.url, { token: anna.account.access_token })),
   );
-  mine = (await createConversation(parley, anna.account)).id;
-  free = (await createConversation(parley, ben.account)).id;
+  annasConversation = (await createConversation(parley, anna.account)).id;
+  bensConversation = (await createConversation(parley, ben.account)).id;
   provider.script("one", { text: "An animal." });
-  const question = await send(anna, mine, "A fox?", { reply: true });
-  answer = `/conversations/${mine}/messages/${question.body.reply?.id}`;
-  await untilWritten(answer, 5_000);
+  const question = await send(anna, annasConversation, "A fox?", { reply: true });
+  answerPath = `/conversations/${annasConversation}/messages/${question.body.reply?.id}`;
+  await waitForAnswer(answerPath, 5_000);
 });
 afterAll(async () => {
   await Promise.all(sockets.map((socket) => socket.close()));
   await parley.stop();
   await shared.database.end({ timeout: 1 });
-  await other.end({ timeout: 1 });
+  await otherInstance.end({ timeout: 1 });
   await provider.stop();
 });
 
 /** Locks rows as a frozen instance would, for `ms`, while `work` runs. */
 async function whileLocked<T>(ms: number, lock: string, values: string[], work: () => Promise<T>): Promise<T> {
   let running: Promise<T> | undefined;
-  await other.begin(async (sql) => {
+  await otherInstance.begin(async (sql) => {
     await sql`set local idle_in_transaction_session_timeout = 0`;
     const rows = await sql.unsafe(lock, values);
     expect(rows.length).toBeGreaterThan(0);
     running = work();
-    // The failure is reported by the return value.
+    // The caller gets the failure from the returned promise.
     running.catch(() => {});
     await Bun.sleep(ms);
   });
@@ -82,68 +81,69 @@ async function whileLocked<T>(ms: number, lock: string, values: string[], work: 
 }
 const LOCK_CONVERSATIONS = "select 1 from conversations where id = any ($1) for update";
 
-async function until<T>(find: () => Promise<T | undefined>, waitMs: number): Promise<T> {
-  const endsAtMs = performance.now() + waitMs;
+async function waitFor<T>(find: () => Promise<T | undefined>, waitMs: number): Promise<T> {
+  const deadlineMs = performance.now() + waitMs;
   for (;;) {
     const found = await find();
     if (found !== undefined) return found;
-    if (performance.now() > endsAtMs) throw new Error(`Timed out after ${waitMs} ms.`);
+    if (performance.now() > deadlineMs) throw new Error(`Timed out after ${waitMs} ms.`);
     await Bun.sleep(20);
   }
 }
 
-const untilWritten = (path: string, waitMs: number): Promise<Message> =>
-  until(async () => {
+const waitForAnswer = (path: string, waitMs: number): Promise<Message> =>
+  waitFor(async () => {
     const { body } = await anna.get<Message>(path);
     return body.status === "streaming" ? undefined : body;
   }, waitMs);
 
-/** The duration of each request, repeated in turn for this long. */
+/** Sends the requests in turn for `ms`, and returns the duration of each. */
 async function measure(ms: number, requests: (() => Promise<{ status: number }>)[]): Promise<number[]> {
-  const took: number[] = [];
-  const endsAtMs = performance.now() + ms;
-  while (performance.now() < endsAtMs)
+  const durationsMs: number[] = [];
+  const deadlineMs = performance.now() + ms;
+  while (performance.now() < deadlineMs)
     for (const request of requests) {
       const startedAtMs = performance.now();
       expect((await request()).status).toBeLessThan(300);
-      took.push(performance.now() - startedAtMs);
+      durationsMs.push(performance.now() - startedAtMs);
     }
-  return took;
+  return durationsMs;
 }
 
-const send = (rest: Rest, id: string, content: string, more: Record<string, unknown> = {}) =>
-  rest.request<SentMessage>("POST", `/conversations/${id}/messages`, { content, reply: false, ...more });
+const send = (rest: RestClient, id: string, content: string, fields: Record<string, unknown> = {}) =>
+  rest.request<SentMessage>("POST", `/conversations/${id}/messages`, { content, reply: false, ...fields });
 
-const complete = (rest: Rest, more: Record<string, unknown> = {}) =>
+const complete = (rest: RestClient, fields: Record<string, unknown> = {}) =>
   parley.fetch("/v1/chat/completions", {
     token: rest.account.access_token,
-    json: { model: "compatible/one", messages: [{ role: "user", content: "A fox?" }], ...more },
+    json: { model: "compatible/one", messages: [{ role: "user", content: "A fox?" }], ...fields },
   });
 
-const bystanderRequests = [
-  () => send(ben, free, "hello"),
-  () => ben.get(`/conversations/${free}/messages`),
+const changeBensConversation = () => ben.request("PATCH", `/conversations/${bensConversation}`, { title: "still" });
+const otherUserRequests = [
+  () => send(ben, bensConversation, "hello"),
+  () => ben.get(`/conversations/${bensConversation}/messages`),
   () => ben.get("/conversations"),
-  () => ben.request("PATCH", `/conversations/${free}`, { title: "still" }),
+  changeBensConversation,
   () => fetch(`${parley.url}/readyz`),
 ];
 
-/** Operations that many requests of one user may block on. */
-const waits: Record<string, { lock: string; request(n: number): Promise<{ status: number }> }> = {
-  "completions of one payer": {
+/** Requests that need a row locked by the given statement. */
+const blockedRequests: Record<string, { lock: string; request(n: number): Promise<{ status: number }> }> = {
+  "one user's completions": {
     lock: "select 1 from budget_windows where scope_id = $1 for update",
     request: () => complete(anna),
   },
   "read positions": {
     lock: "select 1 from members where user_id = $1 for update",
     async request(n) {
-      // A socket handles its frames in sequence.
+      // Uses several sockets, because each processes its frames in sequence.
       const socket = sockets[n % sockets.length] as TestSocket;
-      const frame = await socket.request({ type: "read", id: `r${n}`, conversation_id: mine, seq: 2 });
+      const frame = await socket.request({ type: "read", id: `r${n}`, conversation_id: annasConversation, seq: 2 });
       return { status: frame.type === "error" ? 503 : 200 };
     },
   },
-  "changes of a profile": {
+  "profile changes": {
     lock: "select 1 from users where id = $1 for update",
     request: (n) => anna.request("PATCH", "/me", { display_name: `Anna ${n}` }),
   },
@@ -155,25 +155,31 @@ const waits: Record<string, { lock: string; request(n: number): Promise<{ status
     lock: `
       select 1 from messages m where exists (
         select 1 from generations g where g.requested_by = $1 and g.message_id = m.id) for update`,
-    request: () => anna.request("PUT", `${answer}/feedback`, { rating: 1 }),
+    request: () => anna.request("PUT", `${answerPath}/feedback`, { rating: 1 }),
   },
 };
 
-test.each(Object.keys(waits))("%s that wait for a locked row do not exhaust the connection pool", async (name) => {
-  const { lock, request } = waits[name] as (typeof waits)[string];
-  const { took, statuses } = await whileLocked(SHORTLY_LOCKED_MS, lock, [anna.id], async () => {
-    const statuses = Promise.all(Array.from({ length: 20 }, async (_, n) => (await request(n)).status));
-    return { took: await measure(SHORTLY_LOCKED_MS - 500, bystanderRequests), statuses };
-  });
-  expect(Math.max(...took)).toBeLessThan(UNDISTURBED_MS);
-  expect((await statuses).filter((status) => status >= 300 && status !== 503)).toEqual([]);
-  expect((await request(20)).status).toBeLessThan(300);
-});
+test.each(Object.keys(blockedRequests))(
+  "waiting for a locked row, %s don't exhaust the connection pool",
+  async (name) => {
+    const { lock, request } = blockedRequests[name] as (typeof blockedRequests)[string];
+    const { durationsMs, statuses } = await whileLocked(SHORTLY_LOCKED_MS, lock, [anna.id], async () => {
+      const statuses = Promise.all(Array.from({ length: 20 }, async (_, n) => (await request(n)).status));
+      return { durationsMs: await measure(SHORTLY_LOCKED_MS - 500, otherUserRequests), statuses };
+    });
+    expect(Math.max(...durationsMs)).toBeLessThan(UNDISTURBED_MS);
+    expect((await statuses).filter((status) => status >= 300 && status !== 503)).toEqual([]);
+    expect((await request(20)).status).toBeLessThan(300);
+  },
+);
 
 test("slow reads that exhaust the pool block neither sends nor health checks", async () => {
   const reads = Promise.all(Array.from({ length: 4 * POOL_SIZE }, () => shared.database`select pg_sleep(1)`));
-  const took = await measure(2_000, [() => send(ben, free, "hello"), () => fetch(`${parley.url}/readyz`)]);
-  expect(Math.max(...took)).toBeLessThan(UNDISTURBED_MS);
+  const durationsMs = await measure(2_000, [
+    () => send(ben, bensConversation, "hello"),
+    () => fetch(`${parley.url}/readyz`),
+  ]);
+  expect(Math.max(...durationsMs)).toBeLessThan(UNDISTURBED_MS);
   await reads;
 }, 30_000);
 
@@ -181,24 +187,33 @@ test("another user's change stays fast while 8 locked conversations have 20 pend
   const locked = await Promise.all(
     Array.from({ length: 8 }, async () => (await createConversation(parley, anna.account)).id),
   );
-  const { took, statuses } = await whileLocked(SHORTLY_LOCKED_MS, LOCK_CONVERSATIONS, [locked as never], async () => {
-    const patches = locked.flatMap((id) =>
-      Array.from({ length: 20 }, (_, n) => anna.request("PATCH", `/conversations/${id}`, { title: `${n}` })),
-    );
-    const statuses = Promise.all(patches).then((answers) => answers.map(({ status }) => status));
-    return {
-      took: await measure(SHORTLY_LOCKED_MS - 500, [bystanderRequests[3] as (typeof bystanderRequests)[0]]),
-      statuses,
-    };
-  });
-  const sorted = took.toSorted((a, b) => a - b);
+  const { durationsMs, statuses } = await whileLocked(
+    SHORTLY_LOCKED_MS,
+    LOCK_CONVERSATIONS,
+    [locked as never],
+    async () => {
+      const patches = locked.flatMap((id) =>
+        Array.from({ length: 20 }, (_, n) => anna.request("PATCH", `/conversations/${id}`, { title: `${n}` })),
+      );
+      const statuses = Promise.all(patches).then((responses) => responses.map(({ status }) => status));
+      return {
+        durationsMs: await measure(SHORTLY_LOCKED_MS - 500, [changeBensConversation]),
+        statuses,
+      };
+    },
+  );
+  const sorted = durationsMs.toSorted((a, b) => a - b);
   if (process.env.TEST_FIGURES)
-    console.log({ count: took.length, p50: sorted[took.length >> 1], p99: sorted.at(-Math.ceil(took.length / 100)) });
-  expect(Math.max(...took)).toBeLessThan(UNDISTURBED_MS);
+    console.log({
+      count: durationsMs.length,
+      p50: sorted[durationsMs.length >> 1],
+      p99: sorted.at(-Math.ceil(durationsMs.length / 100)),
+    });
+  expect(Math.max(...durationsMs)).toBeLessThan(UNDISTURBED_MS);
   expect(new Set(await statuses).difference(new Set([200, 503])).size).toBe(0);
 }, 60_000);
 
-test("an answer with tools, whose conversation is locked for 4 s, is completed", async () => {
+test("an answer that calls tools is completed even if its conversation is locked for 4 s", async () => {
   const { id } = await createConversation(parley, anna.account, [], { tools: true });
   provider.script(
     "one",
@@ -207,54 +222,54 @@ test("an answer with tools, whose conversation is locked for 4 s, is completed",
       pieceDelayMs: 200,
       toolCalls: [{ name: "search_documents", arguments: '{"query":"backup"}' }],
     },
-    { text: "It is described." },
+    { text: "Here it is." },
   );
   const before = provider.requests.length;
   const question = await send(anna, id, "How?", { reply: true });
-  const written = `/conversations/${id}/messages/${question.body.reply?.id}`;
+  const path = `/conversations/${id}/messages/${question.body.reply?.id}`;
   await whileLocked(LOCKED_MS, LOCK_CONVERSATIONS, [[id] as never], async () => {
     await Bun.sleep(LOCKED_MS - 500);
-    // The model has called the tool, and the result waits for the lock.
+    // The model has called the tool, and storing the result waits for the lock.
     expect(provider.requests.length - before).toBe(1);
   });
-  const message = await untilWritten(written, 10_000);
-  expect(message).toMatchObject({ status: "complete", content: "Let me look. It is described." });
+  const message = await waitForAnswer(path, 10_000);
+  expect(message).toMatchObject({ status: "complete", content: "Let me look. Here it is." });
   expect(provider.requests.length - before).toBe(2);
 }, 30_000);
 
-test("an answer that a slow database did not store is stored later, without another model call", async () => {
+test("an answer that couldn't be stored because the database was slow is stored later, without another model call", async () => {
   const { id } = await createConversation(parley, anna.account);
-  await other`create sequence slow_ends`;
-  await other`
+  await otherInstance`create sequence slow_ends`;
+  await otherInstance`
     create function be_slow() returns trigger language plpgsql as $$
     begin
       if nextval('slow_ends') <= 2 then raise exception 'too slow' using errcode = '57014'; end if;
       return new;
     end $$`;
-  await other`
+  await otherInstance`
     create trigger be_slow before update on messages for each row when (new.status = 'complete') execute function be_slow()`;
   provider.script("one", { text: "Paid once." });
   const before = provider.requests.length;
   const question = await send(anna, id, "Talk.", { reply: true });
-  const written = `/conversations/${id}/messages/${question.body.reply?.id}`;
-  const message = await untilWritten(written, 20_000);
-  await other`drop trigger be_slow on messages`;
+  const path = `/conversations/${id}/messages/${question.body.reply?.id}`;
+  const message = await waitForAnswer(path, 20_000);
+  await otherInstance`drop trigger be_slow on messages`;
   expect(message).toMatchObject({ status: "complete", content: "Paid once." });
   expect(provider.requests.length - before).toBe(1);
 }, 30_000);
 
-test("a completion in a locked conversation is returned at once, and stored after the lock is released", async () => {
+test("a completion in a locked conversation is returned immediately, and stored after the lock is released", async () => {
   const { id } = await createConversation(parley, anna.account);
   provider.script("one", { text: "A red animal." });
   const startedAtMs = performance.now();
-  const { status, tookMs } = await whileLocked(LOCKED_MS, LOCK_CONVERSATIONS, [[id] as never], async () => {
+  const { status, durationMs } = await whileLocked(LOCKED_MS, LOCK_CONVERSATIONS, [[id] as never], async () => {
     const response = await complete(anna, { metadata: { conversation_id: id } });
     expect(await response.json()).toMatchObject({ choices: [{ message: { content: "A red animal." } }] });
-    return { status: response.status, tookMs: performance.now() - startedAtMs };
+    return { status: response.status, durationMs: performance.now() - startedAtMs };
   });
   expect(status).toBe(200);
-  expect(tookMs).toBeLessThan(LOCKED_MS - 500);
-  const stored = await until(async () => {
+  expect(durationMs).toBeLessThan(LOCKED_MS - 500);
+  const stored = await waitFor(async () => {
     const { body } = await anna.get<{ data: Message[] }>(`/conversations/${id}/messages`);
     return body.data.length === 2 ? body.data : undefined;
   }, 15_000);
@@ -265,26 +280,26 @@ test("a completion in a locked conversation is returned at once, and stored afte
   expect(stored[1]?.parent_id).toBe(stored[0]?.id ?? "");
 }, 40_000);
 
-test("an instance that stops hands over an answer in a locked conversation in time", async () => {
+test("a stopping instance hands over an answer in a locked conversation within 2.5 s", async () => {
   const stopping = await start();
   const { id } = await createConversation(parley, anna.account);
   provider.script("one", { pieces: Array.from({ length: 10 }, (_, n) => `w${n} `), pieceDelayMs: 50 });
-  const question = await send(createRest(stopping, anna.account), id, "Talk.", { reply: true });
-  const generations = () => other<{ is_free: boolean; fence: number }[]>`
+  const question = await send(createRestClient(stopping, anna.account), id, "Talk.", { reply: true });
+  const readGeneration = () => otherInstance<{ is_free: boolean; fence: number }[]>`
     select lease_until < now() as is_free, fence from generations where message_id = ${question.body.reply?.id ?? ""}`;
   const stoppedMs = await whileLocked(LOCKED_MS, LOCK_CONVERSATIONS, [[id] as never], async () => {
-    // The model has ended, and its answer waits for the lock.
+    // The model has finished, and storing its answer waits for the lock.
     await Bun.sleep(1_200);
     const startedAtMs = performance.now();
     await stopping.stop();
     return performance.now() - startedAtMs;
   });
   expect(stoppedMs).toBeLessThan(2_500);
-  const [generation] = await generations();
+  const [generation] = await readGeneration();
   expect(generation?.is_free || (generation?.fence ?? 0) > 1).toBe(true);
 }, 30_000);
 
-test("a change that waits for another user's row does not block other changes of the conversation", async () => {
+test("a change that waits for another user's row does not block other changes to the conversation", async () => {
   const { id } = await createConversation(parley, anna.account);
   const userId = ben.account.user.id;
   await whileLocked(LOCKED_MS, "select 1 from users where id = $1 for update", [userId], async () => {

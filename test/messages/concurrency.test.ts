@@ -1,16 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { Message } from "../../src/protocol/message.ts";
-import { readAnswer } from "../acceptance/reader.ts";
+import { assembleAnswer } from "../acceptance/assemble-answer.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { countRuns, propertyFactor } from "../support/properties.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { propertyFactor, scaleRuns } from "../support/property-tests.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 import { listReceived, readLog } from "./log.ts";
 
-/** Anna owns the conversations; Ben writes all the time; Carl joins and leaves. */
-type Person = { rest: Rest; socket: TestSocket };
+/** Anna owns the conversations, Ben is always a member, and Carl joins and leaves. */
+type Person = { rest: RestClient; socket: TestSocket };
 let parley: TestApp;
 let people: Person[];
 
@@ -20,7 +20,7 @@ beforeAll(async () => {
     ["Anna", "Ben", "Carl"].map(async (name) => {
       const account = await parley.register(undefined, name);
       return {
-        rest: createRest(parley, account),
+        rest: createRestClient(parley, account),
         socket: await openSocket(parley.url, { token: account.access_token }),
       };
     }),
@@ -41,7 +41,7 @@ const person = fc.integer({ min: 0, max: 2 });
 const conversationIndex = fc.integer({ min: 0, max: 1 });
 const pick = fc.nat(50);
 const clientId = fc.integer({ min: 0, max: 12 });
-const step: fc.Arbitrary<Step> = fc.oneof(
+const arbitraryStep: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 12,
     arbitrary: fc.record({
@@ -69,87 +69,89 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 );
 
 let round = 0;
-/** How long the last push may take after the last response. */
-const PUSHED_WITHIN_MS = 2_000;
+/** Maximum delay between the last response and the last push. */
+const PUSH_DELAY_MS_MAX = 2_000;
 
-/** Runs the steps concurrently unless one waits for another, and returns the responses. */
+/** Runs the steps concurrently between `settle` steps, and returns the stored messages and the additional sockets. */
 async function run(steps: Step[], ids: string[]) {
   const sent: { key: string; sender: number; conversationIndex: number; message: Message; duplicate: boolean }[] = [];
-  const known: Message[] = [];
+  const knownMessages: Message[] = [];
   const watchers: { socket: TestSocket; id: string }[] = [];
   let running: Promise<unknown>[] = [];
   const [anna] = people as [Person, Person, Person];
   const carl = people[2]?.rest.id ?? "";
-  /** Only errors that the rules require; any other is a bug. */
-  const accept = (status: number) => {
+  /** Accepts only errors that can result from concurrent changes. */
+  const expectAllowed = (status: number) => {
     if (![200, 201, 204, 403, 404, 409].includes(status)) throw new Error(`unexpected status ${status}`);
   };
 
-  for (const [index, one] of steps.entries()) {
-    const id = "conversationIndex" in one ? (ids[one.conversationIndex] ?? "") : "";
-    const { rest, socket } = ("person" in one ? people[one.person] : undefined) ?? anna;
+  for (const [index, step] of steps.entries()) {
+    const id = "conversationIndex" in step ? (ids[step.conversationIndex] ?? "") : "";
+    const { rest, socket } = ("person" in step ? people[step.person] : undefined) ?? anna;
     const perform = async (): Promise<void> => {
-      if (one.kind === "send") {
-        const parent = one.parent === null ? undefined : known[one.parent % Math.max(1, known.length)];
-        const answer = await socket.request({
+      if (step.kind === "send") {
+        const parent =
+          step.parent === null ? undefined : knownMessages[step.parent % Math.max(1, knownMessages.length)];
+        const response = await socket.request({
           type: "message.send",
           id: `${round}/${index}`,
           conversation_id: id,
           content: `${index}`,
-          client_message_id: `${one.clientId}`,
-          reply: one.reply,
+          client_message_id: `${step.clientId}`,
+          reply: step.reply,
           ...(parent?.conversation_id === id && { parent_id: parent.id }),
         });
-        if (answer.type === "error") return expect(["forbidden", "not_found"]).toContain(answer.code as string);
-        const message = answer.message as Message;
-        known.push(message);
-        const key = `${one.person}/${one.conversationIndex}/${one.clientId}`;
+        if (response.type === "error") return expect(["forbidden", "not_found"]).toContain(response.code as string);
+        const message = response.message as Message;
+        knownMessages.push(message);
+        const key = `${step.person}/${step.conversationIndex}/${step.clientId}`;
         sent.push({
           key,
-          sender: one.person,
-          conversationIndex: one.conversationIndex,
+          sender: step.person,
+          conversationIndex: step.conversationIndex,
           message,
-          duplicate: answer.duplicate === true,
+          duplicate: response.duplicate === true,
         });
-      } else if (one.kind === "post") {
-        const input = { content: `${index}`, client_message_id: `${one.clientId}`, reply: false };
+      } else if (step.kind === "post") {
+        const input = { content: `${index}`, client_message_id: `${step.clientId}`, reply: false };
         const { status, body } = await rest.request<{ message: Message }>(
           "POST",
           `/conversations/${id}/messages`,
           input,
         );
-        accept(status);
-        const key = `${one.person}/${one.conversationIndex}/${one.clientId}`;
-        // Order is not guaranteed over REST, so these count as repeats.
+        expectAllowed(status);
+        const key = `${step.person}/${step.conversationIndex}/${step.clientId}`;
+        // REST doesn't guarantee an order, so messages sent by REST are excluded from the order check, like duplicates.
         if (status === 201)
           sent.push({
             key,
-            sender: one.person,
-            conversationIndex: one.conversationIndex,
+            sender: step.person,
+            conversationIndex: step.conversationIndex,
             message: body.message,
             duplicate: true,
           });
-      } else if (one.kind === "edit" || one.kind === "delete") {
-        const message = known[one.pick % Math.max(1, known.length)];
+      } else if (step.kind === "edit" || step.kind === "delete") {
+        const message = knownMessages[step.pick % Math.max(1, knownMessages.length)];
         if (!message) return;
         const at = `/conversations/${message.conversation_id}/messages/${message.id}`;
-        const edit = one.kind === "edit";
-        accept(
+        const edit = step.kind === "edit";
+        expectAllowed(
           (await rest.request(edit ? "PATCH" : "DELETE", at, edit ? { content: `edit ${index}` } : undefined)).status,
         );
-      } else if (one.kind === "role") {
+      } else if (step.kind === "role") {
         const members = `/conversations/${id}/members`;
-        if (one.role) accept((await anna.rest.request("POST", members, { user_id: carl, role: one.role })).status);
-        else accept((await anna.rest.request("DELETE", `${members}/${carl}`)).status);
-      } else if (one.kind === "title") {
-        accept((await anna.rest.request("PATCH", `/conversations/${id}`, { title: `${index}` })).status);
-      } else if (one.kind === "subscribe" && rest.id !== carl) {
-        const late = await openSocket(parley.url, { token: rest.account.access_token });
-        watchers.push({ socket: late, id });
-        await late.request({ type: "subscribe", conversation_id: id, after_seq: 0 });
+        if (step.role)
+          expectAllowed((await anna.rest.request("POST", members, { user_id: carl, role: step.role })).status);
+        else expectAllowed((await anna.rest.request("DELETE", `${members}/${carl}`)).status);
+      } else if (step.kind === "title") {
+        expectAllowed((await anna.rest.request("PATCH", `/conversations/${id}`, { title: `${index}` })).status);
+      } else if (step.kind === "subscribe" && rest.id !== carl) {
+        const watcher = await openSocket(parley.url, { token: rest.account.access_token });
+        watchers.push({ socket: watcher, id });
+        await watcher.request({ type: "subscribe", conversation_id: id, after_seq: 0 });
       }
     };
-    if (one.kind === "settle") await Promise.all(running.splice(0));
+    if (step.kind === "settle") await Promise.all(running.splice(0));
     else running.push(perform());
   }
   await Promise.all(running);
@@ -165,9 +167,9 @@ async function countStreaming(ids: string[]): Promise<number> {
 }
 
 describe("concurrent random actions", () => {
-  test("seqs have no gaps, each client id has one message, senders keep their order, and readers agree", async () => {
+  test("leave gapless seqs, one message per client id, each sender's messages in order, and equal events for all readers", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 120 }), async (steps) => {
+      fc.asyncProperty(fc.array(arbitraryStep, { minLength: 20, maxLength: 120 }), async (steps) => {
         round += 1;
         const [anna, ben, carl] = people as [Person, Person, Person];
         const ids = await Promise.all(
@@ -193,18 +195,18 @@ describe("concurrent random actions", () => {
           const log = await readLog(parley, id);
           const last = log.length;
           for (const { socket } of [{ socket: anna.socket }, ...watchers.filter((watcher) => watcher.id === id)]) {
-            const deadlineMs = performance.now() + PUSHED_WITHIN_MS;
+            const deadlineMs = performance.now() + PUSH_DELAY_MS_MAX;
             while (listReceived(socket.frames, id).length < last && performance.now() < deadlineMs) await Bun.sleep(2);
             expect(listReceived(socket.frames, id)).toEqual(log);
-            for (const { about } of log.filter(({ type }) => type === "message.completed"))
-              expect(readAnswer(socket.frames, about ?? "").final).toMatchObject({ status: "complete" });
+            for (const { message_id } of log.filter(({ type }) => type === "message.completed"))
+              expect(assembleAnswer(socket.frames, message_id ?? "").final).toMatchObject({ status: "complete" });
           }
           for (const sender of people.keys()) {
-            const fresh = sent.filter(
-              (one) => one.sender === sender && one.conversationIndex === index && !one.duplicate,
+            const newMessages = sent.filter(
+              (message) => message.sender === sender && message.conversationIndex === index && !message.duplicate,
             );
-            const order = fresh.map(({ message }) => Number(message.content));
-            const numbers = fresh
+            const order = newMessages.map(({ message }) => Number(message.content));
+            const numbers = newMessages
               .sort((a, b) => a.message.seq - b.message.seq)
               .map(({ message }) => Number(message.content));
             expect(numbers).toEqual([...order].sort((a, b) => a - b));
@@ -219,7 +221,7 @@ describe("concurrent random actions", () => {
         for (const conversation_id of ids) await anna.socket.request({ type: "unsubscribe", conversation_id });
         anna.socket.frames.length = 0;
       }),
-      { numRuns: countRuns(25), interruptAfterTimeLimit: 15_000 * propertyFactor },
+      { numRuns: scaleRuns(25), interruptAfterTimeLimit: 15_000 * propertyFactor },
     );
     const [row] = await parley.database`select deadlocks from pg_stat_database where datname = current_database()`;
     expect(row?.deadlocks).toBe(0);

@@ -1,16 +1,16 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { SentMessage } from "../../src/modules/messages/model.ts";
-import { collectEvents } from "../../src/modules/messages/service.ts";
+import { mergeEvents } from "../../src/modules/messages/service.ts";
 import type { DurableEvent, DurableEventType } from "../../src/protocol/events.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createTestEvent } from "../support/events.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
+import { createTestEvent } from "../support/test-events.ts";
 
 let parley: TestApp;
-let anna: Rest;
-let ben: Rest;
+let anna: RestClient;
+let ben: RestClient;
 let path: string;
 let edited: Message;
 
@@ -19,7 +19,7 @@ type Page = { data: DurableEvent[]; next_cursor: string | null; last_seq: number
 beforeAll(async () => {
   parley = await startApp();
   const accounts = await Promise.all(["Anna", "Ben"].map((name) => parley.register(undefined, name)));
-  [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
+  [anna, ben] = accounts.map((account) => createRestClient(parley, account)) as [RestClient, RestClient];
   path = `/conversations/${(await createConversation(parley, anna.account)).id}`;
   const first = await anna.request<SentMessage>("POST", `${path}/messages`, { content: "first", reply: false });
   await anna.request("POST", `${path}/members`, { user_id: ben.id });
@@ -35,11 +35,11 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-const page = async (query: string) => (await ben.get<Page>(`${path}/events${query}`)).body;
+const readPage = async (query: string) => (await ben.get<Page>(`${path}/events${query}`)).body;
 
-describe("the events of a conversation as JSON", () => {
+describe("a conversation's events as JSON", () => {
   test("have gapless seqs, and contain the current state", async () => {
-    const { data, next_cursor, last_seq } = await page("");
+    const { data, next_cursor, last_seq } = await readPage("");
     expect(data.map(({ seq, type }) => [seq, type])).toEqual([
       [1, "message.created"],
       [2, "member.added"],
@@ -59,29 +59,29 @@ describe("the events of a conversation as JSON", () => {
   });
 
   test("can be listed after a seq", async () => {
-    expect((await page("?after_seq=6")).data.map(({ seq }) => seq)).toEqual([7, 8, 9]);
-    expect(await page("?after_seq=9")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
-    expect(await page("?after_seq=1000")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
+    expect((await readPage("?after_seq=6")).data.map(({ seq }) => seq)).toEqual([7, 8, 9]);
+    expect(await readPage("?after_seq=9")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
+    expect(await readPage("?after_seq=1000")).toEqual({ data: [], next_cursor: null, last_seq: 9 });
   });
 
-  test("come in pages of any size, each event once", async () => {
-    const { data } = await page("");
+  test("are each listed once with any page size", async () => {
+    const { data } = await readPage("");
     for (const limit of [1, 2, 4, 8, 9, 10]) {
-      const { rows, pages } = await ben.all<DurableEvent>(`${path}/events`, limit);
+      const { rows, pages } = await ben.listAll<DurableEvent>(`${path}/events`, limit);
       expect(rows).toEqual(data);
       expect(pages).toHaveLength(Math.ceil(9 / limit));
-      expect((await ben.all<DurableEvent>(`${path}/events?after_seq=5`, limit)).rows).toEqual(data.slice(5));
+      expect((await ben.listAll<DurableEvent>(`${path}/events?after_seq=5`, limit)).rows).toEqual(data.slice(5));
     }
   });
 
-  test("refuse an invalid position", async () => {
-    expect(await ben.refused("GET", `${path}/events?after_seq=x`)).toMatchObject({
+  test("can't be listed from an invalid position", async () => {
+    expect(await ben.requestProblem("GET", `${path}/events?after_seq=x`)).toMatchObject({
       status: 422,
       errors: [{ pointer: "#/query/after_seq" }],
     });
     for (const key of ["x", "-1", "1.5", ""]) {
       const cursor = Buffer.from(JSON.stringify(["v1", key])).toString("base64url");
-      expect(await ben.refused("GET", `${path}/events?cursor=${cursor}`)).toMatchObject({
+      expect(await ben.requestProblem("GET", `${path}/events?cursor=${cursor}`)).toMatchObject({
         status: 400,
         code: "bad_cursor",
       });
@@ -89,26 +89,29 @@ describe("the events of a conversation as JSON", () => {
   });
 });
 
-describe("a recovery", () => {
-  const eventOf = (seq: number, type: DurableEventType, data: Record<string, unknown>) =>
+describe("recovery", () => {
+  const createEvent = (seq: number, type: DurableEventType, data: Record<string, unknown>) =>
     createTestEvent("c", seq, type, data);
 
-  /** Regression: an answer that ended in between was replayed as started and ended, but its text was in neither event. */
-  test("contains the current state of a message, even if it changed after the events were read", () => {
-    const [begun, ended] = [
+  /** Regression: if an answer ended during recovery, its start and end were replayed, but neither event had the answer's text. */
+  test("returns a message's current state, even if it changed after the events were read", () => {
+    const [started, completed] = [
       { id: "answer", seq: 2, content: "", status: "streaming" },
       { id: "answer", seq: 2, content: "All of it.", status: "complete" },
     ];
     const other = { id: "other", content: "x" };
-    const read = [1, 2, 3].map((seq) => eventOf(seq, "message.created", seq === 2 ? begun : { ...other, seq }));
-    const position = { role: "member", lastSeq: 3, recovered: true, events: read } as const;
-    const missed = [eventOf(4, "member.added", { user_id: "u" }), eventOf(5, "message.completed", ended)];
-    expect(collectEvents({ ...position, events: [...read] }, 5, missed)).toEqual([
-      eventOf(1, "message.created", { ...other, seq: 1 }),
-      eventOf(2, "message.created", ended),
-      eventOf(3, "message.created", { ...other, seq: 3 }),
-      ...missed,
+    const events = [1, 2, 3].map((seq) => createEvent(seq, "message.created", seq === 2 ? started : { ...other, seq }));
+    const position = { role: "member", lastSeq: 3, recovered: true, events } as const;
+    const laterEvents = [
+      createEvent(4, "member.added", { user_id: "u" }),
+      createEvent(5, "message.completed", completed),
+    ];
+    expect(mergeEvents({ ...position, events: [...events] }, 5, laterEvents)).toEqual([
+      createEvent(1, "message.created", { ...other, seq: 1 }),
+      createEvent(2, "message.created", completed),
+      createEvent(3, "message.created", { ...other, seq: 3 }),
+      ...laterEvents,
     ]);
-    expect(collectEvents({ ...position, events: [...read] }, 2, [])).toEqual(read.slice(0, 2));
+    expect(mergeEvents({ ...position, events: [...events] }, 2, [])).toEqual(events.slice(0, 2));
   });
 });

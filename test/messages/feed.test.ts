@@ -3,24 +3,24 @@ import { createHmac } from "node:crypto";
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import type { SentMessage } from "../../src/modules/messages/model.ts";
 import { RECOVERY_EVENTS_MAX } from "../../src/protocol/limits.ts";
-import { readAnswer } from "../acceptance/reader.ts";
+import { assembleAnswer } from "../acceptance/assemble-answer.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream } from "../support/event-stream.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
 const JWT_SECRET = "known to this test alone: 0123456789";
 let parley: TestApp;
-let anna: Rest;
-let ben: Rest;
+let anna: RestClient;
+let ben: RestClient;
 let id: string;
 let path: string;
 
 beforeAll(async () => {
   parley = await startApp({ config: { JWT_SECRET } });
   const accounts = await Promise.all(["Anna", "Ben"].map((name) => parley.register(undefined, name)));
-  [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
+  [anna, ben] = accounts.map((account) => createRestClient(parley, account)) as [RestClient, RestClient];
 });
 beforeEach(async () => {
   id = (await createConversation(parley, anna.account, [ben.account])).id;
@@ -28,10 +28,10 @@ beforeEach(async () => {
 });
 afterAll(() => parley.stop());
 
-const send = (content: string, more: object = {}) =>
-  anna.request<SentMessage>("POST", `${path}/messages`, { content, reply: false, ...more });
-const open = (headers: Record<string, string> = {}, query = "", by: Rest = ben) =>
-  openStream(parley, `${path}/events${query}`, { token: by.account.access_token, headers });
+const send = (content: string, fields: object = {}) =>
+  anna.request<SentMessage>("POST", `${path}/messages`, { content, reply: false, ...fields });
+const open = (headers: Record<string, string> = {}, query = "", reader: RestClient = ben) =>
+  openStream(parley, `${path}/events${query}`, { token: reader.account.access_token, headers });
 const listOnline = async (): Promise<string[]> => {
   const socket = await openSocket(parley.url, { token: anna.account.access_token });
   const ack = await socket.request({ type: "subscribe", conversation_id: id });
@@ -40,7 +40,7 @@ const listOnline = async (): Promise<string[]> => {
 };
 
 describe("the live feed", () => {
-  test("starts at the current position, and sends what sockets receive", async () => {
+  test("starts at the current seq, and sends the same events as a socket", async () => {
     await send("before");
     const feed = await open();
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
@@ -57,15 +57,15 @@ describe("the live feed", () => {
     await Promise.all([feed.close(), socket.close()]);
   });
 
-  test("streams answers, and sends the text so far to late readers", async () => {
+  test("streams an answer until it is completed", async () => {
     const feed = await open();
     await send("How do I send a message?", { reply: true });
     const end = await feed.waitFor((frame) => frame.type === "message.completed");
-    expect(readAnswer(feed.frames(), end.frame.data?.id ?? "").final).toEqual(end.frame.data as never);
+    expect(assembleAnswer(feed.frames(), end.frame.data?.id ?? "").final).toEqual(end.frame.data as never);
     await feed.close();
   });
 
-  test("resumes after Last-Event-ID: first the missed events, then new ones", async () => {
+  test("sends the events missed since Last-Event-ID, then new ones", async () => {
     const first = await open();
     await send("2");
     await send("3");
@@ -81,35 +81,35 @@ describe("the live feed", () => {
     await second.close();
   });
 
-  test("uses after_seq at first; Last-Event-ID, which the browser sends on reconnecting, takes precedence", async () => {
+  test("starts after after_seq, unless a reconnecting browser sends Last-Event-ID", async () => {
     for (let seq = 2; seq <= 5; seq += 1) await send(`${seq}`);
     const feed = await open({}, "?after_seq=0");
     await feed.waitFor((frame) => frame.seq === 5);
     expect(feed.seqs()).toEqual([1, 2, 3, 4, 5]);
-    const again = await open({ "last-event-id": "3" }, "?after_seq=0");
-    await again.waitFor((frame) => frame.seq === 5);
-    expect(again.seqs()).toEqual([4, 5]);
-    await Promise.all([feed.close(), again.close()]);
+    const reopened = await open({ "last-event-id": "3" }, "?after_seq=0");
+    await reopened.waitFor((frame) => frame.seq === 5);
+    expect(reopened.seqs()).toEqual([4, 5]);
+    await Promise.all([feed.close(), reopened.close()]);
   });
 
-  test("loses and repeats nothing, however often it is opened during concurrent writes", async () => {
+  test("neither loses nor repeats events if it is reopened many times during concurrent writes", async () => {
     const total = 300;
-    const storm = (async () => {
+    const writes = (async () => {
       for (let n = 0; n < total; n += 10) await Promise.all(Array.from({ length: 10 }, (_, i) => send(`${n + i}`)));
     })();
-    const seen: number[] = [];
-    while ((seen.at(-1) ?? 0) < total + 1) {
-      const last = seen.at(-1) ?? 0;
-      const feed = await open({ "last-event-id": String(last) });
-      await feed.waitFor((frame) => (frame.seq ?? 0) > Math.min(last + 20, total));
+    const receivedSeqs: number[] = [];
+    while ((receivedSeqs.at(-1) ?? 0) < total + 1) {
+      const lastSeq = receivedSeqs.at(-1) ?? 0;
+      const feed = await open({ "last-event-id": String(lastSeq) });
+      await feed.waitFor((frame) => (frame.seq ?? 0) > Math.min(lastSeq + 20, total));
       await feed.close();
-      seen.push(...feed.seqs());
+      receivedSeqs.push(...feed.seqs());
     }
-    await storm;
-    expect(seen).toEqual(Array.from({ length: total + 1 }, (_, index) => index + 1));
+    await writes;
+    expect(receivedSeqs).toEqual(Array.from({ length: total + 1 }, (_, index) => index + 1));
   });
 
-  test("replays all missed events or none: not more than the limit, and none from the future", async () => {
+  test("replays nothing if too many events were missed or Last-Event-ID is in the future", async () => {
     await parley.database`
       insert into messages (id, conversation_id, seq, role, author_id, content)
       select gen_random_uuid(), ${id}, n, 'user', ${anna.id}, 'x' from generate_series(2, ${RECOVERY_EVENTS_MAX + 2}) n`;
@@ -118,12 +118,12 @@ describe("the live feed", () => {
     const feeds = await Promise.all(["1", "2", String(next + 100)].map((last) => open({ "last-event-id": last })));
     await send("live");
     for (const feed of feeds) await feed.waitFor((frame) => frame.seq === next);
-    const all = Array.from({ length: RECOVERY_EVENTS_MAX }, (_, index) => index + 3);
-    expect(feeds.map((feed) => feed.seqs())).toEqual([[next], [...all, next], [next]]);
+    const replayed = Array.from({ length: RECOVERY_EVENTS_MAX }, (_, index) => index + 3);
+    expect(feeds.map((feed) => feed.seqs())).toEqual([[next], [...replayed, next], [next]]);
     for (const feed of feeds) await feed.close();
   });
 
-  test("replays nothing if the text exceeds what a reader can take at once; the event pages have it", async () => {
+  test("replays nothing if the missed text is too large, but the paged events include it", async () => {
     const content = "€".repeat(200_000);
     for (let n = 0; n < 5; n += 1) await send(content);
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
@@ -136,7 +136,7 @@ describe("the live feed", () => {
       recovered: true,
       last_seq: 6,
     });
-    const { rows, pages } = await ben.all<{ seq: number }>(`${path}/events`, 200);
+    const { rows, pages } = await ben.listAll<{ seq: number }>(`${path}/events`, 200);
     expect(rows.map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5, 6]);
     expect(pages).toEqual([5, 1]);
     await socket.close();
@@ -150,7 +150,7 @@ describe("the live feed", () => {
     expect({ status, code: body.code }).toEqual({ status: 400, code: "malformed" });
   });
 
-  test("makes its reader present while it is open", async () => {
+  test("shows its reader as online while the feed is open", async () => {
     const feed = await open();
     expect(await listOnline()).toEqual([ben.id]);
     await feed.close();
@@ -159,16 +159,16 @@ describe("the live feed", () => {
 });
 
 describe("the live feed ends", () => {
-  test("when its reader is removed, with that as its last event", async () => {
-    const [gone, stays] = [await open(), await open({}, "", anna)];
+  test("when its reader is removed, with the removal as its last event", async () => {
+    const [bensFeed, annasFeed] = [await open(), await open({}, "", anna)];
     await anna.request("DELETE", `${path}/members/${ben.id}`);
-    await gone.ended;
-    await send("behind his back");
-    await stays.waitFor((frame) => frame.type === "message.created");
-    expect(gone.events.map(({ event }) => event).at(-1)).toBe("member.removed");
-    expect(gone.seqs()).toEqual([2]);
-    expect(stays.seqs()).toEqual([2, 3]);
-    await stays.close();
+    await bensFeed.ended;
+    await send("not for Ben");
+    await annasFeed.waitFor((frame) => frame.type === "message.created");
+    expect(bensFeed.events.map(({ event }) => event).at(-1)).toBe("member.removed");
+    expect(bensFeed.seqs()).toEqual([2]);
+    expect(annasFeed.seqs()).toEqual([2, 3]);
+    await annasFeed.close();
   });
 
   test("when the conversation is deleted", async () => {
@@ -180,17 +180,17 @@ describe("the live feed ends", () => {
     }
   });
 
-  /** Regression: an open feed continued forever, whatever happened to its credential. */
-  test("when the session ends, on this or another instance, and when the access token expires", async () => {
+  /** Regression: an open feed continued after its session or access token was no longer valid. */
+  test("when the session is revoked on this or another instance, or the access token expires", async () => {
     const logIn = async () =>
       (await (
         await parley.fetch("/api/v1/auth/login", {
           json: { email: ben.account.user.email, password: "correct horse battery" },
         })
       ).json()) as typeof ben.account;
-    const here = createRest(parley, await logIn());
-    const elsewhere = createRest(parley, await logIn());
-    const kept = await open();
+    const here = createRestClient(parley, await logIn());
+    const elsewhere = createRestClient(parley, await logIn());
+    const otherSessionFeed = await open();
     const [endedHere, endedElsewhere] = [await open({}, "", here), await open({}, "", elsewhere)];
     await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: here.account.refresh_token } });
     await endedHere.ended;
@@ -200,16 +200,16 @@ describe("the live feed ends", () => {
     await endedElsewhere.ended;
     expect(performance.now() - startedAtMs).toBeLessThan(2_500);
 
-    const short = await openStream(parley, `${path}/events`, { token: shorten(ben.account.access_token, 1) });
-    await short.ended;
+    const expiring = await openStream(parley, `${path}/events`, { token: setExpiry(ben.account.access_token, 1) });
+    await expiring.ended;
     await send("still live");
-    await kept.waitFor((frame) => frame.data?.content === "still live");
-    expect([endedHere, endedElsewhere, short].flatMap((feed) => feed.seqs())).toEqual([]);
-    await kept.close();
+    await otherSessionFeed.waitFor((frame) => frame.data?.content === "still live");
+    expect([endedHere, endedElsewhere, expiring].flatMap((feed) => feed.seqs())).toEqual([]);
+    await otherSessionFeed.close();
   });
 
-  /** Regression: a listener whose reader disconnected while the position was read stayed in the room forever. */
-  test("when its reader disconnects before it has begun", async () => {
+  /** Regression: a listener was never removed if its reader disconnected while the start of the feed was loaded. */
+  test("when its reader disconnects before the feed has started", async () => {
     await parley.database.begin(async (sql) => {
       await sql`lock table members in access exclusive mode`;
       const aborter = new AbortController();
@@ -235,7 +235,7 @@ describe("the live feed ends", () => {
 
   test("when the server stops", async () => {
     const other = await startApp();
-    const rest = createRest(other, await other.register());
+    const rest = createRestClient(other, await other.register());
     const conversation = await createConversation(other, rest.account);
     const feed = await openStream(other, `/conversations/${conversation.id}/events`, {
       token: rest.account.access_token,
@@ -246,8 +246,8 @@ describe("the live feed ends", () => {
   });
 });
 
-/** The same token with an earlier expiry, signed as the server would. */
-function shorten(token: string, seconds: number): string {
+/** Returns the token with another expiry, signed as the server does. */
+function setExpiry(token: string, seconds: number): string {
   const [header = "", payload = ""] = token.split(".");
   const claims = JSON.parse(Buffer.from(payload, "base64url").toString());
   const exp = Math.floor(Date.now() / 1000) + seconds;

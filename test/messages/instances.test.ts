@@ -5,7 +5,7 @@ import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 import { listReceived, readLog } from "./log.ts";
 
@@ -34,15 +34,16 @@ beforeEach(async () => {
 
 const openAll = (account: Account) =>
   Promise.all(instances.map((instance) => openSocket(instance.url, { token: account.access_token })));
-const restOf = (instance: number): Rest => createRest(instances[instance] as TestApp, accounts[0] as Account);
+const createInstanceRest = (instance: number): RestClient =>
+  createRestClient(instances[instance] as TestApp, accounts[0] as Account);
 
 describe("two instances on one database", () => {
   test("assign gapless seqs in the same conversations, and never deadlock", async () => {
     const sockets = (await Promise.all(accounts.map(openAll))).flat();
     const total = 150;
-    const answers = sockets.map(async (socket, sender) => {
+    const responses = sockets.map(async (socket, sender) => {
       for (let n = 0; n < total; n += 1) {
-        // Each uses the conversations in a different order.
+        // Each socket sends to the conversations in a different order.
         const conversation_id = ids[(n * (sender % 2 ? 1 : 2) + sender) % ids.length];
         socket.send({
           type: "message.send",
@@ -53,11 +54,11 @@ describe("two instances on one database", () => {
         });
         if (n % 25 === 24) await socket.waitFor((frame) => frame.id === `${n}`);
       }
-      // Acks of different conversations may overtake each other: a locked one waits separately.
+      // Acks from different conversations can arrive out of order, because sends to a locked conversation wait separately.
       for (let n = 0; n < total; n += 1) await socket.waitFor((frame) => frame.id === `${n}`);
       return socket.frames.filter(({ type }) => type !== "ready");
     });
-    for (const frames of await Promise.all(answers))
+    for (const frames of await Promise.all(responses))
       expect(frames.map(({ type }) => type)).toEqual(Array.from({ length: total }, () => "ack"));
     const [first] = instances as [TestApp, TestApp];
     let stored = 0;
@@ -79,15 +80,15 @@ describe("two instances on one database", () => {
     for (const socket of sockets) await socket.close();
   });
 
-  test("return the same message for the same send, whichever gets it first", async () => {
+  test("return the same message for the same send, whichever receives it first", async () => {
     const [id = ""] = ids;
     const requests = Array.from({ length: 30 }, async (_, n) => {
       const input = { content: `${n}`, client_message_id: `same ${n % 5}`, reply: n % 2 === 0 };
-      return restOf(n % 2).request<SentMessage>("POST", `/conversations/${id}/messages`, input);
+      return createInstanceRest(n % 2).request<SentMessage>("POST", `/conversations/${id}/messages`, input);
     });
-    const answers = await Promise.all(requests);
-    expect(answers.map(({ status }) => status)).toEqual(answers.map(() => 201));
-    for (const group of Map.groupBy(answers, ({ body }) => body.message.client_message_id).values()) {
+    const responses = await Promise.all(requests);
+    expect(responses.map(({ status }) => status)).toEqual(responses.map(() => 201));
+    for (const group of Map.groupBy(responses, ({ body }) => body.message.client_message_id).values()) {
       expect(new Set(group.map(({ body }) => JSON.stringify(body.message))).size).toBe(1);
       expect(new Set(group.map(({ body }) => body.reply?.id ?? null)).size).toBe(1);
     }
@@ -97,14 +98,14 @@ describe("two instances on one database", () => {
     expect(users).toHaveLength(5);
   });
 
-  test("a reader on one gets messages from the other once its own next push reveals the gap", async () => {
+  test("push each other's messages without a bus when their own next push reveals a gap", async () => {
     const [id = ""] = ids;
     const [first, second] = (await openAll(accounts[1] as Account)) as [TestSocket, TestSocket];
     for (const socket of [first, second])
       await socket.request({ type: "subscribe", conversation_id: id, after_seq: 0 });
     for (let n = 0; n < 20; n += 1)
-      await restOf(1).request("POST", `/conversations/${id}/messages`, { content: `${n}`, reply: false });
-    await restOf(0).request("PATCH", `/conversations/${id}`, { title: "here" });
+      await createInstanceRest(1).request("POST", `/conversations/${id}/messages`, { content: `${n}`, reply: false });
+    await createInstanceRest(0).request("PATCH", `/conversations/${id}`, { title: "here" });
     const log = await readLog(instances[0] as TestApp, id);
     await first.waitFor((frame) => frame.seq === log.length);
     expect(listReceived(first.frames, id)).toEqual(log);

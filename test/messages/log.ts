@@ -2,28 +2,24 @@ import { expect } from "bun:test";
 import type { TestApp } from "../support/app.ts";
 import type { Frame } from "../support/socket.ts";
 
-/** The numbers from 1 to `last`. */
-const upTo = (last: number): number[] => Array.from({ length: last }, (_, index) => index + 1);
+const listNumbers = (last: number): number[] => Array.from({ length: last }, (_, index) => index + 1);
 
-export type StoredEvent = { seq: number; type: string; about: string | null };
+export type StoredEvent = { seq: number; type: string; message_id: string | null };
 
-/**
- * The database's log of a conversation, in order.
- * @throws if its seqs have a gap or a repeat, or one client id has two messages.
- */
+/** Loads a conversation's log, and expects gapless seqs and one message per client id. */
 export async function readLog({ database }: TestApp, conversationId: string): Promise<StoredEvent[]> {
-  // One statement, so one snapshot: answers and titles may be stored while this reads.
+  // A single statement reads one snapshot, even while answers and titles are being stored.
   const [row] = await database<{ last_seq: number; log: StoredEvent[] }[]>`
     select c.last_seq, coalesce((
       select json_agg(e order by e.seq) from (
-        select seq, 'message.created' as type, id as about from messages where conversation_id = c.id
+        select seq, 'message.created' as type, id as message_id from messages where conversation_id = c.id
         union all
-        select seq, type, message_id as about from events where conversation_id = c.id
+        select seq, type, message_id from events where conversation_id = c.id
       ) e
     ), '[]') as log
     from conversations c where c.id = ${conversationId}`;
   const log = row?.log ?? [];
-  expect(log.map(({ seq }) => seq)).toEqual(upTo(row?.last_seq ?? -1));
+  expect(log.map(({ seq }) => seq)).toEqual(listNumbers(row?.last_seq ?? -1));
   const duplicates = await database`
     select author_id, client_message_id from messages
     where conversation_id = ${conversationId} and client_message_id is not null group by 1, 2 having count(*) > 1`;
@@ -31,7 +27,7 @@ export async function readLog({ database }: TestApp, conversationId: string): Pr
   return log;
 }
 
-/** The events of a conversation that a socket received, by recovery and pushes, in order of arrival. */
+/** Lists the events of a conversation that a socket received by recovery or push, in order of arrival. */
 export function listReceived(frames: readonly Frame[], conversationId: string): StoredEvent[] {
   return frames
     .flatMap((frame): Frame[] => (frame.type === "ack" && Array.isArray(frame.events) ? frame.events : [frame]))
@@ -39,6 +35,6 @@ export function listReceived(frames: readonly Frame[], conversationId: string): 
     .map(({ seq, type, data }) => ({
       seq: seq as number,
       type,
-      about: type.startsWith("message.") ? String(data?.id) : null,
+      message_id: type.startsWith("message.") ? String(data?.id) : null,
     }));
 }

@@ -2,17 +2,17 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import type { SentMessage } from "../../src/modules/messages/model.ts";
 import type { Message } from "../../src/protocol/message.ts";
-import { readAnswer } from "../acceptance/reader.ts";
+import { assembleAnswer } from "../acceptance/assemble-answer.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openStream, type TestStream } from "../support/event-stream.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 
 let provider: MockProvider;
 let parley: TestApp;
-let anna: Rest;
-let ben: Rest;
+let anna: RestClient;
+let ben: RestClient;
 let path: string;
 
 beforeAll(async () => {
@@ -25,7 +25,7 @@ beforeAll(async () => {
     },
   });
   const accounts = await Promise.all(["Anna", "Ben"].map((name) => parley.register(undefined, name)));
-  [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
+  [anna, ben] = accounts.map((account) => createRestClient(parley, account)) as [RestClient, RestClient];
 });
 beforeEach(async () => {
   provider.reset();
@@ -38,90 +38,91 @@ afterAll(async () => {
 
 const words = Array.from({ length: 30 }, (_, n) => `word${n} `);
 const text = words.join("");
-const stream = (input: object, at = path, by = anna) =>
-  openStream(parley, at, { token: by.account.access_token, json: input });
-const history = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
-const types = ({ events }: TestStream) => events.map(({ event }) => event).filter((type) => type !== "message.delta");
+const openMessageStream = (input: object, sender = anna) =>
+  openStream(parley, path, { token: sender.account.access_token, json: input });
+const listHistory = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
+const listTypes = ({ events }: TestStream) =>
+  events.map(({ event }) => event).filter((type) => type !== "message.delta");
 
-describe("the answer to a POST as an event stream", () => {
-  test("contains the message, the empty answer, its text without gap or repeat, and its end", async () => {
+describe("the event stream of a sent message", () => {
+  test("contains the message, the empty answer, its text without gaps or repeats, and its completion", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 3 });
-    const reply = await stream({ content: "question", reply: true, client_message_id: "c1" });
-    expect(reply.response.headers.get("cache-control")).toBe("no-store");
-    expect(reply.response.headers.get("x-accel-buffering")).toBe("no");
-    await reply.ended;
-    const [question, answer] = await history();
-    expect(types(reply)).toEqual(["message.created", "message.created", "message.completed"]);
-    expect(reply.events.slice(0, 2)).toMatchObject([
+    const stream = await openMessageStream({ content: "question", reply: true, client_message_id: "c1" });
+    expect(stream.response.headers.get("cache-control")).toBe("no-store");
+    expect(stream.response.headers.get("x-accel-buffering")).toBe("no");
+    await stream.ended;
+    const [question, answer] = await listHistory();
+    expect(listTypes(stream)).toEqual(["message.created", "message.created", "message.completed"]);
+    expect(stream.events.slice(0, 2)).toMatchObject([
       { id: "2", frame: { seq: 2, at: question?.created_at, data: question } },
       {
         id: "3",
         frame: { seq: 3, data: { id: answer?.id, status: "streaming", content: "", parent_id: question?.id } },
       },
     ]);
-    expect(reply.events.at(-1)).toMatchObject({ id: "4", frame: { seq: 4, data: answer } });
-    const read = readAnswer(reply.frames(), answer?.id ?? "");
+    expect(stream.events.at(-1)).toMatchObject({ id: "4", frame: { seq: 4, data: answer } });
+    const read = assembleAnswer(stream.frames(), answer?.id ?? "");
     expect(read.text).toBe(text);
     expect(read.deltas).toBeGreaterThan(1);
-    for (const { id, event } of reply.events) expect(id === null).toBe(event === "message.delta");
+    for (const { id, event } of stream.events) expect(id === null).toBe(event === "message.delta");
   });
 
-  test("contains no other events of the conversation", async () => {
+  test("contains no other events from the conversation", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 5 });
-    const reply = await stream({ content: "question", reply: true });
-    await reply.waitFor((frame) => frame.type === "message.delta");
+    const stream = await openMessageStream({ content: "question", reply: true });
+    await stream.waitFor((frame) => frame.type === "message.delta");
     const other = await ben.request<SentMessage>("POST", path, { content: "noise", reply: true });
     await ben.request("PATCH", `${path}/${other.body.message.id}`, { content: "more noise" });
-    await reply.ended;
-    expect(types(reply)).toEqual(["message.created", "message.created", "message.completed"]);
-    const answer = reply.events.at(-1)?.frame.data;
-    expect(readAnswer(reply.frames(), answer?.id ?? "").final).toMatchObject({ content: text });
+    await stream.ended;
+    expect(listTypes(stream)).toEqual(["message.created", "message.created", "message.completed"]);
+    const answer = stream.events.at(-1)?.frame.data;
+    expect(assembleAnswer(stream.frames(), answer?.id ?? "").final).toMatchObject({ content: text });
   });
 
-  test("ends after the message if no model answers", async () => {
-    const reply = await stream({ content: "no question", reply: false });
-    await reply.ended;
-    expect(reply.frames()).toMatchObject([{ type: "message.created", seq: 2, data: { content: "no question" } }]);
+  test("ends after the message if no answer is requested", async () => {
+    const stream = await openMessageStream({ content: "no question", reply: false });
+    await stream.ended;
+    expect(stream.frames()).toMatchObject([{ type: "message.created", seq: 2, data: { content: "no question" } }]);
   });
 
   test("reports a failure with message.completed", async () => {
     provider.script("down", { fault: "status", status: 401 });
     provider.script("good", { fault: "status", status: 401 });
-    const reply = await stream({ content: "question", reply: true, model: "compatible/down" });
-    await reply.ended;
-    expect(reply.frames().at(-1)).toMatchObject({
+    const stream = await openMessageStream({ content: "question", reply: true, model: "compatible/down" });
+    await stream.ended;
+    expect(stream.frames().at(-1)).toMatchObject({
       type: "message.completed",
       data: { status: "failed", finish_reason: "error", error: { code: expect.any(String) } },
     });
-    expect(reply.frames().at(-1)?.data).toEqual((await history()).at(-1) as never);
+    expect(stream.frames().at(-1)?.data).toEqual((await listHistory()).at(-1) as never);
   });
 
-  test("ends with the text so far when the answer is cancelled", async () => {
+  test("ends with the partial text when the answer is cancelled", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 30 });
-    const reply = await stream({ content: "question", reply: true });
-    const { frame } = await reply.waitFor(({ type }) => type === "message.delta");
+    const stream = await openMessageStream({ content: "question", reply: true });
+    const { frame } = await stream.waitFor(({ type }) => type === "message.delta");
     await ben.request("POST", `${path}/${frame.message_id}/cancel`);
-    await reply.ended;
-    const read = readAnswer(reply.frames(), String(frame.message_id));
+    await stream.ended;
+    const read = assembleAnswer(stream.frames(), String(frame.message_id));
     expect(read.final).toMatchObject({ status: "cancelled", content: read.text });
     expect(read.text.length).toBeLessThan(text.length);
   });
 
-  test("works the same for a regenerated answer", async () => {
-    const first = await stream({ content: "question", reply: true });
+  test("is the same for a regenerated answer", async () => {
+    const first = await openMessageStream({ content: "question", reply: true });
     await first.ended;
     const answer = first.events.at(-1)?.frame.data;
     provider.script("good", { text });
     const [, , conversationId = ""] = path.split("/");
-    const at = `/conversations/${conversationId.toUpperCase()}/messages/${answer?.id?.toUpperCase()}/regenerate`;
-    const again = await openStream(parley, at, { token: anna.account.access_token, method: "POST" });
-    await again.ended;
-    expect(types(again)).toEqual(["message.created", "message.created", "message.completed"]);
-    expect(again.seqs()).toEqual([2, 5, 6]);
-    expect(readAnswer(again.frames(), again.events.at(-1)?.frame.data?.id ?? "").text).toBe(text);
+    const regeneratePath = `/conversations/${conversationId.toUpperCase()}/messages/${answer?.id?.toUpperCase()}/regenerate`;
+    const second = await openStream(parley, regeneratePath, { token: anna.account.access_token, method: "POST" });
+    await second.ended;
+    expect(listTypes(second)).toEqual(["message.created", "message.created", "message.completed"]);
+    expect(second.seqs()).toEqual([2, 5, 6]);
+    expect(assembleAnswer(second.frames(), second.events.at(-1)?.frame.data?.id ?? "").text).toBe(text);
   });
 
-  test("sends a problem response for errors before the stream begins", async () => {
+  test("is replaced by a problem response if an error occurs before it begins", async () => {
     await anna.request("POST", `${path.replace(/messages$/, "members")}`, { user_id: ben.id, role: "viewer" });
     const accept = { accept: "text/event-stream" };
     for (const [rest, input, status, code] of [
@@ -134,97 +135,95 @@ describe("the answer to a POST as an event stream", () => {
       expect(refused).toMatchObject({ status, body: { status, code } });
       expect(refused.headers.get("content-type")).toBe("application/problem+json");
     }
-    expect(await history()).toEqual([]);
+    expect(await listHistory()).toEqual([]);
   });
 });
 
 describe("a repeated send as an event stream", () => {
   const input = { content: "question", reply: true, client_message_id: "once" };
 
-  test("joins the answer in progress: one request to the model", async () => {
+  test("joins the answer in progress without another request to the model", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 10 });
-    const first = await stream(input);
+    const first = await openMessageStream(input);
     await first.waitFor((frame) => frame.type === "message.delta" && (frame.offset as number) > 20);
-    const [second, third] = await Promise.all([stream(input), stream(input)]);
-    for (const reply of [first, second, third]) {
-      await reply.ended;
-      const end = reply.events.at(-1)?.frame;
+    const [second, third] = await Promise.all([openMessageStream(input), openMessageStream(input)]);
+    for (const stream of [first, second, third]) {
+      await stream.ended;
+      const end = stream.events.at(-1)?.frame;
       expect(end).toMatchObject({ type: "message.completed", data: { content: text } });
-      const read = readAnswer(reply.frames(), end?.data?.id ?? "");
+      const read = assembleAnswer(stream.frames(), end?.data?.id ?? "");
       expect(read).toMatchObject({ text, final: end?.data });
-      expect(reply.seqs()).toEqual([2, 3, 4]);
+      expect(stream.seqs()).toEqual([2, 3, 4]);
     }
-    expect(readAnswer(second.frames(), second.events.at(-1)?.frame.data?.id ?? "").resets).toHaveLength(1);
-    expect(provider.requestsOf("good")).toHaveLength(1);
+    expect(assembleAnswer(second.frames(), second.events.at(-1)?.frame.data?.id ?? "").resets).toHaveLength(1);
+    expect(provider.listRequests("good")).toHaveLength(1);
   });
 
-  test("from many clients at once creates one message and one answer, and each client gets the whole text", async () => {
+  test("from many clients in parallel creates one message and one answer, and each client gets the whole text", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 2 });
-    const replies = await Promise.all(Array.from({ length: 12 }, () => stream(input)));
-    const [question, answer] = await (async () => {
-      await Promise.all(replies.map((reply) => reply.ended));
-      return history();
-    })();
-    for (const reply of replies) {
-      expect(reply.seqs()).toEqual([2, 3, 4]);
-      expect(reply.frames()[0]?.data).toEqual(question as never);
-      expect(readAnswer(reply.frames(), answer?.id ?? "").final).toEqual(answer as never);
+    const streams = await Promise.all(Array.from({ length: 12 }, () => openMessageStream(input)));
+    await Promise.all(streams.map((stream) => stream.ended));
+    const [question, answer] = await listHistory();
+    for (const stream of streams) {
+      expect(stream.seqs()).toEqual([2, 3, 4]);
+      expect(stream.frames()[0]?.data).toEqual(question as never);
+      expect(assembleAnswer(stream.frames(), answer?.id ?? "").final).toEqual(answer as never);
     }
-    expect(provider.requestsOf("good")).toHaveLength(1);
+    expect(provider.listRequests("good")).toHaveLength(1);
   });
 
-  test("returns the same events after the end, without another request to the model", async () => {
-    const first = await stream(input);
+  test("returns the same events after the answer's end, without another request to the model", async () => {
+    const first = await openMessageStream(input);
     await first.ended;
-    const [question, answer] = await history();
-    const again = await stream({ ...input, content: "something else" });
-    await again.ended;
-    expect(again.frames()).toMatchObject([
+    const [question, answer] = await listHistory();
+    const repeated = await openMessageStream({ ...input, content: "something else" });
+    await repeated.ended;
+    expect(repeated.frames()).toMatchObject([
       { type: "message.created", seq: 2, data: question },
       { type: "message.created", seq: 3, data: answer },
       { type: "message.completed", seq: 4, at: first.events.at(-1)?.frame.at, data: answer },
     ]);
-    expect(provider.requestsOf("good")).toHaveLength(1);
-    expect(await history()).toHaveLength(2);
+    expect(provider.listRequests("good")).toHaveLength(1);
+    expect(await listHistory()).toHaveLength(2);
   });
 });
 
-describe("a reader who disconnects", () => {
-  test("does not stop the answer", async () => {
+describe("a reader", () => {
+  test("who disconnects does not stop the answer", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 5 });
-    const reply = await stream({ content: "question", reply: true });
-    await reply.waitFor((frame) => frame.type === "message.delta");
-    await reply.close();
-    const isDone = async () => (await history()).at(-1)?.status !== "streaming";
+    const stream = await openMessageStream({ content: "question", reply: true });
+    await stream.waitFor((frame) => frame.type === "message.delta");
+    await stream.close();
+    const isDone = async () => (await listHistory()).at(-1)?.status !== "streaming";
     while (!(await isDone())) await Bun.sleep(10);
-    expect((await history()).at(-1)).toMatchObject({ status: "complete", content: text });
+    expect((await listHistory()).at(-1)).toMatchObject({ status: "complete", content: text });
   });
 
-  test("or is removed receives nothing more of it", async () => {
+  test("who is removed receives no more of the answer", async () => {
     provider.script("good", { pieces: words, pieceDelayMs: 10 });
-    const reply = await stream({ content: "question", reply: true }, path, ben);
-    await reply.waitFor((frame) => frame.type === "message.delta");
+    const stream = await openMessageStream({ content: "question", reply: true }, ben);
+    await stream.waitFor((frame) => frame.type === "message.delta");
     await anna.request("DELETE", path.replace(/messages$/, `members/${ben.id}`));
-    await reply.ended;
-    expect(types(reply)).toEqual(["message.created", "message.created", "error"]);
+    await stream.ended;
+    expect(listTypes(stream)).toEqual(["message.created", "message.created", "error"]);
   });
 });
 
 describe("without a configured model", () => {
-  test("the built-in one answers from the documents, states that it is offline, and streams", async () => {
+  test("the built-in model streams an answer from the documents, which states that it is offline", async () => {
     const offline = await startApp();
-    const rest = createRest(offline, await offline.register());
+    const rest = createRestClient(offline, await offline.register());
     const { body } = await rest.request<{ id: string }>("POST", "/conversations", {});
-    const reply = await openStream(offline, `/conversations/${body.id}/messages`, {
+    const stream = await openStream(offline, `/conversations/${body.id}/messages`, {
       token: rest.account.access_token,
       json: { content: "How do I send a message?" },
     });
-    await reply.ended;
-    const read = readAnswer(reply.frames(), reply.events.at(-1)?.frame.data?.id ?? "");
+    await stream.ended;
+    const read = assembleAnswer(stream.frames(), stream.events.at(-1)?.frame.data?.id ?? "");
     expect(read.final).toMatchObject({ status: "complete", model: "offline/documents", finish_reason: "stop" });
     expect(read.text).toContain("offline");
     expect(read.deltas).toBeGreaterThan(0);
-    expect(reply.seqs()).toEqual([1, 2, 3]);
+    expect(stream.seqs()).toEqual([1, 2, 3]);
     await offline.stop();
   });
 });

@@ -15,14 +15,14 @@ const createMessage = (seq: number, role: "user" | "assistant", content: string)
   ...{ metadata: {}, created_at: at, updated_at: at, deleted_at: null },
 });
 
-/** What a late reader sees of an answer that has already ended on this instance, which then has no snapshot of it. */
-async function read(initialText: string, deltas: [offset: number, text: string][], attempt = 1) {
+/** Returns the deltas sent to a reader who joins after the answer ended, when this instance no longer has a snapshot of it. */
+async function listDeltas(initialText: string, deltas: [offset: number, text: string][], attempt = 1) {
   const question = createMessage(1, "user", "?");
   const answer = createMessage(2, "assistant", initialText);
-  const shown: { type: string; offset?: number; text?: string }[] = [];
+  const frames: { type: string; offset?: number; text?: string }[] = [];
   const stream = createReplyStream({
-    write: (text) => shown.push(JSON.parse(/^data: (.*)$/m.exec(text)?.[1] ?? "")),
-    end: () => shown.push({ type: "the end" }),
+    write: (text) => frames.push(JSON.parse(/^data: (.*)$/m.exec(text)?.[1] ?? "")),
+    end: () => frames.push({ type: "end" }),
     findCompletion: async () => null,
     findSnapshot: () => undefined,
   });
@@ -31,17 +31,17 @@ async function read(initialText: string, deltas: [offset: number, text: string][
     push({ type: "message.delta", conversation_id, message_id: answer.id, attempt, offset, text });
   const final = { ...answer, content: "0123456789ab", status: "complete" as const };
   push({ type: "message.completed", conversation_id, seq: 3, at, data: final });
-  await stream.begin({ message: question, reply: answer }, true);
-  expect(shown.map(({ type }) => type).slice(0, 2)).toEqual(["message.created", "message.created"]);
-  expect(shown.map(({ type }) => type).slice(-2)).toEqual(["message.completed", "the end"]);
-  return shown.slice(2, -2).map(({ offset, text }) => [offset, text]);
+  await stream.start({ message: question, reply: answer }, true);
+  expect(frames.map(({ type }) => type).slice(0, 2)).toEqual(["message.created", "message.created"]);
+  expect(frames.map(({ type }) => type).slice(-2)).toEqual(["message.completed", "end"]);
+  return frames.slice(2, -2).map(({ offset, text }) => [offset, text]);
 }
 
-test("text that came with the message is not repeated by deltas in flight", async () => {
-  expect(await read("0123456789", [[5, "56789"]])).toEqual([]);
-  expect(await read("0123456789", [[5, "56789ab"]])).toEqual([[10, "ab"]]);
+test("text that is already in the message is not repeated by deltas in flight", async () => {
+  expect(await listDeltas("0123456789", [[5, "56789"]])).toEqual([]);
+  expect(await listDeltas("0123456789", [[5, "56789ab"]])).toEqual([[10, "ab"]]);
   expect(
-    await read("0123456789", [
+    await listDeltas("0123456789", [
       [0, "0123"],
       [4, "4567"],
       [8, "89a"],
@@ -51,10 +51,10 @@ test("text that came with the message is not repeated by deltas in flight", asyn
     [10, "a"],
     [11, "b"],
   ]);
-  expect(await read("", [[0, "0123456789ab"]])).toEqual([[0, "0123456789ab"]]);
-  // Text after a gap is not shown: the end has the whole text.
+  expect(await listDeltas("", [[0, "0123456789ab"]])).toEqual([[0, "0123456789ab"]]);
+  // Text after a gap is not sent, because the completion has the whole text.
   expect(
-    await read("01", [
+    await listDeltas("01", [
       [5, "56789"],
       [10, "ab"],
     ]),

@@ -6,19 +6,19 @@ import { CLIENT_MESSAGE_ID_CHARS_MAX, CONTENT_CHARS_MAX } from "../../src/protoc
 import type { Message } from "../../src/protocol/message.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
 
 let parley: TestApp;
-let anna: Rest;
-let ben: Rest;
+let anna: RestClient;
+let ben: RestClient;
 let id: string;
 let path: string;
 
 beforeAll(async () => {
   parley = await startApp();
   const accounts = await Promise.all(["Anna", "Ben"].map((name) => parley.register(undefined, name)));
-  [anna, ben] = accounts.map((account) => createRest(parley, account)) as [Rest, Rest];
+  [anna, ben] = accounts.map((account) => createRestClient(parley, account)) as [RestClient, RestClient];
 });
 afterAll(() => parley.stop());
 
@@ -27,8 +27,8 @@ beforeEach(async () => {
   path = `/conversations/${id}/messages`;
 });
 
-const send = (input: object, by: Rest = anna) => by.request<SentMessage>("POST", path, input);
-const history = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
+const send = (input: object, sender: RestClient = anna) => sender.request<SentMessage>("POST", path, input);
+const listHistory = async () => (await anna.get<{ data: Message[] }>(path)).body.data;
 async function waitForEnd(messageId: string): Promise<Message> {
   for (;;) {
     const { body } = await anna.get<Message>(`${path}/${messageId}`);
@@ -38,7 +38,7 @@ async function waitForEnd(messageId: string): Promise<Message> {
 }
 
 describe("a message sent over REST", () => {
-  test("returns the stored message, and is pushed", async () => {
+  test("is returned as stored, and pushed", async () => {
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     await socket.request({ type: "subscribe", conversation_id: id });
     const { status, headers, body } = await send({ content: "Hello ☔ \t", client_message_id: "c1" });
@@ -80,7 +80,7 @@ describe("a message sent over REST", () => {
     await socket.close();
   });
 
-  test("to an id in capital letters reaches the subscribers", async () => {
+  test("reaches the subscribers even if the conversation id in its path is uppercase", async () => {
     const socket = await openSocket(parley.url, { token: ben.account.access_token });
     await socket.request({ type: "subscribe", conversation_id: id.toUpperCase() });
     const { body } = await anna.request<SentMessage>("POST", `/conversations/${id.toUpperCase()}/messages`, {
@@ -91,7 +91,7 @@ describe("a message sent over REST", () => {
     await socket.close();
   });
 
-  test("is idempotent, without an answer or with the stored one", async () => {
+  test("is idempotent, with or without an answer", async () => {
     const first = await send({ content: "once", client_message_id: "c1" });
     const again = await send({ content: "twice", client_message_id: "c1", reply: true });
     expect(again).toMatchObject({ status: 201, body: first.body });
@@ -109,17 +109,17 @@ describe("a message sent over REST", () => {
       model: "offline/documents",
       client_message_id: null,
     });
-    const ended = await waitForEnd(reply?.id ?? "");
-    expect(ended).toMatchObject({ status: "complete", finish_reason: "stop", error: null });
-    expect(ended.content).toContain("offline");
+    const answer = await waitForEnd(reply?.id ?? "");
+    expect(answer).toMatchObject({ status: "complete", finish_reason: "stop", error: null });
+    expect(answer.content).toContain("offline");
     const repeated = await send({ content: "question", client_message_id: "c2", reply: true });
-    expect(repeated.body).toEqual({ message, reply: ended });
-    expect((await history()).map(({ content }) => content)).toEqual(["once", "question", ended.content]);
+    expect(repeated.body).toEqual({ message, reply: answer });
+    expect((await listHistory()).map(({ content }) => content)).toEqual(["once", "question", answer.content]);
   });
 
-  test("may be repeated concurrently, over REST and a socket", async () => {
+  test("can be repeated concurrently over REST and a socket", async () => {
     const socket = await openSocket(parley.url, { token: anna.account.access_token });
-    const answers = await Promise.all(
+    const messages = await Promise.all(
       Array.from({ length: 20 }, async (_, n) => {
         if (n % 2) return (await send({ content: `${n}`, client_message_id: "same" })).body.message;
         const ack = await socket.request({
@@ -132,15 +132,15 @@ describe("a message sent over REST", () => {
         return ack.message as Message;
       }),
     );
-    const [stored] = await history();
-    for (const answer of answers) expect(answer).toEqual(stored as Message);
-    expect(await history()).toHaveLength(1);
+    const [stored] = await listHistory();
+    for (const message of messages) expect(message).toEqual(stored as Message);
+    expect(await listHistory()).toHaveLength(1);
     await socket.close();
   });
 
   test("has a client id that is unique per author and conversation", async () => {
     const other = await createConversation(parley, anna.account);
-    const [mine, benMessage, elsewhere] = await Promise.all([
+    const responses = await Promise.all([
       send({ content: "a", client_message_id: "same" }),
       send({ content: "b", client_message_id: "same" }, ben),
       anna.request<SentMessage>("POST", `/conversations/${other.id}/messages`, {
@@ -149,32 +149,32 @@ describe("a message sent over REST", () => {
         reply: false,
       }),
     ]);
-    expect([mine, benMessage, elsewhere].map(({ body }) => body.message.content)).toEqual(["a", "b", "c"]);
+    expect(responses.map(({ body }) => body.message.content)).toEqual(["a", "b", "c"]);
   });
 
-  test("may have a parent in the same conversation only", async () => {
+  test("can only have a parent in the same conversation", async () => {
     const { body } = await send({ content: "parent" });
     const child = await send({ content: "child", parent_id: body.message.id.toUpperCase() });
     expect(child.body.message.parent_id).toBe(body.message.id);
-    expect((await history()).at(-1)).toEqual(child.body.message);
+    expect((await listHistory()).at(-1)).toEqual(child.body.message);
     const other = await createConversation(parley, anna.account);
-    const foreign = await anna.request<SentMessage>("POST", `/conversations/${other.id}/messages`, {
+    const elsewhere = await anna.request<SentMessage>("POST", `/conversations/${other.id}/messages`, {
       content: "elsewhere",
     });
-    for (const parent_id of [foreign.body.message.id, createId()])
-      expect(await anna.refused("POST", path, { content: "x", parent_id })).toMatchObject({
+    for (const parent_id of [elsewhere.body.message.id, createId()])
+      expect(await anna.requestProblem("POST", path, { content: "x", parent_id })).toMatchObject({
         status: 422,
         code: "invalid",
         errors: [{ pointer: "#/parent_id" }],
       });
-    expect(await history()).toHaveLength(2);
+    expect(await listHistory()).toHaveLength(2);
   });
 
-  test("may have text up to the limit, and not one character more", async () => {
+  test("can have text up to the limit, but not one character more", async () => {
     const content = "ä".repeat(CONTENT_CHARS_MAX);
     const { body } = await send({ content, client_message_id: "x".repeat(CLIENT_MESSAGE_ID_CHARS_MAX) });
     expect((await anna.get<Message>(`${path}/${body.message.id}`)).body.content).toBe(content);
-    expect(await anna.refused("POST", path, { content: `${content}x` })).toMatchObject({
+    expect(await anna.requestProblem("POST", path, { content: `${content}x` })).toMatchObject({
       status: 422,
       errors: [{ pointer: "#/content" }],
     });
@@ -183,8 +183,8 @@ describe("a message sent over REST", () => {
 
 describe("an invalid message", () => {
   const invalid: [string, unknown, string][] = [
-    ["nothing", {}, "#/content"],
-    ["an empty text", { content: "" }, "#/content"],
+    ["no fields", {}, "#/content"],
+    ["empty content", { content: "" }, "#/content"],
     ["a number", { content: 1 }, "#/content"],
     ["NUL", { content: "a\0" }, "#/content"],
     ["a lone surrogate", { content: "\udc00" }, "#/content"],
@@ -195,26 +195,29 @@ describe("an invalid message", () => {
     ["reply as a string", { content: "a", reply: "true" }, "#/reply"],
     ["an unknown field", { content: "a", role: "system" }, "#/role"],
   ];
-  test.each(invalid)("%s returns 422 with its location, also as an event stream", async (_name, input, pointer) => {
-    const problem = await anna.refused("POST", path, input);
-    expect(problem).toMatchObject({ status: 422, code: "invalid" });
-    expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
-    const streamed = await anna.request<ProblemBody>("POST", path, input, { accept: "text/event-stream" });
-    expect(streamed).toMatchObject({ status: 422, body: { code: "invalid" } });
-    expect(streamed.headers.get("content-type")).toBe("application/problem+json");
-    expect(await history()).toEqual([]);
-  });
+  test.each(invalid)(
+    "with %s returns 422 and its location, even if a stream is requested",
+    async (_name, input, pointer) => {
+      const problem = await anna.requestProblem("POST", path, input);
+      expect(problem).toMatchObject({ status: 422, code: "invalid" });
+      expect(problem.errors?.map((error) => error.pointer)).toContain(pointer);
+      const streamed = await anna.request<ProblemBody>("POST", path, input, { accept: "text/event-stream" });
+      expect(streamed).toMatchObject({ status: 422, body: { code: "invalid" } });
+      expect(streamed.headers.get("content-type")).toBe("application/problem+json");
+      expect(await listHistory()).toEqual([]);
+    },
+  );
 
   const bodies: [string, string, string, number, string][] = [
     ["invalid JSON", '{"content":', "application/json", 400, "malformed"],
     ["plain text", "content", "text/plain", 415, "unsupported_media_type"],
     ["JSON declared as text", '{"content":"a"}', "text/plain", 415, "unsupported_media_type"],
-    ["a form", "content=a", "application/x-www-form-urlencoded", 415, "unsupported_media_type"],
+    ["form data", "content=a", "application/x-www-form-urlencoded", 415, "unsupported_media_type"],
     ["2 MB", JSON.stringify({ content: "x".repeat(2_000_000) }), "application/json", 413, "too_large"],
-    ["nothing at all", "", "application/json", 422, "invalid"],
+    ["zero bytes", "", "application/json", 422, "invalid"],
     ["null", "null", "application/json", 422, "invalid"],
   ];
-  test.each(bodies)("a body of %s", async (_name, body, type, status, code) => {
+  test.each(bodies)("with a body of %s returns an error", async (_name, body, type, status, code) => {
     const response = await fetch(`${parley.url}/api/v1${path}`, {
       method: "POST",
       headers: { authorization: `Bearer ${anna.account.access_token}`, "content-type": type },
@@ -222,20 +225,20 @@ describe("an invalid message", () => {
     });
     expect(response.status).toBe(status);
     expect(((await response.json()) as ProblemBody).code).toBe(code);
-    expect(await history()).toEqual([]);
+    expect(await listHistory()).toEqual([]);
   });
 
-  test("returns an error for an unknown model and an unknown conversation", async () => {
-    expect(await anna.refused("POST", path, { content: "a", reply: true, model: "openai/none" })).toMatchObject({
+  test("with an unknown model or conversation returns an error", async () => {
+    expect(await anna.requestProblem("POST", path, { content: "a", reply: true, model: "openai/none" })).toMatchObject({
       status: 422,
       code: "unknown_model",
     });
     const unknownPath = `/conversations/${createId()}/messages`;
-    expect(await anna.refused("POST", unknownPath, { content: "a" })).toMatchObject({ status: 404 });
-    expect(await anna.refused("POST", "/conversations/x/messages", { content: "a" })).toMatchObject({
+    expect(await anna.requestProblem("POST", unknownPath, { content: "a" })).toMatchObject({ status: 404 });
+    expect(await anna.requestProblem("POST", "/conversations/x/messages", { content: "a" })).toMatchObject({
       status: 422,
       errors: [{ pointer: "#/params/id" }],
     });
-    expect(await history()).toEqual([]);
+    expect(await listHistory()).toEqual([]);
   });
 });

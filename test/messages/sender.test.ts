@@ -22,12 +22,12 @@ async function createMember(): Promise<{ caller: Caller; conversationId: string 
   return { caller: { user: { id, display_name: "X" }, scopes: null } as Caller, conversationId };
 }
 
-/** A sender whose listeners all throw. */
-function createFailing() {
-  const leased: number[] = [];
-  let open = 0;
+/** Creates a sender whose listeners all throw. */
+function createSenderWithFailingListeners() {
+  const leasedCounts: number[] = [];
+  let openLeases = 0;
   const fail = () => {
-    throw new Error("This must not reach the sender.");
+    throw new Error("A listener failed.");
   };
   const sender = createSender({
     database,
@@ -37,25 +37,25 @@ function createFailing() {
     defaultModel: "compatible/one",
     budgets: { rules: null, refuse: fail },
     acquireLease(answers) {
-      leased.push(answers);
-      open += 1;
+      leasedCounts.push(answers);
+      openLeases += 1;
       const release = () => {
-        open -= 1;
+        openLeases -= 1;
       };
       return { owner: createId(), leaseMs: 1_000, context: null, release };
     },
     onAnswer: fail,
   });
-  return { sender, leased, countOpen: () => open };
+  return { sender, leasedCounts, countOpenLeases: () => openLeases };
 }
 
-test("a committed message is sent once, even if pushing it failed", async () => {
+test("a committed message is stored once, even if publishing it fails", async () => {
   const { caller, conversationId } = await createMember();
-  const { sender } = createFailing();
+  const { sender } = createSenderWithFailingListeners();
   const sent = await Promise.all(
     Array.from({ length: 10 }, (_, n) => sender.send(caller, conversationId, { content: `${n}`, reply: n === 5 })),
   );
-  expect(sent.map((one) => ("message" in one ? one.message.content : one))).toEqual(
+  expect(sent.map((result) => ("message" in result ? result.message.content : result))).toEqual(
     Array.from({ length: 10 }, (_, n) => `${n}`),
   );
   const [row] = await database`select count(*)::int as count from messages where conversation_id = ${conversationId}`;
@@ -63,21 +63,21 @@ test("a committed message is sent once, even if pushing it failed", async () => 
   await sender.close();
 });
 
-test("a lease is taken for messages that may be answered, and ends with the commit, even if that fails", async () => {
+test("a lease is acquired for messages that may be answered, and released after the commit, even a failed one", async () => {
   const { caller, conversationId } = await createMember();
-  const { sender, leased, countOpen } = createFailing();
+  const { sender, leasedCounts, countOpenLeases } = createSenderWithFailingListeners();
   await Promise.all([
     sender.send(caller, conversationId, { content: "1", reply: false }),
     sender.send(caller, conversationId, { content: "2", reply: true }),
     sender.send(caller, conversationId, { content: "3" }),
   ]);
-  expect(leased).toEqual([2]);
+  expect(leasedCounts).toEqual([2]);
   await sender.send(caller, conversationId, { content: "4", reply: false });
-  expect(leased).toEqual([2]);
-  await database`alter table messages rename to away`;
+  expect(leasedCounts).toEqual([2]);
+  await database`alter table messages rename to renamed_messages`;
   await expect(sender.send(caller, conversationId, { content: "5", reply: true })).rejects.toThrow();
-  await database`alter table away rename to messages`;
-  expect(leased).toEqual([2, 1]);
-  expect(countOpen()).toBe(0);
+  await database`alter table renamed_messages rename to messages`;
+  expect(leasedCounts).toEqual([2, 1]);
+  expect(countOpenLeases()).toBe(0);
   await sender.close();
 });

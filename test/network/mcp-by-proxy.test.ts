@@ -8,26 +8,29 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-test.each(["2026", "2025"] as const)("lists and calls the tools of a server (%s) through a proxy", async (revision) => {
-  const proxy = await startHttpProxy("name:secret-of-the-proxy");
-  cleanups.push(proxy.stop);
-  const mcp = startMcpServer({ revision, tools: [{ name: "look" }] });
-  cleanups.push(mcp.stop);
-  const target = `wiki.example.test:${new URL(mcp.url).port}`;
-  const app = await startWithMcp({
-    MCP_SERVERS: `wiki=http://${target}/mcp`,
-    HTTP_PROXY: `http://name:secret-of-the-proxy@127.0.0.1:${proxy.port}`,
-    NO_PROXY: "127.0.0.1",
-  });
-  cleanups.push(app.stop);
-  const anna = await app.parley.register();
-  const id = await app.createConversation(anna, [], ["wiki_look"]);
-  app.provider.script("one", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
-  const [answer, result] = await app.ask(anna, id);
-  expect(result).toMatchObject({ content: "done", metadata: { is_error: false } });
-  expect(answer?.content).toBe("Done.");
-  expect(new Set(proxy.requests.map(({ target: asked }) => asked))).toEqual(new Set([target]));
-  expect(proxy.requests.length).toBe(mcp.requests.length);
-  // The proxy's credentials are not sent to the server.
-  expect(mcp.calls.map(({ authorization }) => authorization)).toEqual([null]);
-});
+test.each(["2026", "2025"] as const)(
+  "an MCP server's (%s) tools are listed and called through a proxy",
+  async (revision) => {
+    const proxy = await startHttpProxy("name:secret-of-the-proxy");
+    cleanups.push(proxy.stop);
+    const mcp = startMcpServer({ revision, tools: [{ name: "look" }] });
+    cleanups.push(mcp.stop);
+    const target = `wiki.example.test:${new URL(mcp.url).port}`;
+    const app = await startWithMcp({
+      MCP_SERVERS: `wiki=http://${target}/mcp`,
+      HTTP_PROXY: `http://name:secret-of-the-proxy@127.0.0.1:${proxy.port}`,
+      NO_PROXY: "127.0.0.1",
+    });
+    cleanups.push(app.stop);
+    const anna = await app.parley.register();
+    const id = await app.createConversation(anna, [], ["wiki_look"]);
+    app.provider.script("one", { toolCalls: [{ name: "wiki_look", arguments: "{}" }] }, { text: "Done." });
+    const [answer, result] = await app.requestAnswer(anna, id);
+    expect(result).toMatchObject({ content: "done", metadata: { is_error: false } });
+    expect(answer?.content).toBe("Done.");
+    expect(new Set(proxy.requests.map((request) => request.target))).toEqual(new Set([target]));
+    expect(proxy.requests.length).toBe(mcp.requests.length);
+    // The proxy's credentials are not sent to the server.
+    expect(mcp.calls.map(({ authorization }) => authorization)).toEqual([null]);
+  },
+);

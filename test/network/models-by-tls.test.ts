@@ -6,7 +6,7 @@ import { startHttpProxy } from "../support/http-proxy.ts";
 const certificates = createCertificates();
 afterAll(certificates.remove);
 
-/** The runtime reads the CAs once, so this needs another process. @returns its output, and whether all tests passed. */
+/** Runs the proxy tests in another process, because the runtime reads CA certificates only at startup. */
 async function runWith(caFile: string, files: Record<string, string>) {
   const child = Bun.spawn(
     [
@@ -20,23 +20,23 @@ async function runWith(caFile: string, files: Record<string, string>) {
     { env: { ...process.env, NODE_EXTRA_CA_CERTS: caFile, ...files }, stdout: "ignore", stderr: "pipe" },
   );
   const [output, code] = await Promise.all([new Response(child.stderr).text(), child.exited]);
-  return { code, output, passed: Number(/^ *(\d+) pass$/m.exec(output)?.[1]) };
+  return { code, output, passedCount: Number(/^ *(\d+) pass$/m.exec(output)?.[1]) };
 }
 
-test("models behave the same through a proxy with TLS", async () => {
-  const authority = certificates.create("CA of the tests", { extensions: "authority" });
+test("models with TLS behave the same through a proxy", async () => {
+  const authority = certificates.create("Test CA", { extensions: "authority" });
   const names = ["*.models.test"];
   const { certFile, keyFile } = certificates.create("models", { issuer: authority, extensions: "local", names });
-  const { code, output, passed } = await runWith(authority.certFile, {
+  const { code, output, passedCount } = await runWith(authority.certFile, {
     TEST_TLS_CERT: certFile,
     TEST_TLS_KEY: keyFile,
   });
   expect({ code, output }).toEqual({ code: 0, output: expect.any(String) });
-  expect(passed).toBeGreaterThan(35);
+  expect(passedCount).toBeGreaterThan(35);
 });
 
-test("a certificate for another name or of another CA is refused in a tunnel too", async () => {
-  const authority = certificates.create("CA of the tests", { extensions: "authority" });
+test("a certificate for another name or from another CA is refused even in a tunnel", async () => {
+  const authority = certificates.create("Test CA", { extensions: "authority" });
   const other = certificates.create("Another CA", { extensions: "authority" });
   const names = ["models.test"];
   const certificate = certificates.create("models", { issuer: authority, extensions: "local", names });
@@ -51,18 +51,20 @@ test("a certificate for another name or of another CA is refused in a tunnel too
       return new Response("welcome");
     },
   });
-  const ask = async (host: string, { certFile }: { certFile: string }): Promise<string> => {
-    const program = join(import.meta.dir, "fixtures/ask.ts");
+  const fetchThroughProxy = async (host: string, { certFile }: { certFile: string }): Promise<string> => {
+    const program = join(import.meta.dir, "fixtures/request.ts");
     const child = Bun.spawn([process.execPath, program, `https://${host}:${server.port}/`, proxy.url], {
       env: { PATH: process.env.PATH, NODE_EXTRA_CA_CERTS: certFile },
     });
     const [output] = await Promise.all([new Response(child.stdout).text(), child.exited]);
     return output.trim();
   };
-  expect(await ask("models.test", authority)).toBe("welcome");
+  expect(await fetchThroughProxy("models.test", authority)).toBe("welcome");
   expect(requestCount).toBe(1);
-  expect(await ask("elsewhere.test", authority)).toContain("the certificate is not trusted: ");
-  expect(await ask("models.test", other)).toEndWith("set NODE_EXTRA_CA_CERTS to a file with that CA's certificate");
+  expect(await fetchThroughProxy("elsewhere.test", authority)).toContain("the certificate is not trusted: ");
+  expect(await fetchThroughProxy("models.test", other)).toEndWith(
+    "set NODE_EXTRA_CA_CERTS to a file with that CA's certificate",
+  );
   expect(requestCount).toBe(1);
   expect(proxy.requests.length).toBe(3);
   await server.stop(true);

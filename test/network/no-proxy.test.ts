@@ -17,7 +17,6 @@ test.each([
   ["*.example.com", "https://api.example.com/", true],
   ["Example.COM.", "https://example.com/", true],
   ["my_host", "http://my_host/", true],
-  // Ports.
   ["example.com:8443", "https://example.com:8443/", true],
   ["example.com:8443", "https://example.com/", false],
   ["example.com:443", "https://api.example.com/", true],
@@ -36,12 +35,10 @@ test.each([
   ["2001:db8::1", "http://[2001:db8::1]/", true],
   ["2001:db8::/32", "http://[2001:db8:1::7]/", true],
   ["2001:db8::/32", "http://[2001:db9::7]/", false],
-  // Everything; nothing.
   ["*", "https://anything.example/", true],
   ["", "https://anything.example/", false],
-  // One of several.
   ["a.test b.test 10.0.0.0/8", "https://b.test/", true],
-  // This machine, always.
+  // This machine, with any setting.
   ["", "http://localhost:11434/v1", true],
   ["", "http://ollama.localhost/", true],
   ["", "http://127.0.0.1:1/", true],
@@ -49,7 +46,7 @@ test.each([
   ["", "http://[::1]/", true],
   ["", "http://localhost.example.com/", false],
   ["", "http://127.example.com/", false],
-])("NO_PROXY=%s: %s without a proxy: %p", (entries, url, expected) => {
+])("with NO_PROXY=%s, %s is connected to directly: %p", (entries, url, expected) => {
   expect(isDirect(entries, url)).toBe(expected);
 });
 
@@ -64,7 +61,7 @@ test.each([
   "[a.test]",
   "a b",
   "*x",
-])("an invalid entry is ignored: %s", (entry) => {
+])("%s is an invalid entry", (entry) => {
   expect(isNoProxyEntry(entry)).toBe(false);
 });
 

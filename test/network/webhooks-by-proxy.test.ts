@@ -1,31 +1,31 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { createFindProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { createGuardedSender } from "../../src/lib/outgoing/send-guarded.ts";
-import { untilReusable } from "../ai/raw-server.ts";
-import { type Receiver, receive, request, respond } from "../lib/outgoing/receiver.ts";
+import { waitUntilReusable } from "../ai/raw-server.ts";
+import { createRequest, formatResponse, type Receiver, startReceiver } from "../lib/outgoing/receiver.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
 
-/** A public address, which the test proxy maps to this machine. */
+/** A public address that the test proxy maps to this machine. */
 const PUBLIC = "93.184.216.34";
 
 let proxy: HttpProxy;
 let receiver: Receiver;
 beforeEach(async () => {
   proxy = await startHttpProxy("user:hunter2");
-  receiver = receive((socket) => void socket.write(respond("200 OK", "thanks")));
+  receiver = startReceiver((socket) => void socket.write(formatResponse("200 OK", "thanks")));
 });
 afterEach(async () => {
   receiver.stop();
   await proxy.stop();
 });
 
-const addressOf = (password = "hunter2") => proxy.url.replace("://", `://user:${password}@`);
+const createProxyUrl = (password = "hunter2") => proxy.url.replace("://", `://user:${password}@`);
 
-/** Sends through the proxy, with names resolving to these addresses. */
-const sendTo = (addresses: string[], { address = addressOf(), direct = [] as string[] } = {}) =>
-  createGuardedSender(async () => addresses, createFindProxy({ HTTP_PROXY: address, NO_PROXY: direct }));
+/** Creates a sender that uses the proxy and resolves all names to `addresses`. */
+const createSender = (addresses: string[], { proxyUrl = createProxyUrl(), noProxy = [] as string[] } = {}) =>
+  createGuardedSender(async () => addresses, createFindProxy({ HTTP_PROXY: proxyUrl, NO_PROXY: noProxy }));
 
-const failed = (sent: Promise<unknown>): Promise<Error> =>
+const catchError = (sent: Promise<unknown>): Promise<Error> =>
   sent.then(
     () => {
       throw new Error("the request was sent");
@@ -33,14 +33,14 @@ const failed = (sent: Promise<unknown>): Promise<Error> =>
     (error) => error,
   );
 
-const toPublic = { allowsPrivate: false };
+const publicOnly = { allowsPrivate: false };
 
-test("the proxy connects to the checked address, and the server gets the name", async () => {
-  const send = sendTo([PUBLIC]);
-  const response = await send(request(`http://hooks.test:${receiver.port}/in`, toPublic));
+test("the proxy connects to the checked address, and the server receives the host name", async () => {
+  const send = createSender([PUBLIC]);
+  const response = await send(createRequest(`http://hooks.test:${receiver.port}/in`, publicOnly));
   expect(response.status).toBe(200);
   expect(new TextDecoder().decode(response.body)).toBe("thanks");
-  expect(proxy.requests).toMatchObject([{ form: "tunnel", target: `${PUBLIC}:${receiver.port}` }]);
+  expect(proxy.requests).toMatchObject([{ kind: "tunnel", target: `${PUBLIC}:${receiver.port}` }]);
   expect(receiver.requests[0]).toStartWith("POST /in HTTP/1.1\r\n");
   expect(receiver.requests[0]).toContain(`host: hooks.test:${receiver.port}\r\n`);
   expect(receiver.requests[0]?.toLowerCase()).not.toContain("proxy-");
@@ -48,76 +48,82 @@ test("the proxy connects to the checked address, and the server gets the name", 
 
 test.each([
   ["a name with a private address", "http://inside.test", ["10.0.0.7"]],
-  ["a name with addresses of both kinds", "http://both.test", [PUBLIC, "169.254.169.254"]],
+  ["a name with a public and a private address", "http://both.test", [PUBLIC, "169.254.169.254"]],
   ["a private address", "http://10.0.0.7", []],
   ["a cloud metadata service", "http://169.254.169.254", []],
   ["this machine", "http://127.0.0.1", []],
   ["this machine's name", "http://localhost", []],
   ["an unknown name", "http://nowhere.test", []],
 ])("no proxy is used for %s", async (_, origin, addresses) => {
-  const error = await failed(sendTo(addresses)(request(`${origin}:${receiver.port}/`, toPublic)));
+  const error = await catchError(createSender(addresses)(createRequest(`${origin}:${receiver.port}/`, publicOnly)));
   expect(error.message).toMatch(/not resolve to a public address|is not a public address/);
   expect(proxy.requests).toEqual([]);
-  expect(receiver.connections).toBe(0);
+  expect(receiver.connectionCount).toBe(0);
 });
 
-test("a name in NO_PROXY is checked all the same", async () => {
-  const send = sendTo(["127.0.0.1"], { direct: ["hooks.test"] });
+test("the addresses of a name in NO_PROXY are checked too", async () => {
+  const send = createSender(["127.0.0.1"], { noProxy: ["hooks.test"] });
   const url = `http://hooks.test:${receiver.port}/`;
-  expect((await failed(send(request(url, toPublic)))).message).toContain("does not resolve to a public address");
-  expect(receiver.connections).toBe(0);
-  expect((await send(request(url))).status).toBe(200);
+  expect((await catchError(send(createRequest(url, publicOnly)))).message).toContain(
+    "does not resolve to a public address",
+  );
+  expect(receiver.connectionCount).toBe(0);
+  expect((await send(createRequest(url))).status).toBe(200);
   expect(proxy.requests).toEqual([]);
 });
 
-test("if private addresses are allowed, the proxy resolves names that are unknown here", async () => {
+test("if private addresses are allowed, the proxy resolves names that Parley can't resolve", async () => {
   const send = createGuardedSender(
     () => Promise.reject(new Error("ENOTFOUND")),
-    createFindProxy({ HTTP_PROXY: addressOf() }),
+    createFindProxy({ HTTP_PROXY: createProxyUrl() }),
   );
-  expect((await send(request(`http://hooks.test:${receiver.port}/`))).status).toBe(200);
-  expect(proxy.requests).toMatchObject([{ form: "tunnel", target: `hooks.test:${receiver.port}` }]);
+  expect((await send(createRequest(`http://hooks.test:${receiver.port}/`))).status).toBe(200);
+  expect(proxy.requests).toMatchObject([{ kind: "tunnel", target: `hooks.test:${receiver.port}` }]);
 });
 
 test("connections are reused per address", async () => {
   const addresses = [PUBLIC];
-  const send = sendTo(addresses);
+  const send = createSender(addresses);
   const url = `http://hooks.test:${receiver.port}/`;
-  await send(request(url, toPublic));
-  await untilReusable();
-  await send(request(url, toPublic));
+  await send(createRequest(url, publicOnly));
+  await waitUntilReusable();
+  await send(createRequest(url, publicOnly));
   expect(proxy.requests.length).toBe(1);
-  const other = sendTo(["93.184.216.35"]);
-  await other(request(url, toPublic));
+  const other = createSender(["93.184.216.35"]);
+  await other(createRequest(url, publicOnly));
   expect(proxy.requests.at(-1)?.target).toBe(`93.184.216.35:${receiver.port}`);
 });
 
 test("the next address is used when the proxy can't reach the first one", async () => {
-  // The test proxy maps every address to the same port, so both fail.
+  // The test proxy maps every address to the same port, so both connections fail.
   receiver.stop();
-  await failed(sendTo([PUBLIC, "93.184.216.35"])(request(`http://hooks.test:${receiver.port}/`, toPublic)));
+  await catchError(
+    createSender([PUBLIC, "93.184.216.35"])(createRequest(`http://hooks.test:${receiver.port}/`, publicOnly)),
+  );
   expect(proxy.requests.map(({ target }) => target.split(":")[0])).toEqual([PUBLIC, "93.184.216.35"]);
 });
 
-test("the owner of a webhook learns nothing about the proxy", async () => {
+test("a webhook's owner gets no information about the proxy", async () => {
   const url = `http://hooks.test:${receiver.port}/`;
-  const wrong = await failed(
-    sendTo([PUBLIC, "93.184.216.35"], { address: addressOf("wrong") })(request(url, toPublic)),
+  const wrong = await catchError(
+    createSender([PUBLIC, "93.184.216.35"], { proxyUrl: createProxyUrl("wrong") })(createRequest(url, publicOnly)),
   );
   expect(wrong.message).toBe(`hooks.test:${receiver.port} could not be reached.`);
-  // One attempt: other addresses would need the same credentials.
+  // The other address isn't tried, because the proxy would require the same credentials.
   expect(proxy.requests.length).toBe(1);
   expect((wrong.cause as Error).message).toBe(
     `the proxy 127.0.0.1:${proxy.port} refuses the credentials (HTTP 407): correct user and password in HTTP_PROXY`,
   );
   proxy.state.mode = "refuses";
-  const refused = await failed(sendTo([PUBLIC])(request(url, toPublic)));
+  const refused = await catchError(createSender([PUBLIC])(createRequest(url, publicOnly)));
   expect(refused.message).toBe(`hooks.test:${receiver.port} could not be reached.`);
-  expect(receiver.connections).toBe(0);
+  expect(receiver.connectionCount).toBe(0);
 });
 
-test("a proxy that stalls is cut off at the timeout of the request", async () => {
+test("a stalled proxy is disconnected when the request times out", async () => {
   proxy.state.mode = "stalls";
-  const error = await failed(sendTo([PUBLIC])(request(`http://hooks.test:${receiver.port}/`, { timeoutMs: 100 })));
+  const error = await catchError(
+    createSender([PUBLIC])(createRequest(`http://hooks.test:${receiver.port}/`, { timeoutMs: 100 })),
+  );
   expect(error.message).toMatch(/could not be reached|No response within 0\.1 seconds/);
 });

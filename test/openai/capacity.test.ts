@@ -15,11 +15,11 @@ import {
   STORING_PER_USER_MAX,
 } from "../../src/modules/openai/service.ts";
 
-/** Every conversation is locked until `unlock` is called. */
+/** Creates a completion service that can't store answers until `unlock` is called, as if every conversation were locked. */
 function createService() {
-  const counts = { charged: 0, stored: 0, givenUp: 0 };
+  const counts = { charged: 0, stored: 0, notStored: 0 };
   let isLocked = true;
-  const places = { held: 0, areRefused: false };
+  const state = { slotsInUse: 0, isBudgetExceeded: false };
   const openStreams = createOpenStreams();
   const deps = {
     chain: {
@@ -42,7 +42,7 @@ function createService() {
     budgets: {
       async reserve() {
         await Bun.sleep(1);
-        if (places.areRefused) throw new Problem("budget_exceeded", "Nothing is left.");
+        if (state.isBudgetExceeded) throw new Problem("budget_exceeded", "Nothing is left.");
         return { id: createId(), outputTokensMax: null };
       },
       settle: async () => {
@@ -59,15 +59,15 @@ function createService() {
     lifecycle: createLifecycle(),
     openStreams,
     async reserveAnswer() {
-      places.held += 1;
+      state.slotsInUse += 1;
       return () => {
-        places.held -= 1;
+        state.slotsInUse -= 1;
       };
     },
     metrics: createMetrics({ version: "test", commit: "test" }),
     log: {
       error() {
-        counts.givenUp += 1;
+        counts.notStored += 1;
       },
     },
   };
@@ -77,7 +77,7 @@ function createService() {
     const request = { model: "a/b", messages: [], options: {}, conversationId: createId(), question: null };
     return service.start(caller, request as unknown as CompletionRequest);
   };
-  const ask = async (userId: string) => {
+  const complete = async (userId: string) => {
     const completion = await start(userId);
     const types: string[] = [];
     const end = await completion.run((part) => types.push(part.type));
@@ -86,50 +86,50 @@ function createService() {
   const unlock = () => {
     isLocked = false;
   };
-  return { service, openStreams, counts, places, start, ask, unlock };
+  return { service, openStreams, counts, state, start, complete, unlock };
 }
 
-test("answers waiting to be stored use no request slots; beyond a total limit they are only charged", async () => {
-  const { service, counts, ask, unlock } = createService();
+test("answers waiting to be stored use no request slots, and answers beyond the total limit are charged but not stored", async () => {
+  const { service, counts, complete, unlock } = createService();
   const users = Array.from({ length: STORING_MAX / STORING_PER_USER_MAX }, () => createId());
-  await Promise.all(users.flatMap((user) => Array.from({ length: STORING_PER_USER_MAX }, () => ask(user))));
-  expect(counts).toEqual({ charged: STORING_MAX, stored: 0, givenUp: 0 });
+  await Promise.all(users.flatMap((user) => Array.from({ length: STORING_PER_USER_MAX }, () => complete(user))));
+  expect(counts).toEqual({ charged: STORING_MAX, stored: 0, notStored: 0 });
   expect(STORING_MAX).toBeGreaterThanOrEqual(COMPLETIONS_MAX);
-  await ask(createId());
+  await complete(createId());
   await Bun.sleep(10);
-  expect(counts).toEqual({ charged: STORING_MAX + 1, stored: 0, givenUp: 1 });
+  expect(counts).toEqual({ charged: STORING_MAX + 1, stored: 0, notStored: 1 });
   unlock();
   await service.drain(Date.now() + 5_000);
   expect(counts.stored).toBe(STORING_MAX);
 }, 20_000);
 
-test("limits the waiting answers of one user further", async () => {
-  const { service, counts, ask, unlock } = createService();
+test("one user's answers waiting to be stored have a lower limit", async () => {
+  const { service, counts, complete, unlock } = createService();
   const user = createId();
-  await Promise.all(Array.from({ length: STORING_PER_USER_MAX + 10 }, () => ask(user)));
+  await Promise.all(Array.from({ length: STORING_PER_USER_MAX + 10 }, () => complete(user)));
   await Bun.sleep(10);
-  expect(counts).toEqual({ charged: STORING_PER_USER_MAX + 10, stored: 0, givenUp: 10 });
+  expect(counts).toEqual({ charged: STORING_PER_USER_MAX + 10, stored: 0, notStored: 10 });
   unlock();
   await service.drain(Date.now() + 5_000);
   expect(counts.stored).toBe(STORING_PER_USER_MAX);
 }, 20_000);
 
-test("concurrent requests get the available slots, and failed ones release theirs", async () => {
-  const { openStreams, places, start, ask, unlock } = createService();
+test("concurrent requests get the available slots, and failed requests release their slots", async () => {
+  const { openStreams, state, start, complete, unlock } = createService();
   unlock();
   const startAll = (count: number) => Promise.allSettled(Array.from({ length: count }, () => start(createId())));
-  places.areRefused = true;
+  state.isBudgetExceeded = true;
   const failed = await startAll(COMPLETIONS_MAX);
   expect(failed.every(({ status }) => status === "rejected")).toBeTrue();
-  expect([openStreams.count(), places.held]).toEqual([0, 0]);
+  expect([openStreams.count(), state.slotsInUse]).toEqual([0, 0]);
 
-  places.areRefused = false;
+  state.isBudgetExceeded = false;
   const results = await startAll(COMPLETIONS_MAX + 100);
   const started = results.flatMap((result) => (result.status === "fulfilled" ? [result.value] : []));
   const reasons = results.flatMap((result) => (result.status === "rejected" ? [result.reason.code] : []));
   expect(started.length).toBe(COMPLETIONS_MAX);
   expect(reasons).toEqual(Array(100).fill("unavailable"));
   await Promise.all(started.map(({ run }) => run(() => {})));
-  expect([openStreams.count(), places.held]).toEqual([0, 0]);
-  await ask(createId());
+  expect([openStreams.count(), state.slotsInUse]).toEqual([0, 0]);
+  await complete(createId());
 }, 20_000);

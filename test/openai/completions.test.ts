@@ -2,14 +2,14 @@ import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import OpenAI, { APIError } from "openai";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { FOREIGN_TEXT } from "../support/mock-provider/wire-format.ts";
+import { PROVIDER_INTERNAL_TEXT } from "../support/mock-provider/wire-format.ts";
 
 let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 let client: OpenAI;
 
-/** Each test has a separate Parley, because failing models are skipped for a while. */
+/** Each test starts its own Parley, because failing models are skipped for a while. */
 beforeEach(async () => {
   provider = startMockProvider();
   parley = await startApp({
@@ -41,7 +41,7 @@ const lookUp = {
   function: { name: "look_up", description: "Looks it up.", parameters: { type: "object", properties: {} } },
 };
 
-/** The raw chunks, and how the stream ended. */
+/** Reads a stream, and returns its chunks and whether it ended with [DONE]. */
 async function readRaw(body: object): Promise<{ chunks: Record<string, unknown>[]; isDone: boolean; text: string }> {
   const response = await parley.fetch("/v1/chat/completions", {
     token: anna.access_token,
@@ -55,7 +55,7 @@ async function readRaw(body: object): Promise<{ chunks: Record<string, unknown>[
   return { chunks, isDone, text };
 }
 
-async function failureOf(work: Promise<unknown>): Promise<APIError> {
+async function catchError(work: Promise<unknown>): Promise<APIError> {
   try {
     await work;
   } catch (error) {
@@ -77,7 +77,7 @@ describe("models", () => {
     expect(await client.models.retrieve("anthropic/two")).toMatchObject({ id: "anthropic/two", object: "model" });
     const raw = await parley.fetch("/v1/models/anthropic/two", { token: anna.access_token });
     expect(await raw.json()).toMatchObject({ id: "anthropic/two" });
-    expect(await failureOf(client.models.retrieve("openai/none"))).toMatchObject({
+    expect(await catchError(client.models.retrieve("openai/none"))).toMatchObject({
       status: 404,
       code: "model_not_found",
     });
@@ -85,7 +85,7 @@ describe("models", () => {
 });
 
 describe("a completion", () => {
-  test.each(models)("of %s is returned whole, with its usage", async (model) => {
+  test.each(models)("from %s is returned with its usage", async (model) => {
     provider.script(model.split("/")[1] ?? "", { text: "Grüße aus Parley – 🦊." });
     const completion = await client.chat.completions.create({
       model,
@@ -121,7 +121,7 @@ describe("a completion", () => {
     expect(sent.seed).toBe(model === "compatible/three" ? 1 : undefined);
   });
 
-  test("comes from the next model when the first is down", async () => {
+  test("comes from the next model if the first is down", async () => {
     provider.script("one", { fault: "status", status: 500 });
     provider.script("two", { text: "I am the second." });
     const completion = await client.chat.completions.create({ model: "openai/one", messages: hello });
@@ -131,7 +131,7 @@ describe("a completion", () => {
     });
   });
 
-  test("joins text in parts", async () => {
+  test("joins the text parts of a message", async () => {
     await client.chat.completions.create({
       model: "compatible/three",
       messages: [
@@ -150,10 +150,24 @@ describe("a completion", () => {
       stop: ["END"],
     });
   });
+
+  test("is aborted at the provider when its client disconnects", async () => {
+    provider.script("one", { pieces: Array(500).fill("word "), pieceDelayMs: 10 });
+    const abort = new AbortController();
+    const completion = client.chat.completions.create(
+      { model: "openai/one", messages: hello },
+      { signal: abort.signal },
+    );
+    completion.catch(() => {});
+    for (let waits = 0; waits < 100 && provider.requests.length === 0; waits += 1) await Bun.sleep(20);
+    abort.abort();
+    for (let waits = 0; waits < 100 && !provider.requests[0]?.wasAborted; waits += 1) await Bun.sleep(20);
+    expect(provider.requests[0]?.wasAborted).toBe(true);
+  });
 });
 
 describe("a stream", () => {
-  test.each(models)("of %s arrives in pieces", async (model) => {
+  test.each(models)("from %s arrives in chunks", async (model) => {
     provider.script(model.split("/")[1] ?? "", { pieces: ["The ", "quick ", "fox 🦊"], pieceDelayMs: 20 });
     const stream = await client.chat.completions.create({
       model,
@@ -189,7 +203,7 @@ describe("a stream", () => {
   });
 
   test("does not show a failover before the first text", async () => {
-    provider.script("one", { fault: "no_end_marker", after: 0 });
+    provider.script("one", { fault: "no_end_marker", piecesBeforeFault: 0 });
     provider.script("two", { text: "Here I am." });
     const { chunks, isDone } = await readRaw({});
     expect(
@@ -199,15 +213,16 @@ describe("a stream", () => {
     expect(isDone).toBe(true);
   });
 
-  test("continues with the next model after it", async () => {
-    provider.script("one", { pieces: ["The capital ", "is ", "never sent"], fault: "cut", after: 2 });
+  test("continues with the next model after a failover in the middle of the text", async () => {
+    provider.script("one", { pieces: ["The capital ", "is ", "never sent"], fault: "cut", piecesBeforeFault: 2 });
     provider.script("two", { text: "Paris." });
     const runner = client.chat.completions.stream({ model: "openai/one", messages: hello });
     expect(await runner.finalContent()).toBe("The capital is Paris.");
   });
 
-  test("that fails permanently ends with an error and without [DONE]", async () => {
-    for (const model of ["one", "two", "three"]) provider.script(model, { text: "a b c d", fault: "cut", after: 1 });
+  test("ends with an error and without [DONE] if its models fail permanently", async () => {
+    for (const model of ["one", "two", "three"])
+      provider.script(model, { text: "a b c d", fault: "cut", piecesBeforeFault: 1 });
     const { chunks, isDone, text } = await readRaw({});
     expect(isDone).toBe(false);
     expect(chunks.at(-1)).toEqual({
@@ -218,8 +233,8 @@ describe("a stream", () => {
         code: "provider_unavailable",
       },
     });
-    expect(text).not.toContain(FOREIGN_TEXT);
-    const error = await failureOf(
+    expect(text).not.toContain(PROVIDER_INTERNAL_TEXT);
+    const error = await catchError(
       (async () => {
         const stream = await client.chat.completions.create({ model: "openai/one", messages: hello, stream: true });
         for await (const _ of stream);
@@ -228,8 +243,8 @@ describe("a stream", () => {
     expect(error.code).toBe("provider_unavailable");
   });
 
-  test("can't withdraw a step with a broken tool call", async () => {
-    provider.script("one", { pieces: ["Let me ", "look"], fault: "tool_call_cut", after: 2 });
+  test("ends with an error if a tool call is cut off after text was sent", async () => {
+    provider.script("one", { pieces: ["Let me ", "look"], fault: "tool_call_cut", piecesBeforeFault: 2 });
     provider.script("two", { text: "Something else." });
     const { chunks, isDone, text } = await readRaw({ tools: [lookUp] });
     expect(isDone).toBe(false);
@@ -245,27 +260,13 @@ describe("a stream", () => {
       chunks += 1;
       if (chunks === 5) break;
     }
-    for (let waits = 0; waits < 100 && !provider.requests[0]?.aborted; waits += 1) await Bun.sleep(20);
-    expect(provider.requests[0]?.aborted).toBe(true);
-  });
-
-  test("an answer that isn't streamed is aborted too", async () => {
-    provider.script("one", { pieces: Array(500).fill("word "), pieceDelayMs: 10 });
-    const abort = new AbortController();
-    const completion = client.chat.completions.create(
-      { model: "openai/one", messages: hello },
-      { signal: abort.signal },
-    );
-    completion.catch(() => {});
-    for (let waits = 0; waits < 100 && provider.requests.length === 0; waits += 1) await Bun.sleep(20);
-    abort.abort();
-    for (let waits = 0; waits < 100 && !provider.requests[0]?.aborted; waits += 1) await Bun.sleep(20);
-    expect(provider.requests[0]?.aborted).toBe(true);
+    for (let waits = 0; waits < 100 && !provider.requests[0]?.wasAborted; waits += 1) await Bun.sleep(20);
+    expect(provider.requests[0]?.wasAborted).toBe(true);
   });
 });
 
 describe("tools", () => {
-  test.each(models)("%s: returns calls, and continues with their results", async (model) => {
+  test.each(models)("are called by %s, which continues with their results", async (model) => {
     const script = { text: "One moment.", toolCalls: [{ name: "look_up", arguments: '{"word":"fox"}' }] };
     provider.script(model.split("/")[1] ?? "", script, { text: "A fox is red." });
     const first = await client.chat.completions.create({
@@ -292,7 +293,7 @@ describe("tools", () => {
     expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain('"red"');
   });
 
-  test("streams calls, and passes on arguments that are not JSON unchanged", async () => {
+  test("can be called in a stream, and arguments that are not JSON are passed on unchanged", async () => {
     provider.script("one", {
       toolCalls: [
         { name: "look_up", arguments: '{"word":"fox"}' },
@@ -309,9 +310,9 @@ describe("tools", () => {
   });
 });
 
-describe("errors", () => {
-  test("have OpenAI's format for a wrong or missing key", async () => {
-    const error = await failureOf(connect("wrong").models.list());
+describe("an error", () => {
+  test("has OpenAI's format for a wrong or missing API key", async () => {
+    const error = await catchError(connect("wrong").models.list());
     expect(error).toMatchObject({ status: 401, code: "invalid_api_key", type: "invalid_request_error" });
     const response = await parley.fetch("/v1/chat/completions", { json: {} });
     expect(response.status).toBe(401);
@@ -325,20 +326,20 @@ describe("errors", () => {
     ]);
   });
 
-  test("an unknown model returns 404", async () => {
-    const error = await failureOf(client.chat.completions.create({ model: "openai/none", messages: hello }));
+  test("for an unknown model is 404", async () => {
+    const error = await catchError(client.chat.completions.create({ model: "openai/none", messages: hello }));
     expect(error).toMatchObject({ status: 404, code: "model_not_found", param: "model" });
   });
 
-  test("an unknown path and an unsupported method", async () => {
-    const absent = await parley.fetch("/v1/embeddings", { token: anna.access_token, json: {} });
-    expect([absent.status, ((await absent.json()) as { error: { code: string } }).error.code]).toEqual([
+  test("for an unknown path is 404, and for an unsupported method 405", async () => {
+    const unknownPath = await parley.fetch("/v1/embeddings", { token: anna.access_token, json: {} });
+    expect([unknownPath.status, ((await unknownPath.json()) as { error: { code: string } }).error.code]).toEqual([
       404,
       "not_found",
     ]);
-    const wrong = await parley.fetch("/v1/models", { token: anna.access_token, method: "DELETE" });
-    expect([wrong.status, wrong.headers.get("allow")]).toEqual([405, "GET, HEAD"]);
-    expect(await wrong.json()).toMatchObject({ error: { code: "method_not_allowed" } });
+    const wrongMethod = await parley.fetch("/v1/models", { token: anna.access_token, method: "DELETE" });
+    expect([wrongMethod.status, wrongMethod.headers.get("allow")]).toEqual([405, "GET, HEAD"]);
+    expect(await wrongMethod.json()).toMatchObject({ error: { code: "method_not_allowed" } });
   });
 
   const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
@@ -358,7 +359,7 @@ describe("errors", () => {
       "messages[1].role",
     ],
     [
-      "a tool result of another call",
+      "a tool result for an unknown call",
       {
         messages: [
           { role: "assistant", tool_calls: [call] },
@@ -394,7 +395,7 @@ describe("errors", () => {
     ],
     ["an invalid conversation", { metadata: { conversation_id: "7" } }, "metadata.conversation_id"],
     ["NUL", { messages: [{ role: "user", content: "a\0b" }] }, "messages[0].content"],
-  ])("%s returns 400", async (_name, body, param) => {
+  ])("for %s is 400", async (_name, body, param) => {
     const response = await parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
       json: { model: "openai/one", messages: hello, ...body },
@@ -405,7 +406,7 @@ describe("errors", () => {
     expect(provider.requests.length).toBe(0);
   });
 
-  test("a body that is not JSON, of another content type, or of 2 MB", async () => {
+  test("is 400 for invalid JSON, 415 for another content type, and 413 for 2 MB", async () => {
     const send = (body: string, type: string) =>
       fetch(`${parley.url}/v1/chat/completions`, {
         method: "POST",
@@ -413,23 +414,23 @@ describe("errors", () => {
         body,
       });
     const large = JSON.stringify({ model: "openai/one", messages: [{ role: "user", content: "x".repeat(2_000_000) }] });
-    const answers = await Promise.all([
+    const responses = await Promise.all([
       send("{", "application/json"),
       send("{}", "text/plain"),
       send(large, "application/json"),
     ]);
-    expect(answers.map(({ status }) => status)).toEqual([400, 415, 413]);
-    for (const answer of answers)
-      expect(await answer.json()).toMatchObject({ error: { type: "invalid_request_error" } });
+    expect(responses.map(({ status }) => status)).toEqual([400, 415, 413]);
+    for (const response of responses)
+      expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error" } });
   });
 
   test.each([
-    ["one that is down", { fault: "status", status: 500 }, 503, "provider_unavailable"],
-    ["one that refuses the request", { fault: "status", status: 400 }, 400, "provider_refused"],
-    ["one that is rate-limited", { fault: "status", status: 429, retryAfter: "3600" }, 429, "provider_rate_limited"],
-    ["one with a wrong key", { fault: "status", status: 401 }, 503, "provider_unauthorized"],
+    ["down", { fault: "status", status: 500 }, 503, "provider_unavailable"],
+    ["refusing the request", { fault: "status", status: 400 }, 400, "provider_refused"],
+    ["rate-limited", { fault: "status", status: 429, retryAfter: "3600" }, 429, "provider_rate_limited"],
+    ["given a wrong API key", { fault: "status", status: 401 }, 503, "provider_unauthorized"],
   ] as const)(
-    "for models, %s: returns our status, streamed or not, without provider details",
+    "has Parley's status and no provider details if all models are %s",
     async (_name, script, status, code) => {
       for (const model of ["one", "two", "three"]) provider.script(model, script);
       for (const stream of [false, true]) {
@@ -439,7 +440,7 @@ describe("errors", () => {
         });
         const text = await response.text();
         expect([response.status, JSON.parse(text).error.code]).toEqual([status, code]);
-        expect(text).not.toContain(FOREIGN_TEXT);
+        expect(text).not.toContain(PROVIDER_INTERNAL_TEXT);
       }
     },
   );

@@ -1,17 +1,17 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import type { RunFailure } from "../../src/ai/answer-part.ts";
 import type { ProviderErrorCode } from "../../src/ai/provider.ts";
-import { aborted, failure, startCompletionServer } from "../support/completion-server.ts";
+import { abortedRun, createFailure, startCompletionServer } from "../support/scripted-completion-server.ts";
 
 const server = startCompletionServer();
 afterAll(() => server.stop());
 
-const ask = (stream: boolean) =>
+const complete = (stream: boolean) =>
   fetch(`${server.url}/chat/completions`, { method: "POST", body: JSON.stringify({ stream }) });
 
 type Case = [string, ProviderErrorCode, Partial<RunFailure>, number, Record<string, unknown>];
 
-describe("a failure of the model", () => {
+describe("a model failure", () => {
   test.each<Case>([
     [
       "a context that is too long",
@@ -39,7 +39,7 @@ describe("a failure of the model", () => {
     ["a body that is too large", "provider_refused", { status: 413 }, 413, { code: "provider_refused" }],
     ["an unsupported media type", "provider_refused", { status: 415 }, 415, {}],
     [
-      "a value",
+      "an invalid value",
       "provider_refused",
       { status: 422, providerCode: "invalid_value", param: "top_p" },
       422,
@@ -60,42 +60,42 @@ describe("a failure of the model", () => {
       429,
       { code: "provider_rate_limited" },
     ],
-    ["an empty account by status", "provider_rate_limited", { status: 402 }, 429, { code: "insufficient_quota" }],
+    ["an exhausted account, by status", "provider_rate_limited", { status: 402 }, 429, { code: "insufficient_quota" }],
     [
-      "an empty account by code",
+      "an exhausted account, by code",
       "provider_refused",
       { status: 403, providerCode: "insufficient_quota" },
       429,
       { code: "insufficient_quota" },
     ],
     [
-      "an invalid API key of this server",
+      "this server's API key being invalid",
       "provider_unauthorized",
       { status: 401, providerCode: "invalid_api_key", param: "authorization" },
       503,
       { code: "provider_unauthorized", param: null, type: "server_error" },
     ],
     [
-      "an API key of this server without permission",
+      "this server's API key lacking permission",
       "provider_unauthorized",
       { status: 403 },
       503,
       { code: "provider_unauthorized" },
     ],
     ["a timeout", "provider_timeout", { status: 200 }, 504, { code: "provider_timeout", type: "server_error" }],
-    ["a server error of the provider", "provider_unavailable", { status: 500 }, 503, { code: "provider_unavailable" }],
+    ["a provider's server error", "provider_unavailable", { status: 500 }, 503, { code: "provider_unavailable" }],
     [
-      "a server error of the provider with a code",
+      "a provider's server error with a code",
       "provider_unavailable",
       { status: 529, providerCode: "overloaded_error" },
       503,
       { code: "overloaded_error", type: "server_error" },
     ],
     ["no available model", "provider_unavailable", { model: null }, 503, { code: "provider_unavailable" }],
-  ])("%s", async (_name, code, fields, status, error) => {
-    server.answerWith(async () => failure(code, fields));
+  ])("due to %s is returned as an OpenAI error", async (_name, code, fields, status, error) => {
+    server.scriptRun(async () => createFailure(code, fields));
     for (const stream of [false, true]) {
-      const response = await ask(stream);
+      const response = await complete(stream);
       const body = (await response.json()) as { error: object };
       expect([response.status, response.headers.get("retry-after")]).toEqual([status, null]);
       expect(body.error).toMatchObject({ message: expect.any(String), ...error });
@@ -110,40 +110,40 @@ describe("a failure of the model", () => {
     [1_001, "2"],
     [3_600_000, "3600"],
     [Number.POSITIVE_INFINITY, null],
-  ])("passes on when to retry: %d ms", async (retryAfterMs, header) => {
+  ])("with a retry delay of %d ms is returned with the matching Retry-After", async (retryAfterMs, header) => {
     for (const code of ["provider_rate_limited", "provider_unavailable", "provider_timeout"] as const) {
-      server.answerWith(async () => failure(code, { retryAfterMs }));
-      for (const stream of [false, true]) expect((await ask(stream)).headers.get("retry-after")).toBe(header);
+      server.scriptRun(async () => createFailure(code, { retryAfterMs }));
+      for (const stream of [false, true]) expect((await complete(stream)).headers.get("retry-after")).toBe(header);
     }
   });
 
   test.each([
-    ["context_length_exceeded", null, "The request is longer than the model's context. Shorten the messages."],
+    ["context_length_exceeded", null, "The request is longer than the model's context window. Shorten the messages."],
     ["unsupported_parameter", "top_p", "The model doesn't support a parameter of the request. Parameter: top_p."],
     [null, "top_p", "The model rejected a parameter of the request. Parameter: top_p."],
-    ["never_heard_of", null, "A sentence of ours."],
-    ["constructor", null, "A sentence of ours."],
-  ])("is explained in our own words: %s, %s", async (providerCode, param, message) => {
-    server.answerWith(async () => failure("provider_refused", { status: 400, providerCode, param }));
-    expect(((await (await ask(false)).json()) as { error: object }).error).toMatchObject({ message });
+    ["never_heard_of", null, "The model failed."],
+    ["constructor", null, "The model failed."],
+  ])("with the code %s and the parameter %s has Parley's own message", async (providerCode, param, message) => {
+    server.scriptRun(async () => createFailure("provider_refused", { status: 400, providerCode, param }));
+    expect(((await (await complete(false)).json()) as { error: object }).error).toMatchObject({ message });
   });
 
-  test("an answer cut off by a shutdown may be retried at once", async () => {
-    server.answerWith(async () => aborted);
+  test("caused by a shutdown can be retried immediately", async () => {
+    server.scriptRun(async () => abortedRun);
     for (const stream of [false, true]) {
-      const response = await ask(stream);
+      const response = await complete(stream);
       expect([response.status, response.headers.get("retry-after")]).toEqual([503, "1"]);
       expect(await response.json()).toMatchObject({ error: { code: "draining" } });
     }
   });
 
-  test("a stream cut off by a shutdown before the first text reports that, without [DONE]", async () => {
-    server.answerWith(async (_push, { onActivity }) => {
+  test("caused by a shutdown before a stream's first text is sent as an event, without [DONE]", async () => {
+    server.scriptRun(async (_push, { onActivity }) => {
       onActivity();
       await Bun.sleep(50);
-      return aborted;
+      return abortedRun;
     });
-    const response = await ask(true);
+    const response = await complete(true);
     const text = await response.text();
     expect(response.status).toBe(200);
     expect(text).toMatch(/^: connected\n\ndata: \{"error":\{[^\n]*"code":"draining"\}\}\n\n$/);

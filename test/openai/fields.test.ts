@@ -29,14 +29,14 @@ afterAll(async () => {
   await provider.stop();
 });
 
-type Answered = {
+type Completion = {
   status: number;
   error: { type: string; param: string | null; code: string; message: string } | null;
   text: string;
   model: string;
 };
 
-async function ask(body: Record<string, unknown>, token = anna.access_token): Promise<Answered> {
+async function complete(body: Record<string, unknown>, token = anna.access_token): Promise<Completion> {
   const json = { model: "compatible/three", messages: [{ role: "user", content: "Hello" }], ...body };
   const response = await parley.fetch("/v1/chat/completions", { token, json });
   const {
@@ -44,26 +44,26 @@ async function ask(body: Record<string, unknown>, token = anna.access_token): Pr
     choices,
     model,
   } = (await response.json()) as {
-    error?: Answered["error"];
+    error?: Completion["error"];
     choices?: { message: { content: string } }[];
     model: string;
   };
   return { status: response.status, error, text: choices?.[0]?.message.content ?? "", model };
 }
 
-const lastBody = () => provider.requests.at(-1)?.body ?? {};
-const user = (more: object) => ({ messages: [{ role: "user", content: "Hello", ...more }] });
-const assistant = (more: object) => ({
+const readLastBody = () => provider.requests.at(-1)?.body ?? {};
+const withUserFields = (fields: object) => ({ messages: [{ role: "user", content: "Hello", ...fields }] });
+const withAssistantFields = (fields: object) => ({
   messages: [
     { role: "user", content: "Hello" },
-    { role: "assistant", content: "Hi", ...more },
+    { role: "assistant", content: "Hi", ...fields },
     { role: "user", content: "Go on." },
   ],
 });
 const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
-const tool = (name: string, more: object = {}) => ({ type: "function", function: { name }, ...more });
+const tool = (name: string, fields: object = {}) => ({ type: "function", function: { name }, ...fields });
 
-describe("a field that would have no effect returns 400", () => {
+describe("a field that would have no effect", () => {
   test.each<[string, Record<string, unknown>, string, string]>([
     ["an unknown field", { foo: 1 }, "foo", "unknown_parameter"],
     ["a field named like a property of every object", { constructor: 1 }, "constructor", "unknown_parameter"],
@@ -71,11 +71,11 @@ describe("a field that would have no effect returns 400", () => {
     ["a field of a compatible server", { num_ctx: 4096 }, "num_ctx", "unknown_parameter"],
     ["two choices", { n: 2 }, "n", "unsupported_value"],
     ["another service tier", { service_tier: "priority" }, "service_tier", "unsupported_value"],
-    ["sound", { modalities: ["text", "audio"] }, "modalities", "unsupported_value"],
-    ["probabilities", { logprobs: true }, "logprobs", "unsupported_parameter"],
+    ["an audio modality", { modalities: ["text", "audio"] }, "modalities", "unsupported_value"],
+    ["log probabilities", { logprobs: true }, "logprobs", "unsupported_parameter"],
     ["top log probabilities", { top_logprobs: 3 }, "top_logprobs", "unsupported_value"],
     ["audio output", { audio: { voice: "ash", format: "mp3" } }, "audio", "unsupported_parameter"],
-    ["storing", { store: true }, "store", "unsupported_parameter"],
+    ["a stored completion", { store: true }, "store", "unsupported_parameter"],
     ["a predicted output", { prediction: { type: "content", content: "x" } }, "prediction", "unsupported_parameter"],
     [
       "web search",
@@ -89,24 +89,29 @@ describe("a field that would have no effect returns 400", () => {
     ["provider routing", { provider: { order: ["x"] } }, "provider", "unsupported_parameter"],
     ["extra_body", { extra_body: { top_k: 1 } }, "extra_body", "unsupported_parameter"],
     ["an unknown stream option", { stream_options: { foo: true } }, "stream_options.foo", "unknown_parameter"],
-    ["an unknown field of a message", user({ foo: 1 }), "messages[0].foo", "unknown_parameter"],
-    ["tool calls of a user", user({ tool_calls: [call] }), "messages[0].tool_calls", "unknown_parameter"],
-    ["annotations", assistant({ annotations: [{}] }), "messages[1].annotations", "unsupported_parameter"],
-    ["an audio message", assistant({ audio: { id: "a" } }), "messages[1].audio", "unsupported_parameter"],
+    ["an unknown field of a message", withUserFields({ foo: 1 }), "messages[0].foo", "unknown_parameter"],
+    ["tool calls of a user", withUserFields({ tool_calls: [call] }), "messages[0].tool_calls", "unknown_parameter"],
+    ["annotations", withAssistantFields({ annotations: [{}] }), "messages[1].annotations", "unsupported_parameter"],
+    ["an audio message", withAssistantFields({ audio: { id: "a" } }), "messages[1].audio", "unsupported_parameter"],
     [
       "a deprecated function_call in a message",
-      assistant({ function_call: { name: "f" } }),
+      withAssistantFields({ function_call: { name: "f" } }),
       "messages[1].function_call",
       "unsupported_parameter",
     ],
     [
       "an unknown field of a content part",
-      user({ content: [{ type: "text", text: "x", foo: 1 }] }),
+      withUserFields({ content: [{ type: "text", text: "x", foo: 1 }] }),
       "messages[0].content[0].foo",
       "unknown_parameter",
     ],
-    ["an image", user({ content: [{ type: "image_url", image_url: {} }] }), "messages[0].content[0].type", "invalid"],
-    ["a file", user({ content: [{ type: "file", file: {} }] }), "messages[0].content[0].type", "invalid"],
+    [
+      "an image",
+      withUserFields({ content: [{ type: "image_url", image_url: {} }] }),
+      "messages[0].content[0].type",
+      "invalid",
+    ],
+    ["a file", withUserFields({ content: [{ type: "file", file: {} }] }), "messages[0].content[0].type", "invalid"],
     ["a deprecated function message", { messages: [{ role: "function", name: "f" }] }, "messages[0].role", "invalid"],
     ["a custom tool", { tools: [{ type: "custom", custom: { name: "f" } }] }, "tools[0].custom", "unknown_parameter"],
     ["an unknown field of a tool", { tools: [tool("f", { foo: 1 })] }, "tools[0].foo", "unknown_parameter"],
@@ -116,10 +121,10 @@ describe("a field that would have no effect returns 400", () => {
       "chat_template_kwargs.chat_template",
       "invalid",
     ],
-    ["text instead of a number", { top_k: "many" }, "top_k", "invalid"],
+    ["a string instead of a number", { top_k: "many" }, "top_k", "invalid"],
     ["a penalty out of range", { frequency_penalty: 3 }, "frequency_penalty", "invalid"],
-  ])("%s", async (_name, body, param, code) => {
-    const { status, error } = await ask(body);
+  ])("returns 400: %s", async (_name, body, param, code) => {
+    const { status, error } = await complete(body);
     expect([status, error?.param, error?.code, error?.type]).toEqual([400, param, code, "invalid_request_error"]);
     expect(error?.message).not.toBe("");
     expect(provider.requests).toEqual([]);
@@ -160,8 +165,8 @@ test("null and default values count as absent", async () => {
     ],
   };
   for (const model of ["openai/one", "anthropic/two", "compatible/three"])
-    expect(await ask({ ...empty, model })).toMatchObject({ status: 200, error: null });
-  expect(lastBody()).not.toContainAnyKeys([
+    expect(await complete({ ...empty, model })).toMatchObject({ status: 200, error: null });
+  expect(readLastBody()).not.toContainAnyKeys([
     "n",
     "logprobs",
     "frequency_penalty",
@@ -172,7 +177,7 @@ test("null and default values count as absent", async () => {
 });
 
 describe("a supported field", () => {
-  const passed = {
+  const forwarded = {
     seed: 7,
     frequency_penalty: 0.5,
     presence_penalty: -0.5,
@@ -193,22 +198,22 @@ describe("a supported field", () => {
   };
 
   test.each(["compatible/three", "local/four"])("reaches a compatible server unchanged: %s", async (model) => {
-    expect(await ask({ ...passed, model })).toMatchObject({ status: 200, model });
-    expect(lastBody()).toMatchObject(passed);
+    expect(await complete({ ...forwarded, model })).toMatchObject({ status: 200, model });
+    expect(readLastBody()).toMatchObject(forwarded);
   });
 
-  const only = { seed: 7, user: "u1", safety_identifier: "s1", prompt_cache_key: "k1" };
-  test("reaches OpenAI if the Responses API has it, renamed", async () => {
-    expect((await ask({ ...only, verbosity: "low", model: "openai/one" })).status).toBe(200);
-    const { seed: _, ...hints } = only;
-    expect(lastBody()).toMatchObject({ ...hints, text: { verbosity: "low" } });
-    expect(lastBody()).not.toContainAnyKeys(["seed", "verbosity"]);
+  const hints = { seed: 7, user: "u1", safety_identifier: "s1", prompt_cache_key: "k1" };
+  test("reaches OpenAI under its Responses API name if that API has the field", async () => {
+    expect((await complete({ ...hints, verbosity: "low", model: "openai/one" })).status).toBe(200);
+    const { seed: _, ...supportedHints } = hints;
+    expect(readLastBody()).toMatchObject({ ...supportedHints, text: { verbosity: "low" } });
+    expect(readLastBody()).not.toContainAnyKeys(["seed", "verbosity"]);
   });
 
   test("reaches Anthropic if the Messages API has it", async () => {
-    expect((await ask({ ...only, top_k: 40, model: "anthropic/two" })).status).toBe(200);
-    expect(lastBody()).toMatchObject({ top_k: 40 });
-    expect(lastBody()).not.toContainAnyKeys(Object.keys(only));
+    expect((await complete({ ...hints, top_k: 40, model: "anthropic/two" })).status).toBe(200);
+    expect(readLastBody()).toMatchObject({ top_k: 40 });
+    expect(readLastBody()).not.toContainAnyKeys(Object.keys(hints));
   });
 
   test.each([
@@ -218,58 +223,58 @@ describe("a supported field", () => {
     ["anthropic/two", "verbosity"],
     ["anthropic/two", "logit_bias"],
     ["anthropic/two", "enable_thinking"],
-  ] as const)("returns 400 for %s if its provider does not have %s", async (model, field) => {
-    const { status, error } = await ask({ model, [field]: passed[field] });
+  ] as const)("returns 400 for %s, whose provider doesn't support %s", async (model, field) => {
+    const { status, error } = await complete({ model, [field]: forwarded[field] });
     expect([status, error?.param, error?.code]).toEqual([400, field, "unsupported_parameter"]);
     expect(error?.message).toContain(model);
     expect(provider.requests).toEqual([]);
   });
 
-  test("limits the failover to models whose provider has it too", async () => {
+  test("limits failover to models whose provider supports the field too", async () => {
     provider.script("three", { fault: "status", status: 500 });
-    expect(await ask({ min_p: 0.05 })).toMatchObject({ status: 200, model: "local/four" });
-    expect(lastBody()).toMatchObject({ min_p: 0.05 });
+    expect(await complete({ min_p: 0.05 })).toMatchObject({ status: 200, model: "local/four" });
+    expect(readLastBody()).toMatchObject({ min_p: 0.05 });
     expect(provider.requests.map(({ model }) => model)).toEqual(["three", "four"]);
     provider.script("four", { fault: "status", status: 500 });
-    expect((await ask({ min_p: 0.05 })).status).toBe(503);
+    expect((await complete({ min_p: 0.05 })).status).toBe(503);
     expect(provider.requests.map(({ model }) => model)).not.toContain("one");
   });
 });
 
 describe("a mapped field", () => {
-  test("name: shown to the model", async () => {
-    await ask(user({ name: "Ada" }));
-    expect(JSON.stringify(lastBody())).toContain("Ada: Hello");
+  test("`name` is shown to the model", async () => {
+    await complete(withUserFields({ name: "Ada" }));
+    expect(JSON.stringify(readLastBody())).toContain("Ada: Hello");
   });
 
-  test("allowed_tools: other tools are not offered", async () => {
+  test("`allowed_tools` hides other tools from the model", async () => {
     const choose = (mode: string, ...names: string[]) => ({
       tools: [tool("f"), tool("g"), tool("h")],
       tool_choice: { type: "allowed_tools", allowed_tools: { mode, tools: names.map((name) => tool(name)) } },
     });
-    expect((await ask(choose("required", "f", "h"))).status).toBe(200);
-    const { tools, tool_choice } = lastBody() as { tools: { function: { name: string } }[]; tool_choice: string };
+    expect((await complete(choose("required", "f", "h"))).status).toBe(200);
+    const { tools, tool_choice } = readLastBody() as { tools: { function: { name: string } }[]; tool_choice: string };
     expect([tools.map((entry) => entry.function.name), tool_choice]).toEqual([["f", "h"], "required"]);
-    const unknown = await ask(choose("auto", "x"));
+    const unknown = await complete(choose("auto", "x"));
     expect([unknown.status, unknown.error?.param]).toEqual([400, "tool_choice.allowed_tools.tools[0].function.name"]);
   });
 
   test.each(["openai/one", "anthropic/two", "compatible/three"])(
-    "%s: stop ends the answer before the stop sequence",
+    "`stop` ends an answer from %s before the stop sequence",
     async (model) => {
       const name = model.split("/")[1] ?? "";
       provider.script(name, { pieces: ["One ", "two E", "N", "D three"] });
-      expect(await ask({ model, stop: ["END", "never"] })).toMatchObject({ status: 200, text: "One two ", model });
+      expect(await complete({ model, stop: ["END", "never"] })).toMatchObject({ status: 200, text: "One two ", model });
       provider.script(name, { pieces: ["One ", "two E", "N"] });
-      expect((await ask({ model, stop: "END" })).text).toBe("One two EN");
+      expect((await complete({ model, stop: "END" })).text).toBe("One two EN");
       provider.script(name, { pieces: ["END", " one"] });
-      expect(await ask({ model, stop: "END" })).toMatchObject({ status: 200, text: "", model });
+      expect(await complete({ model, stop: "END" })).toMatchObject({ status: 200, text: "", model });
     },
   );
 });
 
-test("a key without the scope is refused before its fields are validated", async () => {
+test("an API key without the scope is refused before the fields are validated", async () => {
   const { key } = await createKey(parley, anna, { scopes: ["messages:write"] });
-  const { status, error } = await ask({ foo: 1 }, key);
+  const { status, error } = await complete({ foo: 1 }, key);
   expect([status, error?.type]).toEqual([403, "permission_error"]);
 });

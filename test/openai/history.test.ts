@@ -17,20 +17,20 @@ afterAll(async () => {
 });
 
 const hello = { role: "user", content: "Hello" };
-const ask = (...history: object[]) =>
+const complete = (...history: object[]) =>
   parley.fetch("/v1/chat/completions", { token, json: { model: "compatible/one", messages: [...history, hello] } });
-const refusalPart = (refusal: unknown) => ({ type: "refusal", refusal });
-const textPart = (text: string) => ({ type: "text", text });
+const createRefusalPart = (refusal: unknown) => ({ type: "refusal", refusal });
+const createTextPart = (text: string) => ({ type: "text", text });
 
 describe("an assistant message in the history", () => {
   test.each<[string, Record<string, unknown>, string]>([
-    ["a refusal part", { content: [refusalPart("I can't help with that.")] }, "I can't help with that."],
+    ["a refusal part", { content: [createRefusalPart("I can't help with that.")] }, "I can't help with that."],
     [
-      "a text and a refusal, with nulls as SDKs write them",
+      "a text part and a refusal part, with the null fields that SDKs add",
       {
         content: [
-          { ...textPart("Well."), refusal: null },
-          { ...refusalPart("No."), text: null },
+          { ...createTextPart("Well."), refusal: null },
+          { ...createRefusalPart("No."), text: null },
         ],
         refusal: null,
       },
@@ -42,16 +42,16 @@ describe("an assistant message in the history", () => {
     ["a refusal with text", { content: "Well.", refusal: "No." }, "Well.\nNo."],
     ["an empty list of calls", { content: "Well.", tool_calls: [] }, "Well."],
     ["a refusal and an empty list of calls", { content: null, tool_calls: [], refusal: "No." }, "No."],
-    ["the fields of our own answers", { content: "Well.", refusal: null, annotations: [], audio: null }, "Well."],
-  ])("%s is passed on as text", async (_name, message, content) => {
-    const response = await ask(hello, { role: "assistant", ...message });
+    ["the fields of Parley's own answers", { content: "Well.", refusal: null, annotations: [], audio: null }, "Well."],
+  ])("with %s is passed on as text", async (_name, message, content) => {
+    const response = await complete(hello, { role: "assistant", ...message });
     expect(response.status).toBe(200);
     expect(provider.requests.at(-1)?.body.messages).toEqual([hello, { role: "assistant", content }, hello]);
   });
 
-  test("a refusal with tool calls is passed on with their results", async () => {
+  test("with a refusal and tool calls is passed on with the tool results", async () => {
     const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
-    const response = await ask(
+    const response = await complete(
       hello,
       { role: "assistant", content: null, refusal: "Only this much.", tool_calls: [call] },
       { role: "tool", tool_call_id: "c1", content: "x" },
@@ -68,16 +68,16 @@ describe("an assistant message in the history", () => {
 
 test.each<[string, object, string]>([
   ["a part of an unknown type", { role: "assistant", content: [{ type: "audio" }] }, "messages[0].content[0].type"],
-  ["a refusal of a user", { role: "user", content: [refusalPart("No.")] }, "messages[0].content[0].type"],
+  ["a user's refusal", { role: "user", content: [createRefusalPart("No.")] }, "messages[0].content[0].type"],
   [
     "a refusal part without text",
-    { role: "assistant", content: [textPart("x"), { type: "refusal" }] },
+    { role: "assistant", content: [createTextPart("x"), { type: "refusal" }] },
     "messages[0].content[1].refusal",
   ],
   ["a text part without text", { role: "user", content: [{ type: "text" }] }, "messages[0].content[0].text"],
   [
     "a refusal that is not a string",
-    { role: "assistant", content: [refusalPart(7)] },
+    { role: "assistant", content: [createRefusalPart(7)] },
     "messages[0].content[0].refusal",
   ],
   ["an empty assistant message", { role: "assistant", content: null, tool_calls: [] }, "messages[0].content"],
@@ -85,7 +85,7 @@ test.each<[string, object, string]>([
   ["a deprecated function role", { role: "function", name: "f", content: "x" }, "messages[0].role"],
 ])("%s returns 400 with its location", async (_name, message, param) => {
   const count = provider.requests.length;
-  const response = await ask(message);
+  const response = await complete(message);
   expect(response.status).toBe(400);
   expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error", param } });
   expect(provider.requests.length).toBe(count);

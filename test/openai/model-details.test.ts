@@ -2,8 +2,8 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createKey } from "../api-keys/create-key.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 
-/** No model is called, except by a request that all of them reject. */
-const NOWHERE = "http://127.0.0.1:1/v1";
+/** Nothing listens at this URL. The tests don't call a model. */
+const UNREACHABLE_URL = "http://127.0.0.1:1/v1";
 
 let parley: TestApp;
 let anna: Account;
@@ -12,10 +12,10 @@ beforeAll(async () => {
   parley = await startApp({
     config: {
       OPENAI_API_KEY: "sk-test",
-      OPENAI_BASE_URL: NOWHERE,
+      OPENAI_BASE_URL: UNREACHABLE_URL,
       ANTHROPIC_API_KEY: "sk-ant-test",
-      ANTHROPIC_BASE_URL: NOWHERE,
-      COMPATIBLE_BASE_URL: NOWHERE,
+      ANTHROPIC_BASE_URL: UNREACHABLE_URL,
+      COMPATIBLE_BASE_URL: UNREACHABLE_URL,
       AI_MAX_RETRIES: "0",
       AI_MODELS: "openai/gpt-5.2,openai/gpt-4o,anthropic/claude-haiku-4-5,compatible/vendor/mystery:free",
       AI_PRICES: "openai/gpt-4o=2.5/10,anthropic/claude-haiku-4-5=1/5",
@@ -25,7 +25,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-type Listed = { id: string; supported_parameters: string[]; [field: string]: unknown };
+type ListedModel = { id: string; supported_parameters: string[]; [field: string]: unknown };
 
 async function read<T>(path: string): Promise<T> {
   const response = await parley.fetch(path, { token: anna.access_token });
@@ -34,7 +34,7 @@ async function read<T>(path: string): Promise<T> {
 }
 
 test("/v1/models lists the capabilities of each model", async () => {
-  const { data } = await read<{ data: Listed[] }>("/v1/models");
+  const { data } = await read<{ data: ListedModel[] }>("/v1/models");
   const [thinker, writer, claude, mystery] = data;
   expect(thinker).toMatchObject({ context_length: 400_000, max_completion_tokens: 128_000 });
   expect(thinker?.supported_parameters).toContainValues(["tools", "reasoning_effort", "verbosity", "stop"]);
@@ -53,28 +53,28 @@ test("/v1/models lists the capabilities of each model", async () => {
 });
 
 test.each(["compatible/vendor/mystery:free", "compatible%2Fvendor%2Fmystery%3Afree"])(
-  "gets one model: %s",
+  "/v1/models/%s returns one model",
   async (path) => {
-    const { data } = await read<{ data: Listed[] }>("/v1/models");
-    expect(await read<Listed>(`/v1/models/${path}`)).toEqual(data[3] as Listed);
+    const { data } = await read<{ data: ListedModel[] }>("/v1/models");
+    expect(await read<ListedModel>(`/v1/models/${path}`)).toEqual(data[3] as ListedModel);
   },
 );
 
 test("every listed parameter is accepted, and the others are refused", async () => {
-  const { data } = await read<{ data: Listed[] }>("/v1/models");
-  const { supported_parameters: listed = [] } = data[2] ?? {};
+  const { data } = await read<{ data: ListedModel[] }>("/v1/models");
+  const { supported_parameters: supported = [] } = data[2] ?? {};
   const samples = { top_k: 5, min_p: 0.5, verbosity: "low", presence_penalty: 1, enable_thinking: true };
   for (const [field, value] of Object.entries(samples)) {
     const json = { model: data[2]?.id, messages: [{ role: "user", content: "Hello" }], [field]: value };
     const response = await parley.fetch("/v1/chat/completions", { token: anna.access_token, json });
     const { error } = (await response.json()) as { error?: { param: string | null } };
-    expect([field, error?.param === field]).toEqual([field, !listed.includes(field)]);
+    expect([field, error?.param === field]).toEqual([field, !supported.includes(field)]);
   }
 });
 
 const formats = ["json_object", "json_schema"];
 
-test("/api/v1/models has the same data in our format", async () => {
+test("/api/v1/models has the same data in Parley's format", async () => {
   const { data } = await read<{ data: object[] }>("/api/v1/models");
   expect(data).toMatchObject([
     { context_tokens: 400_000, answer_tokens_max: 128_000, abilities: ["tools", "thinking", ...formats] },
@@ -84,7 +84,7 @@ test("/api/v1/models has the same data in our format", async () => {
   ]);
 });
 
-test("a key needs the scope", async () => {
+test("an API key needs a scope to list models", async () => {
   const { key } = await createKey(parley, anna, { scopes: ["messages:read"] });
   for (const path of ["/v1/models", "/v1/models/openai/gpt-4o"])
     expect((await parley.fetch(path, { token: key })).status).toBe(403);

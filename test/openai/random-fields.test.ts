@@ -4,7 +4,7 @@ import { type ExtraField, extraFields, hasField, isHint } from "../../src/ai/ext
 import { requestFields } from "../../src/modules/openai/request-fields.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { countRuns } from "../support/properties.ts";
+import { scaleRuns } from "../support/property-tests.ts";
 
 let provider: MockProvider;
 let parley: TestApp;
@@ -28,8 +28,8 @@ afterAll(async () => {
   await provider.stop();
 });
 
-/** Values that suit many fields, so that some requests pass the first validation error. */
-const plausible = fc.constantFrom<unknown>(
+/** Values that are valid for many fields, so that some requests pass validation. */
+const plausibleValues = fc.constantFrom<unknown>(
   0,
   1,
   0.5,
@@ -46,27 +46,33 @@ const plausible = fc.constantFrom<unknown>(
   ["text"],
   null,
 );
-const value = fc.oneof({ weight: 4, arbitrary: plausible }, { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) });
-/** Fields that every request needs to succeed, and those that `response_format` requires of models. */
-const given = new Set(["model", "messages", "stream", "response_format", "metadata"]);
+const value = fc.oneof(
+  { weight: 4, arbitrary: plausibleValues },
+  { weight: 1, arbitrary: fc.jsonValue({ maxDepth: 2 }) },
+);
+/** Fields that the test sets itself, or that affect more than the provider's request. */
+const excludedFields = new Set(["model", "messages", "stream", "response_format", "metadata"]);
 const name = fc.oneof(
-  { weight: 8, arbitrary: fc.constantFrom(...Object.keys(requestFields).filter((field) => !given.has(field))) },
-  { weight: 1, arbitrary: fc.string({ minLength: 1, maxLength: 8 }).filter((text) => !given.has(text)) },
+  {
+    weight: 8,
+    arbitrary: fc.constantFrom(...Object.keys(requestFields).filter((field) => !excludedFields.has(field))),
+  },
+  { weight: 1, arbitrary: fc.string({ minLength: 1, maxLength: 8 }).filter((text) => !excludedFields.has(text)) },
 );
 const request = fc.record({
   model: fc.constantFrom("openai/one", "compatible/three"),
   fields: fc.dictionary(name, value, { maxKeys: 4 }),
-  ofMessage: fc.dictionary(fc.constantFrom("name", "refusal", "audio", "tool_calls", "foo"), value, { maxKeys: 1 }),
+  messageFields: fc.dictionary(fc.constantFrom("name", "refusal", "audio", "tool_calls", "foo"), value, { maxKeys: 1 }),
 });
 
 const hasEffect = (field: string, requested: unknown): boolean =>
   requested !== null && !requestFields[field]?.isNeutral?.(requested);
 
 test("a request with random fields succeeds or is refused, and no field is silently ignored", async () => {
-  let answered = 0;
+  let successCount = 0;
   await fc.assert(
-    fc.asyncProperty(request, async ({ model, fields, ofMessage }) => {
-      const messages = [{ role: "user", content: "Hello", ...ofMessage }];
+    fc.asyncProperty(request, async ({ model, fields, messageFields }) => {
+      const messages = [{ role: "user", content: "Hello", ...messageFields }];
       const before = provider.requests.length;
       const json = { model, messages, ...fields };
       const response = await parley.fetch("/v1/chat/completions", { token: anna.access_token, json });
@@ -77,26 +83,26 @@ test("a request with random fields succeeds or is refused, and no field is silen
         expect(provider.requests.length).toBe(before);
         return;
       }
-      answered += 1;
-      const requested = Object.entries(fields).filter(([field, wanted]) => hasEffect(field, wanted));
+      successCount += 1;
+      const requested = Object.entries(fields).filter(([field, value]) => hasEffect(field, value));
       expect(
         requested.filter(
           ([field]) => !["mapped", "forwarded", "ignored"].includes(requestFields[field]?.treatment ?? ""),
         ),
       ).toEqual([]);
-      expect(Object.entries(ofMessage).filter(([field, wanted]) => wanted !== null && field === "foo")).toEqual([]);
+      expect(Object.entries(messageFields).filter(([field, value]) => value !== null && field === "foo")).toEqual([]);
       const sent = provider.requests.at(-1)?.body ?? {};
-      for (const [field, wanted] of requested) {
+      for (const [field, value] of requested) {
         if (!extraFields.includes(field as ExtraField)) continue;
-        const isTaken = hasField(model === "openai/one" ? "responses" : "chat", field as ExtraField);
-        expect(isTaken || isHint(field as ExtraField)).toBe(true);
-        if (isTaken)
+        const isForwarded = hasField(model === "openai/one" ? "responses" : "chat", field as ExtraField);
+        expect(isForwarded || isHint(field as ExtraField)).toBe(true);
+        if (isForwarded)
           expect(field === "verbosity" && model === "openai/one" ? sent.text : { [field]: sent[field] }).toEqual({
-            [field]: wanted,
+            [field]: value,
           });
       }
     }),
-    { numRuns: countRuns(300) },
+    { numRuns: scaleRuns(300) },
   );
-  expect(answered).toBeGreaterThan(20);
+  expect(successCount).toBeGreaterThan(20);
 });

@@ -3,14 +3,14 @@ import OpenAI from "openai";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 
 let provider: MockProvider;
 let parley: TestApp;
 let anna: Account;
 let client: OpenAI;
 
-const configure = (more: Record<string, string> = {}) => ({
+const createConfig = (overrides: Record<string, string> = {}) => ({
   OPENAI_API_KEY: "sk-test",
   OPENAI_BASE_URL: provider.openaiUrl,
   ANTHROPIC_API_KEY: "sk-ant-test",
@@ -18,14 +18,14 @@ const configure = (more: Record<string, string> = {}) => ({
   COMPATIBLE_BASE_URL: provider.openaiUrl,
   AI_MODELS: "openai/one,anthropic/two,compatible/three,compatible/fails,compatible/cut",
   AI_MAX_RETRIES: "0",
-  ...more,
+  ...overrides,
 });
 const connect = (app: TestApp, account: Account) =>
   new OpenAI({ apiKey: account.access_token, baseURL: `${app.url}/v1`, maxRetries: 0 });
 
 beforeAll(async () => {
   provider = startMockProvider();
-  parley = await startApp({ config: configure() });
+  parley = await startApp({ config: createConfig() });
   anna = await parley.register();
   client = connect(parley, anna);
 });
@@ -38,20 +38,20 @@ afterAll(async () => {
 const messages = [{ role: "user" as const, content: "Think." }];
 type Delta = { content?: string; reasoning_content?: string };
 
-/** A stream as read by OpenAI's client: its texts in order, and the last model named. */
-async function stream(model: string, more: object = {}, from = client) {
+/** Reads a stream with OpenAI's client, and returns its text, its reasoning and the last model name. */
+async function readStream(model: string, fields: object = {}, openai = client) {
   const deltas: [field: string, text: string][] = [];
-  let named = "";
-  const request = { model, messages, stream: true as const, stream_options: { include_usage: true }, ...more };
+  let lastModel = "";
+  const request = { model, messages, stream: true as const, stream_options: { include_usage: true }, ...fields };
   let usage: OpenAI.CompletionUsage | null | undefined;
-  for await (const chunk of await from.chat.completions.create(request)) {
+  for await (const chunk of await openai.chat.completions.create(request)) {
     const delta = (chunk.choices[0]?.delta ?? {}) as Delta;
     for (const field of ["reasoning_content", "content"] as const) if (delta[field]) deltas.push([field, delta[field]]);
-    named = chunk.model;
+    lastModel = chunk.model;
     usage = chunk.usage ?? usage;
   }
   const join = (field: string) => deltas.flatMap(([name, text]) => (name === field ? [text] : [])).join("");
-  return { deltas, reasoning: join("reasoning_content"), content: join("content"), model: named, usage };
+  return { deltas, reasoning: join("reasoning_content"), content: join("content"), model: lastModel, usage };
 }
 
 describe.each(["openai/one", "anthropic/two", "compatible/three"])("%s on /v1", (model) => {
@@ -62,9 +62,9 @@ describe.each(["openai/one", "anthropic/two", "compatible/three"])("%s on /v1", 
       thinking: ["First, ", "a plan."],
       pieces: ["The ", "answer."],
       pieceDelayMs: 10,
-      usage: false,
+      reportsUsage: false,
     });
-    const { deltas, usage } = await stream(model);
+    const { deltas, usage } = await readStream(model);
     expect(deltas).toEqual([
       ["reasoning_content", "First, "],
       ["reasoning_content", "a plan."],
@@ -76,31 +76,40 @@ describe.each(["openai/one", "anthropic/two", "compatible/three"])("%s on /v1", 
     expect(usage?.completion_tokens).toBeGreaterThan(reasoningTokens);
   });
 
-  test("includes it in the message of a complete answer", async () => {
+  test("includes its reasoning in the message of a non-streamed answer", async () => {
     provider.script(name, { thinking: ["First, ", "a plan."], pieces: ["The answer."] });
     const { choices } = await client.chat.completions.create({ model, messages });
     expect(choices[0]?.message).toMatchObject({ content: "The answer.", reasoning_content: "First, a plan." });
-    provider.script(name, { pieces: ["At once."] });
-    const plain = await client.chat.completions.create({ model, messages });
-    expect(plain.choices[0]?.message).not.toHaveProperty("reasoning_content");
+    provider.script(name, { pieces: ["No reasoning."] });
+    const withoutReasoning = await client.chat.completions.create({ model, messages });
+    expect(withoutReasoning.choices[0]?.message).not.toHaveProperty("reasoning_content");
   });
 });
 
 describe("a failover on /v1", () => {
-  test("during thinking keeps what was shown, and continues with the next model's thinking and name", async () => {
-    provider.script("fails", { thinking: ["A wrong idea."], pieces: [], pieceDelayMs: 10, fault: "cut", after: 0 });
+  test("during thinking keeps the streamed reasoning, and continues with the next model's reasoning and name", async () => {
+    provider.script("fails", {
+      thinking: ["A wrong idea."],
+      pieces: [],
+      pieceDelayMs: 10,
+      fault: "cut",
+      piecesBeforeFault: 0,
+    });
     provider.script("three", { thinking: ["A better one."], pieces: ["Done."] });
-    const backup = await startApp({ config: configure({ AI_MODELS: "compatible/fails,compatible/three" }) });
+    const backup = await startApp({ config: createConfig({ AI_MODELS: "compatible/fails,compatible/three" }) });
     try {
       const account = await backup.register();
-      const streamed = await stream("compatible/fails", {}, connect(backup, account));
+      const streamed = await readStream("compatible/fails", {}, connect(backup, account));
       expect(streamed.reasoning).toBe("A wrong idea.\n\nA better one.");
       expect(streamed.content).toBe("Done.");
       expect(streamed.model).toBe("compatible/three");
-      // If nothing was shown yet, only the kept reasoning.
-      const whole = await connect(backup, account).chat.completions.create({ model: "compatible/fails", messages });
-      expect(whole.choices[0]?.message).toMatchObject({ content: "Done.", reasoning_content: "A better one." });
-      expect(whole.model).toBe("compatible/three");
+      // Without a stream, only the answering model's reasoning is returned.
+      const completion = await connect(backup, account).chat.completions.create({
+        model: "compatible/fails",
+        messages,
+      });
+      expect(completion.choices[0]?.message).toMatchObject({ content: "Done.", reasoning_content: "A better one." });
+      expect(completion.model).toBe("compatible/three");
     } finally {
       await backup.stop();
     }
@@ -112,60 +121,60 @@ describe("a failover on /v1", () => {
       pieces: ["One ", "two "],
       pieceDelayMs: 20,
       fault: "cut",
-      after: 2,
+      piecesBeforeFault: 2,
     });
     provider.script("one", { thinking: ["Go on."], pieces: ["three."] });
-    const { reasoning, content } = await stream("compatible/cut");
+    const { reasoning, content } = await readStream("compatible/cut");
     expect(content).toBe("One two three.");
     expect(reasoning).toBe("Count.\n\nGo on.");
   });
 
-  test("of every model, during thinking, ends with an error and without [DONE]", async () => {
+  test("during thinking ends with an error if every model fails", async () => {
     for (const name of ["one", "two", "three", "fails", "cut"])
-      provider.script(name, { thinking: ["Hm."], pieces: [], pieceDelayMs: 10, fault: "cut", after: 0 });
-    await expect(stream("compatible/fails")).rejects.toThrow();
+      provider.script(name, { thinking: ["Hm."], pieces: [], pieceDelayMs: 10, fault: "cut", piecesBeforeFault: 0 });
+    await expect(readStream("compatible/fails")).rejects.toThrow();
   });
 });
 
-test("a stored exchange has the reasoning in its message, visible to members only", async () => {
+test("a stored answer has its reasoning, visible only to members", async () => {
   const outsider = await parley.register();
   const { id } = await createConversation(parley, anna, [], { reply_mode: "never" });
   provider.script("three", { thinking: ["First, ", "a plan."], pieces: ["The answer."] });
-  await stream("compatible/three", { metadata: { conversation_id: id } });
+  await readStream("compatible/three", { metadata: { conversation_id: id } });
   const path = `/conversations/${id}/messages`;
   type List = { data: { content: string; reasoning: string | null }[] };
-  const { data } = (await createRest(parley, anna).get<List>(path)).body;
+  const { data } = (await createRestClient(parley, anna).get<List>(path)).body;
   expect(data.map(({ content, reasoning }) => [content, reasoning])).toEqual([
     ["Think.", null],
     ["The answer.", "First, a plan."],
   ]);
-  expect((await createRest(parley, outsider).get(path)).status).toBe(404);
+  expect((await createRestClient(parley, outsider).get(path)).status).toBe(404);
 });
 
 test.each([
   ["stream", "First, a plan."],
   ["off", ""],
-])("with AI_REASONING=%s, none of it is stored", async (AI_REASONING, shown) => {
-  const app = await startApp({ config: configure({ AI_REASONING }) });
+])("with AI_REASONING=%s, no reasoning is stored", async (AI_REASONING, streamedReasoning) => {
+  const app = await startApp({ config: createConfig({ AI_REASONING }) });
   try {
     const account = await app.register();
     const { id } = await createConversation(app, account, [], { reply_mode: "never" });
     provider.script("three", { thinking: ["First, ", "a plan."], pieces: ["The answer."] });
     const metadata = { conversation_id: id };
-    const { reasoning, content } = await stream("compatible/three", { metadata }, connect(app, account));
-    expect([reasoning, content]).toEqual([shown, "The answer."]);
+    const { reasoning, content } = await readStream("compatible/three", { metadata }, connect(app, account));
+    expect([reasoning, content]).toEqual([streamedReasoning, "The answer."]);
     expect(await app.database`select 1 from messages where content = 'The answer.'`).toHaveLength(1);
-    // Returned thinking is encrypted for the client, which may read reasoning like text.
+    // The client also receives encrypted thinking to send back, whether or not readable reasoning is streamed.
     const tool = { type: "function" as const, function: { name: "f", parameters: { type: "object" } } };
     const toolCalls = [{ name: "f", arguments: "{}" }];
-    provider.script("two", { thought: "signed", pieces: [], toolCalls });
+    provider.script("two", { thinkingFormat: "signed", pieces: [], toolCalls });
     const { choices } = await connect(app, account).chat.completions.create({
       ...{ model: "anthropic/two", messages, tools: [tool] },
     });
     type Details = { reasoning_details?: { type: string; format: string }[] };
     const { reasoning_details: details } = (choices[0]?.message ?? {}) as Details;
     expect(details?.at(-1)).toMatchObject({ type: "reasoning.encrypted", format: "parley-v1" });
-    expect(details?.some(({ type }) => type === "reasoning.text")).toBe(shown !== "");
+    expect(details?.some(({ type }) => type === "reasoning.text")).toBe(streamedReasoning !== "");
     expect(await app.database`select 1 from messages where reasoning is not null`).toHaveLength(0);
   } finally {
     await app.stop();

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import OpenAI from "openai";
 import { startRejectingServer } from "../ai/rejecting-server.ts";
-import { unsupported } from "../ai/rejections.ts";
+import { createUnsupportedError } from "../ai/rejections.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 
 let provider: ReturnType<typeof startRejectingServer>;
@@ -27,24 +27,26 @@ afterAll(async () => {
   await provider.stop();
 });
 beforeEach(() => {
-  provider.refuse((body) => ("temperature" in body ? { status: 400, body: unsupported("temperature") } : null));
+  provider.rejectWith((body) =>
+    "temperature" in body ? { status: 400, body: createUnsupportedError("temperature") } : null,
+  );
 });
 
 const messages = [{ role: "user" as const, content: "Hello" }];
 
 test.each(["compatible/own", "openai/own"])(
-  "%s answers although it refuses a field that the client set",
+  "%s answers even if it refuses a field that the client set",
   async (model) => {
-    const ask = () => client.chat.completions.create({ model, messages, temperature: 0.2, top_p: 0.9 });
+    const complete = () => client.chat.completions.create({ model, messages, temperature: 0.2, top_p: 0.9 });
     for (const requests of [2, 3]) {
-      const answer = await ask();
-      expect([answer.model, answer.choices[0]?.message.content, provider.bodies.length]).toEqual([
+      const completion = await complete();
+      expect([completion.model, completion.choices[0]?.message.content, provider.bodies.length]).toEqual([
         model,
         "Done.",
         requests,
       ]);
-      // Only the answer is charged.
-      expect(answer.usage?.prompt_tokens).toBe(11);
+      // The answer is charged, but not the refused request.
+      expect(completion.usage?.prompt_tokens).toBe(11);
     }
     expect(provider.bodies.map((body) => [body.model, body.temperature, body.top_p])).toEqual([
       ["own", 0.2, 0.9],
@@ -54,7 +56,7 @@ test.each(["compatible/own", "openai/own"])(
   },
 );
 
-test("also in a stream", async () => {
+test("a model streams even if it refuses a field that the client set", async () => {
   const stream = await client.chat.completions.create({
     model: "compatible/spare",
     messages,
@@ -66,13 +68,13 @@ test("also in a stream", async () => {
   expect([text, provider.bodies.length]).toEqual(["Done.", 2]);
 });
 
-test.each(["compatible/own", "openai/own"])("%s answers although it refuses a hint", async (model) => {
-  provider.refuse((body) =>
-    "safety_identifier" in body ? { status: 400, body: unsupported("safety_identifier") } : null,
+test.each(["compatible/own", "openai/own"])("%s answers even if it refuses a hint", async (model) => {
+  provider.rejectWith((body) =>
+    "safety_identifier" in body ? { status: 400, body: createUnsupportedError("safety_identifier") } : null,
   );
   for (const requests of [2, 3]) {
-    const answer = await client.chat.completions.create({ model, messages, safety_identifier: "s1", user: "u1" });
-    expect([answer.choices[0]?.message.content, provider.bodies.length]).toEqual(["Done.", requests]);
+    const completion = await client.chat.completions.create({ model, messages, safety_identifier: "s1", user: "u1" });
+    expect([completion.choices[0]?.message.content, provider.bodies.length]).toEqual(["Done.", requests]);
   }
   expect(provider.bodies.map((body) => [body.safety_identifier, body.user])).toEqual([
     ["s1", "u1"],
@@ -82,7 +84,7 @@ test.each(["compatible/own", "openai/own"])("%s answers although it refuses a hi
 });
 
 test("a refusal of any other field is returned to the client", async () => {
-  provider.refuse((body) => ("min_p" in body ? { status: 400, body: unsupported("min_p") } : null));
+  provider.rejectWith((body) => ("min_p" in body ? { status: 400, body: createUnsupportedError("min_p") } : null));
   const json = { model: "compatible/own", messages, min_p: 0.1 };
   const failed = client.post("/chat/completions", { body: json }).then(() => null);
   expect(await failed.catch((error: unknown) => error)).toMatchObject({

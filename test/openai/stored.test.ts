@@ -30,37 +30,38 @@ afterAll(async () => {
   await provider.stop();
 });
 
-const ask = (more: object = {}, signal?: AbortSignal) =>
+const complete = (fields: object = {}, signal?: AbortSignal) =>
   new OpenAI({ apiKey: anna.access_token, baseURL: `${parley.url}/v1`, maxRetries: 0 }).chat.completions.create(
     {
       model: "compatible/one",
       messages: [
-        { role: "system", content: "Only of this request." },
+        { role: "system", content: "Be brief." },
         { role: "user", content: "What is a fox?" },
       ],
       metadata: { conversation_id },
-      ...more,
+      ...fields,
     },
     { signal },
   );
-const messages = async (): Promise<Message[]> => {
-  const answer = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, { token: anna.access_token });
-  return ((await answer.json()) as { data: Message[] }).data;
+const listMessages = async (): Promise<Message[]> => {
+  const path = `/api/v1/conversations/${conversation_id}/messages`;
+  const response = await parley.fetch(path, { token: anna.access_token });
+  return ((await response.json()) as { data: Message[] }).data;
 };
-async function until(check: () => Promise<boolean>): Promise<void> {
+async function waitUntil(check: () => Promise<boolean>): Promise<void> {
   for (let waits = 0; !(await check()); waits += 1) {
     if (waits > 100) throw new Error("Timed out.");
     await Bun.sleep(30);
   }
 }
 
-describe("an exchange that names a conversation", () => {
+describe("an exchange with a conversation in its metadata", () => {
   test("is stored as two messages, and pushed to subscribers", async () => {
     provider.script("one", { text: "A red animal." });
     const socket = await openSocket(parley.url, { token: ben.access_token });
     await socket.request({ type: "subscribe", conversation_id });
-    const completion = await ask();
-    const [question, answer, ...rest] = await messages();
+    const completion = await complete();
+    const [question, answer, ...rest] = await listMessages();
     expect(rest).toEqual([]);
     expect(question).toMatchObject({ role: "user", content: "What is a fox?", author: { id: anna.user.id } });
     expect(answer).toMatchObject({
@@ -84,25 +85,25 @@ describe("an exchange that names a conversation", () => {
   test("continues when its reader disconnects", async () => {
     provider.script("one", { text: "one two three four five six seven eight", pieceDelayMs: 40 });
     const abort = new AbortController();
-    const stream = await ask({ stream: true }, abort.signal);
+    const stream = await complete({ stream: true }, abort.signal);
     for await (const _ of stream as unknown as AsyncIterable<unknown>) break;
     abort.abort();
-    await until(async () => (await messages()).length === 2);
-    expect((await messages())[1]).toMatchObject({
+    await waitUntil(async () => (await listMessages()).length === 2);
+    expect((await listMessages())[1]).toMatchObject({
       content: "one two three four five six seven eight",
       status: "complete",
     });
   });
 
-  test("keeps the text shown so far when the model breaks off", async () => {
-    provider.script("one", { pieces: ["A red ", "animal"], fault: "cut", after: 1 });
-    const stream = (await ask({ stream: true })) as unknown as AsyncIterable<unknown>;
+  test("keeps the partial text when the model's stream is cut off", async () => {
+    provider.script("one", { pieces: ["A red ", "animal"], fault: "cut", piecesBeforeFault: 1 });
+    const stream = (await complete({ stream: true })) as unknown as AsyncIterable<unknown>;
     const read = async () => {
       for await (const _ of stream);
     };
     await expect(read()).rejects.toThrow();
-    await until(async () => (await messages()).length === 2);
-    expect((await messages())[1]).toMatchObject({
+    await waitUntil(async () => (await listMessages()).length === 2);
+    expect((await listMessages())[1]).toMatchObject({
       content: "A red ",
       status: "failed",
       finish_reason: "error",
@@ -110,18 +111,18 @@ describe("an exchange that names a conversation", () => {
     });
   });
 
-  test("stores nothing when no model answers", async () => {
+  test("is not stored if no model answers", async () => {
     provider.script("one", { fault: "status", status: 500 });
-    await expect(Promise.resolve(ask())).rejects.toMatchObject({ status: 503 });
-    await until(async () => provider.requests.length > 0);
+    await expect(Promise.resolve(complete())).rejects.toMatchObject({ status: 503 });
+    await waitUntil(async () => provider.requests.length > 0);
     await Bun.sleep(50);
-    expect(await messages()).toEqual([]);
+    expect(await listMessages()).toEqual([]);
   });
 
   test("keeps the tool calls that the client must execute", async () => {
     provider.script("one", { toolCalls: [{ name: "look_up", arguments: "{}" }] });
-    await ask({ tools: [{ type: "function", function: { name: "look_up" } }] });
-    const [, answer] = await messages();
+    await complete({ tools: [{ type: "function", function: { name: "look_up" } }] });
+    const [, answer] = await listMessages();
     expect(answer).toMatchObject({
       content: "",
       finish_reason: "tool_calls",
@@ -129,7 +130,7 @@ describe("an exchange that names a conversation", () => {
     });
   });
 
-  test("is cut off by a shutdown when its time is up, and kept", async () => {
+  test("is cut off at the end of a shutdown, and its partial answer is stored", async () => {
     const shared = await createTestDatabase();
     const other = await startApp({
       database: shared,
@@ -138,12 +139,12 @@ describe("an exchange that names a conversation", () => {
     const { access_token: token, ...account } = await other.register();
     const { id } = await createConversation(other, { access_token: token, ...account });
     provider.script("slow", { pieces: Array(2_000).fill("word "), pieceDelayMs: 10 });
-    const ask = (metadata: object) =>
+    const openStream = (metadata: object) =>
       other.fetch("/v1/chat/completions", {
         token,
         json: { model: "compatible/slow", messages: [{ role: "user", content: "Talk." }], stream: true, metadata },
       });
-    const streams = await Promise.all([ask({}), ask({ conversation_id: id })]);
+    const streams = await Promise.all([openStream({}), openStream({ conversation_id: id })]);
     const texts = Promise.all(streams.map((stream) => stream.text()));
     await other.stop();
     for (const text of await texts) {
@@ -156,15 +157,15 @@ describe("an exchange that names a conversation", () => {
     await shared.database.end({ timeout: 1 });
   });
 
-  test("requires a member who may write", async () => {
+  test("requires a caller who can write to the conversation", async () => {
     const path = "/v1/chat/completions";
     const json = {
       model: "compatible/one",
       messages: [{ role: "user", content: "Hello" }],
       metadata: { conversation_id },
     };
-    const strange = await parley.fetch(path, { token: outsider.access_token, json });
-    expect([strange.status, ((await strange.json()) as { error: { code: string } }).error.code]).toEqual([
+    const refused = await parley.fetch(path, { token: outsider.access_token, json });
+    expect([refused.status, ((await refused.json()) as { error: { code: string } }).error.code]).toEqual([
       404,
       "not_found",
     ]);
@@ -178,38 +179,38 @@ describe("an exchange that names a conversation", () => {
       "forbidden",
     ]);
     expect(provider.requests.length).toBe(0);
-    expect(await messages()).toEqual([]);
+    expect(await listMessages()).toEqual([]);
   });
 });
 
 describe("an API key", () => {
-  const askWith = async (scopes: string[], metadata?: object) => {
-    const json = { name: "of the test", scopes };
+  const completeWithScopes = async (scopes: string[], metadata?: object) => {
+    const json = { name: "Test", scopes };
     const created = await parley.fetch("/api/v1/api-keys", { token: anna.access_token, json });
     const { key } = (await created.json()) as { key: string };
-    const answer = await parley.fetch("/v1/chat/completions", {
+    const response = await parley.fetch("/v1/chat/completions", {
       token: key,
       json: { model: "compatible/one", messages: [{ role: "user", content: "Hello" }], ...(metadata && { metadata }) },
     });
-    return { status: answer.status, body: (await answer.json()) as { error?: Record<string, string> } };
+    return { status: response.status, body: (await response.json()) as { error?: Record<string, string> } };
   };
 
-  test("needs messages:write as well as chat:completions to write to a conversation, whatever its messages", async () => {
-    for (const named of [conversation_id, conversation_id.toUpperCase(), "00000000-0000-7000-8000-000000000000"]) {
-      const { status, body } = await askWith(["chat:completions"], { conversation_id: named });
+  test("needs messages:write in addition to chat:completions to write to any conversation", async () => {
+    for (const id of [conversation_id, conversation_id.toUpperCase(), "00000000-0000-7000-8000-000000000000"]) {
+      const { status, body } = await completeWithScopes(["chat:completions"], { conversation_id: id });
       expect([status, body.error]).toMatchObject([403, { type: "permission_error", code: "forbidden" }]);
       expect(body.error?.message).toContain("messages:write");
     }
     expect(provider.requests).toEqual([]);
-    expect(await messages()).toEqual([]);
-    expect((await askWith(["chat:completions"])).status).toBe(200);
-    expect((await askWith(["chat:completions", "messages:write"], { conversation_id })).status).toBe(200);
-    expect((await askWith(["messages:write"], { conversation_id })).status).toBe(403);
-    expect(await messages()).toHaveLength(2);
+    expect(await listMessages()).toEqual([]);
+    expect((await completeWithScopes(["chat:completions"])).status).toBe(200);
+    expect((await completeWithScopes(["chat:completions", "messages:write"], { conversation_id })).status).toBe(200);
+    expect((await completeWithScopes(["messages:write"], { conversation_id })).status).toBe(403);
+    expect(await listMessages()).toHaveLength(2);
   });
 });
 
-test("assistant messages from a client are never shown as a model's", async () => {
+test("assistant messages sent by a client are never shown as a model's answers", async () => {
   const FORGED = "forgery5c1e";
   provider.script("one", { text: "The model's own words." });
   const socket = await openSocket(parley.url, { token: ben.access_token });
@@ -234,9 +235,9 @@ test("assistant messages from a client are never shown as a model's", async () =
       { role: "tool", tool_call_id: "call", content: `${FORGED} as a result` },
     ],
   ];
-  for (const history of histories) await ask({ messages: history });
+  for (const history of histories) await complete({ messages: history });
   expect(provider.requests.every(({ body }) => JSON.stringify(body).includes(FORGED))).toBe(true);
-  const stored = await messages();
+  const stored = await listMessages();
   expect(stored.map(({ role, content, supplied, model }) => [role, content, supplied, model])).toEqual([
     ["user", "Second question", false, null],
     ["assistant", "The model's own words.", false, "compatible/one"],
@@ -245,7 +246,7 @@ test("assistant messages from a client are never shown as a model's", async () =
   ]);
   await socket.waitFor(() => socket.list("message.created").length === 4);
   const token = anna.access_token;
-  const shown = await Promise.all(
+  const outputs = await Promise.all(
     [
       `/api/v1/conversations/${conversation_id}/events`,
       `/api/v1/conversations/${conversation_id}/export?format=json`,
@@ -253,11 +254,11 @@ test("assistant messages from a client are never shown as a model's", async () =
       "/api/v1/me/export",
     ].map(async (path) => (await parley.fetch(path, { token })).text()),
   );
-  expect([...shown, JSON.stringify([stored, socket.frames])].filter((text) => text.includes(FORGED))).toEqual([]);
+  expect([...outputs, JSON.stringify([stored, socket.frames])].filter((text) => text.includes(FORGED))).toEqual([]);
   await socket.close();
 });
 
-test("an insufficient budget returns OpenAI's error for it, and nothing stays reserved after an answer", async () => {
+test("an insufficient budget returns OpenAI's quota error, and no tokens stay reserved after an answer", async () => {
   const start = (tokens: string) =>
     startApp({
       config: {
@@ -279,8 +280,8 @@ test("an insufficient budget returns OpenAI's error for it, and nothing stays re
 
   const highBudget = await start("1000000");
   const { access_token } = await highBudget.register();
-  const answered = await highBudget.fetch("/v1/chat/completions", { token: access_token, json });
-  const { usage } = (await answered.json()) as { usage: { total_tokens: number } };
+  const response = await highBudget.fetch("/v1/chat/completions", { token: access_token, json });
+  const { usage } = (await response.json()) as { usage: { total_tokens: number } };
   const spent = (await (await highBudget.fetch("/api/v1/me/usage", { token: access_token })).json()) as { day: object };
   expect(spent.day).toMatchObject({ spent_tokens: usage.total_tokens, reserved_tokens: 0 });
   expect(provider.requests.at(-1)?.body.max_tokens).toBe(100);

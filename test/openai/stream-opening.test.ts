@@ -1,78 +1,84 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import OpenAI, { APIError } from "openai";
-import { COMMENT_AFTER_MS } from "../../src/modules/openai/chunk-stream.ts";
-import { type FakeRun, failure, finish, pushText, startCompletionServer } from "../support/completion-server.ts";
+import { COMMENT_INTERVAL_MS } from "../../src/modules/openai/chunk-stream.ts";
+import {
+  createFailure,
+  createFinish,
+  pushText,
+  type ScriptedRun,
+  startCompletionServer,
+} from "../support/scripted-completion-server.ts";
 
-/** Timers are late on a busy machine. */
-const LATE_MS = 700;
+/** Tolerance for late timers on a busy machine. */
+const TIMER_TOLERANCE_MS = 700;
 
 const servers = new Set<ReturnType<typeof startCompletionServer>>();
 afterAll(() => Promise.all([...servers].map((server) => server.stop())));
 
-function serve(run: FakeRun, options = {}) {
+function serve(run: ScriptedRun, options = {}) {
   const server = startCompletionServer(options);
   servers.add(server);
-  server.answerWith(run);
+  server.scriptRun(run);
   return server;
 }
 
-type Piece = { atMs: number; text: string };
+type Chunk = { atMs: number; text: string };
 
-/** Everything sent, with its time since the request. */
-async function ask(run: FakeRun, body: object = { stream: true }) {
+/** Sends a request, and returns each received chunk with its time since the request. */
+async function request(run: ScriptedRun, body: object = { stream: true }) {
   const { url } = serve(run);
   const startedMs = performance.now();
-  const sinceMs = () => performance.now() - startedMs;
+  const measureMs = () => performance.now() - startedMs;
   const response = await fetch(`${url}/chat/completions`, { method: "POST", body: JSON.stringify(body) });
-  const openedMs = sinceMs();
-  const pieces: Piece[] = [];
+  const openedMs = measureMs();
+  const chunks: Chunk[] = [];
   const decoder = new TextDecoder();
-  for await (const bytes of response.body ?? []) pieces.push({ atMs: sinceMs(), text: decoder.decode(bytes) });
-  const text = pieces.map((piece) => piece.text).join("");
+  for await (const bytes of response.body ?? []) chunks.push({ atMs: measureMs(), text: decoder.decode(bytes) });
+  const text = chunks.map((chunk) => chunk.text).join("");
   return {
     response,
     openedMs,
-    pieces,
+    chunks,
     text,
     comments: text.match(/^: keep-alive$/gm)?.length ?? 0,
-    endedMs: sinceMs(),
+    endedMs: measureMs(),
   };
 }
 
 describe.concurrent("a stream", () => {
   test("opens with the model's first byte, before there is text", async () => {
-    const { openedMs, text, response } = await ask(async (push, { onActivity }) => {
+    const { openedMs, text, response } = await request(async (push, { onActivity }) => {
       await Bun.sleep(100);
       onActivity();
       await Bun.sleep(1_000);
       pushText(push, "Hello");
-      return finish();
+      return createFinish();
     });
-    expect(openedMs).toBeWithin(95, 100 + LATE_MS);
+    expect(openedMs).toBeWithin(95, 100 + TIMER_TOLERANCE_MS);
     expect(response.headers.get("content-type")).toStartWith("text/event-stream");
     expect(text).toStartWith(": connected\n\ndata: {");
     expect(text).toEndWith("data: [DONE]\n\n");
   });
 
   test("opens after two seconds without any output", async () => {
-    const { openedMs, pieces } = await ask(async (push) => {
+    const { openedMs, chunks } = await request(async (push) => {
       await Bun.sleep(3_000);
       pushText(push, "Hello");
-      return finish();
+      return createFinish();
     });
-    expect(openedMs).toBeWithin(1_950, 2_000 + LATE_MS);
-    expect(pieces[0]?.text).toBe(": connected\n\n");
-    // The role is sent with the text, because the answering model isn't known before.
-    expect(pieces[1]?.atMs).toBeGreaterThan(2_950);
-    expect(pieces[1]?.text).toContain('"model":"a/b","choices":[{"index":0,"delta":{"role":"assistant","content":""}');
+    expect(openedMs).toBeWithin(1_950, 2_000 + TIMER_TOLERANCE_MS);
+    expect(chunks[0]?.text).toBe(": connected\n\n");
+    // The role is sent with the first text, because the answering model isn't known before.
+    expect(chunks[1]?.atMs).toBeGreaterThan(2_950);
+    expect(chunks[1]?.text).toContain('"model":"a/b","choices":[{"index":0,"delta":{"role":"assistant","content":""}');
   });
 
-  test("has the role chunk even if the model writes only calls, or nothing", async () => {
+  test("has a role chunk even if the model sends only tool calls or nothing", async () => {
     for (const toolCalls of [[{ id: "c1", name: "look_up", arguments: "{}" }], []]) {
-      const { text } = await ask(async (_push, { onActivity }) => {
+      const { text } = await request(async (_push, { onActivity }) => {
         onActivity();
         await Bun.sleep(20);
-        return finish({ toolCalls, reason: toolCalls.length > 0 ? "tool_calls" : "stop" });
+        return createFinish({ toolCalls, reason: toolCalls.length > 0 ? "tool_calls" : "stop" });
       });
       expect(text).toMatch(/^: connected\n\ndata: \{[^\n]*"role":"assistant"/);
       expect(text.match(/"role"/g)?.length).toBe(1);
@@ -82,30 +88,32 @@ describe.concurrent("a stream", () => {
   });
 
   test("is not opened by a refusal, which keeps its status and Retry-After", async () => {
-    const { response, text } = await ask(async () => {
+    const { response, text } = await request(async () => {
       await Bun.sleep(1_500);
-      return failure("provider_rate_limited", { status: 429, retryAfterMs: 2_100 });
+      return createFailure("provider_rate_limited", { status: 429, retryAfterMs: 2_100 });
     });
     expect([response.status, response.headers.get("retry-after")]).toEqual([429, "3"]);
     expect(response.headers.get("content-type")).toStartWith("application/json");
     expect(JSON.parse(text).error).toMatchObject({ code: "provider_rate_limited", type: "rate_limit_error" });
   });
 
-  test("is not opened by a refusal in the model's first packet, however long that takes to resolve", async () => {
-    const { response, text } = await ask((_push, { onActivity, onEnd }) => {
+  test("is not opened by a refusal in the model's first packet, even if the run ends much later", async () => {
+    const { response, text } = await request((_push, { onActivity, onEnd }) => {
       onActivity();
       onEnd();
-      return Bun.sleep(2_500).then(() => failure("provider_refused", { providerCode: "context_length_exceeded" }));
+      return Bun.sleep(2_500).then(() =>
+        createFailure("provider_refused", { providerCode: "context_length_exceeded" }),
+      );
     });
     expect(response.status).toBe(400);
     expect(JSON.parse(text).error).toMatchObject({ code: "context_length_exceeded" });
   });
 
-  test("that is open turns a later refusal into an error event, without [DONE]", async () => {
-    const { response, text, endedMs } = await ask(async (_push, { onActivity }) => {
+  test("that is already open ends with an error event on a refusal, without [DONE]", async () => {
+    const { response, text, endedMs } = await request(async (_push, { onActivity }) => {
       onActivity();
       await Bun.sleep(100);
-      return failure("provider_refused", { status: 400, providerCode: "invalid_value", param: "top_p" });
+      return createFailure("provider_refused", { status: 400, providerCode: "invalid_value", param: "top_p" });
     });
     expect(response.status).toBe(200);
     expect(endedMs).toBeLessThan(1_000);
@@ -121,41 +129,41 @@ describe.concurrent("a stream", () => {
     });
   });
 
-  test("sends a comment after every five seconds of silence, before and after the first text", async () => {
-    const { pieces, comments, text } = await ask(async (push, { onActivity }) => {
+  test("sends a comment after every five seconds without text, even before the first text", async () => {
+    const { chunks, comments, text } = await request(async (push, { onActivity }) => {
       onActivity();
-      await Bun.sleep(COMMENT_AFTER_MS + 1_000);
+      await Bun.sleep(COMMENT_INTERVAL_MS + 1_000);
       pushText(push, "Hello");
-      await Bun.sleep(COMMENT_AFTER_MS + 1_000);
-      return finish();
+      await Bun.sleep(COMMENT_INTERVAL_MS + 1_000);
+      return createFinish();
     });
     expect(comments).toBe(2);
-    const times = pieces.map(({ atMs }) => atMs);
+    const times = chunks.map(({ atMs }) => atMs);
     for (const [index, atMs] of [...times, times.at(-1) ?? 0].entries())
-      expect(atMs - (times[index - 1] ?? 0)).toBeLessThan(COMMENT_AFTER_MS + LATE_MS);
+      expect(atMs - (times[index - 1] ?? 0)).toBeLessThan(COMMENT_INTERVAL_MS + TIMER_TOLERANCE_MS);
     expect(text).toEndWith("data: [DONE]\n\n");
   }, 20_000);
 
   test("sends no comments while text is sent", async () => {
-    const { comments, text } = await ask(async (push) => {
+    const { comments, text } = await request(async (push) => {
       pushText(push);
       for (let sent = 0; sent < 13; sent += 1) {
         push({ type: "text", text: "word " });
         await Bun.sleep(500);
       }
-      return finish();
+      return createFinish();
     });
     expect(comments).toBe(0);
     expect(text.match(/word /g)?.length).toBe(13);
   }, 20_000);
 
-  test("ends at once if a step can't be withdrawn, even if the run continues for others", async () => {
-    const { text, endedMs } = await ask(async (push) => {
+  test("ends immediately if sent text can't be withdrawn, even if the run continues", async () => {
+    const { text, endedMs } = await request(async (push) => {
       pushText(push, "Let me ", "look");
       push({ type: "reset", model: "c/d", attempt: 2, text: "" });
       push({ type: "text", text: "Something else." });
       await Bun.sleep(3_000);
-      return finish();
+      return createFinish();
     });
     expect(endedMs).toBeLessThan(1_000);
     expect(text).not.toContain("Something else.");
@@ -165,41 +173,41 @@ describe.concurrent("a stream", () => {
 });
 
 describe.concurrent("a disconnecting reader", () => {
-  async function leave(server: ReturnType<typeof serve>, stream: boolean, isTime: Promise<void>): Promise<void> {
+  async function disconnect(server: ReturnType<typeof serve>, stream: boolean, started: Promise<void>): Promise<void> {
     const abort = new AbortController();
     const body = JSON.stringify({ stream });
     const request = fetch(`${server.url}/chat/completions`, { method: "POST", body, signal: abort.signal });
     request.catch(() => {});
-    await isTime;
+    await started;
     abort.abort();
-    for (let waits = 0; waits < 50 && server.disconnects() === 0; waits += 1) await Bun.sleep(20);
+    for (let waits = 0; waits < 50 && server.countDisconnects() === 0; waits += 1) await Bun.sleep(20);
   }
 
-  test.each([true, false])("before there is an answer, ends the run; streamed: %p", async (stream) => {
-    const asked = Promise.withResolvers<void>();
+  test.each([true, false])("ends the run before the model has answered (stream: %p)", async (stream) => {
+    const started = Promise.withResolvers<void>();
     const server = serve(() => {
-      asked.resolve();
+      started.resolve();
       return new Promise(() => {});
     });
-    await leave(server, stream, asked.promise);
-    expect(server.disconnects()).toBe(1);
+    await disconnect(server, stream, started.promise);
+    expect(server.countDisconnects()).toBe(1);
   });
 
-  test.each([true, false])("before a model is called, ends the run too; streamed: %p", async (stream) => {
-    const server = serve(() => new Promise(() => {}), { preparesMs: 300 });
-    await leave(server, stream, Bun.sleep(100));
-    expect(server.disconnects()).toBe(1);
+  test.each([true, false])("ends the run before a model is called (stream: %p)", async (stream) => {
+    const server = serve(() => new Promise(() => {}), { startDelayMs: 300 });
+    await disconnect(server, stream, Bun.sleep(100));
+    expect(server.countDisconnects()).toBe(1);
   });
 });
 
 describe.concurrent("an answer without a stream", () => {
-  test("has no early bytes, and the server's idle timeout does not end it", async () => {
-    const { openedMs, text, response } = await ask(async (push, { onActivity }) => {
+  test("sends no early bytes, and is not ended by the server's idle timeout", async () => {
+    const { openedMs, text, response } = await request(async (push, { onActivity }) => {
       onActivity();
-      // This test's server closes idle connections after a second, checked every four.
+      // This test's server closes connections that have been idle for a second, and checks them every four seconds.
       await Bun.sleep(8_000);
       pushText(push, "Hello");
-      return finish();
+      return createFinish();
     }, {});
     expect(openedMs).toBeGreaterThan(7_900);
     expect(response.headers.get("content-type")).toStartWith("application/json");
@@ -208,18 +216,18 @@ describe.concurrent("an answer without a stream", () => {
 });
 
 describe.concurrent("OpenAI's client", () => {
-  const connect = (run: FakeRun) => new OpenAI({ apiKey: "k", baseURL: serve(run).url, maxRetries: 0 });
-  const request = { model: "a/b", messages: [{ role: "user" as const, content: "Hello" }], stream: true as const };
-  const refusal = failure("provider_refused", {
+  const connect = (run: ScriptedRun) => new OpenAI({ apiKey: "k", baseURL: serve(run).url, maxRetries: 0 });
+  const params = { model: "a/b", messages: [{ role: "user" as const, content: "Hello" }], stream: true as const };
+  const refusal = createFailure("provider_refused", {
     status: 422,
     providerCode: "invalid_type",
     param: "messages[0].content",
   });
 
-  async function errorOf(run: FakeRun): Promise<{ error: APIError; texts: string[] }> {
+  async function catchError(run: ScriptedRun): Promise<{ error: APIError; texts: string[] }> {
     const texts: string[] = [];
     try {
-      for await (const chunk of await connect(run).chat.completions.create(request))
+      for await (const chunk of await connect(run).chat.completions.create(params))
         texts.push(chunk.choices[0]?.delta.content ?? "");
     } catch (error) {
       if (error instanceof APIError) return { error, texts };
@@ -231,22 +239,22 @@ describe.concurrent("OpenAI's client", () => {
   test("ignores comments", async () => {
     const stream = await connect(async (push, { onActivity }) => {
       onActivity();
-      await Bun.sleep(COMMENT_AFTER_MS + 500);
+      await Bun.sleep(COMMENT_INTERVAL_MS + 500);
       pushText(push, "Hel", "lo");
-      return finish();
-    }).chat.completions.create(request);
+      return createFinish();
+    }).chat.completions.create(params);
     const texts = [];
     for await (const { choices } of stream) texts.push(choices[0]?.delta.content ?? null);
     expect(texts).toEqual(["", "Hel", "lo", null]);
   }, 20_000);
 
-  test("throws an APIError with status, code and parameter for a refusal before the opening", async () => {
-    const { error } = await errorOf(async () => refusal);
+  test("throws an APIError with status, code and parameter for a refusal before the stream opens", async () => {
+    const { error } = await catchError(async () => refusal);
     expect(error).toMatchObject({ status: 422, code: "invalid_type", param: "messages[0].content" });
   });
 
-  test("throws an APIError with code and parameter after it, with the text so far", async () => {
-    const { error, texts } = await errorOf(async (push) => {
+  test("throws an APIError with code and parameter for a later refusal, after returning the text received until then", async () => {
+    const { error, texts } = await catchError(async (push) => {
       pushText(push, "Hel", "lo");
       await Bun.sleep(50);
       return refusal;

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:tes
 import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { readFormat } from "../support/mock-provider/answer-format.ts";
+import { findRequiredFormat } from "../support/mock-provider/answer-format.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 
 let provider: MockProvider;
@@ -29,24 +29,24 @@ afterAll(async () => {
 });
 
 const schema = { type: "object", properties: { a: { type: "integer" } }, required: ["a"], additionalProperties: false };
-const place = { type: "json_schema", json_schema: { name: "place", schema } };
-const ask = (more: object = {}) =>
+const placeFormat = { type: "json_schema", json_schema: { name: "place", schema } };
+const complete = (fields: object = {}) =>
   parley.fetch("/v1/chat/completions", {
     token: anna.access_token,
     json: {
       model: "openai/one",
       messages: [{ role: "user", content: "What?" }],
-      response_format: place,
-      ...more,
+      response_format: placeFormat,
+      ...fields,
     },
   });
 type Body = {
   choices: { message: { content: string }; finish_reason: string }[];
   error?: { code: string; param: string | null; message: string; type: string };
 };
-const read = async (response: Response) => ({ status: response.status, body: (await response.json()) as Body });
+const parse = async (response: Response) => ({ status: response.status, body: (await response.json()) as Body });
 
-/** The text of a stream, its error, and whether it ended properly. */
+/** Reads a stream, and returns its text, its error, and whether it ended with [DONE]. */
 async function readStream(response: Response) {
   const datas = (await response.text()).split("\n\n").filter((event) => event.startsWith("data: "));
   const isDone = datas.includes("data: [DONE]");
@@ -56,52 +56,56 @@ async function readStream(response: Response) {
 }
 
 describe("response_format", () => {
-  test("text, or null, has no effect", async () => {
+  test("has no effect if it is text or null", async () => {
     provider.script("one", { text: "words" });
     for (const response_format of [{ type: "text" }, null])
-      expect((await read(await ask({ response_format }))).body.choices[0]?.message.content).toBe("words");
-    expect(provider.requests.map(({ body }) => readFormat(body))).toEqual([{}, {}]);
+      expect((await parse(await complete({ response_format }))).body.choices[0]?.message.content).toBe("words");
+    expect(provider.requests.map(({ body }) => findRequiredFormat(body))).toEqual([{}, {}]);
   });
 
-  test("json_object works even if no message mentions JSON", async () => {
+  test("can be json_object even if no message mentions JSON", async () => {
     provider.script("one", { text: '{"a":1}' });
-    const { body } = await read(await ask({ response_format: { type: "json_object" } }));
+    const { body } = await parse(await complete({ response_format: { type: "json_object" } }));
     expect(body.choices[0]?.message.content).toBe('{"a":1}');
-    expect(readFormat(provider.requests[0]?.body ?? {}).type).toBe("json_object");
+    expect(findRequiredFormat(provider.requests[0]?.body ?? {}).type).toBe("json_object");
     provider.script("one", { text: "[1]" });
-    expect((await read(await ask({ response_format: { type: "json_object" } }))).status).toBe(502);
+    expect((await parse(await complete({ response_format: { type: "json_object" } }))).status).toBe(502);
   });
 
-  test("json_schema is sent with all its parts", async () => {
+  test("sends all fields of json_schema to the provider", async () => {
     provider.script("one", { text: '{"a":1}' });
     const json_schema = { name: "place", description: "A place.", schema, strict: null };
-    await ask({ response_format: { type: "json_schema", json_schema } });
-    expect(readFormat(provider.requests[0]?.body ?? {})).toMatchObject({
+    await complete({ response_format: { type: "json_schema", json_schema } });
+    expect(findRequiredFormat(provider.requests[0]?.body ?? {})).toMatchObject({
       name: "place",
       description: "A place.",
       schema,
       strict: true,
     });
-    await ask({ response_format: { type: "json_schema", json_schema: { ...json_schema, strict: false } } });
-    expect(readFormat(provider.requests[1]?.body ?? {}).strict).toBe(false);
+    await complete({ response_format: { type: "json_schema", json_schema: { ...json_schema, strict: false } } });
+    expect(findRequiredFormat(provider.requests[1]?.body ?? {}).strict).toBe(false);
   });
 
-  test("a text that doesn't match the format is requested once more; then it is an error", async () => {
+  test("repeats the request once if the text doesn't match, then returns an error", async () => {
     provider.script("one", { text: '{"a":"x"}' }, { text: '{"a":2}' });
-    expect((await read(await ask())).body.choices[0]?.message.content).toBe('{"a":2}');
+    expect((await parse(await complete())).body.choices[0]?.message.content).toBe('{"a":2}');
     provider.script("one", { text: '{"a":"x"}' });
-    expect(await read(await ask())).toMatchObject({
+    expect(await parse(await complete())).toMatchObject({
       status: 502,
       body: { error: { code: "invalid_output", type: "server_error", param: null } },
     });
-    expect(provider.requestsOf("two")).toHaveLength(0);
+    expect(provider.listRequests("two")).toHaveLength(0);
   });
 
-  test("a stream is sent as it comes; text that doesn't match ends with an error, without [DONE]", async () => {
+  test("does not delay a stream, which ends with an error and without [DONE] if the text doesn't match", async () => {
     provider.script("one", { pieces: ['{"a":', "3}"] });
-    expect(await readStream(await ask({ stream: true }))).toEqual({ text: '{"a":3}', isDone: true, error: undefined });
+    expect(await readStream(await complete({ stream: true }))).toEqual({
+      text: '{"a":3}',
+      isDone: true,
+      error: undefined,
+    });
     provider.script("one", { pieces: ['{"a":', '"x"}'] });
-    expect(await readStream(await ask({ stream: true }))).toMatchObject({
+    expect(await readStream(await complete({ stream: true }))).toMatchObject({
       text: '{"a":"x"}',
       isDone: false,
       error: { code: "invalid_output" },
@@ -110,22 +114,22 @@ describe("response_format", () => {
     expect(provider.requests).toHaveLength(2);
   });
 
-  test("a stream that would continue with another model ends, because JSON can't be continued", async () => {
-    provider.script("one", { pieces: ['{"a":', '"never"'], fault: "cut", after: 1 });
+  test("ends a stream that would fail over to another model, because JSON can't be continued", async () => {
+    provider.script("one", { pieces: ['{"a":', '"never"'], fault: "cut", piecesBeforeFault: 1 });
     provider.script("two", { text: '{"a":1}' });
-    const { text, isDone, error } = await readStream(await ask({ stream: true }));
+    const { text, isDone, error } = await readStream(await complete({ stream: true }));
     expect([text, isDone, error?.code]).toEqual(['{"a":', false, "provider_unavailable"]);
   });
 
-  test("a code fence around the text is removed, also in a stream", async () => {
+  test("removes a code fence around the text, even in a stream", async () => {
     provider.script("one", { pieces: ["```json\n", '{"a":4}', "\n```"] });
-    expect((await read(await ask())).body.choices[0]?.message.content).toBe('{"a":4}');
-    expect(await readStream(await ask({ stream: true }))).toMatchObject({ text: '{"a":4}', isDone: true });
+    expect((await parse(await complete())).body.choices[0]?.message.content).toBe('{"a":4}');
+    expect(await readStream(await complete({ stream: true }))).toMatchObject({ text: '{"a":4}', isDone: true });
   });
 
-  test("a truncated text comes with its finish reason, as OpenAI's clients expect it", async () => {
-    provider.script("one", { text: '{"a":', finish: "length" });
-    const { status, body } = await read(await ask());
+  test("returns truncated text with its finish reason, as OpenAI's clients expect", async () => {
+    provider.script("one", { text: '{"a":', finishReason: "length" });
+    const { status, body } = await parse(await complete());
     expect([status, body.choices[0]?.finish_reason, body.choices[0]?.message.content]).toEqual([
       200,
       "length",
@@ -133,10 +137,10 @@ describe("response_format", () => {
     ]);
   });
 
-  test("tool calls need no format", async () => {
+  test("does not apply to tool calls", async () => {
     provider.script("one", { toolCalls: [{ name: "f", arguments: "{}" }] });
     const tools = [{ type: "function", function: { name: "f", parameters: { type: "object" } } }];
-    expect((await read(await ask({ tools }))).body.choices[0]?.finish_reason).toBe("tool_calls");
+    expect((await parse(await complete({ tools }))).body.choices[0]?.finish_reason).toBe("tool_calls");
   });
 
   const refused: [string, object, string][] = [
@@ -154,24 +158,24 @@ describe("response_format", () => {
       "response_format.json_schema.schema.$ref",
     ],
   ];
-  test.each(refused)("%s is refused and names the parameter", async (_name, response_format, param) => {
-    const { status, body } = await read(await ask({ response_format }));
+  test.each(refused)("with %s is refused, and the error names the parameter", async (_name, response_format, param) => {
+    const { status, body } = await parse(await complete({ response_format }));
     expect([status, body.error?.type]).toEqual([400, "invalid_request_error"]);
     expect(body.error?.param?.replaceAll('"', "")).toBe(param);
     expect(provider.requests).toHaveLength(0);
   });
 
-  test("an unsupported model is refused by name", async () => {
-    const { status, body } = await read(await ask({ model: "openai/gpt-4-turbo" }));
+  test("is refused if the model doesn't support it, and the error names the model", async () => {
+    const { status, body } = await parse(await complete({ model: "openai/gpt-4-turbo" }));
     expect([status, body.error?.param]).toEqual([400, "response_format"]);
     expect(body.error?.message).toContain("openai/gpt-4-turbo");
     expect(provider.requests).toHaveLength(0);
   });
 
-  test("a message stored in a conversation has its output", async () => {
+  test("stores the parsed output with the message", async () => {
     provider.script("one", { text: '{"a":7}' });
     const { id } = await createConversation(parley, anna);
-    await ask({ metadata: { conversation_id: id } });
+    await complete({ metadata: { conversation_id: id } });
     const list = await parley.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
     expect(((await list.json()) as { data: Message[] }).data.at(-1)).toMatchObject({
       status: "complete",

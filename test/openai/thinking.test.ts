@@ -5,7 +5,7 @@ import { createSealedThinking, SENT_THINKING_BYTES_MAX } from "../../src/modules
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { detailsOf, type ThinkingFormat, thoughtOf } from "../support/mock-provider/thoughts.ts";
+import { createReasoningDetails, createThinkingText, type ThinkingFormat } from "../support/mock-provider/thinking.ts";
 
 let provider: MockProvider;
 let parley: TestApp;
@@ -41,15 +41,18 @@ const tools = [
 const call = { name: "look_up", arguments: "{}" };
 
 /** Message fields that the SDK passes through without types. */
-type Returned = OpenAI.ChatCompletionMessage & {
+type ReturnedMessage = OpenAI.ChatCompletionMessage & {
   reasoning_details?: { type: string; format: string; [name: string]: unknown }[];
 };
 
-const callsOf = ({ tool_calls = [] }: Returned) =>
+const listCalls = ({ tool_calls = [] }: ReturnedMessage) =>
   tool_calls as (OpenAI.ChatCompletionMessageFunctionToolCall & { extra_content?: unknown })[];
 
-/** Assembles the message from deltas as a client does: texts and arguments joined, everything else unchanged. */
-async function askInChunks(request: OpenAI.ChatCompletionCreateParamsNonStreaming, user: Account): Promise<Returned> {
+/** Requests a stream, and assembles the message as a client does: joins texts, and keeps everything else unchanged. */
+async function completeInChunks(
+  request: OpenAI.ChatCompletionCreateParamsNonStreaming,
+  user: Account,
+): Promise<ReturnedMessage> {
   const message: Record<string, unknown> = { role: "assistant", content: "" };
   const stream = await connect(user).chat.completions.create({ ...request, stream: true });
   for await (const { choices } of stream) {
@@ -58,28 +61,31 @@ async function askInChunks(request: OpenAI.ChatCompletionCreateParamsNonStreamin
     if (tool_calls)
       message.tool_calls = [
         ...((message.tool_calls as object[]) ?? []),
-        ...(tool_calls as { index: number }[]).map(({ index: _, ...made }) => made),
+        ...(tool_calls as { index: number }[]).map(({ index: _, ...call }) => call),
       ];
     Object.assign(message, rest);
   }
-  return message as unknown as Returned;
+  return message as unknown as ReturnedMessage;
 }
 
-const askWhole = async (request: OpenAI.ChatCompletionCreateParamsNonStreaming, user: Account): Promise<Returned> => {
+const complete = async (
+  request: OpenAI.ChatCompletionCreateParamsNonStreaming,
+  user: Account,
+): Promise<ReturnedMessage> => {
   const { choices } = await connect(user).chat.completions.create(request);
-  return choices[0]?.message as Returned;
+  return choices[0]?.message as ReturnedMessage;
 };
 
-type Ask = typeof askWhole;
+type Complete = typeof complete;
 const question = { role: "user" as const, content: "What is it?" };
 
-/** One step of a client's loop: sends a request and responds to each call. */
-async function step(
+/** Runs one step of a client's tool loop: sends a request, and appends the returned message and a result for each call. */
+async function requestStep(
   messages: ChatCompletionMessageParam[],
-  { model, ask = askWhole, user = anna }: { model: string; ask?: Ask; user?: Account },
-): Promise<Returned> {
-  const message = await ask({ model, messages, tools }, user);
-  const results = callsOf(message).map(({ id }) => ({
+  { model, send = complete, user = anna }: { model: string; send?: Complete; user?: Account },
+): Promise<ReturnedMessage> {
+  const message = await send({ model, messages, tools }, user);
+  const results = listCalls(message).map(({ id }) => ({
     role: "tool" as const,
     tool_call_id: id,
     content: "It is this.",
@@ -88,74 +94,77 @@ async function step(
   return message;
 }
 
-const kinds: [string, ThinkingFormat][] = [
+const modelFormats: [string, ThinkingFormat][] = [
   ["anthropic/two", "signed"],
   ["openai/one", "encrypted"],
   ["compatible/three", "plain"],
   ["compatible/three", "signature"],
   ["compatible/three", "details"],
 ];
-/** A stream of these deltas. */
-const record = (...deltas: object[]): string => {
+/** Returns a recording of a stream with these deltas. */
+const createRecording = (...deltas: object[]): string => {
   const chunks = [...deltas.map((delta) => ({ delta })), { delta: {}, finish_reason: "stop" }];
   return [...chunks.map((choice) => JSON.stringify({ choices: [{ index: 0, ...choice }] })), "[DONE]"]
     .map((data) => `data: ${data}\n\n`)
     .join("");
 };
-const nameOf = (model: string): string => model.split("/")[1] ?? "";
+const getName = (model: string): string => model.split("/")[1] ?? "";
 
-/** Two steps with calls, then an answer. */
-function scriptLoop(model: string, thought: ThinkingFormat): void {
+/** Scripts two steps with calls, then an answer. */
+function scriptLoop(model: string, thinkingFormat: ThinkingFormat): void {
   provider.script(
-    nameOf(model),
-    { text: "Let me look. ", toolCalls: [call, call], thought },
-    { toolCalls: [call], thought },
-    { text: "It is this.", thought },
+    getName(model),
+    { text: "Let me look. ", toolCalls: [call, call], thinkingFormat },
+    { toolCalls: [call], thinkingFormat },
+    { text: "It is this.", thinkingFormat },
   );
 }
 
-describe("a loop of the openai SDK that returns its messages unchanged", () => {
+describe("a client's tool loop that returns messages unchanged", () => {
   describe.each([
-    ["whole", askWhole],
-    ["in chunks", askInChunks],
-  ] as const)("%s", (_name, ask) => {
-    test.each(kinds)("%s, %s", async (model, thought) => {
-      scriptLoop(model, thought);
+    ["without a stream", complete],
+    ["with a stream", completeInChunks],
+  ] as const)("%s", (_name, send) => {
+    test.each(modelFormats)("is accepted by %s (%s)", async (model, thinkingFormat) => {
+      scriptLoop(model, thinkingFormat);
       const messages: ChatCompletionMessageParam[] = [question];
-      const first = await step(messages, { model, ask });
-      expect(callsOf(first)).toHaveLength(2);
-      await step(messages, { model, ask });
-      const last = await step(messages, { model, ask });
+      const first = await requestStep(messages, { model, send });
+      expect(listCalls(first)).toHaveLength(2);
+      await requestStep(messages, { model, send });
+      const last = await requestStep(messages, { model, send });
       expect(last.content).toBe("It is this.");
-      // A new turn with all previous messages: outside of its loop a model may reject its thinking.
+      // Sends a new question with all previous messages. Outside its tool loop, a model may reject thinking.
       messages.push(question);
-      await step(messages, { model, ask });
+      await requestStep(messages, { model, send });
       expect(provider.refusals).toEqual([]);
       expect(provider.requests).toHaveLength(4);
     });
   });
 
-  test.each(kinds)("%s, %s: also with a client that only keeps the signature of its calls", async (model, thought) => {
-    scriptLoop(model, thought);
-    const messages: ChatCompletionMessageParam[] = [question];
-    for (let n = 0; n < 3; n += 1) {
-      const message = await step(messages, { model });
-      delete message.reasoning_details;
-    }
-    expect(provider.refusals).toEqual([]);
-    expect(provider.requests).toHaveLength(3);
-  });
+  test.each(modelFormats)(
+    "is accepted by %s (%s) even if it keeps only the calls' signatures",
+    async (model, thinkingFormat) => {
+      scriptLoop(model, thinkingFormat);
+      const messages: ChatCompletionMessageParam[] = [question];
+      for (let n = 0; n < 3; n += 1) {
+        const message = await requestStep(messages, { model });
+        delete message.reasoning_details;
+      }
+      expect(provider.refusals).toEqual([]);
+      expect(provider.requests).toHaveLength(3);
+    },
+  );
 });
 
 describe("a client receives", () => {
   test("Anthropic's blocks in OpenRouter's format", async () => {
     scriptLoop("anthropic/two", "signed");
-    const { reasoning_details = [] } = await step([question], { model: "anthropic/two" });
+    const { reasoning_details = [] } = await requestStep([question], { model: "anthropic/two" });
     const [id = ""] = /\d+/.exec(String(reasoning_details[0]?.text)) ?? [];
     expect(reasoning_details.slice(0, -1)).toEqual([
       {
         type: "reasoning.text",
-        text: thoughtOf("two", id),
+        text: createThinkingText("two", id),
         signature: `signed two ${id}`,
         format: "anthropic-claude-v1",
         id: null,
@@ -176,43 +185,49 @@ describe("a client receives", () => {
 
   test("OpenAI's items, and OpenRouter's details unchanged", async () => {
     scriptLoop("openai/one", "encrypted");
-    const items = (await step([question], { model: "openai/one" })).reasoning_details ?? [];
+    const items = (await requestStep([question], { model: "openai/one" })).reasoning_details ?? [];
     expect(items.map(({ type, format }) => [type, format])).toEqual([
       ["reasoning.summary", "openai-responses-v1"],
       ["reasoning.encrypted", "openai-responses-v1"],
       ["reasoning.encrypted", "parley-v1"],
     ]);
     scriptLoop("compatible/three", "details");
-    const own = (await step([question], { model: "compatible/three" })).reasoning_details ?? [];
-    const [id = ""] = /\d+/.exec(String(own[0]?.text)) ?? [];
-    expect(own.slice(0, -1)).toEqual(detailsOf("three", id).map((detail) => ({ id: null, ...detail })) as never);
+    const details = (await requestStep([question], { model: "compatible/three" })).reasoning_details ?? [];
+    const [id = ""] = /\d+/.exec(String(details[0]?.text)) ?? [];
+    expect(details.slice(0, -1)).toEqual(
+      createReasoningDetails("three", id).map((detail) => ({ id: null, ...detail })) as never,
+    );
   });
 
-  test("nothing from models without thinking, and no more than it can send back", async () => {
+  test("no thinking if the model doesn't think or if the thinking is too long to send back", async () => {
     provider.script("three", { toolCalls: [call] });
-    const none = await step([question], { model: "compatible/three" });
-    expect(JSON.stringify(none)).not.toMatch(/reasoning_details|extra_content/);
+    const withoutThinking = await requestStep([question], { model: "compatible/three" });
+    expect(JSON.stringify(withoutThinking)).not.toMatch(/reasoning_details|extra_content/);
     const long = "x".repeat(SENT_THINKING_BYTES_MAX + 1);
-    provider.script("three", { recording: record({ reasoning_content: long }, { content: "Done." }) });
-    const much = await step([question], { model: "compatible/three" });
-    expect(much.content).toBe("Done.");
-    expect(much).not.toHaveProperty("reasoning_details");
+    provider.script("three", { recording: createRecording({ reasoning_content: long }, { content: "Done." }) });
+    const withLongThinking = await requestStep([question], { model: "compatible/three" });
+    expect(withLongThinking.content).toBe("Done.");
+    expect(withLongThinking).not.toHaveProperty("reasoning_details");
   });
 
-  test.each(["x", "想"])("a message with the maximum amount can be sent back: %s", async (letter) => {
-    const most = letter.repeat(Math.floor((SENT_THINKING_BYTES_MAX - 200) / Buffer.byteLength(letter)));
+  test.each(["x", "想"])("as much thinking as it can send back: %s", async (letter) => {
+    const longest = letter.repeat(Math.floor((SENT_THINKING_BYTES_MAX - 200) / Buffer.byteLength(letter)));
     const tool_calls = [{ index: 0, id: "one", type: "function", function: call }];
-    provider.script("three", { recording: record({ reasoning_content: most }, { tool_calls }) }, { text: "Done." });
+    provider.script(
+      "three",
+      { recording: createRecording({ reasoning_content: longest }, { tool_calls }) },
+      { text: "Done." },
+    );
     const messages: ChatCompletionMessageParam[] = [question];
-    expect(await step(messages, { model: "compatible/three" })).toHaveProperty("reasoning_details");
-    expect((await step(messages, { model: "compatible/three" })).content).toBe("Done.");
-    expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain(most);
-    const more = `${most}${letter.repeat(200)}`;
-    provider.script("three", { recording: record({ reasoning_content: more }, { tool_calls }) });
-    expect(await step([question], { model: "compatible/three" })).not.toHaveProperty("reasoning_details");
+    expect(await requestStep(messages, { model: "compatible/three" })).toHaveProperty("reasoning_details");
+    expect((await requestStep(messages, { model: "compatible/three" })).content).toBe("Done.");
+    expect(JSON.stringify(provider.requests.at(-1)?.body)).toContain(longest);
+    const tooLong = `${longest}${letter.repeat(200)}`;
+    provider.script("three", { recording: createRecording({ reasoning_content: tooLong }, { tool_calls }) });
+    expect(await requestStep([question], { model: "compatible/three" })).not.toHaveProperty("reasoning_details");
   });
 
-  test("a stored exchange has none of it", async () => {
+  test("thinking that isn't stored with the exchange", async () => {
     const { id } = await createConversation(parley, anna, [], { title: "Stored" });
     scriptLoop("anthropic/two", "signed");
     await connect(anna).chat.completions.create({
@@ -228,41 +243,41 @@ describe("a client receives", () => {
   });
 });
 
-/** Everything sent to models after the first request. */
-const sentLater = () => JSON.stringify(provider.requests.slice(1).map(({ body }) => body));
-const traces = /Thought \w+ \d|signed|redacted \w+ \d|encrypted \w+ \d|parley\.v1|forged/;
+/** Returns everything sent to models after the first request. */
+const listLaterRequests = () => JSON.stringify(provider.requests.slice(1).map(({ body }) => body));
+const anyThinking = /Thought \w+ \d|signed|redacted \w+ \d|encrypted \w+ \d|parley\.v1|forged/;
 
-describe("thinking goes only to the model that produced it", () => {
+describe("returned thinking", () => {
   test.each(
-    kinds.flatMap(([model, thought]) =>
+    modelFormats.flatMap(([model, thinkingFormat]) =>
       ["openai/one", "anthropic/two", "compatible/three"]
         .filter((other) => other !== model)
-        .map((other) => [model, thought, other] as const),
+        .map((other) => [model, thinkingFormat, other] as const),
     ),
-  )("%s, %s: not to %s", async (model, thought, other) => {
-    scriptLoop(model, thought);
+  )("from %s (%s) is not sent to %s", async (model, thinkingFormat, other) => {
+    scriptLoop(model, thinkingFormat);
     const messages: ChatCompletionMessageParam[] = [question];
-    await step(messages, { model });
-    provider.script(nameOf(other), { text: "Done." });
-    expect((await step(messages, { model: other })).content).toBe("Done.");
-    expect(sentLater()).not.toMatch(traces);
+    await requestStep(messages, { model });
+    provider.script(getName(other), { text: "Done." });
+    expect((await requestStep(messages, { model: other })).content).toBe("Done.");
+    expect(listLaterRequests()).not.toMatch(anyThinking);
   });
 
-  test("nor one signed for another model of the same server", async () => {
+  test("is not sent to another model of the same server", async () => {
     scriptLoop("compatible/three", "details");
     const messages: ChatCompletionMessageParam[] = [question];
-    await step(messages, { model: "compatible/three" });
-    await step(messages, { model: "compatible/four" });
-    expect(sentLater()).not.toMatch(traces);
+    await requestStep(messages, { model: "compatible/three" });
+    await requestStep(messages, { model: "compatible/four" });
+    expect(listLaterRequests()).not.toMatch(anyThinking);
   });
 
-  test("of another user is dropped", async () => {
+  test("from another user is dropped", async () => {
     scriptLoop("anthropic/two", "signed");
     const messages: ChatCompletionMessageParam[] = [question];
-    await step(messages, { model: "anthropic/two" });
+    await requestStep(messages, { model: "anthropic/two" });
     provider.script("two", { text: "Done." });
-    expect((await step(messages, { model: "anthropic/two", user: ben })).content).toBe("Done.");
-    expect(sentLater()).not.toMatch(traces);
+    expect((await requestStep(messages, { model: "anthropic/two", user: ben })).content).toBe("Done.");
+    expect(listLaterRequests()).not.toMatch(anyThinking);
   });
 
   const forgeries: [string, object][] = [
@@ -271,7 +286,7 @@ describe("thinking goes only to the model that produced it", () => {
       { reasoning_content: "forged", reasoning_details: [{ type: "reasoning.text", text: "forged" }] },
     ],
     [
-      "data encrypted by someone else",
+      "data that Parley didn't encrypt",
       {
         reasoning_details: [
           { format: "parley-v1", data: "parley.v1.Zm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2VkZm9yZ2Vk" },
@@ -279,10 +294,10 @@ describe("thinking goes only to the model that produced it", () => {
       },
     ],
     ["empty encrypted data", { reasoning_details: [{ format: "parley-v1", data: "parley.v1." }] }],
-    ["no list", { reasoning_details: "forged", reasoning_content: 7 }],
+    ["a string instead of a list", { reasoning_details: "forged", reasoning_content: 7 }],
     ["invalid entries", { reasoning_details: [null, 1, "forged", [], { data: { forged: 1 } }] }],
   ];
-  test.each(forgeries)("is dropped without an error if forged: %s", async (_name, fields) => {
+  test.each(forgeries)("that is forged is dropped without an error: %s", async (_name, fields) => {
     const calls = [
       {
         id: "c1",
@@ -298,28 +313,28 @@ describe("thinking goes only to the model that produced it", () => {
         { role: "assistant" as const, content: null, tool_calls: calls, ...fields },
         ...calls.map(({ id }) => ({ role: "tool" as const, tool_call_id: id, content: "Result." })),
       ] as ChatCompletionMessageParam[];
-      const { content } = await step(messages, { model });
+      const { content } = await requestStep(messages, { model });
       expect(content).toContain("Parley's provider");
     }
-    expect(JSON.stringify(provider.requests.map(({ body }) => body))).not.toMatch(traces);
+    expect(JSON.stringify(provider.requests.map(({ body }) => body))).not.toMatch(anyThinking);
   });
 
-  test("modified encrypted data is dropped", async () => {
+  test("that was modified is dropped", async () => {
     scriptLoop("anthropic/two", "signed");
     const messages: ChatCompletionMessageParam[] = [question];
-    await step(messages, { model: "anthropic/two" });
-    const turn = JSON.stringify(messages).replaceAll(/parley\.v1\.(.{40})./g, "parley.v1.$1~");
+    await requestStep(messages, { model: "anthropic/two" });
+    const modified = JSON.stringify(messages).replaceAll(/parley\.v1\.(.{40})./g, "parley.v1.$1~");
     provider.script("two", { text: "Done." });
-    await step(JSON.parse(turn), { model: "anthropic/two" });
-    expect(sentLater()).not.toMatch(traces);
+    await requestStep(JSON.parse(modified), { model: "anthropic/two" });
+    expect(listLaterRequests()).not.toMatch(anyThinking);
   });
 });
 
 describe("reasoning_effort", () => {
   test("reaches the model in its provider's format", async () => {
-    const ask = (model: string) =>
+    const completeWith = (model: string) =>
       connect(anna).chat.completions.create({ model, messages: [question], reasoning_effort: "low" });
-    for (const model of ["openai/one", "anthropic/two", "compatible/three"]) await ask(model);
+    for (const model of ["openai/one", "anthropic/two", "compatible/three"]) await completeWith(model);
     expect(provider.requests.map(({ body }) => [body.reasoning, body.output_config, body.reasoning_effort])).toEqual([
       [{ summary: "auto", effort: "low" }, undefined, undefined],
       [undefined, { effort: "low" }, undefined],
@@ -327,19 +342,19 @@ describe("reasoning_effort", () => {
     ]);
   });
 
-  test("as a budget: in a loop of the model itself, not where another one began it", async () => {
+  test("becomes a thinking budget in the model's own tool loop, but not in a loop that another model started", async () => {
     const model = "anthropic/claude-sonnet-4-5";
-    const askWithEffort: Ask = (request, user) => askWhole({ ...request, reasoning_effort: "high" }, user);
+    const send: Complete = (request, user) => complete({ ...request, reasoning_effort: "high" }, user);
     scriptLoop(model, "signed");
-    const own: ChatCompletionMessageParam[] = [question];
-    for (let n = 0; n < 3; n += 1) await step(own, { model, ask: askWithEffort });
+    const ownLoop: ChatCompletionMessageParam[] = [question];
+    for (let n = 0; n < 3; n += 1) await requestStep(ownLoop, { model, send });
     scriptLoop("compatible/three", "plain");
-    const other: ChatCompletionMessageParam[] = [question];
-    await step(other, { model: "compatible/three" });
-    provider.script(nameOf(model), { text: "Done.", thought: "signed" });
-    expect((await step(other, { model, ask: askWithEffort })).content).toBe("Done.");
+    const otherLoop: ChatCompletionMessageParam[] = [question];
+    await requestStep(otherLoop, { model: "compatible/three" });
+    provider.script(getName(model), { text: "Done.", thinkingFormat: "signed" });
+    expect((await requestStep(otherLoop, { model, send })).content).toBe("Done.");
     expect(provider.refusals).toEqual([]);
-    const modes = provider.requestsOf(nameOf(model)).map(({ body }) => (body.thinking as { type: string })?.type);
+    const modes = provider.listRequests(getName(model)).map(({ body }) => (body.thinking as { type: string })?.type);
     expect(modes).toEqual(["enabled", "enabled", "enabled", undefined] as never);
   });
 
@@ -354,7 +369,7 @@ describe("reasoning_effort", () => {
   });
 });
 
-test("budgets count the thinking that a client returns, if it can be decrypted", async () => {
+test("budgets count returned thinking if it can be decrypted", async () => {
   const secret = "a-secret-for-the-tests-of-thinking-32";
   const config = {
     JWT_SECRET: secret,
@@ -379,14 +394,14 @@ test("budgets count the thinking that a client returns, if it can be decrypted",
       { role: "tool", tool_call_id: "one", content: "It is this." },
     ];
     provider.script("three", { text: "It is this." });
-    const ask = ({ access_token: token }: Account) =>
+    const request = ({ access_token: token }: Account) =>
       limited.fetch("/v1/chat/completions", { token, json: { model: "compatible/three", messages, tools } });
-    const refused = await ask(clara);
+    const refused = await request(clara);
     expect(refused.status).toBe(429);
     expect(await refused.json()).toMatchObject({ error: { code: "insufficient_quota" } });
     expect(provider.requests).toEqual([]);
-    // Another's is only text that is not passed on.
-    expect((await ask(dan)).status).toBe(200);
+    // Another user's thinking can't be decrypted, and is neither counted nor sent.
+    expect((await request(dan)).status).toBe(200);
     expect(JSON.stringify(provider.requests.at(-1)?.body)).not.toContain("A thought.");
   } finally {
     await limited.stop();

@@ -4,10 +4,10 @@ import { join } from "node:path";
 import OpenAI from "openai";
 import type { Message } from "../../src/protocol/message.ts";
 import { startApp, type TestApp } from "../support/app.ts";
-import { finish, pushText, startCompletionServer } from "../support/completion-server.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
+import { createFinish, pushText, startCompletionServer } from "../support/scripted-completion-server.ts";
 
 let provider: MockProvider;
 let parley: TestApp;
@@ -32,11 +32,11 @@ afterAll(async () => {
 
 const messages = [{ role: "user" as const, content: "Hello" }];
 
-test("has its parts, in a complete answer and in the last chunk of a stream", async () => {
+test("usage is itemized in a completion and in a stream's last chunk", async () => {
   const server = startCompletionServer();
-  server.answerWith(async (push) => {
+  server.scriptRun(async (push) => {
     pushText(push, "Hello");
-    return finish({
+    return createFinish({
       usage: {
         input_tokens: 1_000,
         output_tokens: 300,
@@ -60,17 +60,17 @@ test("has its parts, in a complete answer and in the last chunk of a stream", as
       rejected_prediction_tokens: 0,
     },
   };
-  const whole = await client.chat.completions.create({ model: "a/b", messages });
-  expect(whole.usage).toEqual(usage);
+  const completion = await client.chat.completions.create({ model: "a/b", messages });
+  expect(completion.usage).toEqual(usage);
   const stream = await client.chat.completions.create({
     model: "a/b",
     messages,
     stream: true,
     stream_options: { include_usage: true },
   });
-  let last: OpenAI.CompletionUsage | null | undefined;
-  for await (const chunk of stream) last = chunk.usage;
-  expect(last).toEqual(usage);
+  let lastUsage: OpenAI.CompletionUsage | null | undefined;
+  for await (const chunk of stream) lastUsage = chunk.usage;
+  expect(lastUsage).toEqual(usage);
   await server.stop();
 });
 
@@ -84,10 +84,10 @@ test.each([
     { prompt_tokens: 24, completion_tokens: 206, completion_tokens_details: { reasoning_tokens: 192 } },
   ],
   ["anthropic/caches", "anthropic-text", { prompt_tokens: 2_316, completion_tokens: 12, total_tokens: 2_328 }],
-])("of %s matches what is stored and charged", async (model, recording, usage) => {
+])("the usage of %s matches what is stored and charged", async (model, recording, usage) => {
   provider.script(model.split("/")[1] ?? "", { recording: readRecording(recording) });
   const anna = await parley.register();
-  const rest = createRest(parley, anna);
+  const rest = createRestClient(parley, anna);
   const { id: conversation_id } = await createConversation(parley, anna);
   const client = new OpenAI({ apiKey: anna.access_token, baseURL: `${parley.url}/v1`, maxRetries: 0 });
   const completion = await client.chat.completions.create({ model, messages, metadata: { conversation_id } });

@@ -7,31 +7,31 @@ import { silentLog } from "../support/log.ts";
 import { startPgBouncer } from "../support/pgbouncer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-let made: Awaited<ReturnType<typeof createTestDatabase>>;
+let testDatabase: Awaited<ReturnType<typeof createTestDatabase>>;
 beforeAll(async () => {
-  made = await createTestDatabase();
+  testDatabase = await createTestDatabase();
 });
 
-const undo: (() => Promise<unknown>)[] = [];
+const cleanups: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
-  for (const step of undo.splice(0).reverse()) await step();
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
 type Options = Omit<Parameters<typeof startPgBouncer>[0], "socketDirectory">;
 
 async function openPooled(options: Options, query = ""): Promise<Database> {
-  const pooler = await startPgBouncer({ ...options, socketDirectory: made.target.socketDirectory });
-  undo.push(pooler.stop);
-  return open({ url: pooler.url(made.name) + query });
+  const pooler = await startPgBouncer({ ...options, socketDirectory: testDatabase.target.socketDirectory });
+  cleanups.push(pooler.stop);
+  return open({ url: pooler.url(testDatabase.name) + query });
 }
 
 function open(target: Parameters<typeof openDatabase>[0]["target"]): Database {
   const database = openDatabase({ target, poolSize: 4 });
-  undo.push(() => database.end({ timeout: 1 }));
+  cleanups.push(() => database.end({ timeout: 1 }));
   return database;
 }
 
-/** The number of prepared statements that the connections to Postgres keep. */
+/** Counts the prepared statements on the connections to Postgres. */
 async function countPrepared(database: Database): Promise<number> {
   for (let n = 0; n < 3; n += 1) await database`select ${n}::int + 1`;
   const [row] = await database<{ count: number }[]>`
@@ -39,8 +39,8 @@ async function countPrepared(database: Database): Promise<number> {
   return row?.count ?? 0;
 }
 
-test("Postgres without a pooler: statements are prepared", async () => {
-  const database = open(made.target);
+test("statements are prepared without a pooler", async () => {
+  const database = open(testDatabase.target);
   await prepareSession(database, silentLog);
   expect(getPooling(database)).toBe("none");
   expect(await countPrepared(database)).toBe(1);
@@ -51,7 +51,7 @@ test.each([
   ["many connections", 20, {}],
   ["a single connection, which looks like a session", 1, {}],
   ["round-robin connections", 5, { server_round_robin: "1", min_pool_size: "5" }],
-])("detects a transaction pooler with %s, and prepares nothing", async (_, poolSize, settings) => {
+])("a transaction pooler with %s is detected, and no statements are prepared", async (_, poolSize, settings) => {
   const database = await openPooled({ mode: "transaction", poolSize, settings });
   await prepareSession(database, silentLog);
   expect(getPooling(database)).toBe("transaction");
@@ -60,10 +60,12 @@ test.each([
   await Promise.all(Array.from({ length: 50 }, (_, n) => database`select ${n}::int + 2`));
 });
 
-test("detects a transaction pooler that is busy with other clients", async () => {
+test("a transaction pooler is detected even while it is busy with other clients", async () => {
   const database = await openPooled({ mode: "transaction", poolSize: 3 });
   const other = open(
-    database.options.connection && { url: `postgres://postgres@127.0.0.1:${database.options.port[0]}/${made.name}` },
+    database.options.connection && {
+      url: `postgres://postgres@127.0.0.1:${database.options.port[0]}/${testDatabase.name}`,
+    },
   );
   await prepareSession(other, silentLog);
   let isOver = false;
@@ -78,14 +80,14 @@ test("detects a transaction pooler that is busy with other clients", async () =>
   expect(getPooling(database)).toBe("transaction");
 });
 
-test("a session pooler works like none", async () => {
+test("statements are prepared behind a session pooler", async () => {
   const database = await openPooled({ mode: "session", poolSize: 20 });
   await prepareSession(database, silentLog);
   expect(getPooling(database)).toBe("session");
   expect(await countPrepared(database)).toBe(1);
 });
 
-test("a session pooler without a spare connection works too", async () => {
+test("no statements are prepared behind a session pooler without a spare connection", async () => {
   const database = await openPooled({ mode: "session", poolSize: 1 });
   await prepareSession(database, silentLog);
   expect(await countPrepared(database)).toBe(0);
@@ -96,28 +98,28 @@ test("a statement pooler is refused with an explanation", async () => {
   const error = await prepareSession(database, silentLog).catch((error) => error);
   expect(error).toBeInstanceOf(UnsuitableDatabaseError);
   expect(error.message).toBe(
-    "The pooler of DATABASE_URL doesn't allow transactions (transaction blocks not allowed in statement pooling mode); " +
+    "The pooler in DATABASE_URL doesn't allow transactions (transaction blocks not allowed in statement pooling mode); " +
       "set `pool_mode = transaction` there.",
   );
 });
 
-test("prepare=true in DATABASE_URL prepares statements behind a pooler as well", async () => {
+test("with prepare=true in DATABASE_URL, statements are prepared even behind a transaction pooler", async () => {
   const database = await openPooled({ mode: "transaction", poolSize: 1 }, "?prepare=true");
   await prepareSession(database, silentLog);
   expect(await countPrepared(database)).toBe(1);
 });
 
-test("the check leaves nothing on the connections to Postgres: no setting, statement or listener", async () => {
+test("the check leaves no settings, statements or listeners on the connections to Postgres", async () => {
   const database = await openPooled({ mode: "transaction", poolSize: 1 });
   await prepareSession(database, silentLog);
-  const [left] = await database`
+  const [leftovers] = await database`
     select (select count(*)::int from pg_prepared_statements) as statements,
       (select count(*)::int from pg_listening_channels()) as channels,
       (select count(*)::int from pg_settings where source = 'session' and name !~* '^(application_name|client_encoding|datestyle|timezone|standard_conforming_strings)$') as settings`;
-  expect(left).toEqual({ statements: 0, channels: 0, settings: 0 });
+  expect(leftovers).toEqual({ statements: 0, channels: 0, settings: 0 });
 });
 
-test("logs once the kind of the pooler, and the timeouts that the role needs", async () => {
+test("the pooler's mode, and a command that sets the role's timeouts, are logged once", async () => {
   const lines: { level: number; msg: string; pool_mode?: string }[] = [];
   const log = pino({ level: "info" }, { write: (line: string) => void lines.push(JSON.parse(line)) });
   const database = await openPooled({ mode: "transaction" });
@@ -125,7 +127,7 @@ test("logs once the kind of the pooler, and the timeouts that the role needs", a
   expect(lines.map(({ msg, pool_mode }) => (pool_mode ? `${msg}: ${pool_mode}` : msg))).toEqual([
     "the pooler refuses some startup parameters; continuing without them",
     "connected through a pooler: transaction",
-    "The pooler does not pass on Parley's timeouts, so single statements have none; run " +
+    "The pooler does not pass on Parley's timeouts, so statements outside transactions have none; run " +
       "`alter role \"postgres\" set idle_in_transaction_session_timeout = '8000ms'; " +
       "alter role \"postgres\" set lock_timeout = '2000ms'; alter role \"postgres\" set statement_timeout = '30000ms'`.",
   ]);

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { openSubscribed } from "../acceptance/chat.ts";
+import { openSubscribedSocket } from "../acceptance/chat.ts";
 import { type DatabaseServer, startDatabaseServer } from "../acceptance/database-server.ts";
-import { createSite, type Parley, type Site, TEST_TIMEOUT_MS } from "../acceptance/site.ts";
+import { createInstallation, type Installation, type Parley, TEST_TIMEOUT_MS } from "../acceptance/installation.ts";
 import { createConversation } from "../support/conversation.ts";
 import { startPgBouncer, type TestPgBouncer } from "../support/pgbouncer.ts";
 
@@ -11,7 +11,7 @@ const RETRY_MS = 20;
 
 let server: DatabaseServer;
 let pooler: TestPgBouncer;
-let site: Site;
+let installation: Installation;
 let instances: [Parley, Parley];
 beforeAll(async () => {
   server = await startDatabaseServer();
@@ -25,28 +25,30 @@ beforeAll(async () => {
   });
   const url = new URL(await server.createDatabase());
   url.port = String(pooler.port);
-  site = await createSite({ env: { DATABASE_URL: url.href, RATE_LIMIT_ENABLED: "false", LOG_LEVEL: "info" } });
-  // Both migrate the empty database.
-  instances = await Promise.all([site.start(), site.start()]);
+  installation = await createInstallation({
+    env: { DATABASE_URL: url.href, RATE_LIMIT_ENABLED: "false", LOG_LEVEL: "info" },
+  });
+  // Both instances migrate the empty database.
+  instances = await Promise.all([installation.start(), installation.start()]);
 });
 afterAll(async () => {
-  await site?.remove();
+  await installation?.remove();
   await pooler?.stop();
   await server?.stop();
 });
 
-/** Sends over a socket until it is acknowledged. @returns the errors before that. */
-async function startSending(parley: Parley) {
+/** Creates a function that sends a message until it is acknowledged, and returns the errors before that. */
+async function createSender(parley: Parley) {
   const account = await instances[0].register();
   const { id: conversation_id } = await createConversation(instances[0], account);
-  const socket = await openSubscribed(parley, account, conversation_id);
+  const socket = await openSubscribedSocket(parley, account, conversation_id);
   return async (content: string): Promise<unknown[]> => {
     const errors: unknown[] = [];
     for (;;) {
       const frame = { conversation_id, content, client_message_id: content, reply: false };
-      const answer = await socket.request({ type: "message.send", ...frame });
-      if (answer.type === "ack") return errors;
-      errors.push(answer.code);
+      const response = await socket.request({ type: "message.send", ...frame });
+      if (response.type === "ack") return errors;
+      errors.push(response.code);
       await Bun.sleep(RETRY_MS);
     }
   };
@@ -59,45 +61,45 @@ const waitForStatus = async (parley: Parley, status: number): Promise<void> => {
 test("two instances start behind PgBouncer without further settings, and store messages", async () => {
   for (const parley of instances) {
     expect(parley.readLog()).toContain('"pool_mode":"transaction"');
-    const send = await startSending(parley);
+    const send = await createSender(parley);
     for (let n = 0; n < 20; n += 1) expect(await send(`Message ${n}`)).toEqual([]);
   }
 });
 
-test("Postgres restarts behind PgBouncer: temporary errors, then recovery", async () => {
-  const send = await startSending(instances[0]);
+test("a Postgres restart behind PgBouncer causes only temporary errors", async () => {
+  const send = await createSender(instances[0]);
   await send("before");
-  await server.halt("fast");
+  await server.shutDown("fast");
   await waitForStatus(instances[0], 503);
-  const sending = send("meanwhile");
+  const sending = send("during the restart");
   await server.start();
   await waitForStatus(instances[0], 200);
   expect((await sending).filter((code) => code !== "unavailable")).toEqual([]);
   expect(await send("after")).toEqual([]);
 });
 
-test("PgBouncer is full: the start waits and logs why", async () => {
+test("an instance waits to start, and logs the reason, if PgBouncer refuses more connections", async () => {
   const admin = `postgres://postgres@127.0.0.1:${pooler.port}/pgbouncer`;
-  pooler.write({ max_client_conn: "1" });
-  await server.run(admin, "reload");
-  const third = await site.start({ until: "listening" });
+  pooler.writeConfig({ max_client_conn: "1" });
+  await server.psqlAt(admin, "reload");
+  const third = await installation.start({ until: "listening" });
   while (!third.readLog().includes("max_client_conn")) await Bun.sleep(RETRY_MS);
-  expect(third.readLog()).toContain("raise max_client_conn of PgBouncer");
+  expect(third.readLog()).toContain("raise PgBouncer's max_client_conn");
   expect((await fetch(`${third.url}/readyz`)).status).toBe(503);
-  pooler.write();
-  await server.run(admin, "reload");
-  await third.waitReady();
+  pooler.writeConfig();
+  await server.psqlAt(admin, "reload");
+  await third.waitUntilReady();
   expect((await third.stop()).code).toBe(0);
 });
 
-test("commands work behind it as well", async () => {
-  const { code, output } = await site.run(["migrate", "--status"]);
+test("commands work behind PgBouncer", async () => {
+  const { code, output } = await installation.run(["migrate", "--status"]);
   expect(code).toBe(0);
   expect(output).not.toContain("pending");
 });
 
 test("the log has no unexpected errors", () => {
-  const levels = site.readLog().match(/.*"level":"(?:error|fatal)".*/g) ?? [];
-  const unknown = levels.filter((line) => !/unreachable|not responding|CONNECTION|08P01|57P0|ECONN/.test(line));
-  expect(unknown).toEqual([]);
+  const errors = installation.readLog().match(/.*"level":"(?:error|fatal)".*/g) ?? [];
+  const unexpected = errors.filter((line) => !/unreachable|not responding|CONNECTION|08P01|57P0|ECONN/.test(line));
+  expect(unexpected).toEqual([]);
 });

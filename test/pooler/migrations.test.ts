@@ -6,17 +6,21 @@ import { silentLog } from "../support/log.ts";
 import { startPgBouncer, type TestPgBouncer } from "../support/pgbouncer.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
-let made: Awaited<ReturnType<typeof createTestDatabase>>;
+let testDatabase: Awaited<ReturnType<typeof createTestDatabase>>;
 let pooler: TestPgBouncer;
 let database: Database;
 beforeAll(async () => {
-  made = await createTestDatabase();
-  await made.database`drop schema public cascade`;
-  await made.database`create schema public`;
-  await made.database.unsafe(`alter database ${made.name} set statement_timeout = '300ms'`);
-  await made.database.end();
-  pooler = await startPgBouncer({ socketDirectory: made.target.socketDirectory, mode: "transaction", poolSize: 2 });
-  database = openDatabase({ target: { url: pooler.url(made.name) }, poolSize: 2 });
+  testDatabase = await createTestDatabase();
+  await testDatabase.database`drop schema public cascade`;
+  await testDatabase.database`create schema public`;
+  await testDatabase.database.unsafe(`alter database ${testDatabase.name} set statement_timeout = '300ms'`);
+  await testDatabase.database.end();
+  pooler = await startPgBouncer({
+    socketDirectory: testDatabase.target.socketDirectory,
+    mode: "transaction",
+    poolSize: 2,
+  });
+  database = openDatabase({ target: { url: pooler.url(testDatabase.name) }, poolSize: 2 });
   await prepareSession(database, silentLog);
 });
 afterAll(async () => {
@@ -43,14 +47,14 @@ const run = (...statements: string[]) =>
 
 const INDEX = "create index concurrently if not exists things_by_id on things (id);";
 
-test("a statement outside a transaction that exceeds the role's statement_timeout fails with a solution", async () => {
+test("a statement outside a transaction that exceeds the role's statement_timeout fails with a suggested fix", async () => {
   const error = await run("select pg_sleep(0.4);", INDEX).catch((error) => error);
   expect(error).toBeInstanceOf(MigrationError);
-  expect(error.message).toContain("0002_outside.sql takes longer than the statement_timeout of the role");
-  expect(error.message).toContain("run `parley migrate` once with a DATABASE_URL that points to Postgres itself");
+  expect(error.message).toContain("0002_outside.sql takes longer than the role's statement_timeout");
+  expect(error.message).toContain("run `parley migrate` once with a DATABASE_URL that connects directly to Postgres");
 });
 
-test("faster ones are applied, and slow ones inside a transaction were not affected", async () => {
+test("faster statements succeed, and slow statements inside a transaction are not affected", async () => {
   expect(await run(INDEX)).toEqual(["0002_outside.sql"]);
   const [index] = await database`select indisvalid from pg_index where indexrelid = to_regclass('things_by_id')`;
   expect(index?.indisvalid).toBe(true);

@@ -19,45 +19,45 @@ afterAll(() => parley.stop());
 const call = (
   path: string,
   token: string,
-  more: { method?: string; json?: unknown; headers?: Record<string, string> } = {},
-) => parley.fetch(`/api/v1/prompts${path}`, { token, ...more });
-const read = async <T>(response: Promise<Response>): Promise<T & { status: number }> => {
-  const answer = await response;
-  return { ...((await answer.json()) as T), status: answer.status };
+  options: { method?: string; json?: unknown; headers?: Record<string, string> } = {},
+) => parley.fetch(`/api/v1/prompts${path}`, { token, ...options });
+const read = async <T>(pending: Promise<Response>): Promise<T & { status: number }> => {
+  const response = await pending;
+  return { ...((await response.json()) as T), status: response.status };
 };
 const create = async (json: unknown, account = anna): Promise<Prompt> => {
-  const answer = await call("", account.access_token, { json });
-  expect(answer.status).toBe(201);
-  return (await answer.json()) as Prompt;
+  const response = await call("", account.access_token, { json });
+  expect(response.status).toBe(201);
+  return (await response.json()) as Prompt;
 };
 
 describe("prompts", () => {
   test("can be created, read with an ETag, listed newest first, renamed and deleted", async () => {
-    const made = await create({ name: "Helper", template: "Help {{user.display_name}}." });
-    expect(made).toMatchObject({
+    const created = await create({ name: "Helper", template: "Help {{user.display_name}}." });
+    expect(created).toMatchObject({
       name: "Helper",
       template: "Help {{user.display_name}}.",
       version: 1,
       is_default: false,
     });
-    const answer = await call(`/${made.id}`, anna.access_token);
-    const etag = answer.headers.get("etag") ?? "";
-    expect(await answer.json()).toEqual(made as never);
-    const again = await call(`/${made.id}`, anna.access_token, { headers: { "if-none-match": etag } });
-    expect(again.status).toBe(304);
+    const response = await call(`/${created.id}`, anna.access_token);
+    const etag = response.headers.get("etag") ?? "";
+    expect(await response.json()).toEqual(created as never);
+    const unchanged = await call(`/${created.id}`, anna.access_token, { headers: { "if-none-match": etag } });
+    expect(unchanged.status).toBe(304);
     const other = await create({ name: "Other", template: "x" });
     const page = await read<{ data: Prompt[]; next_cursor: string }>(call("?limit=1", anna.access_token));
     expect(page.data.map(({ id }) => id)).toEqual([other.id]);
     const next = await read<{ data: Prompt[] }>(call(`?limit=1&cursor=${page.next_cursor}`, anna.access_token));
-    expect(next.data.map(({ id }) => id)).toEqual([made.id]);
+    expect(next.data.map(({ id }) => id)).toEqual([created.id]);
     const renamed = await read<Prompt>(
-      call(`/${made.id}`, anna.access_token, { method: "PATCH", json: { name: "New" } }),
+      call(`/${created.id}`, anna.access_token, { method: "PATCH", json: { name: "New" } }),
     );
     expect(renamed).toMatchObject({ status: 200, name: "New", version: 1 });
-    const changed = await call(`/${made.id}`, anna.access_token, { headers: { "if-none-match": etag } });
+    const changed = await call(`/${created.id}`, anna.access_token, { headers: { "if-none-match": etag } });
     expect(changed.status).toBe(200);
-    expect((await call(`/${made.id}`, anna.access_token, { method: "DELETE" })).status).toBe(204);
-    expect((await call(`/${made.id}`, anna.access_token)).status).toBe(404);
+    expect((await call(`/${created.id}`, anna.access_token, { method: "DELETE" })).status).toBe(204);
+    expect((await call(`/${created.id}`, anna.access_token)).status).toBe(404);
   });
 
   test("keep every version of their template", async () => {
@@ -84,7 +84,7 @@ describe("prompts", () => {
     expect(rest.data.map(({ version }) => version)).toEqual([1]);
   });
 
-  test("lose no version in concurrent changes", async () => {
+  test("lose no versions in concurrent changes", async () => {
     const { id } = await create({ name: "Race", template: "0" });
     const changes = Array.from({ length: 8 }, (_, n) =>
       call(`/${id}`, anna.access_token, { method: "PATCH", json: { template: `t${n}` } }),
@@ -93,7 +93,7 @@ describe("prompts", () => {
     expect(await read<Prompt>(call(`/${id}`, anna.access_token))).toMatchObject({ version: 9 });
   });
 
-  test("have one default, which new conversations start with", async () => {
+  test("include one default, which new conversations use", async () => {
     const ben = await parley.register();
     const first = await create({ name: "A", template: "a", is_default: true }, ben);
     const second = await create({ name: "B", template: "b", is_default: true }, ben);
@@ -118,10 +118,10 @@ describe("prompts", () => {
     const patch = (account: Account, prompt_id: string | null) =>
       parley.fetch(path, { method: "PATCH", token: account.access_token, json: { prompt_id } });
     expect(await (await patch(anna, id)).json()).toMatchObject({ prompt_id: id });
-    const foreign = await create({ name: "Foreign", template: "x" }, outsider);
+    const otherPrompt = await create({ name: "Other", template: "x" }, outsider);
     for (const refused of [
-      await patch(anna, foreign.id),
-      await parley.fetch("/api/v1/conversations", { token: anna.access_token, json: { prompt_id: foreign.id } }),
+      await patch(anna, otherPrompt.id),
+      await parley.fetch("/api/v1/conversations", { token: anna.access_token, json: { prompt_id: otherPrompt.id } }),
     ]) {
       const problem = (await refused.json()) as ProblemBody;
       expect(problem).toMatchObject({ status: 422, code: "invalid", errors: [{ pointer: "#/prompt_id" }] });
@@ -139,12 +139,12 @@ describe("prompts", () => {
       [`/${id}/versions`, {}],
       [`/${id}/preview`, { method: "POST", json: {} }],
     ];
-    for (const [path, more] of attempts) {
-      expect((await call(path, outsider.access_token, more)).status).toBe(404);
-      expect((await parley.fetch(`/api/v1/prompts${path}`, more)).status).toBe(401);
+    for (const [path, options] of attempts) {
+      expect((await call(path, outsider.access_token, options)).status).toBe(404);
+      expect((await parley.fetch(`/api/v1/prompts${path}`, options)).status).toBe(401);
     }
-    const otherPrompt = await read<{ data: Prompt[] }>(call("", outsider.access_token));
-    expect(JSON.stringify(otherPrompt)).not.toContain("secret");
+    const list = await read<{ data: Prompt[] }>(call("", outsider.access_token));
+    expect(JSON.stringify(list)).not.toContain("secret");
     expect(await read<Prompt>(call(`/${id}`, anna.access_token))).toMatchObject({ name: "Secret" });
   });
 
@@ -152,18 +152,18 @@ describe("prompts", () => {
     const carl = await parley.register();
     const { id } = await create({ name: "Mine", template: "old" }, carl);
     await call(`/${id}`, carl.access_token, { method: "PATCH", json: { template: "new" } });
-    const exportOf = async (account: Account) =>
+    const readExport = async (account: Account) =>
       (await (await parley.fetch("/api/v1/me/export", { token: account.access_token })).json()) as Record<
         string,
         unknown
       >;
-    const all = await exportOf(carl);
-    expect(all.prompts).toMatchObject([{ id, name: "Mine", version: 2 }]);
-    expect(all.prompt_versions).toMatchObject([
+    const exported = await readExport(carl);
+    expect(exported.prompts).toMatchObject([{ id, name: "Mine", version: 2 }]);
+    expect(exported.prompt_versions).toMatchObject([
       { prompt_id: id, version: 2, template: "new" },
       { prompt_id: id, version: 1, template: "old" },
     ]);
-    expect(JSON.stringify(await exportOf(outsider))).not.toContain(id);
+    expect(JSON.stringify(await readExport(outsider))).not.toContain(id);
   });
 
   const invalid: [string, unknown, number, string | undefined][] = [
@@ -173,7 +173,7 @@ describe("prompts", () => {
     ["without a template", { name: "x" }, 422, "#/template"],
     ["without a name", { name: "", template: "x" }, 422, "#/name"],
     ["with an unknown field", { name: "x", template: "x", user_id: "y" }, 422, "#/user_id"],
-    ["that is too long", { name: "x", template: "x".repeat(32_001) }, 422, "#/template"],
+    ["that are too long", { name: "x", template: "x".repeat(32_001) }, 422, "#/template"],
     ["of 2 MB", { name: "x", template: "x".repeat(2_000_000) }, 413, undefined],
   ];
   test.each(invalid)("%s are refused", async (_name, json, status, pointer) => {
@@ -191,7 +191,7 @@ describe("prompts", () => {
 });
 
 describe("a preview", () => {
-  test("renders the variables of the user, the preferences and the clock", async () => {
+  test("renders variables from the user, the preferences and the clock", async () => {
     await parley.fetch("/api/v1/me/preferences", {
       method: "PUT",
       token: anna.access_token,
@@ -215,19 +215,21 @@ describe("a preview", () => {
       "{{x}}",
       "",
     ]);
-    // Fourteen hours ahead of UTC.
-    const there = new Date(before + 14 * 3_600_000).toISOString();
-    expect(clock).toStartWith(there.slice(0, 10));
+    // The time zone is 14 hours ahead of UTC.
+    const localTime = new Date(before + 14 * 3_600_000).toISOString();
+    expect(clock).toStartWith(localTime.slice(0, 10));
     expect(clock).toMatch(/^\d{4}-\d\d-\d\d \d\d:\d\d \w+day$/);
     expect(preview.messages).toEqual([]);
     expect(preview.input_tokens).toBeGreaterThan(10);
     expect((await call(`/${id}/preview`, anna.access_token, { method: "POST" })).status).toBe(200);
   });
 
-  test("of a conversation is for its members only", async () => {
+  test("of a conversation is available only to its members", async () => {
     const { id } = await create({ name: "Mine", template: "x" });
-    const otherPrompt = await createConversation(parley, outsider);
-    const refused = await call(`/${id}/preview`, anna.access_token, { json: { conversation_id: otherPrompt.id } });
+    const otherConversation = await createConversation(parley, outsider);
+    const refused = await call(`/${id}/preview`, anna.access_token, {
+      json: { conversation_id: otherConversation.id },
+    });
     expect(refused.status).toBe(404);
   });
 });

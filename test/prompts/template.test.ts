@@ -8,9 +8,8 @@ import {
 } from "../../src/modules/prompts/template.ts";
 import { createVariables } from "../../src/modules/prompts/variables.ts";
 
-/** The longest template, made of one repeated variable. */
-const COUNT = Math.floor(32_000 / "{{preferences.a}}".length);
-const repeated = "{{preferences.a}}".repeat(COUNT);
+/** The longest template, consisting of one repeated variable. */
+const longestTemplate = "{{preferences.a}}".repeat(Math.floor(32_000 / "{{preferences.a}}".length));
 
 const create = (preferences: Record<string, unknown>): Variables =>
   createVariables({
@@ -21,7 +20,7 @@ const create = (preferences: Record<string, unknown>): Variables =>
     now: new Date("2026-07-31T23:30:00Z"),
   });
 
-/** The reference implementation of rendering, regardless of cost. */
+/** Reference implementation, which renders the whole template regardless of cost. */
 function renderAll(template: string, variables: Variables): string {
   const read = (name: string): string => {
     if (!name.startsWith("preferences.")) return variables[name as Exclude<keyof Variables, "preferences">];
@@ -37,7 +36,7 @@ function renderAll(template: string, variables: Variables): string {
 }
 
 describe("a template", () => {
-  test("is rendered as if everything were inserted, and then cut", () => {
+  test("is rendered as if all values were inserted and the result then truncated", () => {
     const value = fc.oneof(
       fc.string({ unit: "binary", maxLength: 40 }),
       fc.constant("{{user.id}}"),
@@ -45,11 +44,15 @@ describe("a template", () => {
       fc.jsonValue(),
     );
     const names = ["a", "b", "c"];
-    const place = fc.constantFrom(...variableNames, ...names.map((name) => `preferences.${name}`), "preferences.none");
+    const variable = fc.constantFrom(
+      ...variableNames,
+      ...names.map((name) => `preferences.${name}`),
+      "preferences.none",
+    );
     const piece = fc.oneof(
       fc.string({ maxLength: 10 }).map((text) => text.replaceAll(/[{\\]/g, "")),
       fc.constant("\\{{"),
-      fc.tuple(place, fc.constantFrom("", " ")).map(([name, space]) => `{{${space}${name}${space}}}`),
+      fc.tuple(variable, fc.constantFrom("", " ")).map(([name, space]) => `{{${space}${name}${space}}}`),
     );
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 30 }), fc.tuple(value, value, value), (pieces, [a, b, c]) => {
@@ -59,43 +62,43 @@ describe("a template", () => {
     );
   });
 
-  test("that repeats a long value thousands of times stops at the limit, and serializes the value once", () => {
-    let serialised = 0;
+  test("that repeats a long value thousands of times is truncated at the limit, and serializes the value once", () => {
+    let serializationCount = 0;
     const a = {
       toJSON() {
-        serialised += 1;
+        serializationCount += 1;
         return "x".repeat(16_000);
       },
     };
-    const rendered = renderTemplate(`start ${repeated}`, create({ a }));
+    const rendered = renderTemplate(`start ${longestTemplate}`, create({ a }));
     expect(rendered).toHaveLength(RENDERED_CHARS_MAX);
     expect(rendered).toStartWith('start "xxx');
-    expect(serialised).toBe(1);
+    expect(serializationCount).toBe(1);
   });
 
-  test("is not read beyond the limit", () => {
-    const read: string[] = [];
+  test("doesn't read variables beyond the limit", () => {
+    const readNames: string[] = [];
     const preferences = new Proxy<Record<string, unknown>>(
       { long: "x".repeat(RENDERED_CHARS_MAX), late: "y" },
       {
         get(target, name) {
-          read.push(String(name));
+          readNames.push(String(name));
           return Reflect.get(target, name);
         },
       },
     );
     renderTemplate("{{preferences.long}}{{preferences.late}}", create(preferences));
-    expect(read).toContain("long");
-    expect(read).not.toContain("late");
+    expect(readNames).toContain("long");
+    expect(readNames).not.toContain("late");
   });
 
-  test("is cut between characters", () => {
+  test("is truncated between characters", () => {
     const rendered = renderTemplate("a{{preferences.a}}", create({ a: "😀".repeat(RENDERED_CHARS_MAX) }));
     expect(rendered).toHaveLength(RENDERED_CHARS_MAX);
     expect(rendered.isWellFormed()).toBe(true);
   });
 
-  test("uses the clock of the user's time zone, or UTC if that is unknown", () => {
+  test("uses the user's time zone, or UTC if it is unknown", () => {
     const clock = "{{date}} {{time}} {{weekday}}";
     expect(renderTemplate(clock, create({ timezone: "Europe/Berlin" }))).toBe("2026-08-01 01:30 Saturday");
     for (const timezone of ["Nowhere/Land", 5, undefined])

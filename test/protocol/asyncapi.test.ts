@@ -4,18 +4,18 @@ import { Type } from "@sinclair/typebox";
 import Ajv, { type ValidateFunction } from "ajv";
 import { Closed, Named } from "../../src/lib/schema.ts";
 import { TEST_EVENT, webhookEventTypes } from "../../src/modules/webhooks/model.ts";
-import { addressAsyncApi, createAsyncApi } from "../../src/protocol/asyncapi.ts";
+import { createAsyncApi, setAsyncApiServer } from "../../src/protocol/asyncapi.ts";
 import { closeCodes } from "../../src/protocol/close-codes.ts";
 import { durableEvents, ephemeralEvents } from "../../src/protocol/events.ts";
 import { clientFrames } from "../../src/protocol/frames.ts";
-import { shownLimits } from "../../src/protocol/limits.ts";
+import { announcedLimits } from "../../src/protocol/limits.ts";
 import { acks, pushes } from "../../src/protocol/pushes.ts";
 import { createSchemaList } from "../../src/protocol/schema-list.ts";
 import { startApp, type TestApp } from "../support/app.ts";
-import { closeSchemas } from "../support/conformance/close-schemas.ts";
+import { disallowExtraFields } from "../support/conformance/disallow-extra-fields.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createTestEvent } from "../support/events.ts";
 import { openSocket } from "../support/socket.ts";
+import { createTestEvent } from "../support/test-events.ts";
 
 type Ref = { $ref: string };
 type Operation = {
@@ -39,22 +39,26 @@ type Document = {
 };
 
 const document = createAsyncApi({ version: "1.2.3" }) as unknown as Document;
-const addressed = addressAsyncApi(document as never, { host: "chat.example.com:8443", pathname: "", isSecure: true });
+const documentWithHost = setAsyncApiServer(document as never, {
+  host: "chat.example.com:8443",
+  pathname: "",
+  isSecure: true,
+});
 const operations = Object.values(document.operations);
-const nameOf = ({ $ref }: Ref) => $ref.split("/").at(-1) ?? "";
-const typesOf = (refs: Ref[]) => refs.map((ref) => document.components.messages[nameOf(ref)]?.name ?? "nothing");
+const getName = ({ $ref }: Ref) => $ref.split("/").at(-1) ?? "";
+const listTypes = (refs: Ref[]) => refs.map((ref) => document.components.messages[getName(ref)]?.name ?? "nothing");
 
-const createAjv = (shown: object) =>
-  new Ajv({ strict: false, validateFormats: false }).addSchema({ $id: "document", ...shown });
-const open = createAjv(document);
-const closed = createAjv(closeSchemas(document as never) as object);
+const createAjv = (asyncApi: object) =>
+  new Ajv({ strict: false, validateFormats: false }).addSchema({ $id: "document", ...asyncApi });
+const openAjv = createAjv(document);
+const closedAjv = createAjv(disallowExtraFields(document as never) as object);
 
 /**
- * Validates a payload with nothing but the document, as its users would.
- * @param isClosed refuses fields that the document doesn't name.
+ * Compiles a schema from the AsyncAPI document alone, as users of the document do.
+ * @param isClosed Refuses fields that the document doesn't list.
  */
 function compile(name: string, { isClosed = false } = {}): ValidateFunction {
-  const ajv = isClosed ? closed : open;
+  const ajv = isClosed ? closedAjv : openAjv;
   const validate = ajv.getSchema(`document#/components/schemas/${name}`);
   if (!validate) throw new Error(`The document has no schema ${name}.`);
   return validate;
@@ -75,22 +79,25 @@ describe("the AsyncAPI document", () => {
       path
         .split("/")
         .slice(1)
-        .reduce((at, key) => (at as Record<string, unknown> | undefined)?.[key], document as unknown);
+        .reduce((value, key) => (value as Record<string, unknown> | undefined)?.[key], document as unknown);
     expect(references.length).toBeGreaterThan(100);
     expect(references.map((text) => JSON.parse(text) as string).filter((path) => find(path) === undefined)).toEqual([]);
   });
 
-  test("has every client frame, every push, every ack as the reply to its frame, and every close code", () => {
-    const ofSocket = operations.filter(({ channel }) => nameOf(channel) === "realtime");
-    const received = ofSocket.filter(({ action }) => action === "receive");
-    const sent = ofSocket.filter(({ action }) => action === "send");
-    expect(received.flatMap(({ messages }) => typesOf(messages)).sort()).toEqual(Object.keys(clientFrames).sort());
+  test("has every client frame with its replies, every push and every close code", () => {
+    const realtimeOperations = operations.filter(({ channel }) => getName(channel) === "realtime");
+    const received = realtimeOperations.filter(({ action }) => action === "receive");
+    const sent = realtimeOperations.filter(({ action }) => action === "send");
+    expect(received.flatMap(({ messages }) => listTypes(messages)).sort()).toEqual(Object.keys(clientFrames).sort());
     const { ack: _, pong: __, ...others } = pushes;
-    expect(sent.flatMap(({ messages }) => typesOf(messages)).sort()).toEqual(Object.keys(others).sort());
-    const answered = received.map(({ messages, reply }) => [...typesOf(messages), ...typesOf(reply?.messages ?? [])]);
-    for (const [type = "", ...answers] of answered) {
-      const first = type in acks ? ["ack"] : type === "ping" ? ["pong"] : [];
-      expect({ type, answers }).toEqual({ type, answers: [...first, "error"] });
+    expect(sent.flatMap(({ messages }) => listTypes(messages)).sort()).toEqual(Object.keys(others).sort());
+    const withReplies = received.map(({ messages, reply }) => [
+      ...listTypes(messages),
+      ...listTypes(reply?.messages ?? []),
+    ]);
+    for (const [type = "", ...replies] of withReplies) {
+      const success = type in acks ? ["ack"] : type === "ping" ? ["pong"] : [];
+      expect({ type, replies }).toEqual({ type, replies: [...success, "error"] });
     }
     const listed = Object.values(document.channels).flatMap(({ messages }) => Object.keys(messages));
     expect([...new Set(listed)].sort()).toEqual(Object.keys(document.components.messages).sort());
@@ -99,25 +106,25 @@ describe("the AsyncAPI document", () => {
     expect(codes.filter(({ code, reconnect }) => reconnect !== code < 4500)).toEqual([]);
   });
 
-  test("has the events of streams and the bodies of webhooks", () => {
-    const typesIn = (channel: keyof Document["channels"]) =>
-      typesOf(Object.values(document.channels[channel].messages));
-    expect(typesIn("events").sort()).toEqual(
+  test("has all stream events and webhook bodies", () => {
+    const listChannelTypes = (channel: keyof Document["channels"]) =>
+      listTypes(Object.values(document.channels[channel].messages));
+    expect(listChannelTypes("events").sort()).toEqual(
       [...Object.keys(durableEvents), ...Object.keys(ephemeralEvents), "error"].sort(),
     );
-    expect(typesIn("replies").filter((type) => !/^message\.|^error$/.test(type))).toEqual([]);
-    expect(typesIn("webhooks").sort()).toEqual([...webhookEventTypes, TEST_EVENT].sort());
+    expect(listChannelTypes("replies").filter((type) => !/^message\.|^error$/.test(type))).toEqual([]);
+    expect(listChannelTypes("webhooks").sort()).toEqual([...webhookEventTypes, TEST_EVENT].sort());
     expect(document.channels.webhooks.address).toBeNull();
   });
 
-  test("names every limit that `ready` announces, with its value", () => {
+  test("lists every limit that `ready` announces, with its value", () => {
     const limits = Object.fromEntries(document.channels.realtime["x-limits"].map(({ name, value }) => [name, value]));
-    expect(limits).toMatchObject(shownLimits);
+    expect(limits).toMatchObject(announcedLimits);
   });
 
-  test("has valid examples of every message", () => {
+  test("has valid examples for every message", () => {
     const invalid = Object.entries(document.components.messages).flatMap(([name, { payload, examples }]) => {
-      const validate = compile(nameOf(payload), { isClosed: true });
+      const validate = compile(getName(payload), { isClosed: true });
       return examples.filter((example) => !validate(example.payload)).map(() => ({ name, errors: validate.errors }));
     });
     expect(invalid).toEqual([]);
@@ -128,14 +135,16 @@ describe("the AsyncAPI document", () => {
   test("passes AsyncAPI's own parser without errors or warnings", async () => {
     const { Parser } = await import("@asyncapi/parser");
     const parser = new Parser();
-    const find = async (asyncapi: object) => {
+    const diagnose = async (asyncapi: object) => {
       const { diagnostics } = await parser.parse(JSON.stringify(asyncapi));
       return diagnostics.map(({ severity, code, path }) => ({ severity, code, path: path.join("/") }));
     };
-    // Only a hint that a newer version of AsyncAPI exists.
-    expect(await find(addressed)).toEqual([{ severity: 2, code: "asyncapi-latest-version", path: "asyncapi" }]);
+    // The only diagnostic is a hint that a newer version of AsyncAPI exists.
+    expect(await diagnose(documentWithHost)).toEqual([
+      { severity: 2, code: "asyncapi-latest-version", path: "asyncapi" },
+    ]);
     const { realtime: _, ...others } = document.channels;
-    expect((await find({ ...document, channels: others })).some(({ severity }) => severity === 0)).toBe(true);
+    expect((await diagnose({ ...document, channels: others })).some(({ severity }) => severity === 0)).toBe(true);
   });
 
   test("uses each schema name once, and only keywords that other tools understand", () => {
@@ -155,14 +164,14 @@ describe("the AsyncAPI document", () => {
   });
 });
 
-describe("the schemas of the document", () => {
+describe("the AsyncAPI document's schemas", () => {
   let parley: TestApp;
   beforeAll(async () => {
     parley = await startApp();
   });
   afterAll(() => parley.stop());
 
-  test("accept what a server sends, and what a later version may add", async () => {
+  test("accept frames from this server, and from a later version with more fields", async () => {
     const anna = await parley.register();
     const { id: conversation_id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
@@ -181,14 +190,14 @@ describe("the schemas of the document", () => {
       ["message.completed", "MessageCompleted"],
     ] as const) {
       const validate = compile(name);
-      const frame = frames.find((one) => one.type === type);
+      const frame = frames.find((candidate) => candidate.type === type);
       for (const validFrame of [frame, { ...frame, later: 1 }])
         expect({ name, errors: validate(validFrame) ? [] : validate.errors }).toEqual({ name, errors: [] });
-      const { conversation_id: _, connection_id: __, ...less } = frame as object as Record<string, unknown>;
-      expect({ name, isValid: validate(less) }).toEqual({ name, isValid: false });
+      const { conversation_id: _, connection_id: __, ...incomplete } = frame as object as Record<string, unknown>;
+      expect({ name, isValid: validate(incomplete) }).toEqual({ name, isValid: false });
     }
     expect(compile("SubscribeAck")(subscribed)).toBe(true);
-    expect(compile("Event")({ ...createTestEvent(conversation_id, 1), type: "message.forgotten" })).toBe(false);
+    expect(compile("Event")({ ...createTestEvent(conversation_id, 1), type: "message.unknown" })).toBe(false);
     expect(compile("MessageSendFrame")({ ...sent, id: "1" })).toBe(true);
     expect(compile("MessageSendFrame")({ ...sent, id: "1", later: 1 })).toBe(false);
   });

@@ -2,10 +2,10 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { clientFrames } from "../../src/protocol/frames.ts";
 import { acks, pushes } from "../../src/protocol/pushes.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { findFaultInMessage } from "../support/conformance/messages.ts";
+import { findMessageError } from "../support/conformance/messages.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createTestEvent } from "../support/events.ts";
 import { openSocket } from "../support/socket.ts";
+import { createTestEvent } from "../support/test-events.ts";
 
 let parley: TestApp;
 let anna: Account;
@@ -28,31 +28,31 @@ describe("the table of pushes", () => {
       expect({ title, description }).toEqual({ title, description: expect.stringMatching(/^[A-Z].+\.$/) });
   });
 
-  test("has the ack of each client frame", async () => {
+  test("has an ack for each client frame", async () => {
     const { id: conversation_id } = await createConversation(parley, anna, [ben]);
     const socket = await openSocket(parley.url, { token: anna.access_token });
-    const ask = async (frame: { type: keyof typeof clientFrames; [field: string]: unknown }) => {
+    const request = async (frame: { type: keyof typeof clientFrames; [field: string]: unknown }) => {
       const ack = await socket.request(frame);
       expect({ type: frame.type, ack }).toMatchObject({ type: frame.type, ack: { type: "ack" } });
       return ack as { message?: { id: string } };
     };
     const send = (client_message_id: string, reply: boolean) =>
-      ask({ type: "message.send", conversation_id, client_message_id, content: "text", reply });
-    await ask({ type: "auth", token: anna.access_token });
-    await ask({ type: "subscribe", conversation_id });
+      request({ type: "message.send", conversation_id, client_message_id, content: "text", reply });
+    await request({ type: "auth", token: anna.access_token });
+    await request({ type: "subscribe", conversation_id });
     await send("1", true);
     const { data } = await socket.waitFor(({ type }) => type === "message.completed");
-    await ask({ type: "generation.regenerate", message_id: data?.id });
+    await request({ type: "generation.regenerate", message_id: data?.id });
     await socket.waitFor(({ type, data: { id } = {} }) => type === "message.completed" && id !== data?.id);
-    await ask({ type: "generation.cancel", message_id: data?.id });
+    await request({ type: "generation.cancel", message_id: data?.id });
     const { message } = await send("2", false);
-    await ask({ type: "message.edit", message_id: message?.id, content: "other" });
-    await ask({ type: "message.delete", message_id: message?.id });
-    await ask({ type: "read", conversation_id, seq: 1 });
-    await ask({ type: "subscribe", conversation_id, after_seq: 0 });
-    await ask({ type: "unsubscribe", conversation_id });
-    await ask({ type: "inbox.subscribe" });
-    await ask({ type: "inbox.unsubscribe" });
+    await request({ type: "message.edit", message_id: message?.id, content: "other" });
+    await request({ type: "message.delete", message_id: message?.id });
+    await request({ type: "read", conversation_id, seq: 1 });
+    await request({ type: "subscribe", conversation_id, after_seq: 0 });
+    await request({ type: "unsubscribe", conversation_id });
+    await request({ type: "inbox.subscribe" });
+    await request({ type: "inbox.unsubscribe" });
     await socket.close();
     const acked = ["auth", "subscribe", "message.send", "generation.regenerate", "generation.cancel", "message.edit"];
     const others = ["message.delete", "read", "unsubscribe", "inbox.subscribe", "inbox.unsubscribe"];
@@ -60,20 +60,20 @@ describe("the table of pushes", () => {
   });
 });
 
-describe("the check in every test client", () => {
+describe("the test clients' check of received messages", () => {
   const id = "0190e6f0-0000-7000-8000-000000000000";
   const event = createTestEvent(id, 1);
-  const find = (push: unknown, to?: string) => findFaultInMessage("realtime", push, to);
+  const find = (push: unknown, to?: string) => findMessageError("realtime", push, to);
 
-  test("finds deviations from the table: an additional field, a missing one, a wrong type, also in nested data", () => {
+  test("finds additional, missing and mistyped fields, even in nested data", () => {
     expect(find(event)).toBeNull();
     expect(find({ ...event, colour: "red" })).toContain("/colour");
     expect(find({ ...event, data: { ...event.data, colour: "red" } })).toContain("/data/colour");
     expect(find({ ...event, seq: undefined })).toContain("/seq");
     expect(find({ ...event, seq: "1" })).toContain("/seq");
-    expect(find({ type: "shout" })).toBe("The server sends no shout.");
+    expect(find({ type: "shout" })).toBe("The message shout is not in contract/asyncapi.json (realtime).");
     expect(find({ type: "error", id: null, code: "tired", detail: "", temporary: true })).toContain("/code");
-    expect(find(null)).toBe("The server sends no undefined.");
+    expect(find(null)).toBe("The message undefined is not in contract/asyncapi.json (realtime).");
   });
 
   test("compares an ack with the frame that it responds to", () => {
@@ -81,6 +81,6 @@ describe("the check in every test client", () => {
     expect(find(ack)).toBeNull();
     expect(find(ack, "read")).toBeNull();
     expect(find(ack, "message.send")).toContain("/message");
-    expect(find(ack, "ping")).toBe("A ping is not acknowledged.");
+    expect(find(ack, "ping")).toBe("The frame ping has no ack in contract/asyncapi.json.");
   });
 });

@@ -3,22 +3,22 @@ import { PauseSignal } from "../../src/ai/pause-signal.ts";
 import { createProviders } from "../../src/ai/providers/create-providers.ts";
 import { loadConfig } from "../../src/config.ts";
 
-const seen: { url: string; headers: Record<string, string> }[] = [];
+const requests: { url: string; headers: Record<string, string> }[] = [];
 let server: ReturnType<typeof Bun.serve>;
 beforeAll(() => {
   server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
     fetch(request) {
-      seen.push({ url: request.url, headers: Object.fromEntries(request.headers) });
+      requests.push({ url: request.url, headers: Object.fromEntries(request.headers) });
       return new Response("", { status: 500 });
     },
   });
 });
 afterAll(() => server.stop(true));
 
-/** A request to the provider with these header fields and a key. */
-async function ask(name: string, headers: Record<string, string>): Promise<Record<string, string>> {
+/** Sends a request with a key and custom header fields, and returns the header fields that the server received. */
+async function sendRequest(name: string, headers: Record<string, string>): Promise<Record<string, string>> {
   const NAME = name.toUpperCase();
   const config = loadConfig(
     {
@@ -36,23 +36,23 @@ async function ask(name: string, headers: Record<string, string>): Promise<Recor
       messages: [{ role: "user", content: "Hello" }],
       partial: null,
       outputTokensMax: null,
-      isThinking: false,
+      canThink: false,
       options: {},
       signal: new AbortController().signal,
       pause: new PauseSignal(),
     },
     () => {},
   );
-  return seen.at(-1)?.headers ?? {};
+  return requests.at(-1)?.headers ?? {};
 }
 
 test.each(["openai", "anthropic", "compatible"])(
-  "%s: header fields are added, and replace Parley's own",
+  "custom header fields are sent to %s, and replace Parley's own",
   async (name) => {
-    const added = await ask(name, { "X-Team": "blue", "User-Agent": "Parley" });
+    const added = await sendRequest(name, { "X-Team": "blue", "User-Agent": "Parley" });
     expect(added).toMatchObject({ "x-team": "blue", "user-agent": "Parley" });
     expect(JSON.stringify(added)).toContain("the-key");
-    const replaced = await ask(name, { Authorization: "Token other", "X-Api-Key": "another" });
+    const replaced = await sendRequest(name, { Authorization: "Token other", "X-Api-Key": "another" });
     expect(replaced).toMatchObject({ authorization: "Token other", "x-api-key": "another" });
     expect(JSON.stringify(replaced)).not.toContain("the-key");
   },

@@ -2,8 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createTestLog } from "../support/log.ts";
 
-/** Every provider with different credentials, set in each possible way. */
-const secretsOf: Record<string, string[]> = {
+/** Secrets by provider. Together, the providers use every way to set credentials. */
+const secretsByProvider: Record<string, string[]> = {
   openai: ["sk-of-openai-0123456789", "gate-of-openai-0123456789"],
   anthropic: ["sk-ant-of-anthropic-0123456789", "gate-of-anthropic-0123456789"],
   compatible: ["key-of-compatible-0123456789", "gate-of-compatible-0123456789"],
@@ -14,13 +14,13 @@ const secretsOf: Record<string, string[]> = {
   epsilon: ["query-of-epsilon-0123456789"],
   zeta: ["token-of-zeta-0123456789"],
 };
-/** A custom header field overrides the key, so this key is never sent. */
+/** An API key that is never sent, because a custom header field replaces it. */
 const UNUSED_KEY = "unused-key-of-delta-0123456789";
-const names = Object.keys(secretsOf);
-const allSecrets = [...Object.values(secretsOf).flat(), UNUSED_KEY];
+const providerNames = Object.keys(secretsByProvider);
+const allSecrets = [...Object.values(secretsByProvider).flat(), UNUSED_KEY];
 
 const statuses = [300, 301, 302, 303, 307, 308];
-const kinds = [
+const modelNames = [
   "hello",
   "cut",
   "fails",
@@ -31,14 +31,14 @@ const kinds = [
   ...statuses.map((n) => `to-${n}`),
 ];
 
-type Server = { origin: string; seen: string[]; stop(): void };
+type Server = { origin: string; receivedRequests: string[]; stop(): void };
 const servers: Record<string, Server> = {};
 
-const text = (content: string, finish_reason: string | null): string =>
+const createTextEvent = (content: string, finish_reason: string | null): string =>
   `data: ${JSON.stringify({ choices: [{ index: 0, delta: { content }, finish_reason }] })}\n\n`;
 
-/** Behaves as the model's name says, and echoes what it received in every part of its errors. */
-function answer(name: string, model: string, requestText: string, redirectTo: string): Response {
+/** Responds with the fault that the model's name specifies, and echoes the request in every field of an error. */
+function respond(name: string, model: string, requestText: string, redirectTo: string): Response {
   const [, status] = /^(?:echo|to)-(\d+)$/.exec(model) ?? [];
   const echo = {
     error: {
@@ -54,12 +54,12 @@ function answer(name: string, model: string, requestText: string, redirectTo: st
   if (model === "fails") return Response.json(echo, { status: 500 });
   const head = { headers: { "content-type": "text/event-stream" } };
   if (model === "echo-stream") return new Response(`data: ${JSON.stringify(echo)}\n\n`, head);
-  if (model === "cut") return new Response(text(`Words of ${name}. `, null), head);
-  return new Response(`${text("The end.", "stop")}data: [DONE]\n\n`, head);
+  if (model === "cut") return new Response(createTextEvent(`Words of ${name}. `, null), head);
+  return new Response(`${createTextEvent("The end.", "stop")}data: [DONE]\n\n`, head);
 }
 
 function startServer(name: string): Server {
-  const seen: string[] = [];
+  const receivedRequests: string[] = [];
   const listener = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
@@ -69,9 +69,9 @@ function startServer(name: string): Server {
       const requestText = [request.url, ...[...request.headers].map(([field, value]) => `${field}: ${value}`)].join(
         "\n",
       );
-      seen.push(`${requestText}\n${body}`);
-      const next = names[(names.indexOf(name) + 1) % names.length] ?? "";
-      return answer(
+      receivedRequests.push(`${requestText}\n${body}`);
+      const next = providerNames[(providerNames.indexOf(name) + 1) % providerNames.length] ?? "";
+      return respond(
         name,
         (JSON.parse(body) as { model: string }).model,
         requestText,
@@ -79,49 +79,49 @@ function startServer(name: string): Server {
       );
     },
   });
-  return { origin: `http://127.0.0.1:${listener.port}`, seen, stop: () => void listener.stop(true) };
+  return { origin: `http://127.0.0.1:${listener.port}`, receivedRequests, stop: () => void listener.stop(true) };
 }
 
 const { log, lines } = createTestLog("trace");
 let parley: TestApp;
 let anna: Account;
 
-function configure(models: readonly string[]): Record<string, string> {
-  const at = (name: string) => servers[name]?.origin ?? "";
-  const headers = (fields: Record<string, string>) => JSON.stringify(fields);
+function createConfig(models: readonly string[]): Record<string, string> {
+  const getOrigin = (name: string) => servers[name]?.origin ?? "";
+  const formatHeaders = (fields: Record<string, string>) => JSON.stringify(fields);
   return {
     OPENAI_API_KEY: "sk-of-openai-0123456789",
-    OPENAI_BASE_URL: `${at("openai")}/v1`,
-    AI_OPENAI_HEADERS: headers({ "x-gate": "gate-of-openai-0123456789" }),
+    OPENAI_BASE_URL: `${getOrigin("openai")}/v1`,
+    AI_OPENAI_HEADERS: formatHeaders({ "x-gate": "gate-of-openai-0123456789" }),
     ANTHROPIC_API_KEY: "sk-ant-of-anthropic-0123456789",
-    ANTHROPIC_BASE_URL: at("anthropic"),
-    AI_ANTHROPIC_HEADERS: headers({ "X-Gate": "gate-of-anthropic-0123456789" }),
+    ANTHROPIC_BASE_URL: getOrigin("anthropic"),
+    AI_ANTHROPIC_HEADERS: formatHeaders({ "X-Gate": "gate-of-anthropic-0123456789" }),
     COMPATIBLE_API_KEY: "key-of-compatible-0123456789",
-    COMPATIBLE_BASE_URL: `${at("compatible")}/v1`,
-    AI_COMPATIBLE_HEADERS: headers({ Cookie: "session=gate-of-compatible-0123456789" }),
+    COMPATIBLE_BASE_URL: `${getOrigin("compatible")}/v1`,
+    AI_COMPATIBLE_HEADERS: formatHeaders({ Cookie: "session=gate-of-compatible-0123456789" }),
     AI_PROVIDERS: [
-      `alpha=${at("alpha")}/v1`,
-      `beta=${at("beta")}/v1`,
-      `gamma=${at("gamma").replace("://", "://gamma-user:pass-of-gamma-0123456789@")}/v1`,
-      `delta=${at("delta")}/v1`,
-      `epsilon=${at("epsilon")}/v1?api-version=2024-10-21&key=query-of-epsilon-0123456789`,
-      `zeta=${at("zeta")}/v1`,
+      `alpha=${getOrigin("alpha")}/v1`,
+      `beta=${getOrigin("beta")}/v1`,
+      `gamma=${getOrigin("gamma").replace("://", "://gamma-user:pass-of-gamma-0123456789@")}/v1`,
+      `delta=${getOrigin("delta")}/v1`,
+      `epsilon=${getOrigin("epsilon")}/v1?api-version=2024-10-21&key=query-of-epsilon-0123456789`,
+      `zeta=${getOrigin("zeta")}/v1`,
     ].join(","),
     AI_ALPHA_API_KEY: "key-of-alpha-0123456789",
-    AI_BETA_HEADERS: headers({ "api-key": "key-of-beta-0123456789", "X-Second": "second-of-beta-0123456789" }),
+    AI_BETA_HEADERS: formatHeaders({ "api-key": "key-of-beta-0123456789", "X-Second": "second-of-beta-0123456789" }),
     AI_DELTA_API_KEY: UNUSED_KEY,
-    AI_DELTA_HEADERS: headers({ Authorization: "Token token-of-delta-0123456789" }),
-    AI_ZETA_HEADERS: headers({ authorization: "Bearer token-of-zeta-0123456789" }),
+    AI_DELTA_HEADERS: formatHeaders({ Authorization: "Token token-of-delta-0123456789" }),
+    AI_ZETA_HEADERS: formatHeaders({ authorization: "Bearer token-of-zeta-0123456789" }),
     AI_MODELS: models.join(","),
     AI_MAX_RETRIES: "0",
   };
 }
 
 beforeAll(async () => {
-  for (const name of names) servers[name] = startServer(name);
-  const models = names.flatMap((name) => kinds.map((kind) => `${name}/${kind}`));
-  // The first one is representative of all that fail.
-  parley = await startApp({ config: configure(["compatible/hello", ...models]), log });
+  for (const name of providerNames) servers[name] = startServer(name);
+  const models = providerNames.flatMap((name) => modelNames.map((kind) => `${name}/${kind}`));
+  // All other models fail over to the first one.
+  parley = await startApp({ config: createConfig(["compatible/hello", ...models]), log });
   anna = await parley.register();
 });
 afterAll(async () => {
@@ -130,78 +130,81 @@ afterAll(async () => {
 });
 
 /** Everything that clients received. */
-const shown: string[] = [];
+const clientResponses: string[] = [];
 
-async function ask(model: string, { by = parley, account = anna } = {}): Promise<{ status: number; text: string }> {
+async function complete(
+  model: string,
+  { app = parley, account = anna } = {},
+): Promise<{ status: number; text: string }> {
   const json = { model, messages: [{ role: "user", content: "Hello" }] };
-  const response = await by.fetch("/v1/chat/completions", { token: account.access_token, json });
-  const answered = await response.text();
-  shown.push(answered);
-  return { status: response.status, text: answered };
+  const response = await app.fetch("/v1/chat/completions", { token: account.access_token, json });
+  const text = await response.text();
+  clientResponses.push(text);
+  return { status: response.status, text };
 }
 
-describe.each(names)("%s", (name) => {
-  test("each request carries the provider's own credentials", async () => {
-    await ask(`${name}/hello`);
-    const [first = ""] = servers[name]?.seen ?? [];
-    const own = (secretsOf[name] ?? []).filter((secret) => !/^gamma-user$|^pass-of-gamma/.test(secret));
-    for (const secret of own) expect(first).toContain(secret);
+describe.each(providerNames)("%s", (name) => {
+  test("receives its own credentials", async () => {
+    await complete(`${name}/hello`);
+    const [first = ""] = servers[name]?.receivedRequests ?? [];
+    const sentSecrets = (secretsByProvider[name] ?? []).filter((secret) => !/^gamma-user$|^pass-of-gamma/.test(secret));
+    for (const secret of sentSecrets) expect(first).toContain(secret);
     expect(first.match(/^authorization: /gm)?.length ?? 0).toBe(["beta", "epsilon"].includes(name) ? 0 : 1);
   });
 
-  test.each(statuses)("a redirect with %i to another server is not followed", async (status) => {
-    await ask(`${name}/to-${status}`);
-    expect(servers[name]?.seen.at(name === "compatible" ? -2 : -1)).toContain(`"to-${status}"`);
-    const redirected = Object.values(servers).flatMap(({ seen }) =>
-      seen.filter((requestText) => requestText.includes("/other?moved")),
+  test.each(statuses)("can't redirect with %i to another server", async (status) => {
+    await complete(`${name}/to-${status}`);
+    expect(servers[name]?.receivedRequests.at(name === "compatible" ? -2 : -1)).toContain(`"to-${status}"`);
+    const redirected = Object.values(servers).flatMap(({ receivedRequests }) =>
+      receivedRequests.filter((requestText) => requestText.includes("/other?moved")),
     );
     expect(redirected).toEqual([]);
   });
 
   test.each(["echo-401", "echo-400", "echo-404", "echo-stream", "fails"])(
-    "%s: echoed credentials reach no client",
+    "can't expose credentials by echoing them (%s)",
     async (kind) => {
-      await ask(`${name}/${kind}`);
+      await complete(`${name}/${kind}`);
       const line = lines.find(({ model, cause }) => model === `${name}/${kind}` && typeof cause === "string");
       expect(String(line?.cause).length).toBeGreaterThan(10);
     },
   );
 });
 
-test("a chain over all of them, each failing before or during its answer, sends each its own", async () => {
-  const broken = names.map((name) => (/^(?:openai|anthropic)$/.test(name) ? `${name}/fails` : `${name}/cut`));
-  const by = await startApp({ config: configure([...broken, "delta/hello"]), log });
-  const requestCounts = names.map((name) => servers[name]?.seen.length ?? 0);
-  const { status, text: answered } = await ask("openai/fails", { by, account: await by.register() });
-  expect([status, JSON.parse(answered).choices[0].message.content]).toEqual([
+test("an answer fails over across all providers, which fail before or during their answers", async () => {
+  const broken = providerNames.map((name) => (/^(?:openai|anthropic)$/.test(name) ? `${name}/fails` : `${name}/cut`));
+  const app = await startApp({ config: createConfig([...broken, "delta/hello"]), log });
+  const requestCounts = providerNames.map((name) => servers[name]?.receivedRequests.length ?? 0);
+  const { status, text } = await complete("openai/fails", { app, account: await app.register() });
+  expect([status, JSON.parse(text).choices[0].message.content]).toEqual([
     200,
-    `${names
+    `${providerNames
       .slice(2)
       .map((name) => `Words of ${name}. `)
       .join("")}The end.`,
   ]);
-  for (const [index, name] of names.entries())
-    expect((servers[name]?.seen.length ?? 0) - (requestCounts[index] ?? 0)).toBe(name === "delta" ? 2 : 1);
-  await by.stop();
+  for (const [index, name] of providerNames.entries())
+    expect((servers[name]?.receivedRequests.length ?? 0) - (requestCounts[index] ?? 0)).toBe(name === "delta" ? 2 : 1);
+  await app.stop();
 });
 
-test("no server has seen another's credentials", () => {
-  let checked = 0;
-  for (const name of names) {
-    const foreign = allSecrets.filter((secret) => !secretsOf[name]?.includes(secret));
-    for (const request of servers[name]?.seen ?? []) {
-      expect(foreign.filter((secret) => request.includes(secret))).toEqual([]);
-      checked += 1;
+test("no server has received another provider's credentials", () => {
+  let checkedCount = 0;
+  for (const name of providerNames) {
+    const otherSecrets = allSecrets.filter((secret) => !secretsByProvider[name]?.includes(secret));
+    for (const request of servers[name]?.receivedRequests ?? []) {
+      expect(otherSecrets.filter((secret) => request.includes(secret))).toEqual([]);
+      checkedCount += 1;
     }
   }
-  expect(checked).toBeGreaterThan(100);
+  expect(checkedCount).toBeGreaterThan(100);
 });
 
-test("no credential is in an answer, in the log, or in the lists of models", async () => {
-  for (const path of ["/metrics", "/readyz?verbose"]) shown.push(await (await parley.fetch(path)).text());
+test("no credentials appear in answers, metrics, model lists or the log", async () => {
+  for (const path of ["/metrics", "/readyz?verbose"]) clientResponses.push(await (await parley.fetch(path)).text());
   for (const path of ["/v1/models", "/api/v1/models"])
-    shown.push(await (await parley.fetch(path, { token: anna.access_token })).text());
-  const everything = [...shown, ...lines.map((line) => JSON.stringify(line))].join("\n");
+    clientResponses.push(await (await parley.fetch(path, { token: anna.access_token })).text());
+  const everything = [...clientResponses, ...lines.map((line) => JSON.stringify(line))].join("\n");
   expect(everything).toContain("delta/hello");
   expect(everything).toContain("parley_generation");
   expect(allSecrets.filter((secret) => everything.includes(secret))).toEqual([]);

@@ -20,13 +20,13 @@ type Completion = {
 
 const recipes = listRecipes();
 
-test("each recipe of the guide has a fake server, and each fake server a recipe", () => {
-  const named = recipes.map(({ heading, block }) => `${heading} ${block}`).sort();
-  expect(named).toEqual(allServers.map(({ recipe }) => `${recipe.heading} ${recipe.block ?? 0}`).sort());
-  expect(named.length).toBe(13);
+test("each recipe in the guide has a fake server, and each fake server has a recipe", () => {
+  const names = recipes.map(({ heading, block }) => `${heading} ${block}`).sort();
+  expect(names).toEqual(allServers.map(({ recipe }) => `${recipe.heading} ${recipe.block ?? 0}`).sort());
+  expect(names.length).toBe(13);
 });
 
-test.each(recipes)("$heading, recipe $block: its lines mean the same in `.env`", ({ lines, environment }) => {
+test.each(recipes)("the lines of $heading, recipe $block, set the same values in `.env`", ({ lines, environment }) => {
   expect(parseEnv(lines.replaceAll(/^export /gm, ""))).toEqual(environment);
 });
 
@@ -50,24 +50,23 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
     await server?.stop();
   });
 
-  async function ask(more: object = {}): Promise<{ status: number; body: Completion }> {
+  async function complete(fields: object = {}): Promise<{ status: number; body: Completion }> {
     const response = await parley.fetch("/v1/chat/completions", {
       token: anna.access_token,
-      // Without a fallback: the second model of a recipe is not called.
-      json: { model, messages: [{ role: "user", content: "Hello" }], ...more },
+      json: { model, messages: [{ role: "user", content: "Hello" }], ...fields },
     });
     return { status: response.status, body: (await response.json()) as Completion };
   }
 
-  test("answers, counts tokens, and sends only the credential that the server expects", async () => {
-    const { status, body } = await ask({ temperature: 0.5, max_tokens: 100 });
+  test("returns the answer and its usage, and sends only the credential that the server expects", async () => {
+    const { status, body } = await complete({ temperature: 0.5, max_tokens: 100 });
     expect([status, body.choices?.[0]?.message.content, body.choices?.[0]?.finish_reason]).toEqual([
       200,
       pieces.join(""),
       "stop",
     ]);
-    const { input, output, cached = 0, reasoning = 0 } = quirks.counted;
-    // A request refused for a parameter is retried once, and not charged.
+    const { input, output, cached = 0, reasoning = 0 } = quirks.tokenCount;
+    // A request that was refused because of a parameter is retried once, and not charged.
     expect(body.usage).toMatchObject({
       prompt_tokens: input,
       completion_tokens: output,
@@ -78,28 +77,28 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
       expect(path).toBe(quirks.path);
       const { field, scheme } = quirks.credential ?? { field: "", scheme: "" };
       const expected = quirks.credential === null ? {} : { [field]: `${scheme}${key}` };
-      const { authorization, "api-key": apiKey, "x-api-key": other } = headers;
-      const sent = { authorization, "api-key": apiKey, "x-api-key": other };
+      const { authorization, "api-key": apiKey, "x-api-key": xApiKey } = headers;
+      const sent = { authorization, "api-key": apiKey, "x-api-key": xApiKey };
       expect(Object.fromEntries(Object.entries(sent).filter(([, value]) => value !== undefined))).toEqual(expected);
     }
     expect(server.requests.at(-1)?.body.model).toBe(model.slice(model.indexOf("/") + 1));
   });
 
-  test("an error in mid-stream is a failure, and the server's text is not exposed", async () => {
+  test("returns an error without the server's message if a stream fails in the middle", async () => {
     server.mode = "error in stream";
-    const { status, body } = await ask();
+    const { status, body } = await complete();
     expect(status).toBeGreaterThanOrEqual(400);
     expect(JSON.stringify(body)).not.toContain("message_of_the_server");
     expect(body.error?.code).toBeDefined();
-    const [, serverText] = /"(?:message|error)":\s*"([^"]+)"/.exec(quirks.breakOff(model)) ?? [];
+    const [, serverText] = /"(?:message|error)":\s*"([^"]+)"/.exec(quirks.formatStreamError(model)) ?? [];
     if (serverText !== undefined) expect(JSON.stringify(body)).not.toContain(serverText);
     server.mode = "answer";
   });
 
-  test("a model that the server does not have is refused, and not requested again", async () => {
+  test("returns the server's refusal of an unknown model without a retry", async () => {
     server.mode = "unknown model";
     const before = server.requests.length;
-    const { status } = await ask();
+    const { status } = await complete();
     server.mode = "answer";
     expect(status).toBe(quirks.unknownModel.status);
     const modelRequests = server.requests
@@ -114,9 +113,9 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
     server.mode = "answer";
   });
 
-  test.if(quirks.wrongKey !== undefined)("a wrong key is an error that names the setting, not the key", async () => {
+  test.if(quirks.wrongKey !== undefined)("logs which setting has the wrong key", async () => {
     server.mode = "wrong key";
-    const { status } = await ask();
+    const { status } = await complete();
     expect(status).toBe(503);
     const line = lines.find(({ code }) => code === "provider_unauthorized");
     const setting = Object.keys(environment).find((name) => /_API_KEY$|^AI_AZURE.*_HEADERS$/.test(name));
@@ -124,14 +123,14 @@ describe.each(recipes)("$heading, recipe $block", ({ heading, block, environment
     server.mode = "answer";
   });
 
-  test("the log does not contain the key", () => {
+  test("never logs the key", () => {
     expect(lines.length).toBeGreaterThan(0);
     // Placeholders like `...` appear everywhere.
     if (key !== null && key.length > 6) expect(JSON.stringify(lines)).not.toContain(key);
   });
 });
 
-test("an address without its path is explained, whatever the server responds", async () => {
+test("the log explains that a base URL lacks its path, whatever the server responds", async () => {
   const servers = allServers.map((quirks) => startCompatibleServer(quirks, null, pieces));
   const { log, lines } = createTestLog();
   const parley = await startApp({
@@ -143,14 +142,14 @@ test("an address without its path is explained, whatever the server responds", a
     log,
   });
   const anna = await parley.register();
-  // Each of them fails, so all of them are called.
+  // All servers are called, because each of them fails.
   const json = { model: "server-0/model", messages: [{ role: "user", content: "Hello" }] };
   const response = await parley.fetch("/v1/chat/completions", { token: anna.access_token, json });
   expect(response.status).toBeGreaterThanOrEqual(400);
   for (const [index, { wrongPath }] of allServers.entries()) {
     const line = lines.find(({ model, code }) => model === `server-${index}/model` && typeof code === "string");
     if (wrongPath.status === 404)
-      expect(line?.msg).toContain(`the address of server-${index} in AI_PROVIDERS has no /v1 at its end`);
+      expect(line?.msg).toContain(`the URL of server-${index} in AI_PROVIDERS has no /v1 at its end`);
     else expect(line?.cause).toContain("Unexpected endpoint");
   }
   await parley.stop();

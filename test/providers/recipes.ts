@@ -3,16 +3,16 @@ import { join } from "node:path";
 import { cloudServers } from "../support/compatible-servers/cloud-servers.ts";
 import { hostedServers } from "../support/compatible-servers/hosted-servers.ts";
 import { localServers } from "../support/compatible-servers/local-servers.ts";
-import type { Quirks } from "../support/compatible-servers/quirks.ts";
+import type { ServerProfile } from "../support/compatible-servers/server-profile.ts";
 
-export const allServers: readonly Quirks[] = [...localServers, ...hostedServers, ...cloudServers];
+export const allServers: readonly ServerProfile[] = [...localServers, ...hostedServers, ...cloudServers];
 
-/** A recipe of docs/providers.md: the environment that its lines create in a shell. */
+/** A recipe from docs/providers.md, with the environment variables that its lines set in a shell. */
 export type Recipe = { heading: string; block: number; lines: string; environment: Record<string, string> };
 
 const guide = readFileSync(join(import.meta.dir, "../../docs/providers.md"), "utf8");
 
-/** All recipes under the headings of servers: one per block of shell lines under a separate heading. */
+/** Lists all recipes for servers. Each block of shell lines is one recipe. */
 export function listRecipes(): Recipe[] {
   const section = guide.split("\n## Several OpenAI-compatible servers\n")[1]?.split("\n## ")[0] ?? "";
   return section
@@ -38,14 +38,14 @@ function runLines(lines: string): Record<string, string> {
   return Object.fromEntries(entries.filter(([name]) => /^(?:AI_|OPENAI_|ANTHROPIC_|COMPATIBLE_)/.test(name ?? "")));
 }
 
-/** The recipe with the origin of its server replaced; paths and queries stay the same. */
+/** Changes the origin of the recipe's server URL, but keeps its path and query. */
 export function pointTo(environment: Record<string, string>, origin: string): Record<string, string> {
   const providers = (environment.AI_PROVIDERS ?? "").replace(/=https?:\/\/[^/]+/, `=${origin}`);
   return { ...environment, AI_PROVIDERS: providers };
 }
 
-/** The only key of a recipe, as its server receives it; null: none. */
-export function findKey(environment: Record<string, string>, { credential }: Quirks): string | null {
+/** Returns the recipe's API key in the format that its server receives, or null if the server needs none. */
+export function findKey(environment: Record<string, string>, { credential }: ServerProfile): string | null {
   if (credential === null) return null;
   const find = (end: string) => Object.entries(environment).find(([name]) => name.endsWith(end))?.[1];
   if (credential.field === "authorization") return find("_API_KEY") ?? null;

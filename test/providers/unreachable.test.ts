@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestLog } from "../support/log.ts";
 
-// A port that was free a moment ago: nothing listens there.
+// Reserves a port and then stops, so that nothing listens there.
 const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
 const { port } = server;
 const { log, lines } = createTestLog();
@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley?.stop());
 
-test("if a model's server isn't running, the log says that it is unreachable, and which setting names it", async () => {
+test("the log reports that a model's server is unreachable, and names the setting", async () => {
   const { access_token: token } = await parley.register();
   const json = { model: "local-one/a", messages: [{ role: "user", content: "Hello" }] };
   const response = await parley.fetch("/v1/chat/completions", { token, json });
@@ -33,13 +33,13 @@ test("if a model's server isn't running, the log says that it is unreachable, an
     [
       "local-one/a",
       expect.stringContaining(
-        `127.0.0.1:${port} cannot be reached from here: check the address of local-one in AI_PROVIDERS, and that the server runs.`,
+        `127.0.0.1:${port} cannot be reached from here: check the URL of local-one in AI_PROVIDERS, and that the server is running.`,
       ),
     ],
     [
       "compatible/b",
       expect.stringContaining(
-        `localhost:${port} cannot be reached from here: check COMPATIBLE_BASE_URL, and that the server runs.`,
+        `localhost:${port} cannot be reached from here: check COMPATIBLE_BASE_URL, and that the server is running.`,
       ),
     ],
   ]);

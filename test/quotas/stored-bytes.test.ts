@@ -1,50 +1,50 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Message } from "../../src/protocol/message.ts";
-import type { Rest } from "../support/rest.ts";
+import type { RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
-import { readQuotas, refusedBy, startQuotas, type WithQuotas } from "./start-quotas.ts";
+import { createQuotaProblem, type QuotaApp, readQuotas, startQuotas } from "./start-quotas.ts";
 
 const LIMIT = 1_000;
-const text = (bytes: number) => "ä".repeat(bytes / 2);
+const createText = (bytes: number) => "ä".repeat(bytes / 2);
 
-let quotas: WithQuotas;
+let quotas: QuotaApp;
 beforeAll(async () => {
   quotas = await startQuotas({ QUOTA_STORED_BYTES: String(LIMIT) });
 });
 afterAll(() => quotas.stop());
 
-type Sent = { message: Message };
-const send = (rest: Rest, id: string, content: string, more: object = {}) =>
-  rest.request<Sent>("POST", `/conversations/${id}/messages`, { content, reply: false, ...more });
-const countMessages = async (rest: Rest, id: string) =>
-  (await rest.all<Message>(`/conversations/${id}/messages`, 50)).rows.length;
+type SentMessage = { message: Message };
+const send = (rest: RestClient, id: string, content: string, fields: object = {}) =>
+  rest.request<SentMessage>("POST", `/conversations/${id}/messages`, { content, reply: false, ...fields });
+const countMessages = async (rest: RestClient, id: string) =>
+  (await rest.listAll<Message>(`/conversations/${id}/messages`, 50)).rows.length;
 
 describe("stored bytes", () => {
   test("are counted in UTF-8, and refused past the quota until something is deleted", async () => {
-    const [anna, ben] = [await quotas.join(), await quotas.join()];
+    const [anna, ben] = [await quotas.register(), await quotas.register()];
     const id = await quotas.openConversation(anna);
     await anna.request("POST", `/conversations/${id}/members`, { user_id: ben.id });
-    for (let n = 0; n < 4; n += 1) expect((await send(anna, id, text(250))).status).toBe(201);
-    const refused = await anna.refused("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
-    expect(refused).toMatchObject(refusedBy("stored_bytes"));
+    for (let n = 0; n < 4; n += 1) expect((await send(anna, id, createText(250))).status).toBe(201);
+    const refused = await anna.requestProblem("POST", `/conversations/${id}/messages`, { content: "x", reply: false });
+    expect(refused).toMatchObject(createQuotaProblem("stored_bytes"));
     expect(await countMessages(anna, id)).toBe(4);
     expect((await readQuotas(anna)).stored_bytes).toEqual({ used: LIMIT, limit: LIMIT });
-    expect((await send(ben, id, text(250))).status).toBe(201);
+    expect((await send(ben, id, createText(250))).status).toBe(201);
     expect((await readQuotas(ben)).stored_bytes.used).toBe(250);
 
     const other = await quotas.openConversation(anna);
     expect((await anna.request("DELETE", `/conversations/${id}`)).status).toBe(204);
-    expect((await send(anna, other, text(250))).status).toBe(201);
+    expect((await send(anna, other, createText(250))).status).toBe(201);
     expect((await readQuotas(anna)).stored_bytes.used).toBe(250);
   });
 
-  test("on a WebSocket: the frame is refused, and the connection stays open", async () => {
-    const anna = await quotas.join();
+  test("past the quota are refused over a socket, which stays open", async () => {
+    const anna = await quotas.register();
     const conversation_id = await quotas.openConversation(anna);
     const socket = await openSocket(quotas.parley.url, { token: anna.account.access_token });
     const sendFrame = (content: string) =>
       socket.request({ type: "message.send", conversation_id, content, client_message_id: content.slice(0, 50) });
-    expect(await sendFrame(text(LIMIT))).toMatchObject({ type: "ack" });
+    expect(await sendFrame(createText(LIMIT))).toMatchObject({ type: "ack" });
     expect(await sendFrame("more")).toMatchObject({ type: "error", code: "quota_exceeded", temporary: false });
     socket.send({ type: "ping" });
     await socket.waitFor(({ type }) => type === "pong");
@@ -52,41 +52,44 @@ describe("stored bytes", () => {
     await socket.close();
   });
 
-  test("of a repeated message are not counted again: the stored message is returned", async () => {
-    const anna = await quotas.join();
+  test("are not counted again for a repeated message", async () => {
+    const anna = await quotas.register();
     const id = await quotas.openConversation(anna);
-    const named = { client_message_id: "one" };
-    const first = await send(anna, id, text(LIMIT), named);
-    const again = await send(anna, id, text(LIMIT), named);
-    expect(again).toMatchObject({ status: 201, body: { message: { id: first.body.message.id } } });
+    const fields = { client_message_id: "one" };
+    const first = await send(anna, id, createText(LIMIT), fields);
+    const repeated = await send(anna, id, createText(LIMIT), fields);
+    expect(repeated).toMatchObject({ status: 201, body: { message: { id: first.body.message.id } } });
     expect((await send(anna, id, "x", { client_message_id: "two" })).status).toBe(403);
   });
 
-  test("below /v1: in OpenAI's format, before a model is called", async () => {
-    const anna = await quotas.join();
+  test("past the quota are refused on /v1 in OpenAI's format, before a model is called", async () => {
+    const anna = await quotas.register();
     const conversation_id = await quotas.openConversation(anna);
-    expect((await send(anna, conversation_id, text(LIMIT))).status).toBe(201);
-    const ask = (metadata: object) =>
+    expect((await send(anna, conversation_id, createText(LIMIT))).status).toBe(201);
+    const complete = (metadata: object) =>
       quotas.parley.fetch("/v1/chat/completions", {
         token: anna.account.access_token,
         json: { model: "offline/documents", messages: [{ role: "user", content: "Hello?" }], metadata },
       });
-    const refused = await ask({ conversation_id });
+    const refused = await complete({ conversation_id });
     expect(refused.status).toBe(403);
     expect(await refused.json()).toMatchObject({ error: { code: "quota_exceeded", type: "permission_error" } });
     expect(await countMessages(anna, conversation_id)).toBe(1);
-    const unstored = await ask({});
+    const unstored = await complete({});
     expect(unstored.status).toBe(200);
     await unstored.text();
   });
 
-  test("follow edits and deletions, also by other users", async () => {
-    const [anna, ben] = [await quotas.join(), await quotas.join()];
+  test("change with edits and deletions, even by other users", async () => {
+    const [anna, ben] = [await quotas.register(), await quotas.register()];
     const id = await quotas.openConversation(ben);
     await ben.request("POST", `/conversations/${id}/members`, { user_id: anna.id });
-    const [one, two] = [(await send(anna, id, text(400))).body.message, (await send(anna, id, text(400))).body.message];
+    const [one, two] = [
+      (await send(anna, id, createText(400))).body.message,
+      (await send(anna, id, createText(400))).body.message,
+    ];
     const edit = (message: Message, bytes: number) =>
-      anna.request("PATCH", `/conversations/${id}/messages/${message.id}`, { content: text(bytes) });
+      anna.request("PATCH", `/conversations/${id}/messages/${message.id}`, { content: createText(bytes) });
     expect((await edit(one, 602)).status).toBe(403);
     expect((await edit(one, 600)).status).toBe(200);
     expect((await send(anna, id, "x")).status).toBe(403);
@@ -94,7 +97,7 @@ describe("stored bytes", () => {
     expect((await readQuotas(anna)).stored_bytes.used).toBe(500);
     expect((await anna.request("DELETE", `/conversations/${id}/messages/${one.id}`)).status).toBe(204);
     expect((await readQuotas(anna)).stored_bytes.used).toBe(400);
-    expect((await send(anna, id, text(600))).status).toBe(201);
+    expect((await send(anna, id, createText(600))).status).toBe(201);
     expect((await ben.request("DELETE", `/conversations/${id}/messages/${two.id}`)).status).toBe(204);
     const rows = await quotas.parley.database`
       select written_bytes from members where conversation_id = ${id} and user_id = ${anna.id}`;
@@ -102,19 +105,21 @@ describe("stored bytes", () => {
   });
 
   test("include prompts with all their versions", async () => {
-    const anna = await quotas.join();
+    const anna = await quotas.register();
     const create = (template: string) => anna.request<{ id: string }>("POST", "/prompts", { name: "P", template });
-    const { id } = (await create(text(400))).body;
-    expect((await anna.request("PATCH", `/prompts/${id}`, { template: text(500) })).status).toBe(200);
-    expect((await create(text(102))).status).toBe(403);
-    expect(await anna.refused("PATCH", `/prompts/${id}`, { template: text(200) })).toMatchObject(
-      refusedBy("stored_bytes"),
+    const { id } = (await create(createText(400))).body;
+    expect((await anna.request("PATCH", `/prompts/${id}`, { template: createText(500) })).status).toBe(200);
+    expect((await create(createText(102))).status).toBe(403);
+    expect(await anna.requestProblem("PATCH", `/prompts/${id}`, { template: createText(200) })).toMatchObject(
+      createQuotaProblem("stored_bytes"),
     );
-    expect((await anna.request("PATCH", `/prompts/${id}`, { template: text(500), name: "Same" })).status).toBe(200);
+    expect((await anna.request("PATCH", `/prompts/${id}`, { template: createText(500), name: "Same" })).status).toBe(
+      200,
+    );
     expect((await readQuotas(anna)).stored_bytes.used).toBe(900);
     expect((await anna.request("DELETE", `/prompts/${id}/versions/1`)).status).toBe(204);
     expect((await readQuotas(anna)).stored_bytes.used).toBe(500);
-    expect((await create(text(500))).status).toBe(201);
+    expect((await create(createText(500))).status).toBe(201);
     expect((await anna.request("DELETE", `/prompts/${id}`)).status).toBe(204);
     expect((await readQuotas(anna)).stored_bytes.used).toBe(500);
   });

@@ -3,12 +3,12 @@ import { createLog } from "../../src/lib/log.ts";
 import type { GenerationsMessage } from "../../src/realtime/bus.ts";
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
 
-const messageOf = (message_id: string): GenerationsMessage => ({ type: "generation.cancelled", message_id });
+const createMessage = (message_id: string): GenerationsMessage => ({ type: "generation.cancelled", message_id });
 
 function createTestBus() {
-  const faults: unknown[] = [];
+  const errors: unknown[] = [];
   const log = Object.assign(Object.create(createLog("silent", "json")), {
-    error: (line: { err: unknown }) => faults.push(line.err),
+    error: (line: { err: unknown }) => errors.push(line.err),
   });
   const bus = createMemoryBus({ log });
   const listen = (received: string[], onMessage: (id: string) => void = () => {}) =>
@@ -19,23 +19,23 @@ function createTestBus() {
       },
       onGap: () => received.push("gap"),
     });
-  const publish = (...ids: string[]) => bus.publish("generations", () => ids.map(messageOf));
-  return { bus, faults, listen, publish };
+  const publish = (...ids: string[]) => bus.publish("generations", () => ids.map(createMessage));
+  return { bus, errors, listen, publish };
 }
 
-describe("the bus within one process", () => {
-  test("delivers each message to every subscriber of its channel, in order, before publish returns", () => {
+describe("the memory bus", () => {
+  test("delivers each message to every subscriber of its channel, in order, before `publish` returns", () => {
     const { bus, listen, publish } = createTestBus();
-    const [one, two, other]: [string[], string[], string[]] = [[], [], []];
-    listen(one);
-    listen(two);
+    const [first, second, other]: [string[], string[], string[]] = [[], [], []];
+    listen(first);
+    listen(second);
     bus.subscribe("credentials", { onMessage: ({ ids }) => other.push(...ids), onGap() {} });
     publish("a", "b");
     publish("c");
-    expect({ one, two, other }).toEqual({ one: ["a", "b", "c"], two: ["a", "b", "c"], other: [] });
+    expect({ first, second, other }).toEqual({ first: ["a", "b", "c"], second: ["a", "b", "c"], other: [] });
   });
 
-  test("creates no message without subscribers", () => {
+  test("creates no messages if the channel has no subscribers", () => {
     const { bus, listen, publish } = createTestBus();
     const create = () => {
       throw new Error("The message was created.");
@@ -50,18 +50,18 @@ describe("the bus within one process", () => {
     expect(received).toEqual(["a"]);
   });
 
-  test("isolates a failing subscriber from the others and the publisher", () => {
-    const { listen, publish, faults } = createTestBus();
+  test("isolates a failing subscriber from other subscribers and from the publisher", () => {
+    const { listen, publish, errors } = createTestBus();
     const [broken, fine]: [string[], string[]] = [[], []];
     listen(broken, () => {
       throw new Error("broken");
     });
     listen(fine);
     publish("a", "b");
-    expect({ broken, fine, faults: faults.length }).toEqual({ broken: ["a", "b"], fine: ["a", "b"], faults: 2 });
+    expect({ broken, fine, errors: errors.length }).toEqual({ broken: ["a", "b"], fine: ["a", "b"], errors: 2 });
   });
 
-  test("handles unsubscribing and publishing during a delivery", () => {
+  test("allows unsubscribing and publishing during a delivery", () => {
     const { listen, publish } = createTestBus();
     const [first, second]: [string[], string[]] = [[], []];
     const unsubscribe = listen(first, (id) => {

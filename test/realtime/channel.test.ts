@@ -2,13 +2,13 @@ import { afterEach, beforeEach, describe, expect, jest, test } from "bun:test";
 import fc from "fast-check";
 import type { DurableEvent, EphemeralEvent } from "../../src/protocol/events.ts";
 import { Channel, type ChannelHooks, GAP_WAIT_MS, GAP_WAIT_MS_MAX } from "../../src/realtime/channel.ts";
-import { createTestEvent } from "../support/events.ts";
-import { countRuns } from "../support/properties.ts";
+import { scaleRuns } from "../support/property-tests.ts";
+import { createTestEvent } from "../support/test-events.ts";
 
 const conversation_id = "0190e6f0-0000-7000-8000-000000000000";
 const message_id = "0190e6f0-0000-7000-8000-000000000001";
-const eventOf = (seq: number) => createTestEvent(conversation_id, seq, "message.created", { id: `${seq}` });
-const delta = (offset: number, text: string): EphemeralEvent => ({
+const createEvent = (seq: number) => createTestEvent(conversation_id, seq, "message.created", { id: `${seq}` });
+const createDelta = (offset: number, text: string): EphemeralEvent => ({
   type: "message.delta",
   conversation_id,
   message_id,
@@ -16,13 +16,13 @@ const delta = (offset: number, text: string): EphemeralEvent => ({
   offset,
   text,
 });
-const range = (first: number, last: number) =>
+const listSeqs = (first: number, last: number) =>
   Array.from({ length: Math.max(0, last - first + 1) }, (_, n) => first + n);
 
-/** A channel over an in-memory log; `sent` is what listeners received: the seq of an event, the text of a delta. */
+/** Creates a channel over an in-memory log. `sent` lists what listeners received: seqs of events and texts of deltas. */
 function createHarness(hooks: Partial<ChannelHooks> = {}) {
   const sent: (number | string)[] = [];
-  const faults: unknown[] = [];
+  const errors: unknown[] = [];
   const loads: [number, number][] = [];
   /** The newest event in the database. */
   const stored = { seq: 0 };
@@ -34,52 +34,52 @@ function createHarness(hooks: Partial<ChannelHooks> = {}) {
     },
     async loadEvents(afterSeq, untilSeq) {
       loads.push([afterSeq, untilSeq]);
-      return range(afterSeq + 1, Math.min(untilSeq, stored.seq)).map(eventOf);
+      return listSeqs(afterSeq + 1, Math.min(untilSeq, stored.seq)).map(createEvent);
     },
     listSnapshots: () =>
       text === "" ? [] : [{ messageId: message_id, attempt: 1, frame: JSON.stringify({ text: `=${text}` }) }],
     findLastSeq: async () => stored.seq,
     onEvent: () => {},
     endAnswer: () => null,
-    onFault: (error) => faults.push(error),
+    onError: (error) => errors.push(error),
     ...hooks,
   });
 
   return {
     channel,
     sent,
-    faults,
+    errors,
     loads,
     stored,
     publish(...seqs: number[]) {
       for (const seq of seqs) {
         stored.seq = Math.max(stored.seq, seq);
-        channel.publish(eventOf(seq));
+        channel.publish(createEvent(seq));
       }
     },
     write(piece: string) {
-      channel.publishFrame(delta(text.length, piece));
+      channel.publishFrame(createDelta(text.length, piece));
       text += piece;
     },
-    /** Joins at the current position of the database. */
+    /** Joins at the database's current position. */
     join(readSeq = stored.seq, join = channel.startJoin()) {
-      const welcome: { lastSeq: number; missed: number[]; caughtUp: boolean } = {
+      const start: { lastSeq: number; missed: number[]; isCaughtUp: boolean } = {
         lastSeq: -1,
         missed: [],
-        caughtUp: false,
+        isCaughtUp: false,
       };
       channel.finishJoin(
         join,
         readSeq,
         (lastSeq, missed) => {
-          welcome.lastSeq = lastSeq;
-          welcome.missed = missed.map(({ seq }) => seq);
+          start.lastSeq = lastSeq;
+          start.missed = missed.map(({ seq }) => seq);
         },
         () => {
-          welcome.caughtUp = true;
+          start.isCaughtUp = true;
         },
       );
-      return welcome;
+      return start;
     },
   };
 }
@@ -90,21 +90,21 @@ beforeEach(() => {
 afterEach(() => {
   jest.useRealTimers();
 });
-/** Lets the gap timer fire, and its work finish. */
+/** Advances the gap timer, and waits until reads that it started are done. */
 async function wait(ms = GAP_WAIT_MS): Promise<void> {
   jest.advanceTimersByTime(ms);
   for (let tick = 0; tick < 10; tick += 1) await Promise.resolve();
 }
 
-describe("the order of pushes", () => {
-  test("events in order are sent at once", () => {
+describe("in a channel", () => {
+  test("events in order are sent immediately", () => {
     const { join, publish, sent } = createHarness();
     join(0);
     publish(1, 2, 3);
     expect(sent).toEqual([1, 2, 3]);
   });
 
-  test("an early event waits for those before it; a repeated one is dropped", async () => {
+  test("an event after a gap waits for the missing events, and a repeated event is dropped", async () => {
     const { join, publish, sent, loads } = createHarness();
     join(0);
     publish(1, 1, 3, 5, 3, 1);
@@ -117,7 +117,7 @@ describe("the order of pushes", () => {
     expect({ sent, loads }).toEqual({ sent: [1, 2, 3, 4, 5], loads: [] });
   });
 
-  test("a gap is read from the database, and its late events are dropped", async () => {
+  test("a gap is filled from the database, and the missing events are dropped if they arrive late", async () => {
     const { join, publish, sent, loads } = createHarness();
     join(0);
     publish(1, 4, 6);
@@ -129,18 +129,19 @@ describe("the order of pushes", () => {
     expect(sent).toEqual([1, 2, 3, 4, 5, 6, 7]);
   });
 
-  test("a gap larger than one read is filled in several reads", async () => {
+  test("a gap that is too large for one read is filled in several reads", async () => {
     const step = 10;
     const { join, publish, sent } = createHarness({
-      loadEvents: async (afterSeq, untilSeq) => range(afterSeq + 1, Math.min(untilSeq, afterSeq + step)).map(eventOf),
+      loadEvents: async (afterSeq, untilSeq) =>
+        listSeqs(afterSeq + 1, Math.min(untilSeq, afterSeq + step)).map(createEvent),
     });
     join(0);
     publish(35);
     for (let round = 0; round < 4; round += 1) await wait();
-    expect(sent).toEqual(range(1, 35));
+    expect(sent).toEqual(listSeqs(1, 35));
   });
 
-  test("events that arrive while a gap is read are sent after it", async () => {
+  test("events that arrive while missing events are being read are sent after them", async () => {
     const reading = Promise.withResolvers<DurableEvent[]>();
     const { join, publish, sent } = createHarness({ loadEvents: () => reading.promise });
     join(0);
@@ -148,24 +149,24 @@ describe("the order of pushes", () => {
     await wait();
     publish(3, 1, 4);
     expect(sent).toEqual([1, 2, 3, 4]);
-    reading.resolve([1, 2].map(eventOf));
+    reading.resolve([1, 2].map(createEvent));
     await wait();
     expect(sent).toEqual([1, 2, 3, 4]);
   });
 
-  test("while the database is unavailable, it is retried with backoff", async () => {
+  test("reading the missing events is retried with backoff while the database is unavailable", async () => {
     let isUnavailable = true;
-    const { join, publish, sent, faults } = createHarness({
+    const { join, publish, sent, errors } = createHarness({
       async loadEvents(afterSeq, untilSeq) {
-        if (isUnavailable) throw new Error("away");
-        return range(afterSeq + 1, untilSeq).map(eventOf);
+        if (isUnavailable) throw new Error("unavailable");
+        return listSeqs(afterSeq + 1, untilSeq).map(createEvent);
       },
     });
     join(0);
     publish(3);
     for (let ms = 0; ms < 60_000; ms += 100) await wait(100);
-    expect(faults.length).toBeGreaterThan(10);
-    expect(faults.length).toBeLessThan(60_000 / GAP_WAIT_MS_MAX + 10);
+    expect(errors.length).toBeGreaterThan(10);
+    expect(errors.length).toBeLessThan(60_000 / GAP_WAIT_MS_MAX + 10);
     isUnavailable = false;
     await wait(GAP_WAIT_MS_MAX);
     expect(sent).toEqual([1, 2, 3]);
@@ -193,19 +194,19 @@ describe("the order of pushes", () => {
   });
 });
 
-describe("joining", () => {
-  test("events pushed while the position was read arrive once, including those that the database did not have yet", () => {
+describe("when listeners join", () => {
+  test("events pushed while the position is being read arrive once, even if they weren't in the database yet", () => {
     const { join, publish, sent, channel } = createHarness();
     join(0);
     publish(1, 2);
     const second = channel.startJoin();
     publish(3, 4, 5);
-    expect(join(4, second)).toEqual({ lastSeq: 5, missed: [5], caughtUp: true });
+    expect(join(4, second)).toEqual({ lastSeq: 5, missed: [5], isCaughtUp: true });
     publish(6);
     expect(sent).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
-  test("the first listener does not get earlier pushes again", () => {
+  test("the first listener gets no pushes from before its position", () => {
     const { join, publish, sent, channel } = createHarness();
     const first = channel.startJoin();
     publish(1, 2, 3);
@@ -214,7 +215,7 @@ describe("joining", () => {
     expect(sent).toEqual([3, 4]);
   });
 
-  test("events in the database that are ahead of the pushes arrive as a push, even if their notification is lost", async () => {
+  test("events up to the database's position are pushed later, even if their notification is lost", async () => {
     const { join, publish, sent, stored } = createHarness();
     join(0);
     publish(1);
@@ -225,18 +226,18 @@ describe("joining", () => {
     expect(sent).toEqual([1, 2, 3]);
   });
 
-  test("an aborted join keeps nothing", () => {
+  test("a cancelled join collects no events", () => {
     const { join, publish, channel } = createHarness();
     join(0);
-    const given = channel.startJoin();
-    channel.cancelJoin(given);
+    const cancelled = channel.startJoin();
+    channel.cancelJoin(cancelled);
     publish(1);
-    expect(given.missed).toEqual([]);
+    expect(cancelled.missedEvents).toEqual([]);
   });
 });
 
-describe("text of answers", () => {
-  test("is sent at once, after its message", () => {
+describe("the text of an answer", () => {
+  test("is sent immediately after its message", () => {
     const { join, publish, write, sent } = createHarness();
     join(0);
     publish(1);
@@ -246,7 +247,7 @@ describe("text of answers", () => {
     expect(sent).toEqual([1, "a", 2, "b"]);
   });
 
-  test("of a message behind a gap is sent whole after it, then continues with deltas", async () => {
+  test("is sent in full after its message if the message follows a gap, then continues with deltas", async () => {
     const { join, publish, write, sent } = createHarness();
     join(0);
     publish(2);
@@ -258,23 +259,23 @@ describe("text of answers", () => {
     expect(sent).toEqual([1, 2, "=ab", "c"]);
   });
 
-  test("written while the first reader joins arrives once: as the text so far", () => {
+  test("arrives once, as the text so far, if it is written while the first reader joins", () => {
     for (const readSeq of [0, 1]) {
       const { join, publish, write, sent, channel } = createHarness();
       const first = channel.startJoin();
       publish(1);
       write("a");
-      const { lastSeq, caughtUp } = join(readSeq, first);
+      const { lastSeq, isCaughtUp } = join(readSeq, first);
       write("b");
-      expect({ lastSeq, caughtUp, sent }).toEqual({
+      expect({ lastSeq, isCaughtUp, sent }).toEqual({
         lastSeq: readSeq,
-        caughtUp: true,
-        sent: [...range(readSeq + 1, 1), "b"],
+        isCaughtUp: true,
+        sent: [...listSeqs(readSeq + 1, 1), "b"],
       });
     }
   });
 
-  test("that was skipped is sent before the end of its answer", async () => {
+  test("is sent before the answer's end if it was skipped earlier", async () => {
     for (const isFirst of [true, false]) {
       const { join, publish, write, sent, channel, stored } = createHarness();
       if (!isFirst) join(0);
@@ -287,7 +288,7 @@ describe("text of answers", () => {
       channel.publish(createTestEvent(conversation_id, 3, "message.completed", { id: message_id, content: "ab" }));
       join(0, joining);
       await wait();
-      channel.publish(eventOf(4));
+      channel.publish(createEvent(4));
       expect({ isFirst, sent }).toEqual({ isFirst, sent: [1, 2, "ab", 3, 4] });
     }
   });
@@ -298,7 +299,7 @@ describe("text of answers", () => {
     publish(1);
     write("a");
     stored.seq = 2;
-    expect(join().caughtUp).toBe(false);
+    expect(join().isCaughtUp).toBe(false);
     write("b");
     await wait();
     expect(sent).toEqual([1, "a", 2, "=ab"]);
@@ -320,7 +321,7 @@ describe("with any sequence of events", () => {
     | { kind: "start" }
     | { kind: "finish" }
     | { kind: "wait" };
-  const step: fc.Arbitrary<Step> = fc.oneof(
+  const arbitraryStep: fc.Arbitrary<Step> = fc.oneof(
     {
       weight: 6,
       arbitrary: fc.record({ kind: fc.constant("publish" as const), seq: fc.integer({ min: 1, max: 30 }) }),
@@ -331,36 +332,36 @@ describe("with any sequence of events", () => {
     { weight: 1, arbitrary: fc.constant<Step>({ kind: "wait" }) },
   );
 
-  /** Commits advance the database; notifications arrive in any order, twice, or never; readers join at any time. */
-  test("every listener gets each event after its position, once and in order", async () => {
+  /** Commits add events to the database. Notifications arrive in any order, twice, or never. Readers join at any time. */
+  test("every listener gets each event after the listener's position, once and in order", async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+      fc.asyncProperty(fc.array(arbitraryStep, { maxLength: 60 }), async (steps) => {
         const { channel, sent, stored, join } = createHarness();
-        const readers: { from: number; sentBefore: number; received: number[] }[] = [];
+        const readers: { sentBefore: number; received: number[] }[] = [];
         const joining: { join: ReturnType<typeof channel.startJoin>; readSeq: number }[] = [];
         const finish = () => {
           const next = joining.shift();
           if (!next) return;
           const sentBefore = sent.length;
           const { lastSeq, missed } = join(next.readSeq, next.join);
-          // The database's events up to the position from which pushes continue, and those missed since it was read.
-          readers.push({ from: 1, sentBefore, received: [...range(1, Math.min(next.readSeq, lastSeq)), ...missed] });
+          // The events that the reader found in the database when it joined, and the events that it missed later.
+          readers.push({ sentBefore, received: [...listSeqs(1, Math.min(next.readSeq, lastSeq)), ...missed] });
         };
-        for (const one of steps) {
-          if (one.kind === "commit") stored.seq += 1;
-          else if (one.kind === "publish" && one.seq <= stored.seq) channel.publish(eventOf(one.seq));
-          else if (one.kind === "start") joining.push({ join: channel.startJoin(), readSeq: stored.seq });
-          else if (one.kind === "finish") finish();
-          else if (one.kind === "wait") await wait();
+        for (const step of steps) {
+          if (step.kind === "commit") stored.seq += 1;
+          else if (step.kind === "publish" && step.seq <= stored.seq) channel.publish(createEvent(step.seq));
+          else if (step.kind === "start") joining.push({ join: channel.startJoin(), readSeq: stored.seq });
+          else if (step.kind === "finish") finish();
+          else if (step.kind === "wait") await wait();
         }
         while (joining.length > 0) finish();
         // Eventually the notification of the last event arrives.
-        if (stored.seq > 0) channel.publish(eventOf(stored.seq));
+        if (stored.seq > 0) channel.publish(createEvent(stored.seq));
         for (let round = 0; round < 5; round += 1) await wait(GAP_WAIT_MS_MAX);
         for (const { sentBefore, received } of readers)
-          expect([...received, ...sent.slice(sentBefore)]).toEqual(range(1, stored.seq));
+          expect([...received, ...sent.slice(sentBefore)]).toEqual(listSeqs(1, stored.seq));
       }),
-      { numRuns: countRuns(400) },
+      { numRuns: scaleRuns(400) },
     );
   });
 });

@@ -35,7 +35,13 @@ beforeAll(async () => {
   });
   anna = await parley.register();
   const thinking = ["🤔 Hm, ", "🚀."];
-  provider.script("cut", { thinking, pieces: ["Grüße ", "an 🚀", " alle "], pieceDelayMs: 30, fault: "cut", after: 2 });
+  provider.script("cut", {
+    thinking,
+    pieces: ["Grüße ", "an 🚀", " alle "],
+    pieceDelayMs: 30,
+    fault: "cut",
+    piecesBeforeFault: 2,
+  });
   provider.script("next", { pieces: ["und ", "🦊 mehr."], pieceDelayMs: 30 });
   provider.script("slow", { thinking, pieces: Array.from({ length: 40 }, (_, n) => `🚀${n} `), pieceDelayMs: 20 });
 });
@@ -50,14 +56,14 @@ const readHistory = async (conversationId: string): Promise<Message[]> => {
   return ((await response.json()) as { data: Message[] }).data;
 };
 
-/** Opens a conversation in the order that the guide describes, and applies all further frames. */
+/** Subscribes, reads the history, and applies the frames, in the order that the guide describes. */
 async function open(conversation_id: string, beforeHistory: () => Promise<unknown> = async () => {}) {
   const socket = await openSocket(parley.url, { token: anna.access_token });
   await socket.request({ type: "subscribe", conversation_id });
   await beforeHistory();
   const messages = new Map((await readHistory(conversation_id)).map((message) => [message.id, message]));
   let applied = 0;
-  /** The messages as a reader shows them now. */
+  /** Returns the messages as a client would show them. */
   const show = () => {
     for (; applied < socket.frames.length; applied += 1) applyFrame(messages, socket.frames[applied] as Frame);
     return [...messages.values()].sort((a, b) => a.seq - b.seq);
@@ -65,44 +71,50 @@ async function open(conversation_id: string, beforeHistory: () => Promise<unknow
   return { socket, show };
 }
 
-const ask = async (socket: TestSocket, frame: Record<string, unknown> & { type: string }) => {
+const request = async (socket: TestSocket, frame: Record<string, unknown> & { type: string }) => {
   const ack = await socket.request(frame);
   expect(ack).toMatchObject({ type: "ack" });
   return (ack as { message?: Message }).message;
 };
 
-test("the documented reducer is short, and its readers end up with the stored texts", async () => {
+test("the documented reducer is short, and produces the stored messages", async () => {
   expect(source.trimEnd().split("\n").length).toBeLessThanOrEqual(10);
   const { id } = await createConversation(parley, anna, [], { reply_mode: "always" });
   const early = await open(id);
   const { socket } = early;
   const send = (content: string, model: string) =>
-    ask(socket, { type: "message.send", conversation_id: id, client_message_id: crypto.randomUUID(), content, model });
+    request(socket, {
+      type: "message.send",
+      conversation_id: id,
+      client_message_id: crypto.randomUUID(),
+      content,
+      model,
+    });
   const countCompleted = () => socket.frames.filter(({ type }) => type === "message.completed").length;
   const waitForCompleted = (count: number) => socket.waitFor(() => countCompleted() >= count, 10_000);
 
-  // A failover in mid-text; then an edit, a regeneration, and a deletion.
+  // A failover in the middle of a text, then an edit, a regeneration, and a deletion.
   const question = await send("What do you say?", "compatible/cut");
   await waitForCompleted(1);
   expect(socket.frames.some(({ type }) => type === "message.reset")).toBe(true);
-  await ask(socket, { type: "message.edit", message_id: question?.id, content: "What do you say, édité?" });
-  await ask(socket, { type: "generation.regenerate", message_id: question?.id, model: "compatible/next" });
+  await request(socket, { type: "message.edit", message_id: question?.id, content: "What do you say, édité?" });
+  await request(socket, { type: "generation.regenerate", message_id: question?.id, model: "compatible/next" });
   await waitForCompleted(2);
   const extra = await send("Forget this.", "compatible/next");
   await waitForCompleted(3);
-  await ask(socket, { type: "message.delete", message_id: extra?.id });
+  await request(socket, { type: "message.delete", message_id: extra?.id });
 
-  // Readers that join in between: one at once, one that reads the history late, when the answer has ended.
+  // Three readers join during an answer, and read the history immediately, a little later, or after the answer's end.
   await send("Slowly.", "compatible/slow");
   await socket.waitFor(({ type, text }) => type === "message.delta" && String(text).includes("5"));
-  const late = await open(id);
-  const partial = late.show().at(-1);
-  const between = await open(id, () => Bun.sleep(150));
-  const edited = await open(id, async () => {
-    await ask(socket, { type: "message.edit", message_id: question?.id, content: "Once more." });
+  const immediate = await open(id);
+  const partial = immediate.show().at(-1);
+  const delayed = await open(id, () => Bun.sleep(150));
+  const afterEnd = await open(id, async () => {
+    await request(socket, { type: "message.edit", message_id: question?.id, content: "Once more." });
     await waitForCompleted(4);
   });
-  for (const reader of [late, between, edited])
+  for (const reader of [immediate, delayed, afterEnd])
     await reader.socket.waitFor(({ type, data }) => type === "message.completed" && data?.id === partial?.id);
   expect(partial?.status).toBe("streaming");
 
@@ -111,17 +123,17 @@ test("the documented reducer is short, and its readers end up with the stored te
   expect(stored.map(({ content }) => content.slice(0, 12))).toEqual(starts);
   const thought = "🤔 Hm, 🚀.";
   expect(stored.map(({ reasoning }) => reasoning)).toEqual([null, thought, null, null, null, null, thought]);
-  for (const reader of [early, late, between, edited]) expect(reader.show()).toEqual(stored);
+  for (const reader of [early, immediate, delayed, afterEnd]) expect(reader.show()).toEqual(stored);
 });
 
 test.each([
   ["slow", "9"],
   ["cut", "🚀"],
-])("without the end of the response of %s, the text is the same", async (model, text) => {
+])("the text of the model %s is complete even without its last frame", async (model, text) => {
   const { id } = await createConversation(parley, anna, [], { reply_mode: "always" });
   const { socket, show } = await open(id);
   const frame = { conversation_id: id, client_message_id: "c1", content: "Hi", model: `compatible/${model}` };
-  await ask(socket, { type: "message.send", ...frame });
+  await request(socket, { type: "message.send", ...frame });
   await socket.waitFor((frame) => frame.type === "message.delta" && String(frame.text).includes(text));
   const late = await open(id);
   await socket.waitFor(({ type }) => type === "message.completed");

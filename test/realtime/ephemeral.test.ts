@@ -2,54 +2,54 @@ import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from "bu
 import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
 import { createTyping, TYPING_EXPIRES_MS, TYPING_THROTTLE_MS } from "../../src/realtime/typing.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { silentLog } from "../support/log.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
+import { advanceClock, resetClock } from "../support/test-clock.ts";
 
 let parley: TestApp;
 let anna: Account;
 let ben: Account;
-let a: TestSocket;
-let b: TestSocket;
+let annaSocket: TestSocket;
+let benSocket: TestSocket;
 let conversation_id: string;
 
 beforeAll(async () => {
   parley = await startApp();
   [anna, ben] = await Promise.all([parley.register(), parley.register()]);
   conversation_id = (await createConversation(parley, anna, [ben])).id;
-  a = await openSocket(parley.url, { token: anna.access_token });
-  b = await openSocket(parley.url, { token: ben.access_token });
-  await b.request({ type: "subscribe", conversation_id });
+  annaSocket = await openSocket(parley.url, { token: anna.access_token });
+  benSocket = await openSocket(parley.url, { token: ben.access_token });
+  await benSocket.request({ type: "subscribe", conversation_id });
 });
 afterEach(resetClock);
 afterAll(() => parley.stop());
 
 describe("presence", () => {
-  test("others see a user's first socket come and the last one go, and a subscriber sees who is online", async () => {
-    const ack = await a.request({ type: "subscribe", conversation_id });
+  test("starts with a user's first socket, ends with the user's last socket, and is listed for new subscribers", async () => {
+    const ack = await annaSocket.request({ type: "subscribe", conversation_id });
     expect((ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
     const online = { type: "presence", conversation_id, user_id: anna.user.id, online: true };
-    expect(await b.waitFor((frame) => frame.type === "presence")).toEqual(online);
+    expect(await benSocket.waitFor((frame) => frame.type === "presence")).toEqual(online);
 
     const second = await openSocket(parley.url, { token: anna.access_token });
     await second.request({ type: "subscribe", conversation_id });
     await second.close();
-    expect(b.list("presence")).toEqual([online]);
+    expect(benSocket.list("presence")).toEqual([online]);
 
-    await a.request({ type: "unsubscribe", conversation_id });
-    expect(await b.waitFor((frame) => frame.type === "presence" && frame.online === false)).toMatchObject({
+    await annaSocket.request({ type: "unsubscribe", conversation_id });
+    expect(await benSocket.waitFor((frame) => frame.type === "presence" && frame.online === false)).toMatchObject({
       user_id: anna.user.id,
     });
-    await a.request({ type: "subscribe", conversation_id });
-    expect(a.list("presence")).toEqual([]);
+    await annaSocket.request({ type: "subscribe", conversation_id });
+    expect(annaSocket.list("presence")).toEqual([]);
   });
 });
 
 describe("typing", () => {
-  test("is sent to the others once in two seconds, and ends with a stop", async () => {
-    for (let n = 0; n < 20; n += 1) a.send({ type: "typing.start", conversation_id });
-    const push = await b.waitFor((frame) => frame.type === "typing");
+  test("is sent to other users at most once every two seconds, and ends with a stop frame", async () => {
+    for (let n = 0; n < 20; n += 1) annaSocket.send({ type: "typing.start", conversation_id });
+    const push = await benSocket.waitFor((frame) => frame.type === "typing");
     expect(push).toEqual({
       type: "typing",
       conversation_id,
@@ -57,23 +57,25 @@ describe("typing", () => {
       active: true,
       expires_in_ms: TYPING_EXPIRES_MS,
     });
-    a.send({ type: "typing.stop", conversation_id });
-    await b.waitFor((frame) => frame.type === "typing" && frame.active === false);
-    a.send({ type: "typing.start", conversation_id });
-    a.send({ type: "ping", id: "after" });
-    await a.waitFor((frame) => frame.type === "pong" && frame.id === "after");
-    expect(b.list("typing").map(({ active }) => active)).toEqual([true, false]);
-    expect(a.list("typing")).toEqual([]);
+    annaSocket.send({ type: "typing.stop", conversation_id });
+    await benSocket.waitFor((frame) => frame.type === "typing" && frame.active === false);
+    annaSocket.send({ type: "typing.start", conversation_id });
+    annaSocket.send({ type: "ping", id: "after" });
+    await annaSocket.waitFor((frame) => frame.type === "pong" && frame.id === "after");
+    expect(benSocket.list("typing").map(({ active }) => active)).toEqual([true, false]);
+    expect(annaSocket.list("typing")).toEqual([]);
   });
 
-  test("ends with a message", async () => {
+  test("ends when a message is sent", async () => {
     advanceClock(TYPING_THROTTLE_MS);
-    const before = b.list("typing").length;
-    a.send({ type: "typing.start", conversation_id });
-    await b.waitFor((frame) => b.frames.indexOf(frame) >= 0 && b.list("typing").length > before);
-    await a.request({ type: "message.send", conversation_id, content: "done", client_message_id: "typed" });
-    await b.waitFor((frame) => frame.type === "message.created");
-    expect(b.list("typing").at(-1)).toMatchObject({ active: false });
+    const before = benSocket.list("typing").length;
+    annaSocket.send({ type: "typing.start", conversation_id });
+    await benSocket.waitFor(
+      (frame) => benSocket.frames.indexOf(frame) >= 0 && benSocket.list("typing").length > before,
+    );
+    await annaSocket.request({ type: "message.send", conversation_id, content: "done", client_message_id: "typed" });
+    await benSocket.waitFor((frame) => frame.type === "message.created");
+    expect(benSocket.list("typing").at(-1)).toMatchObject({ active: false });
   });
 
   test("expires", () => {
@@ -96,28 +98,33 @@ describe("typing", () => {
 describe("read positions", () => {
   test("only increase, are sent to all members, and determine the unread count", async () => {
     for (const n of [1, 2, 3])
-      await a.request({ type: "message.send", conversation_id, content: `${n}`, client_message_id: `unread ${n}` });
+      await annaSocket.request({
+        type: "message.send",
+        conversation_id,
+        content: `${n}`,
+        client_message_id: `unread ${n}`,
+      });
     const read = async () => {
-      const answer = await parley.fetch(`/api/v1/conversations/${conversation_id}`, { token: ben.access_token });
-      return (await answer.json()) as { last_seq: number; last_read_seq: number; unread: number };
+      const response = await parley.fetch(`/api/v1/conversations/${conversation_id}`, { token: ben.access_token });
+      return (await response.json()) as { last_seq: number; last_read_seq: number; unread: number };
     };
     const before = await read();
     expect(before).toMatchObject({ last_read_seq: 0, unread: 4 });
-    expect(await b.request({ type: "read", conversation_id, seq: before.last_seq - 1 })).toMatchObject({
+    expect(await benSocket.request({ type: "read", conversation_id, seq: before.last_seq - 1 })).toMatchObject({
       type: "ack",
       last_read_seq: before.last_seq - 1,
     });
-    expect(await a.waitFor((frame) => frame.type === "read")).toEqual({
+    expect(await annaSocket.waitFor((frame) => frame.type === "read")).toEqual({
       type: "read",
       conversation_id,
       user_id: ben.user.id,
       seq: before.last_seq - 1,
     });
-    expect(await b.request({ type: "read", conversation_id, seq: 1 })).toMatchObject({
+    expect(await benSocket.request({ type: "read", conversation_id, seq: 1 })).toMatchObject({
       last_read_seq: before.last_seq - 1,
     });
     expect(await read()).toMatchObject({ last_read_seq: before.last_seq - 1, unread: 1 });
-    expect(await b.request({ type: "read", conversation_id, seq: 10_000 })).toMatchObject({
+    expect(await benSocket.request({ type: "read", conversation_id, seq: 10_000 })).toMatchObject({
       type: "error",
       code: "invalid",
     });

@@ -8,10 +8,10 @@ import { startRedis, type TestRedis } from "../support/redis.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
-/** Only signals that other instances may exist; the tests pass the database directly. */
+/** Makes Parley expect other instances. Parley never connects to this database, because the tests pass a database directly. */
 const SOME_DATABASE_URL = "postgres://parley@localhost/parley";
 
-/** The text of an answer as a client assembles it. @throws if a delta leaves a gap, or repeats something. */
+/** Assembles the text of an answer as a client does, and throws an error if deltas have gaps or repeats. */
 function readText(frames: Frame[], messageId: string): string {
   let text = "";
   let attempt = 0;
@@ -34,11 +34,11 @@ function readText(frames: Frame[], messageId: string): string {
   return text;
 }
 
-const completed = (frames: Frame[], messageId: string) =>
+const findCompleted = (frames: Frame[], messageId: string) =>
   frames.find(({ type, data }) => type === "message.completed" && data?.id === messageId)?.data;
 
-for (const form of ["Redis", "Postgres"] as const)
-  describe(`three instances over ${form}`, () => {
+for (const transport of ["Redis", "Postgres"] as const)
+  describe(`three instances over ${transport}`, () => {
     let redis: TestRedis | undefined;
     let provider: MockProvider;
     let database: Awaited<ReturnType<typeof createTestDatabase>>;
@@ -50,7 +50,7 @@ for (const form of ["Redis", "Postgres"] as const)
 
     beforeAll(async () => {
       provider = startMockProvider();
-      if (form === "Redis") redis = await startRedis();
+      if (transport === "Redis") redis = await startRedis();
       database = await createTestDatabase(20);
       const config: Record<string, string> = {
         DATABASE_URL: SOME_DATABASE_URL,
@@ -61,9 +61,9 @@ for (const form of ["Redis", "Postgres"] as const)
       };
       for (let n = 0; n < 3; n += 1) apps.push(await startApp({ database, config }));
       await waitUntil(async () => (await Promise.all(apps.map(isBusHealthy))).every(Boolean));
-      anna = await at(0).register();
-      ben = await at(0).register();
-      conversation_id = (await createConversation(at(0), anna, [ben])).id;
+      anna = await getApp(0).register();
+      ben = await getApp(0).register();
+      conversation_id = (await createConversation(getApp(0), anna, [ben])).id;
     });
     afterAll(async () => {
       await Promise.all(sockets.map((socket) => socket.close()));
@@ -74,34 +74,34 @@ for (const form of ["Redis", "Postgres"] as const)
       await provider.stop();
     });
 
-    const at = (n: number): TestApp => apps[n] as TestApp;
+    const getApp = (n: number): TestApp => apps[n] as TestApp;
     async function isBusHealthy(app: TestApp): Promise<boolean> {
       const response = await fetch(`${app.url}/readyz?verbose`);
       return (await response.text()).includes("[+]bus ok");
     }
     async function connect(n: number, account: Account): Promise<TestSocket> {
-      const socket = await openSocket(at(n).url, { token: account.access_token });
+      const socket = await openSocket(getApp(n).url, { token: account.access_token });
       sockets.push(socket);
       return socket;
     }
-    async function subscribed(n: number, account: Account, conversation = conversation_id) {
+    async function subscribe(n: number, account: Account, conversation = conversation_id) {
       const socket = await connect(n, account);
       const ack = await socket.request({ type: "subscribe", conversation_id: conversation });
       return { socket, ack };
     }
-    const send = (socket: TestSocket, content: string, more: object = {}) =>
+    const send = (socket: TestSocket, content: string, fields: object = {}) =>
       socket.request({
         type: "message.send",
         conversation_id,
         content,
         client_message_id: crypto.randomUUID(),
-        ...more,
+        ...fields,
       });
 
-    test("each ack lists who is online on any instance", async () => {
-      const first = await subscribed(0, anna);
+    test("each ack lists the members who are online on any instance", async () => {
+      const first = await subscribe(0, anna);
       expect(first.ack.members_online).toEqual([anna.user.id]);
-      const second = await subscribed(1, ben);
+      const second = await subscribe(1, ben);
       expect((second.ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
       await first.socket.waitFor(
         ({ type, user_id, online }) => type === "presence" && user_id === ben.user.id && online === true,
@@ -110,30 +110,30 @@ for (const form of ["Redis", "Postgres"] as const)
       await second.socket.waitFor(
         ({ type, user_id, online }) => type === "presence" && user_id === anna.user.id && online === false,
       );
-      const third = await subscribed(2, ben);
+      const third = await subscribe(2, ben);
       expect(third.ack.members_online).toEqual([ben.user.id]);
       await Promise.all([second.socket.close(), third.socket.close()]);
     });
 
-    test("all clients see the same messages in the same order, wherever they are sent", async () => {
-      const all = await Promise.all([subscribed(0, anna), subscribed(1, ben), subscribed(2, anna)]);
+    test("all clients receive the same messages in the same order, whichever instance they are sent to", async () => {
+      const all = await Promise.all([subscribe(0, anna), subscribe(1, ben), subscribe(2, anna)]);
       const watchers = all.map(({ socket }) => socket);
       const contents = Array.from({ length: 60 }, (_, n) => `${n}: ${"текст 😀 ".repeat(n * 10)}`);
       await Promise.all(contents.map((content, n) => send(watchers[n % 3] as TestSocket, content)));
-      const seqsOf = ({ frames }: TestSocket) =>
+      const listSeqs = ({ frames }: TestSocket) =>
         frames.flatMap(({ type, seq, data }) =>
           type === "message.created" && contents.includes(String(data?.content)) ? [Number(seq)] : [],
         );
-      await waitUntil(() => watchers.every((socket) => seqsOf(socket).length === contents.length));
-      for (const socket of watchers) expect(seqsOf(socket)).toEqual(seqsOf(socket).toSorted((a, b) => a - b));
-      const [one, two, three] = watchers.map((socket) => socket.list("message.created").map(({ data }) => data));
-      expect(two).toEqual(one as never);
-      expect(three).toEqual(one as never);
+      await waitUntil(() => watchers.every((socket) => listSeqs(socket).length === contents.length));
+      for (const socket of watchers) expect(listSeqs(socket)).toEqual(listSeqs(socket).toSorted((a, b) => a - b));
+      const [first, second, third] = watchers.map((socket) => socket.list("message.created").map(({ data }) => data));
+      expect(second).toEqual(first as never);
+      expect(third).toEqual(first as never);
       await Promise.all(watchers.map((socket) => socket.close()));
     });
 
-    test("typing and read positions are pushed, and a removed member receives nothing more", async () => {
-      const [a, b] = await Promise.all([subscribed(0, anna), subscribed(1, ben)]).then((all) =>
+    test("typing indicators and read positions are pushed, and a removed member receives nothing more", async () => {
+      const [a, b] = await Promise.all([subscribe(0, anna), subscribe(1, ben)]).then((all) =>
         all.map(({ socket }) => socket),
       );
       if (!a || !b) throw new Error("Two sockets are needed.");
@@ -145,90 +145,92 @@ for (const form of ["Redis", "Postgres"] as const)
       await a.waitFor(({ type, seq }) => type === "read" && seq === message.seq);
 
       const path = `/api/v1/conversations/${conversation_id}/members`;
-      await at(2).fetch(`${path}/${ben.user.id}`, { token: anna.access_token, method: "DELETE" });
+      await getApp(2).fetch(`${path}/${ben.user.id}`, { token: anna.access_token, method: "DELETE" });
       await b.waitFor(({ type }) => type === "member.removed");
       const before = b.frames.length;
-      await send(a, "among us");
-      await at(2).fetch(path, { token: anna.access_token, json: { user_id: ben.user.id } });
+      await send(a, "not for Ben");
+      await getApp(2).fetch(path, { token: anna.access_token, json: { user_id: ben.user.id } });
       await b.request({ type: "subscribe", conversation_id });
       expect(b.frames.slice(before).filter(({ type }) => type === "message.created")).toEqual([]);
       await Promise.all([a.close(), b.close()]);
     });
 
-    test("a client that subscribes in mid-stream on another instance gets the text so far, then each delta once", async () => {
+    test("a client that subscribes on another instance during an answer gets the text so far, then each delta once", async () => {
       const pieces = Array.from({ length: 250 }, (_, n) => `${n}é😀 `);
       provider.script("one", { pieces, pieceDelayMs: 8 });
-      const { socket: asker } = await subscribed(0, anna);
-      await send(asker, "Count.", { reply: true });
-      const { message_id } = await asker.waitFor(({ type }) => type === "message.delta");
+      const { socket: sender } = await subscribe(0, anna);
+      await send(sender, "Count.", { reply: true });
+      const { message_id } = await sender.waitFor(({ type }) => type === "message.delta");
       const id = String(message_id);
-      await waitUntil(() => readText(asker.frames, id).length > 200);
-      const { socket: second } = await subscribed(1, ben);
-      await waitUntil(() => readText(asker.frames, id).length > 500);
-      const { socket: third } = await subscribed(2, anna);
-      // Long before the end: deltas follow the text so far.
+      await waitUntil(() => readText(sender.frames, id).length > 200);
+      const { socket: second } = await subscribe(1, ben);
+      await waitUntil(() => readText(sender.frames, id).length > 500);
+      const { socket: third } = await subscribe(2, anna);
+      // Most of the answer is still missing, so deltas follow the text so far.
       await waitUntil(() => third.list("message.delta").length > 0 && second.list("message.delta").length > 0);
-      const feed = await openStream(at(2), `/conversations/${conversation_id}/events`, { token: ben.access_token });
-      await waitUntil(() => [asker, second, third].every(({ frames }) => completed(frames, id)));
+      const feed = await openStream(getApp(2), `/conversations/${conversation_id}/events`, { token: ben.access_token });
+      await waitUntil(() => [sender, second, third].every(({ frames }) => findCompleted(frames, id)));
       await feed.waitFor(({ type }) => type === "message.completed", 20_000);
-      for (const frames of [asker.frames, second.frames, third.frames, feed.frames()])
+      for (const frames of [sender.frames, second.frames, third.frames, feed.frames()])
         expect(readText(frames, id)).toBe(pieces.join(""));
-      expect(completed(third.frames, id)).toEqual(completed(asker.frames, id) as never);
+      expect(findCompleted(third.frames, id)).toEqual(findCompleted(sender.frames, id) as never);
       await feed.close();
-      await Promise.all([asker, second, third].map((socket) => socket.close()));
+      await Promise.all([sender, second, third].map((socket) => socket.close()));
     });
 
-    test("a repeated send over REST streams an answer from another instance, and stopping it there ends it", async () => {
+    test("a repeated send over REST streams an answer from another instance, and a third instance can stop it", async () => {
       provider.script("one", { pieces: Array.from({ length: 4_000 }, (_, n) => `${n} `), pieceDelayMs: 10 });
       const json = { content: "Count on.", reply: true, client_message_id: crypto.randomUUID() };
       const path = `/conversations/${conversation_id}/messages`;
-      const first = await openStream(at(0), path, { token: anna.access_token, json });
+      const first = await openStream(getApp(0), path, { token: anna.access_token, json });
       const { frame } = await first.waitFor(({ type }) => type === "message.delta", 20_000);
       const id = String(frame.message_id);
-      const second = await openStream(at(1), path, { token: anna.access_token, json });
+      const second = await openStream(getApp(1), path, { token: anna.access_token, json });
       await second.waitFor(({ type }) => type === "message.delta", 20_000);
-      const stopped = await at(2).fetch(`/api/v1${path}/${id}/cancel`, { token: ben.access_token, method: "POST" });
+      const stopped = await getApp(2).fetch(`/api/v1${path}/${id}/cancel`, { token: ben.access_token, method: "POST" });
       expect(stopped.status).toBe(200);
       await Promise.all([first.ended, second.ended]);
-      const [one, two] = [first, second].map((stream) => completed(stream.frames(), id));
-      expect(one).toMatchObject({ status: "cancelled" });
-      expect(two).toEqual(one as never);
+      const [firstEnd, secondEnd] = [first, second].map((stream) => findCompleted(stream.frames(), id));
+      expect(firstEnd).toMatchObject({ status: "cancelled" });
+      expect(secondEnd).toEqual(firstEnd as never);
       expect(readText(second.frames(), id)).toBe(readText(first.frames(), id));
     });
 
-    test("a session that ends on one instance closes its sockets and feeds on the others", async () => {
-      const account = await at(0).register();
-      const own = await createConversation(at(0), account);
-      const socket = await openSocket(at(1).url, { token: account.access_token });
-      const feed = await openStream(at(2), `/conversations/${own.id}/events`, { token: account.access_token });
+    test("revoking a session on one instance closes its sockets and feeds on the others", async () => {
+      const account = await getApp(0).register();
+      const conversation = await createConversation(getApp(0), account);
+      const socket = await openSocket(getApp(1).url, { token: account.access_token });
+      const feed = await openStream(getApp(2), `/conversations/${conversation.id}/events`, {
+        token: account.access_token,
+      });
       const { refresh_token } = account;
-      await at(0).fetch("/api/v1/auth/logout", { token: account.access_token, json: { refresh_token } });
+      await getApp(0).fetch("/api/v1/auth/logout", { token: account.access_token, json: { refresh_token } });
       expect((await socket.closed).code).toBe(4506);
       await feed.ended;
     });
 
-    test("a deleted conversation ends its feeds everywhere", async () => {
-      const own = await createConversation(at(0), anna, [ben]);
-      const feed = await openStream(at(2), `/conversations/${own.id}/events`, { token: ben.access_token });
-      await at(1).fetch(`/api/v1/conversations/${own.id}`, { token: anna.access_token, method: "DELETE" });
+    test("deleting a conversation ends its feeds on every instance", async () => {
+      const conversation = await createConversation(getApp(0), anna, [ben]);
+      const feed = await openStream(getApp(2), `/conversations/${conversation.id}/events`, { token: ben.access_token });
+      await getApp(1).fetch(`/api/v1/conversations/${conversation.id}`, { token: anna.access_token, method: "DELETE" });
       await feed.waitFor(({ type }) => type === "conversation.deleted", 20_000);
       await feed.ended;
     });
 
-    test("while the bus is unavailable, stored events still reach everyone, and afterwards everything does, on the same sockets", async () => {
-      const { socket: a } = await subscribed(0, anna);
-      const { socket: b } = await subscribed(1, ben);
+    test("while the bus is unavailable, stored events still arrive, and afterwards all events do on the same sockets", async () => {
+      const { socket: a } = await subscribe(0, anna);
+      const { socket: b } = await subscribe(1, ben);
       if (redis) await redis.kill();
       else
         await database.database`
           select pg_terminate_backend(pid) from pg_stat_activity
           where datname = current_database() and (query ilike 'listen%' or query ilike '%pg_notify%') and pid <> pg_backend_pid()`;
-      await send(a, "while it is away");
-      await b.waitFor(({ data }) => data?.content === "while it is away", 20_000);
-      await send(b, "back to you");
-      await a.waitFor(({ data }) => data?.content === "back to you", 20_000);
+      await send(a, "during the outage");
+      await b.waitFor(({ data }) => data?.content === "during the outage", 20_000);
+      await send(b, "received");
+      await a.waitFor(({ data }) => data?.content === "received", 20_000);
       if (redis) {
-        const verbose = await (await fetch(`${at(0).url}/readyz?verbose`)).text();
+        const verbose = await (await fetch(`${getApp(0).url}/readyz?verbose`)).text();
         expect(verbose).toContain("[-]bus failed");
         expect(verbose).toEndWith("\nready\n");
         await redis.start();
@@ -236,9 +238,9 @@ for (const form of ["Redis", "Postgres"] as const)
       await waitUntil(async () => (await Promise.all(apps.map(isBusHealthy))).every(Boolean));
       a.send({ type: "typing.start", conversation_id });
       await b.waitFor(({ type, active }) => type === "typing" && active === true, 20_000);
-      const { ack } = await subscribed(2, anna);
+      const { ack } = await subscribe(2, anna);
       expect((ack.members_online as string[]).sort()).toEqual([anna.user.id, ben.user.id].sort());
-      const metrics = await (await fetch(`${at(0).url}/metrics`)).text();
+      const metrics = await (await fetch(`${getApp(0).url}/metrics`)).text();
       expect(metrics).toMatch(/parley_bus_messages_total\{direction="out"\} [1-9]/);
       expect(metrics).toContain("parley_bus_healthy 1");
     });

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { openSubscribed } from "../acceptance/chat.ts";
-import { listSeqs, range, readAnswer } from "../acceptance/reader.ts";
+import { assembleAnswer, listSeqs, range } from "../acceptance/assemble-answer.ts";
+import { openSubscribedSocket } from "../acceptance/chat.ts";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { linkBuses } from "../support/linked-buses.ts";
+import { createLinkedBuses } from "../support/linked-buses.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 import { openSocket } from "../support/socket.ts";
@@ -13,29 +13,29 @@ const PIECES = Array.from({ length: 40 }, (_, n) => `${n} `);
 
 let provider: MockProvider;
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
-let writing: TestApp;
-let reading: TestApp;
-const link = linkBuses();
+let writer: TestApp;
+let reader: TestApp;
+const link = createLinkedBuses();
 beforeAll(async () => {
   provider = startMockProvider();
   provider.script("one", { pieces: PIECES, pieceDelayMs: 10 });
   database = await createTestDatabase(20);
   const config = { COMPATIBLE_BASE_URL: provider.openaiUrl, AI_MODELS: "compatible/one" };
-  writing = await startApp({ database, config, bus: link.buses[0] });
-  reading = await startApp({ database, config, bus: link.buses[1] });
+  writer = await startApp({ database, config, bus: link.buses[0] });
+  reader = await startApp({ database, config, bus: link.buses[1] });
 });
 afterAll(async () => {
-  await Promise.all([writing.stop(), reading.stop()]);
+  await Promise.all([writer.stop(), reader.stop()]);
   await database.database.end({ timeout: 1 });
   await provider.stop();
 });
 
-test("an answer whose stored end has not been pushed here yet starts as one in progress, and continues to its end", async () => {
-  const account = await writing.register();
-  const { id: conversation_id } = await createConversation(writing, account);
-  const first = await openSubscribed(reading, account, conversation_id);
-  const asker = await openSubscribed(writing, account, conversation_id);
-  await asker.request({
+test("an instance that missed the end of an answer reports the answer as in progress and completes it later", async () => {
+  const account = await writer.register();
+  const { id: conversation_id } = await createConversation(writer, account);
+  const first = await openSubscribedSocket(reader, account, conversation_id);
+  const sender = await openSubscribedSocket(writer, account, conversation_id);
+  await sender.request({
     type: "message.send",
     conversation_id,
     client_message_id: "one",
@@ -45,9 +45,9 @@ test("an answer whose stored end has not been pushed here yet starts as one in p
   const { message_id } = await first.waitFor(({ type }) => type === "message.delta");
   const id = String(message_id);
   link.cut();
-  await asker.waitFor(({ type, data }) => type === "message.completed" && data?.id === id);
+  await sender.waitFor(({ type, data }) => type === "message.completed" && data?.id === id);
 
-  const late = await openSocket(reading.url, { token: account.access_token });
+  const late = await openSocket(reader.url, { token: account.access_token });
   const ack = await late.request({ type: "subscribe", conversation_id, after_seq: 0 });
   const created = (ack.events as { data: { id: string; content: string; status: string } }[]).find(
     ({ data }) => data.id === id,
@@ -56,21 +56,21 @@ test("an answer whose stored end has not been pushed here yet starts as one in p
   expect(created?.data.content.length).toBeLessThan(PIECES.join("").length);
   await waitUntil(() => [first, late].every(({ list }) => list("message.completed").length === 1));
   link.restore();
-  for (const { frames } of [first, late]) expect(readAnswer(frames, id)).toMatchObject({ text: PIECES.join("") });
-  await Promise.all([first, asker, late].map((socket) => socket.close()));
+  for (const { frames } of [first, late]) expect(assembleAnswer(frames, id)).toMatchObject({ text: PIECES.join("") });
+  await Promise.all([first, sender, late].map((socket) => socket.close()));
 });
 
-test("a client that comes from an instance that is ahead receives nothing twice", async () => {
-  const account = await writing.register();
-  const { id: conversation_id } = await createConversation(writing, account);
-  const ahead = await openSubscribed(writing, account, conversation_id);
-  const behind = await openSubscribed(reading, account, conversation_id);
+test("a client that moves to a lagging instance receives nothing twice", async () => {
+  const account = await writer.register();
+  const { id: conversation_id } = await createConversation(writer, account);
+  const ahead = await openSubscribedSocket(writer, account, conversation_id);
+  const behind = await openSubscribedSocket(reader, account, conversation_id);
   link.cut();
   for (const content of ["one", "two", "three"])
     await ahead.request({ type: "message.send", conversation_id, client_message_id: content, content, reply: false });
   await waitUntil(() => ahead.list("message.created").length === 3);
   const after_seq = listSeqs(ahead.frames).at(-1) ?? 0;
-  const moved = await openSocket(reading.url, { token: account.access_token });
+  const moved = await openSocket(reader.url, { token: account.access_token });
   const ack = await moved.request({ type: "subscribe", conversation_id, after_seq });
   expect(ack).toMatchObject({ last_seq: after_seq, recovered: true, events: [] });
   await moved.request({

@@ -26,7 +26,7 @@ const send = (conversation_id: string, content: string, client_message_id = crea
   client_message_id,
 });
 
-describe("messages over sockets", () => {
+describe("over sockets", () => {
   test("a message is acknowledged to its sender and pushed to all subscribers", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
     const a = await openSocket(parley.url, { token: anna.access_token });
@@ -54,7 +54,7 @@ describe("messages over sockets", () => {
     await Promise.all([a.close(), b.close()]);
   });
 
-  test("the same client_message_id always returns the same message, also in one batch and after its deletion", async () => {
+  test("the same client_message_id always returns the same message, even within one batch and after the message is deleted", async () => {
     const conversation = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     const frames = [1, 2, 3, 4].map((n) => ({ ...send(conversation.id, `try ${n}`, "once"), id: `try${n}` }));
@@ -65,12 +65,12 @@ describe("messages over sockets", () => {
     expect(acks.map(({ duplicate }) => duplicate).sort()).toEqual([false, true, true, true]);
     const [id] = ids;
     expect(await socket.request({ type: "message.delete", message_id: id })).toMatchObject({ type: "ack" });
-    const again = await socket.request(send(conversation.id, "once more", "once"));
-    expect(again).toMatchObject({ duplicate: true, message: { id, content: "" } });
+    const repeated = await socket.request(send(conversation.id, "once more", "once"));
+    expect(repeated).toMatchObject({ duplicate: true, message: { id, content: "" } });
     await socket.close();
   });
 
-  test("a hundred frames in one tick are all stored, numbered in order", async () => {
+  test("a hundred frames sent in one tick are all stored in order", async () => {
     const conversation = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     await socket.request({ type: "subscribe", conversation_id: conversation.id });
@@ -83,7 +83,7 @@ describe("messages over sockets", () => {
     await socket.close();
   });
 
-  test("a client that reconnects with after_seq gets the missed events in order, without gap or repeat", async () => {
+  test("a client that reconnects with after_seq gets the missed events in order, without gaps or repeats", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
     const a = await openSocket(parley.url, { token: anna.access_token });
     let b = await openSocket(parley.url, { token: ben.access_token });
@@ -113,11 +113,11 @@ describe("messages over sockets", () => {
     await Promise.all([a.close(), b.close()]);
   });
 
-  test("subscribing during concurrent writes loses and repeats nothing", async () => {
+  test("subscribing during concurrent writes neither loses nor repeats events", async () => {
     const conversation = await createConversation(parley, anna, [ben]);
     const a = await openSocket(parley.url, { token: anna.access_token });
     const total = 1_500;
-    const storm = (async () => {
+    const writes = (async () => {
       for (let n = 0; n < total; n += 1) {
         a.send({ ...send(conversation.id, `${n}`), id: `s${n}` });
         if (n % 20 === 19) await a.waitFor((frame) => frame.id === `s${n}`);
@@ -131,7 +131,7 @@ describe("messages over sockets", () => {
         return { socket, ack };
       }),
     );
-    await storm;
+    await writes;
     for (const { socket, ack } of watchers) {
       expect(ack.recovered).toBe(true);
       await socket.waitFor((frame) => frame.seq === total + 1);
@@ -143,7 +143,7 @@ describe("messages over sockets", () => {
     await a.close();
   });
 
-  test("a message may be named together with its conversation, and is found only there", async () => {
+  test("a frame with a conversation id finds a message only in that conversation", async () => {
     const conversation = await createConversation(parley, anna);
     const other = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
@@ -176,15 +176,15 @@ describe("messages over sockets", () => {
     await socket.close();
   });
 
-  test("an outsider can't subscribe, send, edit, delete, read or type", async () => {
+  test("an outsider can't subscribe, send, edit, delete, move a read position or type", async () => {
     const conversation = await createConversation(parley, anna);
     const a = await openSocket(parley.url, { token: anna.access_token });
     await a.request({ type: "subscribe", conversation_id: conversation.id });
     const sent = await a.request(send(conversation.id, "secret"));
     const message_id = (sent.message as { id: string }).id;
-    const o = await openSocket(parley.url, { token: outsider.access_token });
+    const outsiderSocket = await openSocket(parley.url, { token: outsider.access_token });
     const conversation_id = conversation.id;
-    const own = await createConversation(parley, outsider);
+    const outsidersConversation = await createConversation(parley, outsider);
     const attempts = [
       { type: "subscribe", conversation_id },
       { type: "subscribe", conversation_id, after_seq: 0 },
@@ -193,8 +193,8 @@ describe("messages over sockets", () => {
       { type: "message.delete", message_id },
       { type: "generation.cancel", message_id },
       { type: "generation.regenerate", message_id },
-      // Even if they name the right conversation, or their own one.
-      ...[conversation_id, own.id].flatMap((conversation_id) => [
+      // Neither the message's conversation id nor the id of the outsider's own conversation gives access.
+      ...[conversation_id, outsidersConversation.id].flatMap((conversation_id) => [
         { type: "message.edit", message_id, conversation_id, content: "x" },
         { type: "message.delete", message_id, conversation_id },
         { type: "generation.cancel", message_id, conversation_id },
@@ -204,12 +204,13 @@ describe("messages over sockets", () => {
       { type: "typing.start", conversation_id },
       { type: "typing.stop", conversation_id },
     ];
-    for (const frame of attempts) expect(await o.request(frame)).toMatchObject({ type: "error", code: "not_found" });
+    for (const frame of attempts)
+      expect(await outsiderSocket.request(frame)).toMatchObject({ type: "error", code: "not_found" });
     await a.request(send(conversation_id, "still secret"));
     await a.waitFor((frame) => frame.data?.content === "still secret");
     await Bun.sleep(50);
-    expect(o.frames.filter((frame) => frame.type !== "error").map(({ type }) => type)).toEqual(["ready"]);
-    await Promise.all([a.close(), o.close()]);
+    expect(outsiderSocket.frames.filter((frame) => frame.type !== "error").map(({ type }) => type)).toEqual(["ready"]);
+    await Promise.all([a.close(), outsiderSocket.close()]);
   });
 
   test("a removed member is notified, and receives nothing more", async () => {
@@ -224,7 +225,7 @@ describe("messages over sockets", () => {
     await b.waitFor((frame) => frame.type === "member.removed");
     await parley.fetch(`/api/v1/conversations/${conversation.id}/messages`, {
       token: anna.access_token,
-      json: { content: "behind his back", reply: false },
+      json: { content: "not for Ben", reply: false },
     });
     await Bun.sleep(50);
     expect(b.list("message.created")).toEqual([]);
@@ -234,7 +235,7 @@ describe("messages over sockets", () => {
     await b.close();
   });
 
-  test("a viewer reads, but can't write", async () => {
+  test("a viewer can read, but not write", async () => {
     const conversation = await createConversation(parley, anna);
     await parley.fetch(`/api/v1/conversations/${conversation.id}/members`, {
       token: anna.access_token,

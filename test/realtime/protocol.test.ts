@@ -2,9 +2,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { AUTH_TIMEOUT_MS } from "../../src/modules/socket/limits.ts";
 import { FRAME_BYTES_MAX } from "../../src/protocol/frames.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { advanceClock, resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
 import { openSocket } from "../support/socket.ts";
+import { advanceClock, resetClock } from "../support/test-clock.ts";
 
 let parley: TestApp;
 let anna: Account;
@@ -25,13 +25,15 @@ const handshake = {
 };
 const tryUpgrade = (headers: Record<string, string>, query = "") =>
   parley.fetch(`/realtime${query}`, { headers: { ...handshake, ...headers } });
-const bearerProtocol = (token: string) => `base64url.bearer.${Buffer.from(token).toString("base64url")}`;
+const createBearerProtocol = (token: string) => `base64url.bearer.${Buffer.from(token).toString("base64url")}`;
 
-describe("credentials of a socket", () => {
-  test("in the header, subprotocol, ticket or first frame; only parley.v1 is echoed", async () => {
+describe("a socket's credentials", () => {
+  test("can be in the header, subprotocol, ticket or first frame, and only parley.v1 is echoed", async () => {
     const byHeader = await openSocket(parley.url, { token: anna.access_token });
-    const byProtocol = await openSocket(parley.url, { protocols: ["parley.v1", bearerProtocol(anna.access_token)] });
-    const swapped = await openSocket(parley.url, { protocols: [bearerProtocol(anna.access_token), "parley.v1"] });
+    const byProtocol = await openSocket(parley.url, {
+      protocols: ["parley.v1", createBearerProtocol(anna.access_token)],
+    });
+    const swapped = await openSocket(parley.url, { protocols: [createBearerProtocol(anna.access_token), "parley.v1"] });
     const issued = await parley.fetch("/api/v1/auth/ticket", { method: "POST", token: anna.access_token });
     const { ticket } = (await issued.json()) as { ticket: string };
     const byTicket = await openSocket(parley.url, { query: `?ticket=${ticket}` });
@@ -48,9 +50,11 @@ describe("credentials of a socket", () => {
     expect((await tryUpgrade({}, `?ticket=${ticket}`)).status).toBe(401);
   });
 
-  test("that are invalid are refused before the upgrade, and so is a foreign origin", async () => {
+  test("that are invalid or from a disallowed origin are refused before the upgrade", async () => {
     expect((await tryUpgrade({ authorization: "Bearer nonsense" })).status).toBe(401);
-    expect((await tryUpgrade({ "sec-websocket-protocol": `parley.v1, ${bearerProtocol("x")}` })).status).toBe(401);
+    expect((await tryUpgrade({ "sec-websocket-protocol": `parley.v1, ${createBearerProtocol("x")}` })).status).toBe(
+      401,
+    );
     expect((await tryUpgrade({}, "?ticket=nonsense")).status).toBe(401);
     const authorization = `Bearer ${anna.access_token}`;
     expect((await tryUpgrade({ authorization, origin: "https://evil.example.com" })).status).toBe(403);
@@ -59,13 +63,13 @@ describe("credentials of a socket", () => {
     expect((await parley.fetch("/realtime", { token: anna.access_token })).status).toBe(400);
   });
 
-  test("with an invalid token in the first frame close with 4501", async () => {
+  test("close the socket with 4501 if the first frame has an invalid token", async () => {
     const socket = await openSocket(parley.url);
     socket.send({ type: "auth", id: "a", token: "nonsense" });
     expect((await socket.closed).code).toBe(4501);
   });
 
-  test("are required before other frames, and without them the connection closes with 4502", async () => {
+  test("are required before other frames, and the connection closes with 4502 if they never arrive", async () => {
     const socket = await openSocket(parley.url);
     expect(await socket.request({ type: "ping" })).toMatchObject({
       type: "error",
@@ -88,27 +92,27 @@ describe("credentials of a socket", () => {
     await socket.close();
   });
 
-  test("of an ended session close its sockets with 4506, and no others", async () => {
+  test("become invalid when their session is revoked, which closes only that session's sockets with 4506", async () => {
     const carl = await parley.register();
     const login = await parley.fetch("/api/v1/auth/login", {
       json: { email: carl.user.email, password: "correct horse battery" },
     });
     const other = (await login.json()) as Account;
-    const ended = await openSocket(parley.url, { token: carl.access_token });
-    const kept = await openSocket(parley.url, { token: other.access_token });
+    const socket = await openSocket(parley.url, { token: carl.access_token });
+    const otherSocket = await openSocket(parley.url, { token: other.access_token });
     await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: carl.refresh_token } });
-    expect((await ended.closed).code).toBe(4506);
-    kept.send({ type: "ping", id: "alive" });
-    await kept.waitFor((frame) => frame.type === "pong");
-    // Ended on another instance: only the database knows.
+    expect((await socket.closed).code).toBe(4506);
+    otherSocket.send({ type: "ping", id: "alive" });
+    await otherSocket.waitFor((frame) => frame.type === "pong");
+    // Revokes the session only in the database, as another instance would.
     await parley.database`update sessions set revoked_at = now(), revoked_reason = 'ended' where user_id = ${carl.user.id}`;
     const startedAtMs = performance.now();
-    expect((await kept.closed).code).toBe(4506);
+    expect((await otherSocket.closed).code).toBe(4506);
     expect(performance.now() - startedAtMs).toBeLessThan(2_500);
   });
 });
 
-describe("invalid frames", () => {
+describe("on an open connection", () => {
   const invalid: [string, string, string][] = [
     ["invalid JSON", "{", "malformed"],
     ["a number", "12", "malformed"],
@@ -144,7 +148,7 @@ describe("invalid frames", () => {
     const socket = await openSocket(parley.url, { token: anna.access_token });
     socket.send(text);
     const error = await socket.waitFor((frame) => frame.type === "error");
-    // Whatever is wrong, if the frame has an id, its sender waits for a response to that id.
+    // If the frame has an id, its sender waits for a response with that id.
     expect(error).toMatchObject({ code, temporary: false, id: text.startsWith('{"id":"1"') ? "1" : null });
     expect(typeof error.detail).toBe("string");
     socket.send({ type: "ping", id: "after" });
@@ -161,13 +165,13 @@ describe("invalid frames", () => {
     await socket.close();
   });
 
-  test("too many close the connection with 4507", async () => {
+  test("too many invalid frames close the connection with 4507", async () => {
     const socket = await openSocket(parley.url, { token: anna.access_token });
     for (let n = 0; n < 300; n += 1) socket.send("nonsense");
     expect((await socket.closed).code).toBe(4507);
   });
 
-  test("a position from the future recovers nothing", async () => {
+  test("subscribing with a future after_seq recovers nothing", async () => {
     const { id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     const ack = await socket.request({ type: "subscribe", conversation_id: id, after_seq: 1_000 });
@@ -175,7 +179,7 @@ describe("invalid frames", () => {
     await socket.close();
   });
 
-  test("more than 500 missed events are not replayed, not even in part", async () => {
+  test("more than 500 missed events are not replayed at all", async () => {
     const { id } = await createConversation(parley, anna);
     const socket = await openSocket(parley.url, { token: anna.access_token });
     for (let n = 1; n <= 501; n += 1)
@@ -194,22 +198,22 @@ describe("invalid frames", () => {
     await socket.close();
   });
 
-  test("a client that does not read is disconnected, and the others are not delayed", async () => {
+  test("a client that does not read is disconnected without delaying other clients", async () => {
     const { id } = await createConversation(parley, anna, [ben]);
     const writer = await openSocket(parley.url, { token: anna.access_token });
-    const unreadClient = await openStuckReader(ben.access_token, id);
+    const stuckClient = await openStuckClient(ben.access_token, id);
     const content = "x".repeat(60_000);
     for (let n = 0; n < 300; n += 1) {
       writer.send({ type: "message.send", id: `b${n}`, conversation_id: id, content, client_message_id: `b${n}` });
       if (n % 20 === 19) await writer.waitFor((frame) => frame.id === `b${n}`);
     }
-    await unreadClient.untilCutOff();
+    await stuckClient.untilDisconnected();
     await writer.close();
   }, 60_000);
 });
 
-/** A raw TCP client that subscribes and then never reads again. */
-async function openStuckReader(token: string, conversationId: string): Promise<{ untilCutOff(): Promise<void> }> {
+/** Opens a raw TCP client that subscribes and then stops reading. */
+async function openStuckClient(token: string, conversationId: string): Promise<{ untilDisconnected(): Promise<void> }> {
   const { connect } = await import("node:net");
   const { port, hostname } = new URL(parley.url);
   const socket = connect(Number(port), hostname);
@@ -238,8 +242,8 @@ async function openStuckReader(token: string, conversationId: string): Promise<{
   );
   await subscribed;
   return {
-    /** Resolves when only the writer's connection is left; the test waits until then. */
-    async untilCutOff() {
+    /** Waits until only the sender's connection is open. */
+    async untilDisconnected() {
       const count = () => parley.metrics.registry.getSingleMetricAsString("parley_ws_connections");
       while (!/parley_ws_connections 1\b/.test(await count())) await Bun.sleep(100);
       socket.destroy();

@@ -2,9 +2,9 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import type { SendSlot } from "../../src/modules/messages/service.ts";
 import { SendOrder } from "../../src/modules/socket/send-order.ts";
-import { countRuns } from "../support/properties.ts";
+import { scaleRuns } from "../support/property-tests.ts";
 
-/** Sends like messages.send does: each is checked for a while, then queued or refused. */
+/** Creates a fake `send` that checks each message asynchronously, then submits or refuses it, as the real `send` does. */
 function createSends() {
   const order = new SendOrder();
   const submitted: string[] = [];
@@ -26,7 +26,7 @@ function createSends() {
   };
 }
 
-test("a message without a check does not overtake one with a check, and waits for no commit", async () => {
+test("a message without a check does not overtake a message with a check, and does not wait for commits", async () => {
   const { send, submitted, commit } = createSends();
   const all = [
     send("a", "a1", { checkMs: 20 }),
@@ -45,7 +45,7 @@ test("a message without a check does not overtake one with a check, and waits fo
   await Promise.all([...all, last]);
 });
 
-test("with any checks and refusals, each conversation gets its messages in the order of their frames", async () => {
+test("each conversation gets its messages in frame order, however long checks take and whichever messages are refused", async () => {
   const frame = fc.record({
     conversation: fc.constantFrom("a", "b"),
     checkMs: fc.nat(4),
@@ -56,19 +56,19 @@ test("with any checks and refusals, each conversation gets its messages in the o
     fc.asyncProperty(fc.array(frame, { maxLength: 15 }), async (frames) => {
       const { send, submitted, commit } = createSends();
       commit();
-      const all: Promise<void>[] = [];
-      for (const [n, { conversation, pause, ...how }] of frames.entries()) {
+      const sends: Promise<void>[] = [];
+      for (const [n, { conversation, pause, ...options }] of frames.entries()) {
         if (pause) await Bun.sleep(1);
-        all.push(send(conversation, `${conversation}${n}`, how).catch(() => {}));
+        sends.push(send(conversation, `${conversation}${n}`, options).catch(() => {}));
       }
-      await Promise.all(all);
+      await Promise.all(sends);
       for (const name of ["a", "b"]) {
         const expected = frames.flatMap(({ conversation, isRefused }, n) =>
           conversation === name && !isRefused ? [`${name}${n}`] : [],
         );
-        expect(submitted.filter((one) => one.startsWith(name))).toEqual(expected);
+        expect(submitted.filter((message) => message.startsWith(name))).toEqual(expected);
       }
     }),
-    { numRuns: countRuns(40) },
+    { numRuns: scaleRuns(40) },
   );
 });

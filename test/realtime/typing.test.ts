@@ -5,16 +5,16 @@ import { createMemoryBus } from "../../src/realtime/bus-memory.ts";
 import { createTyping, TYPING_EXPIRES_MS, TYPING_THROTTLE_MS } from "../../src/realtime/typing.ts";
 import { TypingExpiry } from "../../src/realtime/typing-expiry.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
-import { resetClock } from "../support/clock.ts";
 import { createConversation } from "../support/conversation.ts";
-import { linkBuses } from "../support/linked-buses.ts";
+import { createLinkedBuses } from "../support/linked-buses.ts";
 import { silentLog } from "../support/log.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
+import { resetClock } from "../support/test-clock.ts";
 
-/** Two instances with a shared bus: Anna watches on both, Ben types in several tabs. */
-const link = linkBuses();
+/** Links two instances. Anna watches on both, and Ben types in one or more tabs. */
+const link = createLinkedBuses();
 let database: Awaited<ReturnType<typeof createTestDatabase>>;
 let instances: [TestApp, TestApp];
 let anna: Account;
@@ -48,7 +48,7 @@ async function openTab(instance: TestApp, isSubscribed = true): Promise<TestSock
   return tab;
 }
 
-/** The typing frames about Ben that the watchers received, once all earlier frames have been handled. */
+/** Lists the watchers' typing frames about Ben, after all earlier frames from `tabs` have been processed. */
 async function listTyping(...tabs: TestSocket[]): Promise<boolean[][]> {
   for (const tab of tabs) {
     const id = createId();
@@ -86,7 +86,7 @@ test("one tab's unsubscribe, stop or close doesn't end another tab's typing", as
   await typing.close();
 });
 
-test("closing the typing tab ends it, even while another tab is subscribed", async () => {
+test("closing the typing tab ends typing, even while another tab is subscribed", async () => {
   const [typing, other] = [await openTab(instances[0]), await openTab(instances[0])];
   typing.send({ type: "typing.start", conversation_id });
   await watchers[1]?.waitFor(({ type }) => type === "typing");
@@ -95,7 +95,7 @@ test("closing the typing tab ends it, even while another tab is subscribed", asy
   await other.close();
 });
 
-test("a user who types on two instances stops when both have stopped", async () => {
+test("a user who types on two instances is shown as typing until both have stopped", async () => {
   const tabs = [await openTab(instances[0]), await openTab(instances[1])];
   for (const tab of tabs) tab.send({ type: "typing.start", conversation_id });
   expect((await listTyping(...tabs)).map((received) => received.includes(false))).toEqual([false, false]);
@@ -109,11 +109,11 @@ test("a user who types on two instances stops when both have stopped", async () 
 test.each([
   ["a subscribed member", true],
   ["an unsubscribed member", false],
-])("removing %s ends typing and presence at once, on every instance", async (_, isSubscribed) => {
+])("removing %s immediately ends typing and presence on every instance", async (_, isSubscribed) => {
   const tab = await openTab(instances[1], isSubscribed);
   tab.send({ type: "typing.start", conversation_id });
   for (const watcher of watchers) await watcher.waitFor(({ type, active }) => type === "typing" && active === true);
-  const removed = await createRest(instances[0], anna).request(
+  const removed = await createRestClient(instances[0], anna).request(
     "DELETE",
     `/conversations/${conversation_id}/members/${ben.user.id}`,
   );
@@ -124,7 +124,7 @@ test.each([
     if (isSubscribed) await watcher.waitFor(({ type, online }) => type === "presence" && online === false);
   }
   expect(performance.now() - removedAtMs).toBeLessThan(1_000);
-  // It is pushed once, and nothing more about the removed member.
+  // The stop is pushed once, and no later frame is about the removed member.
   tab.send({ type: "typing.start", conversation_id });
   await tab.waitFor(({ type, code }) => type === "error" && code === "not_found");
   expect(await listTyping(tab)).toEqual([
@@ -134,26 +134,26 @@ test.each([
   await tab.close();
 });
 
-test("late typing of a removed member from another instance is dropped until they rejoin", async () => {
+test("a removed member's late typing from another instance is dropped until the member is added again", async () => {
   const late = { type: "typing", conversation_id, user_id: ben.user.id, active: true, expires_in_ms: 6_000 } as const;
   const notify = () =>
     link.buses[0].publish(conversation_id, (): ConversationMessage[] => [{ ...late, instance_id: "one" }]);
-  const rest = createRest(instances[0], anna);
+  const rest = createRestClient(instances[0], anna);
   await rest.request("DELETE", `/conversations/${conversation_id}/members/${ben.user.id}`);
   for (const watcher of watchers) await watcher.waitFor(({ type }) => type === "member.removed");
   notify();
   expect(await listTyping()).toEqual([[], []]);
   const before = watchers.map((watcher) => watcher.list("member.added").length);
   await rest.request("POST", `/conversations/${conversation_id}/members`, { user_id: ben.user.id });
-  for (const [at, watcher] of watchers.entries())
-    await watcher.waitFor(() => watcher.list("member.added").length > (before[at] ?? 0));
+  for (const [index, watcher] of watchers.entries())
+    await watcher.waitFor(() => watcher.list("member.added").length > (before[index] ?? 0));
   notify();
   for (const watcher of watchers) await watcher.waitFor(({ type, active }) => type === "typing" && active === true);
   expect(await listTyping()).toEqual([[true], [true]]);
   expect(watchers.flatMap((watcher) => watcher.list("typing")).every((frame) => !("instance_id" in frame))).toBe(true);
 });
 
-test("many connections of a user are announced once in two seconds, and the last to expire ends it", () => {
+test("typing on a user's connections is announced at most every two seconds, until the last connection's typing expires", () => {
   jest.useFakeTimers();
   try {
     const received: boolean[] = [];
@@ -164,27 +164,27 @@ test("many connections of a user are announced once in two seconds, and the last
       onGap: () => {},
     });
     const typing = createTyping({ bus, instanceId: "one" });
-    const [one, two] = [{}, {}];
-    typing.start(id, "ben", one);
-    typing.start(id, "ben", two);
+    const [first, second] = [{}, {}];
+    typing.start(id, "ben", first);
+    typing.start(id, "ben", second);
     expect(received).toEqual([true]);
-    typing.leave(one);
+    typing.leave(first);
     jest.advanceTimersByTime(TYPING_THROTTLE_MS);
-    typing.start(id, "ben", two);
+    typing.start(id, "ben", second);
     expect(received).toEqual([true, true]);
     jest.advanceTimersByTime(TYPING_EXPIRES_MS - 1);
     expect(received).toEqual([true, true]);
     jest.advanceTimersByTime(1);
     expect(received).toEqual([true, true, false]);
-    typing.leave(two);
-    typing.stop(id, "ben", one);
+    typing.leave(second);
+    typing.stop(id, "ben", first);
     expect(received).toEqual([true, true, false]);
   } finally {
     jest.useRealTimers();
   }
 });
 
-test("of several instances, the last one to end or die counts", () => {
+test("typing on several instances ends when it stops or expires on the last of them", () => {
   jest.useFakeTimers();
   try {
     const expired: string[] = [];

@@ -13,32 +13,32 @@ const BLOCKING_FRAMES = 10;
 const CONTENT = "x".repeat(30_000);
 const isRefused = (frame: Frame) => frame.code === "overloaded" && JSON.stringify(frame).includes("Too many frames");
 
-let made: Awaited<ReturnType<typeof createTestDatabase>>;
+let testDatabase: Awaited<ReturnType<typeof createTestDatabase>>;
 let parley: TestApp;
 let account: Account;
 let conversation_id: string;
 beforeAll(async () => {
-  made = await createTestDatabase();
-  parley = await startApp({ database: made });
+  testDatabase = await createTestDatabase();
+  parley = await startApp({ database: testDatabase });
   account = await parley.register();
   conversation_id = (await createConversation(parley, account)).id;
 });
 afterAll(async () => {
   await parley.stop();
-  await made.database.end({ timeout: 1 });
+  await testDatabase.database.end({ timeout: 1 });
 });
 
-test("frames queued behind one that waits for the database share a limit; past it they get overloaded", async () => {
+test("frames queued behind blocked frames share a byte limit, and are refused as overloaded past that limit", async () => {
   expect(SOCKETS * FRAMES * CONTENT.length).toBeGreaterThan(WAITING_FRAMES_BYTES_MAX);
   const sockets = await Promise.all(
     Array.from({ length: SOCKETS }, () => openSocket(parley.url, { token: account.access_token })),
   );
-  const silence = { inTransactionMs: 60_000, inResultMs: 60_000 };
-  const other = openDatabase({ target: made.target, poolSize: 1, silence });
-  const nowhere = createId();
+  const clientTimeouts = { idleInTransactionMs: 60_000, unreadResultMs: 60_000 };
+  const other = openDatabase({ target: testDatabase.target, poolSize: 1, clientTimeouts });
+  const unknownId = createId();
   const createFrame = (client_message_id: string, content: string) => ({
     type: "message.send",
-    conversation_id: nowhere,
+    conversation_id: unknownId,
     client_message_id,
     content,
     reply: false,
@@ -47,7 +47,7 @@ test("frames queued behind one that waits for the database share a limit; past i
     await other.begin(async (sql) => {
       await sql`lock table conversations in access exclusive mode`;
       for (const socket of sockets) {
-        // Each waits 2 seconds for the table, in sequence.
+        // These frames run in sequence, and each waits 2 seconds for the locked table.
         for (let n = 0; n < BLOCKING_FRAMES; n += 1) socket.send({ type: "subscribe", id: `s${n}`, conversation_id });
         for (let n = 0; n < FRAMES; n += 1) socket.send({ id: `f${n}`, ...createFrame(`f${n}`, CONTENT) });
       }
@@ -56,7 +56,7 @@ test("frames queued behind one that waits for the database share a limit; past i
   } finally {
     await other.end();
   }
-  // Each gets a response, and the queue has capacity again.
+  // Each frame gets a response, and the queue has capacity again.
   const codes = new Map<unknown, number>();
   for (const { frames, waitFor } of sockets) {
     for (let n = 0; n < FRAMES; n += 1) {

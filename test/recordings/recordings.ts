@@ -12,7 +12,7 @@ export type Recording = {
   body: string;
   text: string;
   finish: "stop" | "length" | "tool_calls" | "error";
-  /** Input tokens, including cached ones, and output tokens, including reasoning; null if the answer breaks off before. */
+  /** Input tokens (including cached ones) and output tokens (including reasoning), or null if the answer ends before they are reported. */
   usage: [number, number] | null;
 };
 
@@ -45,19 +45,19 @@ const expected: Record<string, Pick<Recording, "text" | "finish" | "usage">> = {
   "openrouter-text": { text: "Bonjour !", finish: "stop", usage: [9, 4] },
 };
 
-const providerOf = (name: string): Provider => {
+const findProvider = (name: string): Provider => {
   if (name.startsWith("anthropic-")) return "anthropic";
   return name.startsWith("openai-responses-") ? "openai" : "compatible";
 };
 
-/** All recordings. @throws Error if a file has no expectation, or the other way round. */
+/** Lists all recordings, and throws an error if a recording has no expectation or no file. */
 export function listRecordings(): Recording[] {
   const names = readdirSync(folder).flatMap((file) => (file.endsWith(".sse") ? [file.slice(0, -4)] : []));
-  const unknown = new Set(names).symmetricDifference(new Set(Object.keys(expected)));
-  if (unknown.size > 0) throw new Error(`Recordings without an expectation, or without a file: ${[...unknown]}.`);
+  const unmatched = new Set(names).symmetricDifference(new Set(Object.keys(expected)));
+  if (unmatched.size > 0) throw new Error(`Recordings without an expectation or a file: ${[...unmatched]}.`);
   return names.sort().map((name) => {
     const { text, finish, usage } = expected[name] as (typeof expected)[string];
     const body = readFileSync(join(folder, `${name}.sse`), "utf8");
-    return { name, provider: providerOf(name), body, text, finish, usage };
+    return { name, provider: findProvider(name), body, text, finish, usage };
   });
 }

@@ -4,11 +4,11 @@ import OpenAI from "openai";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 import { listRecordings, type Recording } from "./recordings.ts";
 
-// The recordings were not captured from real traffic. That the providers' SDKs read the same from them shows that they have
-// the providers' format.
+// The recordings were not captured from real traffic. This test shows that they have the providers' formats, because the
+// providers' SDKs read the expected results from them.
 
 const messages = [{ role: "user" as const, content: "Hello?" }];
-/** The messages of the recorded errors. */
+/** Matches the messages of the recorded errors. */
 const ERRORS = /had an error|EngineCore|Overloaded/;
 let provider: MockProvider;
 let openai: OpenAI;
@@ -20,9 +20,9 @@ beforeAll(() => {
 });
 afterAll(() => provider.stop());
 
-type Read = Pick<Recording, "text" | "finish" | "usage">;
+type Result = Pick<Recording, "text" | "finish" | "usage">;
 
-async function readResponses(model: string): Promise<Read> {
+async function readResponses(model: string): Promise<Result> {
   const response = await openai.responses.stream({ model, input: messages, store: false }).finalResponse();
   const hasCall = response.output.some(({ type }) => type === "function_call");
   const { input_tokens = 0, output_tokens = 0 } = response.usage ?? {};
@@ -30,8 +30,8 @@ async function readResponses(model: string): Promise<Read> {
   return { text: response.output_text, finish, usage: [input_tokens, output_tokens] };
 }
 
-async function readChat(model: string): Promise<Read> {
-  let usage: Read["usage"] = null;
+async function readChat(model: string): Promise<Result> {
+  let usage: Result["usage"] = null;
   let text = "";
   let finish = "";
   for await (const chunk of await openai.chat.completions.create({ model, messages, stream: true })) {
@@ -39,12 +39,16 @@ async function readChat(model: string): Promise<Read> {
     text += chunk.choices[0]?.delta.content ?? "";
     finish = chunk.choices[0]?.finish_reason ?? finish;
   }
-  return { text, finish: finish as Read["finish"], usage };
+  return { text, finish: finish as Result["finish"], usage };
 }
 
-const stopReasons: Record<string, Read["finish"]> = { end_turn: "stop", max_tokens: "length", tool_use: "tool_calls" };
+const stopReasons: Record<string, Result["finish"]> = {
+  end_turn: "stop",
+  max_tokens: "length",
+  tool_use: "tool_calls",
+};
 
-async function readMessages(model: string): Promise<Read> {
+async function readMessages(model: string): Promise<Result> {
   const message = await anthropic.messages.stream({ model, max_tokens: 1_000, messages }).finalMessage();
   const { input_tokens, cache_read_input_tokens, cache_creation_input_tokens, output_tokens } = message.usage;
   return {
@@ -58,11 +62,11 @@ const readers = { openai: readResponses, compatible: readChat, anthropic: readMe
 
 test.each(listRecordings().map((recording): [string, Recording] => [recording.name, recording]))(
   "the provider's SDK reads %s",
-  async (name, { provider: sender, body, ...expected }) => {
+  async (name, { provider: providerName, body, ...expected }) => {
     provider.script(name, { recording: body });
-    const reading = readers[sender](name);
-    if (expected.finish === "error") return void (await expect(reading).rejects.toThrow(ERRORS));
+    const result = readers[providerName](name);
+    if (expected.finish === "error") return void (await expect(result).rejects.toThrow(ERRORS));
     const { text, finish, usage } = expected;
-    expect(await reading).toEqual({ text, finish, usage });
+    expect(await result).toEqual({ text, finish, usage });
   },
 );

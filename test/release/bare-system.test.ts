@@ -10,20 +10,20 @@ setDefaultTimeout(60_000);
 let root = "";
 let server: DatabaseServer;
 
-/** A root folder with the executable and the C libraries that it links, and nothing else: no shell, users or commands. */
+/** Creates a root folder with only the executable and its C libraries, without a shell, users or commands. */
 beforeAll(async () => {
   const executable = await findExecutable();
   root = mkdtempSync(join(tmpdir(), "parley-bare-"));
-  // When Parley runs as root, the embedded Postgres runs as another user.
+  // If Parley runs as root, the embedded Postgres runs as another user, who needs access to the folder.
   chmodSync(root, 0o755);
   for (const folder of ["proc", "dev", "data", "tmp"]) mkdirSync(join(root, folder));
   copyFileSync(executable, join(root, "parley"));
   chmodSync(join(root, "parley"), 0o755);
-  const listed = Bun.spawnSync(["ldd", executable]).stdout.toString();
-  const libraries = [...listed.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path ?? "");
+  const lddOutput = Bun.spawnSync(["ldd", executable]).stdout.toString();
+  const libraries = [...lddOutput.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path ?? "");
   expect(libraries.length).toBeGreaterThan(1);
   for (const path of libraries) {
-    // Only the C library: if the runtime needs more, the docs must list it.
+    // If the runtime needs other libraries, the documentation must list them.
     expect(path).toMatch(/\/(ld-linux[\w.-]*|lib(c|m|dl|pthread|rt))\.so\.\d+$/);
     mkdirSync(join(root, dirname(path)), { recursive: true });
     copyFileSync(realpathSync(path), join(root, path));
@@ -37,17 +37,17 @@ afterAll(async () => {
   rmSync(root, { recursive: true, force: true });
 });
 
-/** What every kernel provides: /proc, and the devices for random numbers. */
-const ENTER = `
+/** Mounts /proc and some devices, which every kernel provides, and enters the root folder. */
+const ENTER_SCRIPT = `
 mount -t proc proc "$0/proc"
 for device in null zero random urandom; do : > "$0/dev/$device"; mount --bind "/dev/$device" "$0/dev/$device"; done
 exec chroot "$0" "$@"`;
 
-/** A namespace whose processes and mounts end with its first process. */
-function enter(args: string[], env: Record<string, string> = {}) {
+/** Runs Parley in a namespace whose processes and mounts end with its first process. */
+function runInRoot(args: string[], env: Record<string, string> = {}) {
   const user = process.getuid?.() === 0 ? [] : ["--map-root-user"];
   const unshare = ["unshare", ...user, "--mount", "--pid", "--fork", "--kill-child"];
-  return Bun.spawn([...unshare, "/bin/sh", "-ec", ENTER, root, "/parley", ...args], {
+  return Bun.spawn([...unshare, "/bin/sh", "-ec", ENTER_SCRIPT, root, "/parley", ...args], {
     env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin", DATA_DIR: "/data", ...env },
     stdin: "ignore",
     stdout: "pipe",
@@ -55,29 +55,29 @@ function enter(args: string[], env: Record<string, string> = {}) {
   });
 }
 
-test("the root folder has no shell and no other library", () => {
+test("the root folder contains only the executable and its libraries", () => {
   expect(existsSync(join(root, "bin/sh"))).toBe(false);
   const files = [...new Bun.Glob("**/*").scanSync(root)].filter((path) => !/\.so\.\d+$/.test(path));
   expect(files).toEqual(["parley"]);
 });
 
 test("the executable starts and validates its settings", async () => {
-  const version = enter(["--version"]);
+  const version = runInRoot(["--version"]);
   expect(await new Response(version.stdout).text()).toMatch(/^parley \d+\.\d+\.\d+ /);
-  const check = enter(["config", "check"]);
+  const check = runInRoot(["config", "check"]);
   expect(await new Response(check.stdout).text()).toBe("The configuration is valid.\n");
 });
 
-test("without DATABASE_URL it names what the embedded Postgres lacks", async () => {
-  const child = enter(["serve"], { PORT: "0" });
+test("without DATABASE_URL, the error names what the embedded Postgres lacks", async () => {
+  const child = runInRoot(["serve"], { PORT: "0" });
   const output = await new Response(child.stderr).text();
   expect(await child.exited).toBe(1);
   expect(output).toMatch(/^This machine lacks .*\/bin\/sh.*: install it, or set DATABASE_URL to the address of/m);
 });
 
-test("with DATABASE_URL it serves: register, send, read", async () => {
+test("with DATABASE_URL, users can register, send messages and read them", async () => {
   const port = await findFreePort();
-  const child = enter(["serve"], { PORT: String(port), DATABASE_URL: await server.createDatabase() });
+  const child = runInRoot(["serve"], { PORT: String(port), DATABASE_URL: await server.createDatabase() });
   const url = `http://127.0.0.1:${port}`;
   try {
     await waitUntilReady(url, child);
@@ -91,7 +91,7 @@ test("with DATABASE_URL it serves: register, send, read", async () => {
     const list = await fetch(`${url}/api/v1/conversations/${id}/messages`, { headers });
     expect(await list.json()).toMatchObject({ data: [{ content: "hello", seq: 1 }] });
   } finally {
-    // Unshare itself ignores SIGTERM.
+    // `unshare` ignores SIGTERM.
     child.kill("SIGKILL");
     await child.exited;
   }

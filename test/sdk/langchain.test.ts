@@ -17,22 +17,22 @@ const create = (model: string) =>
 const prompt = "How is the weather in Paris?";
 const weather = tool(async ({ city }) => `rain in ${city}`, {
   name: "get_weather",
-  description: "Tells the weather of a city.",
+  description: "Returns the weather in a city.",
   schema: z.object({ city: z.string() }),
 });
 
 describe("@langchain/openai", () => {
-  test.each(models)("%s: a complete answer, and a stream", async (model) => {
+  test.each(models)("returns and streams an answer from %s", async (model) => {
     parley.script(model, { text: "It rains." });
-    const whole = await create(model).invoke(prompt);
-    expect(whole.text).toBe("It rains.");
-    expect(whole.usage_metadata?.output_tokens).toBeGreaterThan(0);
+    const answer = await create(model).invoke(prompt);
+    expect(answer.text).toBe("It rains.");
+    expect(answer.usage_metadata?.output_tokens).toBeGreaterThan(0);
     let text = "";
     for await (const chunk of await create(model).stream(prompt)) text += chunk.text;
     expect(text).toBe("It rains.");
   });
 
-  test.each(models)("%s: a tool loop", async (model) => {
+  test.each(models)("runs a tool loop with %s", async (model) => {
     parley.script(
       model,
       { toolCalls: [{ name: "get_weather", arguments: '{"city":"Paris"}' }] },
@@ -53,7 +53,7 @@ describe("@langchain/openai", () => {
     expect(JSON.stringify(parley.provider.requests.at(-1)?.body)).toContain("rain in Paris");
   });
 
-  test("an error has its status, code and parameter", async () => {
+  test("reports the status, code and parameter of an error", async () => {
     const error = await create("openai/none")
       .invoke(prompt)
       .then(() => null)

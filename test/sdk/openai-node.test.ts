@@ -16,13 +16,13 @@ const weather = {
   type: "function" as const,
   function: {
     name: "get_weather",
-    description: "Tells the weather of a city.",
+    description: "Returns the weather in a city.",
     parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
   },
 };
-const askWeather = { toolCalls: [{ name: "get_weather", arguments: '{"city":"Paris"}' }] };
+const weatherCall = { toolCalls: [{ name: "get_weather", arguments: '{"city":"Paris"}' }] };
 
-async function errorOf(work: PromiseLike<unknown>): Promise<unknown> {
+async function catchError(work: PromiseLike<unknown>): Promise<unknown> {
   try {
     await work;
   } catch (error) {
@@ -32,10 +32,10 @@ async function errorOf(work: PromiseLike<unknown>): Promise<unknown> {
 }
 
 describe("openai (node)", () => {
-  test.each(models)("%s: a complete answer, and a stream", async (model) => {
+  test.each(models)("returns and streams an answer from %s", async (model) => {
     parley.script(model, { text: "It rains." });
-    const whole = await client.chat.completions.create({ model, messages: hello });
-    expect(whole.choices[0]?.message.content).toBe("It rains.");
+    const completion = await client.chat.completions.create({ model, messages: hello });
+    expect(completion.choices[0]?.message.content).toBe("It rains.");
     const stream = client.chat.completions.stream({ model, messages: hello, stream_options: { include_usage: true } });
     let text = "";
     stream.on("content", (delta) => {
@@ -46,9 +46,9 @@ describe("openai (node)", () => {
     expect((await stream.totalUsage()).completion_tokens).toBeGreaterThan(0);
   });
 
-  test.each(models)("%s: runTools calls the function, and returns its result", async (model) => {
-    parley.script(model, askWeather, { text: "It rains in Paris." });
-    const seen: string[] = [];
+  test.each(models)("runs a tool loop with %s", async (model) => {
+    parley.script(model, weatherCall, { text: "It rains in Paris." });
+    const cities: string[] = [];
     const runner = client.chat.completions.runTools({
       model,
       messages: hello,
@@ -59,7 +59,7 @@ describe("openai (node)", () => {
             ...weather.function,
             parse: JSON.parse,
             function: ({ city }: { city: string }) => {
-              seen.push(city);
+              cities.push(city);
               return "rain";
             },
           },
@@ -67,26 +67,30 @@ describe("openai (node)", () => {
       ],
     });
     expect(await runner.finalContent()).toBe("It rains in Paris.");
-    expect(seen).toEqual(["Paris"]);
+    expect(cities).toEqual(["Paris"]);
   });
 
-  test("an invalid request is a BadRequestError with its parameter and code", async () => {
-    const error = await errorOf(client.chat.completions.create({ model: "openai/one", messages: hello, n: 2 }));
+  test("throws a BadRequestError with parameter and code for an invalid request", async () => {
+    const error = await catchError(client.chat.completions.create({ model: "openai/one", messages: hello, n: 2 }));
     expect(error).toBeInstanceOf(BadRequestError);
     expect(error).toMatchObject({ status: 400, param: "n", type: "invalid_request_error" });
-    const unknown = await errorOf(client.chat.completions.create({ model: "openai/none", messages: hello }));
+    const unknown = await catchError(client.chat.completions.create({ model: "openai/none", messages: hello }));
     expect(unknown).toBeInstanceOf(NotFoundError);
     expect(unknown).toMatchObject({ param: "model", code: "model_not_found" });
   });
 
-  test("rate-limited models are a RateLimitError, unavailable models an InternalServerError", async () => {
-    const patient = client.withOptions({ maxRetries: 0 });
+  test("throws a RateLimitError for rate-limited models, and an InternalServerError for unavailable ones", async () => {
+    const withoutRetries = client.withOptions({ maxRetries: 0 });
     for (const model of models) parley.script(model, { fault: "status", status: 429, retryAfter: "3600" });
-    const busy = await errorOf(patient.chat.completions.create({ model: "openai/one", messages: hello }));
-    expect(busy).toBeInstanceOf(RateLimitError);
-    expect(busy).toMatchObject({ status: 429, code: "provider_rate_limited" });
+    const rateLimitError = await catchError(
+      withoutRetries.chat.completions.create({ model: "openai/one", messages: hello }),
+    );
+    expect(rateLimitError).toBeInstanceOf(RateLimitError);
+    expect(rateLimitError).toMatchObject({ status: 429, code: "provider_rate_limited" });
     for (const model of models) parley.script(model, { fault: "status", status: 500 });
-    const down = await errorOf(patient.chat.completions.create({ model: "openai/one", messages: hello }));
-    expect(down).toBeInstanceOf(InternalServerError);
+    const serverError = await catchError(
+      withoutRetries.chat.completions.create({ model: "openai/one", messages: hello }),
+    );
+    expect(serverError).toBeInstanceOf(InternalServerError);
   });
 });

@@ -10,7 +10,7 @@ const declarations = readFileSync(
   "utf8",
 );
 
-/** The fields of an interface in the `openai` package, from its declaration. */
+/** Lists the fields of an interface in the `openai` package, from its declaration. */
 function listFields(name: string): string[] {
   const body = declarations.split(new RegExp(`^export interface ${name} .*\\{$`, "m"))[1]?.split(/^\}$/m)[0] ?? "";
   const fields = [...body.matchAll(/^ {4}(\w+)\??:/gm)].map(([, field = ""]) => field);
@@ -18,14 +18,15 @@ function listFields(name: string): string[] {
   return fields;
 }
 
-const unknown = (fields: string[], rules: object | undefined) =>
+const listUnknown = (fields: string[], rules: object | undefined) =>
   fields.filter((field) => !Object.hasOwn(rules ?? {}, field));
-const inside = (field: string, value: Record<string, unknown> = {}) => requestFields[field]?.inner?.(value);
+const getInnerRules = (field: string, value: Record<string, unknown> = {}) =>
+  requestFields[field]?.getInnerRules?.(value);
 
-test("every field of OpenAI's request has a rule; a new version's fields need one too", () => {
+test("every field of OpenAI's completion request has a rule", () => {
   const fields = listFields("ChatCompletionCreateParamsBase");
   expect(fields.length).toBeGreaterThanOrEqual(37);
-  expect(unknown(fields, requestFields)).toEqual([]);
+  expect(listUnknown(fields, requestFields)).toEqual([]);
 });
 
 test.each([
@@ -33,17 +34,17 @@ test.each([
   ["ChatCompletionSystemMessageParam", fieldsByRole["system, developer"]],
   ["ChatCompletionUserMessageParam", fieldsByRole.user],
   ["ChatCompletionAssistantMessageParam", fieldsByRole.assistant],
-  // Clients send messages of a model back.
+  // Clients send the model's messages back, so fields of responses need rules too.
   ["ChatCompletionMessage", fieldsByRole.assistant],
   ["ChatCompletionToolMessageParam", fieldsByRole.tool],
-  ["ChatCompletionContentPartText", fieldsByRole.user?.content?.inner?.({ type: "text" })],
-  ["ChatCompletionContentPartRefusal", fieldsByRole.assistant?.content?.inner?.({ type: "refusal" })],
-  ["ChatCompletionMessageFunctionToolCall", fieldsByRole.assistant?.tool_calls?.inner?.({})],
-  ["ChatCompletionFunctionTool", inside("tools")],
-  ["ChatCompletionStreamOptions", inside("stream_options")],
-  ["ChatCompletionNamedToolChoice", inside("tool_choice")],
-  ["ChatCompletionAllowedToolChoice", inside("tool_choice")],
+  ["ChatCompletionContentPartText", fieldsByRole.user?.content?.getInnerRules?.({ type: "text" })],
+  ["ChatCompletionContentPartRefusal", fieldsByRole.assistant?.content?.getInnerRules?.({ type: "refusal" })],
+  ["ChatCompletionMessageFunctionToolCall", fieldsByRole.assistant?.tool_calls?.getInnerRules?.({})],
+  ["ChatCompletionFunctionTool", getInnerRules("tools")],
+  ["ChatCompletionStreamOptions", getInnerRules("stream_options")],
+  ["ChatCompletionNamedToolChoice", getInnerRules("tool_choice")],
+  ["ChatCompletionAllowedToolChoice", getInnerRules("tool_choice")],
 ])("every field of %s has a rule", (name, rules) => {
   expect(isFields(rules)).toBe(true);
-  expect(unknown(listFields(name), rules)).toEqual([]);
+  expect(listUnknown(listFields(name), rules)).toEqual([]);
 });

@@ -6,30 +6,30 @@ import OpenAI from "openai";
 import { type SdkParley, startSdkParley } from "./start-parley.ts";
 
 const RETRY_AFTER_MS = 1_000;
-/** A timer may fire a little early. */
+/** Timers can fire a little early. */
 const TOLERANCE_MS = 5;
 
 let parley: SdkParley;
 
 beforeAll(async () => {
-  // Each test has a separate model, because a refusal is remembered for a while.
+  // Each test uses a separate model, because a model is skipped for a while after a refusal.
   const names = [429, 503].flatMap((status) => ["node", "ai", "langchain"].map((sdk) => `openai/${sdk}-${status}`));
   parley = await startSdkParley({ AI_MODELS: names.join(",") });
 });
 afterAll(() => parley.stop());
 
-type Seen = { status: number; retryAfter: string | null; atMs: number };
+type RecordedResponse = { status: number; retryAfter: string | null; atMs: number };
 
-/** A `fetch` for an SDK that records each response. */
-function observe(): { seen: Seen[]; fetch: typeof globalThis.fetch } {
-  const seen: Seen[] = [];
-  const observed = async (...asked: Parameters<typeof globalThis.fetch>) => {
-    const response = await globalThis.fetch(...asked);
+/** Creates a `fetch` for an SDK that records each response. */
+function createRecordingFetch(): { responses: RecordedResponse[]; fetch: typeof globalThis.fetch } {
+  const responses: RecordedResponse[] = [];
+  const recordingFetch = async (...args: Parameters<typeof globalThis.fetch>) => {
+    const response = await globalThis.fetch(...args);
     const { status, headers } = response;
-    seen.push({ status, retryAfter: headers.get("retry-after"), atMs: performance.now() });
+    responses.push({ status, retryAfter: headers.get("retry-after"), atMs: performance.now() });
     return response;
   };
-  return { seen, fetch: Object.assign(observed, { preconnect: globalThis.fetch.preconnect }) };
+  return { responses, fetch: Object.assign(recordingFetch, { preconnect: globalThis.fetch.preconnect }) };
 }
 
 const prompt = "How is the weather in Paris?";
@@ -48,17 +48,19 @@ const sdks = {
     return (await new ChatOpenAI({ model, apiKey: parley.apiKey, configuration }).invoke(prompt)).text;
   },
 };
-const cases = [429, 503].flatMap((status) => Object.entries(sdks).map(([sdk, ask]) => ({ status, sdk, ask })));
+const cases = [429, 503].flatMap((status) =>
+  Object.entries(sdks).map(([sdk, complete]) => ({ status, sdk, complete })),
+);
 
-test.each(cases)("$sdk retries after a $status", async ({ status, sdk, ask }) => {
+test.each(cases)("$sdk retries after a $status", async ({ status, sdk, complete }) => {
   const model = `openai/${sdk}-${status}`;
-  // The other models are not called instead.
+  // All other models fail, so that none of them answers instead.
   for (const other of ["node", "ai", "langchain"].flatMap((name) => [`openai/${name}-429`, `openai/${name}-503`]))
     parley.script(other, { fault: "status", status, retryAfter: "1" });
-  parley.script(model, { fault: "status", status, retryAfter: "1", times: 1 }, { text: "It rains." });
-  const { seen, fetch } = observe();
-  expect(await ask(model, fetch)).toBe("It rains.");
-  const [first, second] = seen;
+  parley.script(model, { fault: "status", status, retryAfter: "1", faultCount: 1 }, { text: "It rains." });
+  const { responses, fetch } = createRecordingFetch();
+  expect(await complete(model, fetch)).toBe("It rains.");
+  const [first, second] = responses;
   expect([first?.status, first?.retryAfter, second?.status]).toEqual([status, "1", 200]);
   // LangChain has its own backoff, which ignores Retry-After.
   if (sdk !== "langchain")

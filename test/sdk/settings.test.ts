@@ -23,7 +23,7 @@ const settings = {
   seed: 7,
   stopSequences: ["END"],
 };
-const sent = {
+const expectedBody = {
   max_tokens: 50,
   temperature: 0.5,
   top_p: 0.9,
@@ -37,7 +37,12 @@ test("every setting of @ai-sdk/openai-compatible reaches a compatible server", a
   const create = createOpenAICompatible({ name: "parley", apiKey: parley.apiKey, baseURL: parley.baseURL });
   const providerOptions = { parley: { user: "u1", textVerbosity: "low", min_p: 0.1 } };
   await generateText({ model: create("compatible/three"), prompt, ...settings, providerOptions });
-  expect(parley.provider.requests.at(-1)?.body).toMatchObject({ ...sent, user: "u1", verbosity: "low", min_p: 0.1 });
+  expect(parley.provider.requests.at(-1)?.body).toMatchObject({
+    ...expectedBody,
+    user: "u1",
+    verbosity: "low",
+    min_p: 0.1,
+  });
 });
 
 test("every setting of @ai-sdk/openai's chat reaches a compatible server", async () => {
@@ -51,7 +56,7 @@ test("every setting of @ai-sdk/openai's chat reaches a compatible server", async
   };
   await generateText({ model: chat("compatible/three"), prompt, ...settings, providerOptions: { openai } });
   expect(parley.provider.requests.at(-1)?.body).toMatchObject({
-    ...sent,
+    ...expectedBody,
     user: "u1",
     logit_bias: { "50256": -100 },
     prompt_cache_key: "k1",
@@ -72,7 +77,7 @@ test("every setting of LangChain's ChatOpenAI reaches a compatible server", asyn
   });
   await model.invoke(prompt, { stop, seed });
   expect(parley.provider.requests.at(-1)?.body).toMatchObject({
-    ...sent,
+    ...expectedBody,
     user: "u1",
     logit_bias: { "50256": -100 },
     top_k: 40,

@@ -2,13 +2,13 @@ import { createKey } from "../api-keys/create-key.ts";
 import { startApp } from "../support/app.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
 
-/** The models of the chain: one per wire format. */
+/** The configured models, one per wire format. */
 export const models = ["openai/one", "anthropic/two", "compatible/three"];
 
 type ModelScript = Parameters<MockProvider["script"]>[1];
 export type SdkParley = Awaited<ReturnType<typeof startSdkParley>>;
 
-/** A Parley with a provider of each wire format, and an API key that may only call models. */
+/** Starts Parley with a provider for each wire format, and creates an API key that can only call models. */
 export async function startSdkParley(config: Record<string, string> = {}) {
   const provider = startMockProvider();
   const parley = await startApp({

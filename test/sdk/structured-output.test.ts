@@ -30,25 +30,25 @@ const messages = [{ role: "user" as const, content: "Who is it? Answer as JSON."
 const prompt = messages[0]?.content ?? "";
 
 describe("openai (node)", () => {
-  const ask = (model: string) => ({ model, messages, response_format: zodResponseFormat(Person, "person") });
+  const createRequest = (model: string) => ({ model, messages, response_format: zodResponseFormat(Person, "person") });
 
-  test.each(models)("%s: parse", async (model) => {
+  test.each(models)("parses the output of %s", async (model) => {
     parley.script(model, { text });
-    const { choices } = await client.chat.completions.parse(ask(model));
+    const { choices } = await client.chat.completions.parse(createRequest(model));
     expect(choices[0]?.message.parsed).toEqual(person);
   });
 
-  test.each(models)("%s: parse, after Parley had a text corrected", async (model) => {
+  test.each(models)("parses the output of %s after Parley requested a correction", async (model) => {
     parley.script(model, { text: '{"name":"Anna"}' }, { text });
-    const { choices, usage } = await client.chat.completions.parse(ask(model));
+    const { choices, usage } = await client.chat.completions.parse(createRequest(model));
     expect(choices[0]?.message.parsed).toEqual(person);
-    // The usage of both texts.
+    // The usage covers both the first text and the correction.
     expect(usage?.completion_tokens).toBe(2);
   });
 
-  test.each(models)("%s: a stream", async (model) => {
+  test.each(models)("parses a stream from %s", async (model) => {
     parley.script(model, { pieces: [...text] });
-    const stream = client.chat.completions.stream(ask(model));
+    const stream = client.chat.completions.stream(createRequest(model));
     let deltas = 0;
     stream.on("content.delta", () => {
       deltas += 1;
@@ -58,20 +58,20 @@ describe("openai (node)", () => {
     expect(deltas).toBeGreaterThan(10);
   });
 
-  test("a truncated text is the SDK's own error", async () => {
-    parley.script("openai/one", { text: '{"name":"An', finish: "length" });
-    const failed = client.chat.completions.parse(ask("openai/one"));
+  test("throws its own error for truncated text", async () => {
+    parley.script("openai/one", { text: '{"name":"An', finishReason: "length" });
+    const failed = client.chat.completions.parse(createRequest("openai/one"));
     expect(await failed.catch((error: unknown) => error)).toBeInstanceOf(LengthFinishReasonError);
   });
 
-  test("a text that doesn't match twice is an error; when streamed, at the end of the stream", async () => {
+  test("throws an APIError if the corrected text doesn't match either, or if a stream's text doesn't match", async () => {
     parley.script("openai/one", { text: '{"name":5}' });
-    const failed = await client.chat.completions.parse(ask("openai/one")).catch((error: unknown) => error);
+    const failed = await client.chat.completions.parse(createRequest("openai/one")).catch((error: unknown) => error);
     expect(failed instanceof APIError && [failed.status, failed.code]).toEqual([502, "invalid_output"]);
-    const stream = client.chat.completions.stream(ask("openai/one"));
-    const broken = await stream.finalChatCompletion().catch((error: unknown) => error);
-    expect(broken).toBeInstanceOf(APIError);
-    expect((broken as APIError).code).toBe("invalid_output");
+    const stream = client.chat.completions.stream(createRequest("openai/one"));
+    const streamError = await stream.finalChatCompletion().catch((error: unknown) => error);
+    expect(streamError).toBeInstanceOf(APIError);
+    expect((streamError as APIError).code).toBe("invalid_output");
   });
 });
 
@@ -91,14 +91,14 @@ const cases = Object.entries(providers).flatMap(([name, create]) => models.map((
 
 describe("ai", () => {
   test.each(cases)(
-    "$name, $id: an object, complete and streamed, and in addition to a text",
+    "$name with $id returns an object, streams an object, and returns an object together with text",
     async ({ id, create }) => {
       parley.script(id, { text });
       expect((await generateObject({ model: create(id), schema: Person, prompt })).object).toEqual(person);
       const stream = streamObject({ model: create(id), schema: Person, prompt });
-      let last: unknown;
-      for await (const partial of stream.partialObjectStream) last = partial;
-      expect(last).toEqual(person);
+      let lastPartial: unknown;
+      for await (const partial of stream.partialObjectStream) lastPartial = partial;
+      expect(lastPartial).toEqual(person);
       expect(await stream.object).toEqual(person);
       const { output } = await generateText({ model: create(id), output: Output.object({ schema: Person }), prompt });
       expect(output).toEqual(person);
@@ -111,7 +111,7 @@ describe("@langchain/openai", () => {
     new ChatOpenAI({ model, apiKey: parley.apiKey, configuration: { baseURL: parley.baseURL }, maxRetries: 0 });
 
   test.each(models.flatMap((model) => (["jsonSchema", "jsonMode"] as const).map((method) => ({ model, method }))))(
-    "$model, $method",
+    "returns an object from $model with the method $method",
     async ({ model, method }) => {
       parley.script(model, { text });
       expect(await create(model).withStructuredOutput(Person, { name: "person", method }).invoke(prompt)).toEqual(
@@ -120,7 +120,7 @@ describe("@langchain/openai", () => {
     },
   );
 
-  test.each(models)("%s, functionCalling", async (model) => {
+  test.each(models)("returns an object from %s with the method functionCalling", async (model) => {
     parley.script(model, { toolCalls: [{ name: "person", arguments: text }] });
     const structured = create(model).withStructuredOutput(Person, { name: "person", method: "functionCalling" });
     expect(await structured.invoke(prompt)).toEqual(person);

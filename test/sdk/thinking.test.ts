@@ -7,7 +7,7 @@ import { ChatOpenAI } from "@langchain/openai";
 import { generateText, type LanguageModel, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
 import { z } from "zod";
-import type { ThinkingFormat } from "../support/mock-provider/thoughts.ts";
+import type { ThinkingFormat } from "../support/mock-provider/thinking.ts";
 import { type SdkParley, startSdkParley } from "./start-parley.ts";
 
 let parley: SdkParley;
@@ -17,7 +17,7 @@ beforeAll(async () => {
 beforeEach(() => parley.provider.reset());
 afterAll(() => parley.stop());
 
-const kinds: [string, ThinkingFormat][] = [
+const modelFormats: [string, ThinkingFormat][] = [
   ["anthropic/two", "signed"],
   ["openai/one", "encrypted"],
   ["compatible/three", "plain"],
@@ -28,40 +28,40 @@ const call = { name: "get_weather", arguments: '{"city":"Paris"}' };
 const prompt = "How is the weather in Paris?";
 const tools = {
   get_weather: tool({
-    description: "Tells the weather of a city.",
+    description: "Returns the weather in a city.",
     inputSchema: z.object({ city: z.string() }),
     execute: async () => "rain",
   }),
 };
 
-function scriptLoop(id: string, thought: ThinkingFormat): void {
+function scriptLoop(id: string, thinkingFormat: ThinkingFormat): void {
   parley.script(
     id,
-    { toolCalls: [call, call], thought },
-    { toolCalls: [call], thought },
-    { text: "It rains.", thought },
+    { toolCalls: [call, call], thinkingFormat },
+    { toolCalls: [call], thinkingFormat },
+    { text: "It rains.", thinkingFormat },
   );
 }
 
-describe("@ai-sdk/openai-compatible returns a model's thinking in the signature of its calls", () => {
-  const model = (id: string): LanguageModel =>
+describe("@ai-sdk/openai-compatible sends thinking back in the signatures of tool calls", () => {
+  const createModel = (id: string): LanguageModel =>
     createOpenAICompatible({ name: "parley", apiKey: parley.apiKey, baseURL: parley.baseURL })(id);
 
-  test.each(kinds)("%s, %s: complete, and in chunks", async (id, thought) => {
-    scriptLoop(id, thought);
-    const { text } = await generateText({ model: model(id), prompt, stopWhen: stepCountIs(4), tools });
+  test.each(modelFormats)("to %s (%s), with and without a stream", async (id, thinkingFormat) => {
+    scriptLoop(id, thinkingFormat);
+    const { text } = await generateText({ model: createModel(id), prompt, stopWhen: stepCountIs(4), tools });
     expect([text, parley.provider.refusals]).toEqual(["It rains.", []]);
-    scriptLoop(id, thought);
-    const stream = streamText({ model: model(id), prompt, stopWhen: stepCountIs(4), tools });
+    scriptLoop(id, thinkingFormat);
+    const stream = streamText({ model: createModel(id), prompt, stopWhen: stepCountIs(4), tools });
     expect([await stream.text, parley.provider.refusals]).toEqual(["It rains.", []]);
     expect(parley.provider.requests).toHaveLength(6);
   });
 });
 
-const description = "Tells the weather of a city.";
+const description = "Returns the weather in a city.";
 const execute = async ({ city }: { city: string }) => `rain in ${city}`;
 
-/** Loops of clients that return only texts and calls. */
+/** Tool loops of clients that send back only texts and tool calls. */
 const forgetfulLoops = {
   "openai, runTools": async (model: string) => {
     const client = new OpenAI({ apiKey: parley.apiKey, baseURL: parley.baseURL });
@@ -84,21 +84,21 @@ const forgetfulLoops = {
     const chat = new ChatOpenAI({ model, apiKey: parley.apiKey, configuration: { baseURL: parley.baseURL } });
     const messages: BaseMessage[] = [new HumanMessage(prompt)];
     for (;;) {
-      const answer = await chat.bindTools([weather]).invoke(messages);
-      messages.push(answer);
-      if (!answer.tool_calls?.length) return answer.text;
-      for (const { id = "", args } of answer.tool_calls)
+      const message = await chat.bindTools([weather]).invoke(messages);
+      messages.push(message);
+      if (!message.tool_calls?.length) return message.text;
+      for (const { id = "", args } of message.tool_calls)
         messages.push(new ToolMessage({ content: await execute(schema.parse(args)), tool_call_id: id }));
     }
   },
 };
 
 test.each(Object.entries(forgetfulLoops))(
-  "%s drops the thinking: DeepSeek's loop continues anyway, with empty thinking",
+  "a DeepSeek tool loop in %s, which drops the thinking, continues with empty thinking",
   async (_name, run) => {
     scriptLoop("compatible/three", "plain");
     expect(await run("compatible/three")).toBe("It rains.");
-    // Each request with calls is refused once, and no other model is called.
+    // Each request with tool calls is refused once, and no other model is called.
     expect(parley.provider.refusals).toHaveLength(2);
     expect(parley.provider.requests.map(({ model }) => model)).toEqual(Array(5).fill("three"));
   },

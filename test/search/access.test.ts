@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
-import { createPerson, find, findIds, openConversation, sendMessage, waitForIndex } from "./searcher.ts";
+import { createConversationId, createUser, findIds, search, sendMessage, waitForIndex } from "./search-client.ts";
 
 let parley: TestApp;
 
@@ -9,10 +9,10 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-describe("a search finds only what the caller can read now", () => {
-  test("an outsider finds nothing, not even with the conversation's id", async () => {
-    const [anna, mallory] = [await createPerson(parley), await createPerson(parley)];
-    const conversation = await openConversation(parley, anna);
+describe("in a search", () => {
+  test("an outsider finds nothing, even with the conversation's id", async () => {
+    const [anna, mallory] = [await createUser(parley), await createUser(parley)];
+    const conversation = await createConversationId(parley, anna);
     await sendMessage(anna, conversation, "xylophone");
     for (const isIndexed of [false, true]) {
       if (isIndexed) await waitForIndex(parley);
@@ -23,9 +23,9 @@ describe("a search finds only what the caller can read now", () => {
     }
   });
 
-  test("a new member finds earlier messages, at once through the conversation and later through their own index marks", async () => {
-    const [anna, bob] = [await createPerson(parley), await createPerson(parley)];
-    const conversation = await openConversation(parley, anna);
+  test("a new member finds earlier messages immediately, and also after the index marks are updated", async () => {
+    const [anna, bob] = [await createUser(parley), await createUser(parley)];
+    const conversation = await createConversationId(parley, anna);
     const id = await sendMessage(anna, conversation, "zeppelin");
     await waitForIndex(parley);
     await anna.request("POST", `/conversations/${conversation}/members`, { user_id: bob.id });
@@ -40,9 +40,9 @@ describe("a search finds only what the caller can read now", () => {
     expect((await findIds(anna, "zeppelin")).toSorted()).toEqual([id, later].toSorted());
   });
 
-  test("a former member finds nothing, and everything again after rejoining", async () => {
-    const [anna, bob] = [await createPerson(parley), await createPerson(parley)];
-    const conversation = await openConversation(parley, anna, [bob]);
+  test("a removed member finds nothing, but finds everything again after rejoining", async () => {
+    const [anna, bob] = [await createUser(parley), await createUser(parley)];
+    const conversation = await createConversationId(parley, anna, [bob]);
     const id = await sendMessage(anna, conversation, "accordion");
     await waitForIndex(parley);
     expect(await findIds(bob, "accordion")).toEqual([id]);
@@ -56,21 +56,21 @@ describe("a search finds only what the caller can read now", () => {
     expect((await findIds(bob, "accordion")).toSorted()).toEqual([id, unindexed].toSorted());
   });
 
-  test("members of a conversation that is too large for marks find its messages", async () => {
-    const anna = await createPerson(parley);
-    const people = await Promise.all(Array.from({ length: 18 }, () => createPerson(parley)));
-    const conversation = await openConversation(parley, anna, people);
+  test("members of a conversation that is too large for index marks find its messages", async () => {
+    const anna = await createUser(parley);
+    const members = await Promise.all(Array.from({ length: 18 }, () => createUser(parley)));
+    const conversation = await createConversationId(parley, anna, members);
     const id = await sendMessage(anna, conversation, "saxophone");
     await waitForIndex(parley);
-    for (const person of [anna, ...people]) expect(await findIds(person, "saxophone")).toEqual([id]);
+    for (const member of [anna, ...members]) expect(await findIds(member, "saxophone")).toEqual([id]);
     const [row] = await parley.database`
       select count(*) filter (where search_scope = 0)::int as count from members where conversation_id = ${conversation}`;
     expect(row?.count).toBe(3);
   });
 
-  test("deleted messages and conversations are gone at once, and soon from the index", async () => {
-    const anna = await createPerson(parley);
-    const [one, two] = [await openConversation(parley, anna), await openConversation(parley, anna)];
+  test("deleted messages and conversations are not found, and are soon removed from the index", async () => {
+    const anna = await createUser(parley);
+    const [one, two] = [await createConversationId(parley, anna), await createConversationId(parley, anna)];
     const id = await sendMessage(anna, one, "tambourine");
     await sendMessage(anna, two, "tambourine");
     await waitForIndex(parley);
@@ -86,29 +86,29 @@ describe("a search finds only what the caller can read now", () => {
     expect(await findIds(anna, "tambourine")).toEqual([]);
   });
 
-  test("an edited message is found by its new text only, at once and later", async () => {
-    const anna = await createPerson(parley);
-    const conversation = await openConversation(parley, anna);
+  test("an edited message is found only by its new text, before and after indexing", async () => {
+    const anna = await createUser(parley);
+    const conversation = await createConversationId(parley, anna);
     const id = await sendMessage(anna, conversation, "trombone");
     await waitForIndex(parley);
     await anna.request("PATCH", `/conversations/${conversation}/messages/${id}`, { content: "bassoon" });
     for (const isIndexed of [false, true]) {
       if (isIndexed) await waitForIndex(parley);
       expect(await findIds(anna, "trombone")).toEqual([]);
-      const [hit] = await find(anna, "bassoon");
+      const [hit] = await search(anna, "bassoon");
       expect(hit?.snippet).toBe("<mark>bassoon</mark>");
     }
   });
 
-  test("a key needs the scope messages:read", async () => {
-    const anna = await createPerson(parley);
-    await sendMessage(anna, await openConversation(parley, anna), "mandolin");
-    const ask = async (scopes: string[]) => {
+  test("an API key needs the scope messages:read", async () => {
+    const anna = await createUser(parley);
+    await sendMessage(anna, await createConversationId(parley, anna), "mandolin");
+    const searchWithKey = async (scopes: string[]) => {
       const { body } = await anna.request<{ key: string }>("POST", "/api-keys", { name: "key", scopes });
       return parley.fetch("/api/v1/search?q=mandolin", { token: body.key });
     };
-    expect((await ask(["conversations:read"])).status).toBe(403);
-    const allowed = await ask(["messages:read"]);
+    expect((await searchWithKey(["conversations:read"])).status).toBe(403);
+    const allowed = await searchWithKey(["messages:read"]);
     expect(allowed.status).toBe(200);
     expect(((await allowed.json()) as { data: unknown[] }).data.length).toBe(1);
     expect((await parley.fetch("/api/v1/search?q=mandolin")).status).toBe(401);

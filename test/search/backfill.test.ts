@@ -1,8 +1,8 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { createRest } from "../support/rest.ts";
-import { createPerson, find, findIds, openConversation, sendMessage, waitForIndex } from "./searcher.ts";
+import { createRestClient } from "../support/rest.ts";
+import { createConversationId, createUser, findIds, search, sendMessage, waitForIndex } from "./search-client.ts";
 
 let parley: TestApp | undefined;
 
@@ -11,28 +11,28 @@ afterEach(async () => {
   parley = undefined;
 });
 
-/** Like a database from before the index existed. */
-async function forgetIndex({ database }: TestApp): Promise<void> {
+/** Restores the database's state from before the index existed. */
+async function removeIndex({ database }: TestApp): Promise<void> {
   await database`delete from search_entries`;
   await database`delete from search_counts`;
   await database`update members set search_scope = 0`;
   await database`update search_state set language = '', before_id = null`;
 }
 
-describe("the background indexing", () => {
+describe("background indexing", () => {
   test("covers messages from before the index existed", async () => {
     parley = await startApp();
-    const [anna, bob] = [await createPerson(parley), await createPerson(parley)];
+    const [anna, bob] = [await createUser(parley), await createUser(parley)];
     const conversations = [
-      await openConversation(parley, anna, [bob]),
-      await openConversation(parley, anna),
-      await openConversation(parley, bob),
+      await createConversationId(parley, anna, [bob]),
+      await createConversationId(parley, anna),
+      await createConversationId(parley, bob),
     ];
     const ids: string[] = [];
     for (const [index, conversation] of conversations.entries())
       for (const n of [1, 2, 3]) ids.push(await sendMessage(index === 2 ? bob : anna, conversation, `oboe ${n}`));
     await waitForIndex(parley);
-    await forgetIndex(parley);
+    await removeIndex(parley);
     await waitForIndex(parley);
     expect((await findIds(anna, "oboe")).toSorted()).toEqual(ids.slice(0, 6).toSorted());
     expect((await findIds(bob, "oboe")).toSorted()).toEqual([...ids.slice(0, 3), ...ids.slice(6)].toSorted());
@@ -40,24 +40,24 @@ describe("the background indexing", () => {
     expect(scopes.map(({ search_scope }) => search_scope)).toEqual([2]);
   });
 
-  test("covers a range that was stored by other means", async () => {
+  test("covers a range of messages that was added to the index's queue", async () => {
     parley = await startApp();
-    const anna = await createPerson(parley);
-    const conversation = await openConversation(parley, anna);
+    const anna = await createUser(parley);
+    const conversation = await createConversationId(parley, anna);
     for (const n of [1, 2, 3, 4]) await sendMessage(anna, conversation, `fagott ${n}`);
     await waitForIndex(parley);
     await parley.database`update messages set content = replace(content, 'fagott', 'cornet')`;
     await parley.database`select add_search_range(${conversation}, 2, 3)`;
     await waitForIndex(parley);
-    expect((await find(anna, "cornet")).map(({ seq }) => seq).toSorted()).toEqual([2, 3]);
+    expect((await search(anna, "cornet")).map(({ seq }) => seq).toSorted()).toEqual([2, 3]);
   });
 
-  test("repeats for all messages after the language was changed", async () => {
+  test("is repeated for all messages after the language changes", async () => {
     const shared = await createTestDatabase();
     const start = (language: string) => startApp({ database: shared, config: { SEARCH_LANGUAGE: language } });
     parley = await start("english");
-    let anna = await createPerson(parley);
-    const conversation = await openConversation(parley, anna);
+    let anna = await createUser(parley);
+    const conversation = await createConversationId(parley, anna);
     const id = await sendMessage(anna, conversation, "Die Häuser und the houses");
     await waitForIndex(parley);
     expect(await findIds(anna, "haus")).toEqual([]);
@@ -65,7 +65,7 @@ describe("the background indexing", () => {
     await parley.stop();
 
     parley = await start("german");
-    anna = createRest(parley, anna.account);
+    anna = createRestClient(parley, anna.account);
     for (let lookups = 0; (await findIds(anna, "haus")).length === 0 && lookups < 200; lookups += 1)
       await Bun.sleep(50);
     expect(await findIds(anna, "haus")).toEqual([id]);
@@ -75,7 +75,7 @@ describe("the background indexing", () => {
 
     parley = await start("simple");
     await waitForIndex(parley);
-    anna = createRest(parley, anna.account);
+    anna = createRestClient(parley, anna.account);
     expect(await findIds(anna, "häuser")).toEqual([id]);
     await parley.stop();
     parley = undefined;

@@ -1,18 +1,25 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { startApp, type TestApp } from "../support/app.ts";
-import { countRuns } from "../support/properties.ts";
-import type { Rest } from "../support/rest.ts";
-import { createPerson, findIds, openConversation, pathOf, sendMessage, waitForIndex } from "./searcher.ts";
+import { scaleRuns } from "../support/property-tests.ts";
+import type { RestClient } from "../support/rest.ts";
+import {
+  createConversationId,
+  createSearchPath,
+  createUser,
+  findIds,
+  sendMessage,
+  waitForIndex,
+} from "./search-client.ts";
 
 let parley: TestApp;
-let anna: Rest;
+let anna: RestClient;
 let ids: string[];
 
 beforeAll(async () => {
   parley = await startApp();
-  anna = await createPerson(parley);
-  const conversation = await openConversation(parley, anna);
+  anna = await createUser(parley);
+  const conversation = await createConversationId(parley, anna);
   ids = [
     await sendMessage(anna, conversation, "the and of"),
     await sendMessage(anna, conversation, "a lamp | & ! <-> \\ ' :*"),
@@ -21,10 +28,10 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-describe("an invalid search is refused, and the error names the parameter", () => {
+describe("an invalid search", () => {
   test.each([
     ["10,000 characters", { q: "a ".repeat(5_000) }, "#/query/q"],
-    ["nothing", { q: "" }, "#/query/q"],
+    ["an empty text", { q: "" }, "#/query/q"],
     ["blanks", { q: "   " }, "#/query/q"],
     ["NUL", { q: "a\0b" }, "#/query/q"],
     ["operators", { q: "&|!:*()<->" }, "#/query/q"],
@@ -39,8 +46,8 @@ describe("an invalid search is refused, and the error names the parameter", () =
     ["an invalid conversation id", { q: "a", conversation_id: "1" }, "#/query/conversation_id"],
     ["an invalid time", { q: "a", from: "yesterday" }, "#/query/from"],
     ["the year 0", { q: "a", to: "0000-01-01T00:00:00Z" }, "#/query/to"],
-  ])("%s", async (_, query, pointer) => {
-    const { status, errors } = await anna.refused(
+  ])("for %s is refused, and the error names the parameter", async (_, query, pointer) => {
+    const { status, errors } = await anna.requestProblem(
       "GET",
       `/search?${new URLSearchParams(query as Record<string, string>)}`,
     );
@@ -48,8 +55,8 @@ describe("an invalid search is refused, and the error names the parameter", () =
     expect(errors?.map((error) => error.pointer)).toEqual([pointer]);
   });
 
-  test("a missing q", async () => {
-    expect((await anna.refused("GET", "/search")).status).toBe(422);
+  test("without q is refused", async () => {
+    expect((await anna.requestProblem("GET", "/search")).status).toBe(422);
   });
 
   test.each([
@@ -57,13 +64,13 @@ describe("an invalid search is refused, and the error names the parameter", () =
     btoa('["v1","2","2026-01-01T00:00:00Z","x"]'),
     btoa('["v1","0.1"]'),
     btoa('["v1","NaN","",""]'),
-  ])("the cursor %s", async (cursor) => {
-    const { status, code } = await anna.refused("GET", pathOf("lamp", { cursor }));
+  ])("with the cursor %s is refused", async (cursor) => {
+    const { status, code } = await anna.requestProblem("GET", createSearchPath("lamp", { cursor }));
     expect({ status, code }).toEqual({ status: 400, code: "bad_cursor" });
   });
 });
 
-describe("a valid search succeeds", () => {
+describe("a valid search", () => {
   test.each([
     ["only stop words", "the of", [0]],
     ["operators between words", "a & lamp | ( ! )", [1]],
@@ -71,13 +78,13 @@ describe("a valid search succeeds", () => {
     ["an unclosed quote", '"a lamp', [1]],
     ["a word of 500 characters", "x".repeat(500), []],
     ["500 characters of four bytes", "𝔘".repeat(250), []],
-    ["text that looks like marks of the index", "r.user m.0 c.0", []],
-  ])("%s", async (_, q, expected) => {
+    ["text that looks like index marks", "r.user m.0 c.0", []],
+  ])("for %s succeeds", async (_, q, expected) => {
     expect(await findIds(anna, q)).toEqual(expected.map((index) => ids[index] ?? ""));
   });
 
-  test("any input returns 200 or 422", async () => {
-    const typed = fc.oneof(
+  test("with arbitrary input returns 200 or 422", async () => {
+    const arbitraryInput = fc.oneof(
       fc.string({ maxLength: 40, unit: "grapheme" }),
       fc.string({
         maxLength: 40,
@@ -104,11 +111,11 @@ describe("a valid search succeeds", () => {
       }),
     );
     await fc.assert(
-      fc.asyncProperty(typed, async (q) => {
-        const { status, body } = await anna.get(pathOf(q));
+      fc.asyncProperty(arbitraryInput, async (q) => {
+        const { status, body } = await anna.get(createSearchPath(q));
         if (status !== 200 && status !== 422) throw new Error(`${status} ${JSON.stringify(body)}`);
       }),
-      { numRuns: countRuns(150) },
+      { numRuns: scaleRuns(150) },
     );
   });
 });

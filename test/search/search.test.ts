@@ -1,7 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
-import type { Rest } from "../support/rest.ts";
-import { createPerson, find, findIds, openConversation, pathOf, sendMessage, waitForIndex } from "./searcher.ts";
+import type { RestClient } from "../support/rest.ts";
+import {
+  createConversationId,
+  createSearchPath,
+  createUser,
+  findIds,
+  search,
+  sendMessage,
+  waitForIndex,
+} from "./search-client.ts";
 
 let parley: TestApp;
 
@@ -10,26 +18,26 @@ beforeAll(async () => {
 });
 afterAll(() => parley.stop());
 
-/** Right after the send, and from the index. */
-async function inBothStates(check: () => Promise<void>): Promise<void> {
+/** Runs a check right after messages are sent, and again after they are indexed. */
+async function checkBeforeAndAfterIndexing(check: () => Promise<void>): Promise<void> {
   await check();
   await waitForIndex(parley);
   await check();
 }
 
-async function createTexts(texts: string[]): Promise<{ anna: Rest; conversation: string; ids: string[] }> {
-  const anna = await createPerson(parley, "Anna");
-  const conversation = await openConversation(parley, anna);
+async function sendTexts(texts: string[]): Promise<{ anna: RestClient; conversation: string; ids: string[] }> {
+  const anna = await createUser(parley, "Anna");
+  const conversation = await createConversationId(parley, anna);
   const ids: string[] = [];
   for (const text of texts) ids.push(await sendMessage(anna, conversation, text));
   return { anna, conversation, ids };
 }
 
 describe("a search finds", () => {
-  let shared: Awaited<ReturnType<typeof createTexts>>;
+  let shared: Awaited<ReturnType<typeof sendTexts>>;
 
   beforeAll(async () => {
-    shared = await createTexts([
+    shared = await sendTexts([
       "the square root of two",
       "He runs every day",
       "I like running",
@@ -49,13 +57,13 @@ describe("a search finds", () => {
   });
 
   test.each([
-    ["all words, in any order and in capital letters", "ROOT square", [0]],
-    ["a word form of the language", "running", [1, 2]],
+    ["all words, in any order and case", "ROOT square", [0]],
+    ["other forms of a word", "running", [1, 2]],
     ["a phrase", '"to be or not to be"', [3]],
     ["no other order of the phrase's words", '"be to or not"', []],
-    ["no phrase across the end and the start of a text", '"storm two"', []],
+    ["no phrase across two messages", '"storm two"', []],
     ["a phrase with other forms of its words", '"liked run"', [2]],
-    ["a phrase with an exact word and another form", '"two harbour"', [5]],
+    ["a phrase with one exact word and another form of the other", '"two harbour"', [5]],
     ["no phrase without its stop words", '"the harbours"', []],
     ["no phrase with another word in place of a stop word", '"harbours of the storm"', []],
     ["a prefix", "harb*", [4, 5]],
@@ -65,27 +73,27 @@ describe("a search finds", () => {
     ["alternatives", "square or harbours", [0, 4, 5]],
     ["a word without another", "harbour -quiet", [5]],
     ["a name with dots", "node.js", [6]],
-    ["a part of such a name", "node", [6]],
-    ["non-ASCII letters in capitals", "ÉCOLE", [7]],
-    ["a whole Chinese run", "东京都", [8]],
-    ["a part of a Chinese run", "京都", [8]],
+    ["part of a name with dots", "node", [6]],
+    ["uppercase non-ASCII letters", "ÉCOLE", [7]],
+    ["a sequence of Chinese characters", "东京都", [8]],
+    ["part of a Chinese sequence", "京都", [8]],
     ["one Chinese character", "京", [8]],
-    ["a prefix of a Japanese run", "コンピ*", [9]],
-    ["a part of a Thai run", "ดีค", [10]],
+    ["a Japanese prefix", "コンピ*", [9]],
+    ["part of a Thai sequence", "ดีค", [10]],
     ["no characters in another order", "都京", []],
     ["a number", "4711", [11]],
     ["a stop word alone", "the", [0, 5, 11]],
-    ["a long word, at least by its prefix", "z".repeat(200), [12]],
-    ["words after 60,000 characters of one message", "unreachable", []],
-    ["the first words of such a message", "beginning", [13]],
+    ["a long word by its first characters", "z".repeat(200), [12]],
+    ["no words after 60,000 characters of a message", "unreachable", []],
+    ["the first words of a very long message", "beginning", [13]],
   ])("%s", async (_, q, expected) => {
     const { anna, ids } = shared;
     expect((await findIds(anna, q)).toSorted()).toEqual(expected.map((index) => ids[index] ?? "").toSorted());
   });
 
-  test("right after the send, a search finds the same as from the index", async () => {
-    const { anna, ids } = await createTexts(["A quiet harbour", "我爱东京都的夏天", "He runs every day"]);
-    await inBothStates(async () => {
+  test("the same messages before and after indexing", async () => {
+    const { anna, ids } = await sendTexts(["A quiet harbour", "我爱东京都的夏天", "He runs every day"]);
+    await checkBeforeAndAfterIndexing(async () => {
       expect(await findIds(anna, "harbours")).toEqual([ids[0] ?? ""]);
       expect(await findIds(anna, "harb*")).toEqual([ids[0] ?? ""]);
       expect(await findIds(anna, "京都")).toEqual([ids[1] ?? ""]);
@@ -94,16 +102,16 @@ describe("a search finds", () => {
   });
 });
 
-test.each(["m*", "c*", "r*", "t*"])("the prefix %s finds words only, no marks of the index", async (q) => {
-  const { anna } = await createTexts(["bravo"]);
-  await inBothStates(async () => expect(await findIds(anna, q)).toEqual([]));
+test.each(["m*", "c*", "r*", "t*"])("the prefix %s finds only words, not index marks", async (q) => {
+  const { anna } = await sendTexts(["bravo"]);
+  await checkBeforeAndAfterIndexing(async () => expect(await findIds(anna, q)).toEqual([]));
 });
 
 describe("a hit", () => {
   test("has the location, author and text of the message", async () => {
-    const { anna, conversation, ids } = await createTexts(["In the harbour at night"]);
-    await inBothStates(async () => {
-      expect(await find(anna, "harbour")).toEqual([
+    const { anna, conversation, ids } = await sendTexts(["In the harbour at night"]);
+    await checkBeforeAndAfterIndexing(async () => {
+      expect(await search(anna, "harbour")).toEqual([
         {
           message_id: ids[0] ?? "",
           conversation_id: conversation,
@@ -128,7 +136,7 @@ describe("a hit", () => {
       "a &lt;<mark>script</mark>&gt;alert(&#39;x&#39;)&lt;/<mark>script</mark>&gt; b",
     ],
     [
-      "mark tags in the text stay text",
+      "mark tags in the text are escaped",
       "<mark>fish</mark> here",
       "here",
       "&lt;mark&gt;fish&lt;/mark&gt; <mark>here</mark>",
@@ -146,17 +154,17 @@ describe("a hit", () => {
       "<mark>To</mark> <mark>be</mark>, or <mark>not</mark> <mark>to</mark> <mark>be</mark>",
     ],
     ["a prefix marks the whole word", "harbourmaster", "harb*", "<mark>harbourmaster</mark>"],
-    ["a part of a run is one mark", "我爱东京都的夏天", "东京", "我爱<mark>东京</mark>都的夏天"],
-    ["capital letters beyond ASCII", "Die ÜBERSICHT", "übersicht", "Die <mark>ÜBERSICHT</mark>"],
+    ["part of a Chinese sequence has one mark", "我爱东京都的夏天", "东京", "我爱<mark>东京</mark>都的夏天"],
+    ["uppercase non-ASCII letters are marked", "Die ÜBERSICHT", "übersicht", "Die <mark>ÜBERSICHT</mark>"],
     ["excluded words are not marked", "black cat", "cat -dog", "black <mark>cat</mark>"],
-  ])("%s", async (_, text, q, snippet) => {
-    const { anna } = await createTexts([text]);
-    expect((await find(anna, q)).map((hit) => hit.snippet)).toEqual([snippet]);
+  ])("has a snippet in which %s", async (_, text, q, snippet) => {
+    const { anna } = await sendTexts([text]);
+    expect((await search(anna, q)).map((hit) => hit.snippet)).toEqual([snippet]);
   });
 
-  test("shows the relevant part of a long text", async () => {
-    const { anna } = await createTexts([`${"lorem ipsum ".repeat(400)}the needle is here ${"dolor sit ".repeat(400)}`]);
-    const [hit] = await find(anna, "needles");
+  test("has the relevant part of a long text", async () => {
+    const { anna } = await sendTexts([`${"lorem ipsum ".repeat(400)}the needle is here ${"dolor sit ".repeat(400)}`]);
+    const [hit] = await search(anna, "needles");
     expect(hit?.snippet).toStartWith("… ");
     expect(hit?.snippet).toEndWith(" …");
     expect(hit?.snippet).toContain("the <mark>needle</mark> is here");
@@ -164,28 +172,28 @@ describe("a hit", () => {
   });
 });
 
-describe("the order", () => {
-  test("more hits first, exact words before prefixes, then newer messages", async () => {
-    const { anna, ids } = await createTexts([
+describe("the order of hits", () => {
+  test("ranks messages by number of matches, then exact words before prefixes, then newest first", async () => {
+    const { anna, ids } = await sendTexts([
       "harbour in the morning mist",
       "harbour and harbour and harbour",
       "harbourmaster in the morning mist",
       "harbour in the morning mist",
     ]);
-    await inBothStates(async () => {
-      const named = (await findIds(anna, "harbour")).map((id) => ids.indexOf(id));
-      expect(named).toEqual([1, 3, 0]);
-      const begun = (await findIds(anna, "harbour*")).map((id) => ids.indexOf(id));
-      expect(begun).toEqual([1, 3, 0, 2]);
+    await checkBeforeAndAfterIndexing(async () => {
+      const wordHits = (await findIds(anna, "harbour")).map((id) => ids.indexOf(id));
+      expect(wordHits).toEqual([1, 3, 0]);
+      const prefixHits = (await findIds(anna, "harbour*")).map((id) => ids.indexOf(id));
+      expect(prefixHits).toEqual([1, 3, 0, 2]);
     });
   });
 
-  test.each([1, 2, 7, 200])("pages of %i have every hit once, in the same order", async (limit) => {
+  test.each([1, 2, 7, 200])("is the same in pages of %i, which contain every hit exactly once", async (limit) => {
     const texts = Array.from({ length: 23 }, (_, n) => `${"boat ".repeat(1 + (n % 3))}number ${n}`);
-    const { anna, ids } = await createTexts(texts);
+    const { anna, ids } = await sendTexts(texts);
     await waitForIndex(parley);
-    await inBothStates(async () => {
-      const { rows, pages } = await anna.all<{ message_id: string; rank: number }>(pathOf("boat"), limit);
+    await checkBeforeAndAfterIndexing(async () => {
+      const { rows, pages } = await anna.listAll<{ message_id: string; rank: number }>(createSearchPath("boat"), limit);
       expect(rows.map(({ message_id }) => message_id).toSorted()).toEqual(ids.toSorted());
       expect(rows.map(({ message_id }) => message_id)).toEqual(await findIds(anna, "boat", { limit: "200" }));
       expect(rows.map(({ rank }) => rank)).toEqual(rows.map(({ rank }) => rank).toSorted((a, b) => b - a));
@@ -195,13 +203,13 @@ describe("the order", () => {
 });
 
 describe("filters", () => {
-  test("conversation, role and time", async () => {
-    const anna = await createPerson(parley);
-    const [one, two] = [await openConversation(parley, anna), await openConversation(parley, anna)];
+  test("restrict hits by conversation, role and time", async () => {
+    const anna = await createUser(parley);
+    const [one, two] = [await createConversationId(parley, anna), await createConversationId(parley, anna)];
     const first = await sendMessage(anna, one, "ship one");
     await parley.database`update messages set created_at = '2020-03-01T00:00:00Z' where id = ${first}`;
     const second = await sendMessage(anna, two, "ship two");
-    await inBothStates(async () => {
+    await checkBeforeAndAfterIndexing(async () => {
       expect(await findIds(anna, "ship", { conversation_id: one })).toEqual([first]);
       expect(await findIds(anna, "ship", { conversation_id: two.toUpperCase() })).toEqual([second]);
       expect((await findIds(anna, "ship", { role: "user" })).length).toBe(2);

@@ -3,39 +3,39 @@ import { type Scope, scopes } from "../../src/access/scopes.ts";
 import { createId } from "../../src/lib/id.ts";
 import type { Account, TestClient } from "../support/client.ts";
 import { TEST_PASSWORD } from "../support/client.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 
 export const JWT_SECRET = "a secret of the attack suite: 0123456789";
 
-/** A token with a name for the report; null for none. `headers` are sent in addition. */
+/** A token, or null to send none, and additional headers. The name appears in failures. */
 export type Credential = { name: string; token: string | null; headers?: Record<string, string> };
 
 type Site = { parley: TestClient; sql: { unsafe(text: string, values: string[]): PromiseLike<unknown> } };
 
-/** Everything that looks like a credential and is invalid. `admin` is an administrator, whose tokens are altered for it. */
-export async function createBadCredentials({ parley, sql }: Site, admin: Account): Promise<Credential[]> {
+/** Creates all kinds of invalid credentials. Some are derived from an administrator's tokens. */
+export async function createInvalidCredentials({ parley, sql }: Site, admin: Account): Promise<Credential[]> {
   const [header = "", payload = "", signature = ""] = admin.access_token.split(".");
   const claims = JSON.parse(Buffer.from(payload, "base64url").toString()) as Record<string, string>;
   const { iss = "", sid = "", sub = "" } = claims;
-  const sign = (change: (jwt: SignJWT) => SignJWT, more: Partial<Signing> = {}) =>
-    signToken(change, { issuer: iss, userId: sub, sessionId: sid, ...more });
+  const sign = (change: (jwt: SignJWT) => SignJWT, overrides: Partial<Signing> = {}) =>
+    signToken(change, { issuer: iss, userId: sub, sessionId: sid, ...overrides });
   const encode = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
   const valid = await sign((jwt) => jwt);
-  const works = await parley.fetch("/api/v1/me", { token: valid });
-  if (works.status !== 200) throw new Error("A valid token created here is refused.");
-  const someone = await parley.register();
-  const keys = await createBadKeys({ parley, sql }, admin);
+  const response = await parley.fetch("/api/v1/me", { token: valid });
+  if (response.status !== 200) throw new Error("A valid token created here is refused.");
+  const otherUser = await parley.register();
+  const keys = await createInvalidKeys({ parley, sql }, admin);
 
   return [
-    { name: "none", token: null },
-    { name: "an empty one", token: "" },
+    { name: "no token", token: null },
+    { name: "an empty token", token: "" },
     { name: "garbage", token: "garbage" },
     { name: "three dots", token: "..." },
     {
       name: "a token with a changed payload",
-      token: [header, encode({ ...claims, sub: someone.user.id }), signature].join("."),
+      token: [header, encode({ ...claims, sub: otherUser.user.id }), signature].join("."),
     },
-    { name: "a token with a changed signature", token: [header, payload, bend(signature)].join(".") },
+    { name: "a token with a changed signature", token: [header, payload, changeLastCharacter(signature)].join(".") },
     { name: "a token without its signature", token: `${header}.${payload}.` },
     { name: "a token with alg none", token: `${encode({ alg: "none", typ: "JWT" })}.${payload}.` },
     { name: "a token with alg none and a signature", token: `${encode({ alg: "none" })}.${payload}.${signature}` },
@@ -47,44 +47,45 @@ export async function createBadCredentials({ parley, sql }: Site, admin: Account
       name: "a token that is not valid yet",
       token: await sign((jwt) => jwt.setNotBefore("1d").setExpirationTime("2d")),
     },
-    { name: "a token with another user's session", token: await sign((jwt) => jwt.setSubject(someone.user.id)) },
+    { name: "a token with another user's session", token: await sign((jwt) => jwt.setSubject(otherUser.user.id)) },
     { name: "a token with an unknown session", token: await sign((jwt) => jwt, { sessionId: createId() }) },
     { name: "a token without a session", token: await sign((jwt) => jwt, { sessionId: undefined }) },
     { name: "a refresh token", token: admin.refresh_token },
     { name: "a ticket", token: await createTicket(parley, admin) },
-    { name: "the token of an ended session", token: await createEnded(parley) },
-    { name: "the token of a disabled user", token: await createDisabled(parley, admin) },
-    { name: "the token of a deleted user", token: await createDeleted(parley) },
+    { name: "the token of a revoked session", token: await createRevokedToken(parley) },
+    { name: "the token of a disabled user", token: await createDisabledUserToken(parley, admin) },
+    { name: "the token of a deleted user", token: await createDeletedUserToken(parley) },
     ...keys,
   ];
 }
 
-/** Keys of `owner`, by the scope that each lacks, and one with all scopes; `admin` only where it matters. */
+/** Creates one API key with all scopes, and two per scope: one with only that scope, and one with all others but `admin`. */
 export async function createKeys(parley: TestClient, owner: Account) {
   const create = (granted: readonly Scope[]) => createApiKey(parley, owner, granted);
   const ordinary = scopes.filter((scope) => scope !== "admin");
   return {
     all: await create(scopes),
-    ordinary: await create(ordinary),
-    lacking: new Map(
+    withoutScope: new Map(
       await Promise.all(
         scopes.map(
           async (scope) => [scope as string, await create(ordinary.filter((other) => other !== scope))] as const,
         ),
       ),
     ),
-    having: new Map(await Promise.all(scopes.map(async (scope) => [scope as string, await create([scope])] as const))),
+    onlyScope: new Map(
+      await Promise.all(scopes.map(async (scope) => [scope as string, await create([scope])] as const)),
+    ),
   };
 }
 
-/** A new key of its owner. */
+/** Creates an API key for `owner`, and returns it. */
 export async function createApiKey(parley: TestClient, owner: Account, granted: readonly Scope[]): Promise<string> {
   return (await createNamedKey(parley, owner, granted)).key;
 }
 
 async function createNamedKey(parley: TestClient, owner: Account, granted: readonly Scope[]) {
-  const json = { name: "of the suite", scopes: granted };
-  const { status, body } = await createRest(parley, owner).request<{ id: string; key: string }>(
+  const json = { name: "Test", scopes: granted };
+  const { status, body } = await createRestClient(parley, owner).request<{ id: string; key: string }>(
     "POST",
     "/api-keys",
     json,
@@ -93,17 +94,20 @@ async function createNamedKey(parley: TestClient, owner: Account, granted: reado
   return body;
 }
 
-async function createBadKeys({ parley, sql }: Site, admin: Account): Promise<Credential[]> {
+async function createInvalidKeys({ parley, sql }: Site, admin: Account): Promise<Credential[]> {
   const [live, revoked, expired] = await Promise.all([
     createNamedKey(parley, admin, scopes),
     createNamedKey(parley, admin, scopes),
     createNamedKey(parley, admin, scopes),
   ]);
-  await createRest(parley, admin).request("DELETE", `/api-keys/${revoked.id}`);
+  await createRestClient(parley, admin).request("DELETE", `/api-keys/${revoked.id}`);
   await sql.unsafe("update api_keys set expires_at = now() - interval '1 second' where id = $1", [expired.id]);
   return [
-    { name: "a key with a wrong checksum", token: bend(live.key) },
-    { name: "a key with a changed character", token: `pk_${bend(live.key.slice(3, 4))}${live.key.slice(4)}` },
+    { name: "a key with a wrong checksum", token: changeLastCharacter(live.key) },
+    {
+      name: "a key with a changed character",
+      token: `pk_${changeLastCharacter(live.key.slice(3, 4))}${live.key.slice(4)}`,
+    },
     { name: "an unknown key", token: "pk_zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ0mLq17" },
     { name: "a revoked key", token: revoked.key },
     { name: "an expired key", token: expired.key },
@@ -112,12 +116,12 @@ async function createBadKeys({ parley, sql }: Site, admin: Account): Promise<Cre
   ];
 }
 
-/** Changes the last significant character. */
-const bend = (text: string) => `${text.slice(0, -1)}${text.endsWith("A") ? "Q" : "A"}`;
+/** Changes the last character so that the decoded bytes change too. */
+const changeLastCharacter = (text: string) => `${text.slice(0, -1)}${text.endsWith("A") ? "Q" : "A"}`;
 
 type Signing = { issuer: string; userId: string; sessionId: string | undefined; secret: string; alg: string };
 
-/** A token as Parley creates it, with some changes. */
+/** Signs an access token as Parley does, after applying `change`. */
 function signToken(change: (jwt: SignJWT) => SignJWT, signing: Partial<Signing>): Promise<string> {
   const { issuer = "", userId = "", sessionId, secret = JWT_SECRET, alg = "HS256" } = signing;
   const jwt = new SignJWT(sessionId === undefined ? {} : { sid: sessionId })
@@ -134,23 +138,23 @@ async function createTicket(parley: TestClient, account: Account): Promise<strin
   return ((await response.json()) as { ticket: string }).ticket;
 }
 
-async function createEnded(parley: TestClient): Promise<string> {
+async function createRevokedToken(parley: TestClient): Promise<string> {
   const account = await parley.register();
   await parley.fetch("/api/v1/auth/logout", { json: { refresh_token: account.refresh_token } });
   return account.access_token;
 }
 
-async function createDisabled(parley: TestClient, admin: Account): Promise<string> {
+async function createDisabledUserToken(parley: TestClient, admin: Account): Promise<string> {
   const account = await parley.register();
-  const { status, body } = await createRest(parley, admin).request("PATCH", `/users/${account.user.id}`, {
+  const { status, body } = await createRestClient(parley, admin).request("PATCH", `/users/${account.user.id}`, {
     disabled: true,
   });
   if (status !== 200) throw new Error(`disable: ${status} ${JSON.stringify(body)}`);
   return account.access_token;
 }
 
-async function createDeleted(parley: TestClient): Promise<string> {
+async function createDeletedUserToken(parley: TestClient): Promise<string> {
   const account = await parley.register();
-  await createRest(parley, account).request("DELETE", "/me", { current_password: TEST_PASSWORD });
+  await createRestClient(parley, account).request("DELETE", "/me", { current_password: TEST_PASSWORD });
   return account.access_token;
 }

@@ -2,17 +2,17 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import fc from "fast-check";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
-import { type FrameDescription, listFrames } from "./catalogue.ts";
-import { createApiKey, createBadCredentials, createKeys, JWT_SECRET } from "./credentials.ts";
+import { type FrameDescription, listFrames } from "./catalog.ts";
+import { createApiKey, createInvalidCredentials, createKeys, JWT_SECRET } from "./credentials.ts";
 import { formatHints } from "./requests.ts";
 import { createSamples, type Hints } from "./samples.ts";
-import { createWorld, type World } from "./world.ts";
+import { createUserData, type UserData } from "./user-data.ts";
 
 const WORD = "victim4e81d0";
 const frames = listFrames();
 
 let parley: TestApp;
-let victim: World;
+let victim: UserData;
 let observer: TestSocket;
 let attempts = 0;
 
@@ -20,7 +20,7 @@ beforeAll(async () => {
   parley = await startApp({ config: { JWT_SECRET, RATE_LIMIT_ENABLED: "false" } });
   const owner = await parley.register(`${WORD}@example.com`, `${WORD} owner`);
   await parley.database.unsafe("update users set role = 'admin' where id = $1", [owner.user.id]);
-  victim = await createWorld(parley, owner, WORD);
+  victim = await createUserData(parley, owner, WORD);
   observer = await openSocket(parley.url, { token: owner.access_token });
   await observer.request({ type: "subscribe", conversation_id: String(victim.fields.conversation_id) });
 });
@@ -30,56 +30,56 @@ afterAll(async () => {
   await parley.stop();
 });
 
-/** An authenticated socket. */
-async function enter(token: string): Promise<TestSocket> {
+/** Opens an authenticated socket. */
+async function connect(token: string): Promise<TestSocket> {
   const socket = await openSocket(parley.url, { token });
   await socket.waitFor(({ type }) => type === "ready");
   return socket;
 }
 
-/** A valid frame, except for its sender, that names the victim's data. */
+/** Creates a frame that refers to the victim's data, and would be valid if the victim sent it. */
 function planFrame(
   { schema }: FrameDescription,
-  more: Record<string, unknown> = {},
+  overrides: Record<string, unknown> = {},
 ): Record<string, unknown> & { type: string } {
-  const values = { ...victim.fields, seq: 1, model: "offline/documents", id: `a${++attempts}`, ...more };
+  const values = { ...victim.fields, seq: 1, model: "offline/documents", id: `a${++attempts}`, ...overrides };
   const constant = Object.entries(values).map(([name, value]) => [name, fc.constant(value)]);
   const hints: Hints = { ...formatHints, ...Object.fromEntries(constant) };
   const [frame] = fc.sample(createSamples(schema, hints, true), { numRuns: 1, seed: 42 });
   return frame as Record<string, unknown> & { type: string };
 }
 
-const namesVictim = ({ schema }: FrameDescription) =>
+const refersToVictim = ({ schema }: FrameDescription) =>
   Object.keys(schema.properties ?? {}).some((name) => name in victim.fields);
 
-/** All frames received in response to one frame: it has been handled once the `pong` after it arrives. */
-async function provoke(socket: TestSocket, frame: Record<string, unknown>): Promise<Frame[]> {
+/** Sends a frame and a ping, and returns all frames received until the pong. */
+async function sendAndCollect(socket: TestSocket, frame: Record<string, unknown>): Promise<Frame[]> {
   const before = socket.frames.length;
   const pingId = `p${attempts}`;
   socket.send(frame);
   socket.send({ type: "ping", id: pingId });
-  // A message in progress does not delay the pong after it.
-  if (frame.type === "message.send") await socket.waitFor((answer) => answer.id === frame.id);
-  await socket.waitFor((answer) => answer.id === pingId);
+  // A message that is still being stored does not delay the pong.
+  if (frame.type === "message.send") await socket.waitFor(({ id }) => id === frame.id);
+  await socket.waitFor(({ id }) => id === pingId);
   return socket.frames.slice(before).filter(({ id }) => id !== pingId);
 }
 
-/** Runs the attacks, and checks that the victim still has everything and that their sockets received nothing. */
-async function leavesVictimAlone(attack: () => Promise<void>): Promise<void> {
+/** Runs an attack, and expects that the victim's data is unchanged and that the victim's socket received nothing. */
+async function expectVictimUnaffected(attack: () => Promise<void>): Promise<void> {
   const before = await victim.snapshot();
-  const seen = observer.frames.length;
+  const framesBefore = observer.frames.length;
   await attack();
   expect(await victim.snapshot()).toBe(before);
   observer.send({ type: "ping", id: `o${attempts}` });
   await observer.waitFor(({ id }) => id === `o${attempts}`);
-  expect(observer.frames.slice(seen).filter(({ type }) => type !== "pong" && type !== "presence")).toEqual([]);
+  expect(observer.frames.slice(framesBefore).filter(({ type }) => type !== "pong" && type !== "presence")).toEqual([]);
 }
 
 test("a socket with an invalid credential is refused at the upgrade, or closed after an auth frame", async () => {
-  const invalid = await createBadCredentials({ parley, sql: parley.database }, victim.owner);
-  await leavesVictimAlone(async () => {
+  const invalid = await createInvalidCredentials({ parley, sql: parley.database }, victim.owner);
+  await expectVictimUnaffected(async () => {
     for (const { name, token, headers } of invalid) {
-      // Together with an unrelated header, or none.
+      // Sockets accept credentials only as tokens.
       if (token === null || headers) continue;
       attempts += 2;
       const opened = await openSocket(parley.url, { token }).catch(() => null);
@@ -93,8 +93,8 @@ test("a socket with an invalid credential is refused at the upgrade, or closed a
   });
 });
 
-test("without a credential every frame is refused", async () => {
-  await leavesVictimAlone(async () => {
+test("without a credential, every frame is refused", async () => {
+  await expectVictimUnaffected(async () => {
     const socket = await openSocket(parley.url);
     for (const description of frames) {
       if (description.type === "auth") continue;
@@ -109,58 +109,61 @@ test("without a credential every frame is refused", async () => {
 
 test("an outsider's frames don't affect or reveal the victim's data", async () => {
   const outsider = await parley.register();
-  const socket = await enter(outsider.access_token);
-  await leavesVictimAlone(async () => {
+  const socket = await connect(outsider.access_token);
+  await expectVictimUnaffected(async () => {
     for (const description of frames) {
       const { type } = description;
       const frame = planFrame(description, { token: outsider.access_token });
-      const answers = await provoke(socket, frame);
-      expect({ type, leaks: JSON.stringify(answers).includes(WORD) }).toEqual({ type, leaks: false });
-      if (!namesVictim(description)) continue;
+      const responses = await sendAndCollect(socket, frame);
+      expect({ type, leaks: JSON.stringify(responses).includes(WORD) }).toEqual({ type, leaks: false });
+      if (!refersToVictim(description)) continue;
       // Unsubscribing from anything is no error, and reveals nothing.
-      if (type === "unsubscribe") expect(answers).toEqual([{ type: "ack", id: String(frame.id) }]);
+      if (type === "unsubscribe") expect(responses).toEqual([{ type: "ack", id: String(frame.id) }]);
       else
-        expect({ type, answers }).toMatchObject({
+        expect({ type, responses }).toMatchObject({
           type,
-          answers: [{ type: "error", code: type === "auth" ? "forbidden" : "not_found" }],
+          responses: [{ type: "error", code: type === "auth" ? "forbidden" : "not_found" }],
         });
     }
   });
   await socket.close();
 });
 
-test("an outsider can't renew a connection as another user", async () => {
+test("an outsider can't reauthenticate a connection as another user", async () => {
   const outsider: Account = await parley.register();
-  const socket = await enter(outsider.access_token);
-  const answer = await socket.request({ type: "auth", token: victim.owner.access_token });
-  expect(answer).toMatchObject({ type: "error", code: "forbidden" });
+  const socket = await connect(outsider.access_token);
+  const response = await socket.request({ type: "auth", token: victim.owner.access_token });
+  expect(response).toMatchObject({ type: "error", code: "forbidden" });
   await socket.close();
 });
 
-test("a key without the scope may not send the frame, even for its owner", async () => {
-  const { lacking } = await createKeys(parley, victim.owner);
-  await leavesVictimAlone(async () => {
+test("an API key without the required scope can't send a frame, even to its owner's conversation", async () => {
+  const { withoutScope } = await createKeys(parley, victim.owner);
+  await expectVictimUnaffected(async () => {
     for (const description of frames) {
       const { type, scope } = description;
       if (scope === "any") continue;
-      const socket = await enter(lacking.get(scope) ?? "");
-      const answers = await provoke(socket, planFrame(description));
-      expect({ type, answers }).toMatchObject({ type, answers: [{ type: "error", code: "forbidden" }] });
+      const socket = await connect(withoutScope.get(scope) ?? "");
+      const responses = await sendAndCollect(socket, planFrame(description));
+      expect({ type, responses }).toMatchObject({ type, responses: [{ type: "error", code: "forbidden" }] });
       await socket.close();
     }
   });
 });
 
-test("with the scope each of these frames works, so the credential made the difference", async () => {
+test("the refused frames succeed with the required scope, so only the credential caused the refusals", async () => {
   const owner = await parley.register("positive1a@example.com", "positive");
   await parley.database.unsafe("update users set role = 'admin' where id = $1", [owner.user.id]);
-  const world = await createWorld(parley, owner, "positive1a");
+  const userData = await createUserData(parley, owner, "positive1a");
   for (const description of frames) {
     const { type, scope } = description;
     const token = scope === "any" ? owner.access_token : await createApiKey(parley, owner, [scope as "messages:read"]);
-    const socket = await enter(token);
-    const answers = await provoke(socket, planFrame(description, { ...world.fields, token, on_behalf_of: undefined }));
-    const refused = answers.filter(({ type, code }) => type === "error" && code !== "conflict");
+    const socket = await connect(token);
+    const responses = await sendAndCollect(
+      socket,
+      planFrame(description, { ...userData.fields, token, on_behalf_of: undefined }),
+    );
+    const refused = responses.filter(({ type, code }) => type === "error" && code !== "conflict");
     expect({ type, refused }).toEqual({ type, refused: [] });
     await socket.close();
   }

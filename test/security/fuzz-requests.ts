@@ -1,55 +1,55 @@
 import fc, { type Arbitrary } from "fast-check";
-import type { Operation, Parameter } from "./catalogue.ts";
-import { corrupt, mutate, oddities } from "./mutations.ts";
-import { plainHints } from "./requests.ts";
+import type { Operation, Parameter } from "./catalog.ts";
+import { corrupt, mutate, unusualValues } from "./mutations.ts";
+import { commonHints } from "./requests.ts";
 import { createSamples, type Hints } from "./samples.ts";
-import { sharedPlaces, type World } from "./world.ts";
+import { publicPathValues, type UserData } from "./user-data.ts";
 
 export type FuzzRequest = { path: string; headers: Record<string, string>; body: Uint8Array<ArrayBuffer> | null };
 
-/** Requests to an operation that are nearly valid, and sometimes valid. */
-export function createRequests({ path, parameters, body }: Operation, world: World): Arbitrary<FuzzRequest> {
-  const hints = createHints(world);
-  const places: Record<string, string> = { ...sharedPlaces, ...world.places };
-  const pieces = path
+/** Creates valid and nearly valid requests to an operation. */
+export function createRequests({ path, parameters, body }: Operation, userData: UserData): Arbitrary<FuzzRequest> {
+  const hints = createHints(userData);
+  const pathValues: Record<string, string> = { ...publicPathValues, ...userData.pathValues };
+  const segments = path
     .split(/([\w-]+\/\{\w+\})/)
-    .map((piece) => (piece.includes("{") ? createPlace(piece, places[piece]) : fc.constant(piece)));
+    .map((segment) => (segment.includes("{") ? createSegment(segment, pathValues[segment]) : fc.constant(segment)));
   const query = parameters
     .filter((parameter) => parameter.in === "query")
-    .map((parameter) => createPair(parameter, hints));
+    .map((parameter) => createQueryPair(parameter, hints));
   return fc.record({
     path: fc
-      .tuple(fc.tuple(...pieces), fc.tuple(...query), rarely(queryText))
+      .tuple(fc.tuple(...segments), fc.tuple(...query), rarely(encodedUnusualValues))
       .map(
-        ([parts, pairs, extra]) => `${parts.join("")}?${[...pairs, extra].filter((pair) => pair !== null).join("&")}`,
+        ([filled, pairs, extra]) => `${filled.join("")}?${[...pairs, extra].filter((pair) => pair !== null).join("&")}`,
       ),
     headers: createHeaders(body !== null),
     body: body ? corrupt(mutate(createSamples(body, hints))) : fc.constant(null),
   });
 }
 
-/** Mostly data that exists in the world. */
-export function createHints(world: World): Hints {
-  const known = Object.entries(world.fields).map(([name, value]) => [
+/** Creates hints that mostly refer to the user's existing data. */
+export function createHints(userData: UserData): Hints {
+  const known = Object.entries(userData.fields).map(([name, value]) => [
     name,
     fc.oneof({ weight: 9, arbitrary: fc.constant(value) }, { weight: 1, arbitrary: fc.uuid() }),
   ]);
   const { metadata: _, ...fields } = Object.fromEntries(known) as Record<string, Arbitrary<unknown>>;
-  return { ...plainHints, ...fields };
+  return { ...commonHints, ...fields };
 }
 
 const rarely = (arbitrary: Arbitrary<string>) =>
   fc.oneof({ weight: 12, arbitrary: fc.constant(null) }, { weight: 1, arbitrary });
 
-const queryText = oddities.map((value) => encodeURIComponent(toText(value)));
+const encodedUnusualValues = unusualValues.map((value) => encodeURIComponent(toText(value)));
 const toText = (value: unknown) =>
   (typeof value === "string" ? value : JSON.stringify(value)).toWellFormed().slice(0, 1_000);
 
-function createPlace(piece: string, value = ""): Arbitrary<string> {
-  const before = piece.slice(0, piece.indexOf("/"));
+function createSegment(segment: string, value = ""): Arbitrary<string> {
+  const before = segment.slice(0, segment.indexOf("/"));
   const odd = fc.oneof(
     fc.uuid(),
-    queryText,
+    encodedUnusualValues,
     fc.constantFrom("%", "%ff", "%00", "..", ".", "*", "%2e%2e%2f", "a%2fb", ":id"),
   );
   return fc
@@ -57,7 +57,7 @@ function createPlace(piece: string, value = ""): Arbitrary<string> {
     .map((last) => `${before}/${last}`);
 }
 
-/** Cursors are also forged, because their contents reach the database. */
+/** Parts of forged cursors. Cursors are forged because their contents reach the database. */
 const cursorParts = [
   "before",
   "after",
@@ -72,23 +72,23 @@ const cursorParts = [
   "2026-13-45",
 ];
 const cursors = fc
-  .array(fc.oneof(fc.constantFrom(...cursorParts), fc.uuid(), oddities), { minLength: 1, maxLength: 2 })
+  .array(fc.oneof(fc.constantFrom(...cursorParts), fc.uuid(), unusualValues), { minLength: 1, maxLength: 2 })
   .map((key) => Buffer.from(JSON.stringify(["v1", ...key])).toString("base64url"));
 
-function createPair({ name, schema }: Parameter, hints: Hints): Arbitrary<string | null> {
+function createQueryPair({ name, schema }: Parameter, hints: Hints): Arbitrary<string | null> {
   const valid = createSamples(schema, hints).map((value) => encodeURIComponent(String(value).toWellFormed()));
   const value =
     name === "cursor"
-      ? fc.oneof({ weight: 4, arbitrary: cursors }, { weight: 1, arbitrary: queryText })
-      : fc.oneof({ weight: 2, arbitrary: valid }, { weight: 1, arbitrary: queryText });
+      ? fc.oneof({ weight: 4, arbitrary: cursors }, { weight: 1, arbitrary: encodedUnusualValues })
+      : fc.oneof({ weight: 2, arbitrary: valid }, { weight: 1, arbitrary: encodedUnusualValues });
   return fc.option(
     value.map((text) => `${name}=${text}`),
     { freq: 2 },
   );
 }
 
-/** Bytes that a header may contain at all. */
-const headerText = fc.oneof(oddities.map(toText), fc.string({ maxLength: 100 })).map((text) =>
+/** Strings of characters that are valid in a header. */
+const headerText = fc.oneof(unusualValues.map(toText), fc.string({ maxLength: 100 })).map((text) =>
   text
     .replaceAll(/[^\x20-\x7e\xa0-\xff]/g, "")
     .trim()
@@ -134,9 +134,9 @@ function createHeaders(hasBody: boolean): Arbitrary<Record<string, string>> {
       accept,
       type,
     )
-    .map(([some, accepted, contentType]) => ({
-      ...some,
-      ...accepted,
+    .map(([oddHeaders, acceptHeaders, contentType]) => ({
+      ...oddHeaders,
+      ...acceptHeaders,
       ...(hasBody && { "content-type": contentType }),
     }));
 }

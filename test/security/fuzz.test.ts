@@ -3,26 +3,26 @@ import fc from "fast-check";
 import { createId } from "../../src/lib/id.ts";
 import { type Account, startApp, TEST_PASSWORD, type TestApp } from "../support/app.ts";
 import { createTestClient, type TestClient } from "../support/client.ts";
-import { countRuns, propertySeed } from "../support/properties.ts";
+import { propertySeed, scaleRuns } from "../support/property-tests.ts";
 import { type Frame, openSocket, type TestSocket } from "../support/socket.ts";
-import { byHarm, listFrames, listOperations } from "./catalogue.ts";
+import { compareDestructiveness, listFrames, listOperations } from "./catalog.ts";
 import { createHints, createRequests } from "./fuzz-requests.ts";
 import { corrupt, mutate } from "./mutations.ts";
-import { type Answer, findFormFault, sendRaw } from "./requests.ts";
+import { findFormatError, type ReceivedResponse, sendRaw } from "./requests.ts";
 import { createSamples } from "./samples.ts";
-import { createWorld, type World } from "./world.ts";
+import { createUserData, type UserData } from "./user-data.ts";
 
-const requestsMin = countRuns(1_500);
-const framesMin = countRuns(2_000);
+const requestsMin = scaleRuns(1_500);
+const framesMin = scaleRuns(2_000);
 const seed = propertySeed;
-const long = Math.max(60_000, requestsMin * 60);
+const timeoutMs = Math.max(60_000, requestsMin * 60);
 
-let own: TestApp | undefined;
+let localApp: TestApp | undefined;
 let parley: TestClient;
 let root: Account;
 const statuses: Record<string, number> = {};
 
-/** `FUZZ_URL` names a running Parley, with `ADMIN_EMAIL=root@example.com` and the tests' password. */
+// If `FUZZ_URL` is set, the test fuzzes that server. Start it with `ADMIN_EMAIL=root@example.com` and `TEST_PASSWORD`.
 beforeAll(async () => {
   const url = process.env.FUZZ_URL;
   if (url) {
@@ -30,13 +30,13 @@ beforeAll(async () => {
     root = await login("root@example.com");
     return;
   }
-  own = await startApp({ config: { RATE_LIMIT_ENABLED: "false" } });
-  parley = own;
+  localApp = await startApp({ config: { RATE_LIMIT_ENABLED: "false" } });
+  parley = localApp;
   root = await parley.register("root@example.com", "Root");
-  await own.database.unsafe("update users set role = 'admin' where id = $1", [root.user.id]);
+  await localApp.database.unsafe("update users set role = 'admin' where id = $1", [root.user.id]);
 });
 afterAll(async () => {
-  await own?.stop();
+  await localApp?.stop();
 });
 
 async function login(email: string): Promise<Account> {
@@ -45,62 +45,62 @@ async function login(email: string): Promise<Account> {
   return (await response.json()) as Account;
 }
 
-/** Fuzzing deletes data; then everything is recreated. */
-async function createFuzzWorld(): Promise<World> {
+/** Creates a user with data, at the start and whenever fuzzing has deleted the data. */
+async function createFuzzData(): Promise<UserData> {
   const word = `fuzz-${createId()}`;
   const email = `${word}@example.com`;
-  // The root's access token expires before a long test run ends.
+  // Logs in again, because an access token expires before a long test run ends.
   const { access_token } = await login("root@example.com");
   const json = { email, password: TEST_PASSWORD, role: "admin", display_name: "Fuzz" };
   const created = await parley.fetch("/api/v1/users", { token: access_token, json });
   if (created.status !== 201) throw new Error(`administrator: ${created.status} ${await created.text()}`);
-  return createWorld(parley, await login(email), word);
+  return createUserData(parley, await login(email), word);
 }
 
-function findFault(path: string, answer: Answer): string | null {
-  const { status, text } = answer;
+function findError(path: string, response: ReceivedResponse): string | null {
+  const { status, text } = response;
   if (status >= 500) return `${status}: ${text}`;
-  return findFormFault(path, answer);
+  return findFormatError(path, response);
 }
 
 test(
   "no request causes a server error",
   async () => {
-    const operations = (await listOperations(parley)).sort(byHarm);
+    const operations = (await listOperations(parley)).sort(compareDestructiveness);
     const numRuns = Math.ceil(requestsMin / operations.length);
-    const faults: string[] = [];
-    let world = await createFuzzWorld();
+    const failures: string[] = [];
+    let userData = await createFuzzData();
     for (const operation of operations) {
-      if (!(await world.isWhole())) world = await createFuzzWorld();
-      const { access_token } = world.owner;
-      const property = fc.asyncProperty(createRequests(operation, world), async ({ path, headers, body }) => {
+      if (!(await userData.isComplete())) userData = await createFuzzData();
+      const { access_token } = userData.owner;
+      const property = fc.asyncProperty(createRequests(operation, userData), async ({ path, headers, body }) => {
         const init = {
           method: operation.method,
           headers: { authorization: `Bearer ${access_token}`, ...headers },
           body,
         };
-        const answer = await sendRaw(`${parley.url}${path}`, init);
-        statuses[answer.status] = (statuses[answer.status] ?? 0) + 1;
-        const fault = findFault(path, answer);
-        if (fault !== null) throw new Error(fault);
+        const response = await sendRaw(`${parley.url}${path}`, init);
+        statuses[response.status] = (statuses[response.status] ?? 0) + 1;
+        const error = findError(path, response);
+        if (error !== null) throw new Error(error);
       });
       await fc
         .assert(property, { numRuns, seed })
-        .catch((error: Error) => faults.push(describeFailure(operation.name, error)));
+        .catch((error: Error) => failures.push(describeFailure(operation.name, error)));
     }
     const total = Object.values(statuses).reduce((sum, count) => sum + count, 0);
     console.log(
-      `fuzz: ${total} requests at ${operations.length} operations, seed ${seed}: ${JSON.stringify(statuses)}`,
+      `fuzz: ${total} requests to ${operations.length} operations, seed ${seed}: ${JSON.stringify(statuses)}`,
     );
-    expect(faults).toEqual([]);
+    expect(failures).toEqual([]);
     expect((await parley.fetch("/readyz")).status).toBe(200);
   },
-  long,
+  timeoutMs,
 );
 
 const describeFailure = (name: string, { cause, message }: Error) => `${name}: ${cause}\n${message}`.slice(0, 4_000);
 
-/** The expected response to a frame; null if the protocol has none, or only an error. */
+/** Returns the id of the expected response to a frame, or null if no response is required. */
 function findExpectedId(text: string): { id: string | null } | null {
   let frame: unknown;
   try {
@@ -113,25 +113,25 @@ function findExpectedId(text: string): { id: string | null } | null {
   if (typeof type === "string" && ["typing.start", "typing.stop", "auth", "ping"].includes(type) && id === undefined)
     return null;
   if (typeof type === "string" && type.startsWith("typing.")) return null;
-  const isShown = typeof id === "string" && id.length <= 64 && id.isWellFormed() && !id.includes("\0");
-  return { id: isShown ? id.normalize("NFC") : null };
+  const isValidId = typeof id === "string" && id.length <= 64 && id.isWellFormed() && !id.includes("\0");
+  return { id: isValidId ? id.normalize("NFC") : null };
 }
 
 test(
-  "no frame causes a server error, and every frame gets its response",
+  "no frame causes a server error, and every frame gets a response",
   async () => {
-    const world = await createFuzzWorld();
-    const hints = { ...createHints(world), id: fc.uuid() };
+    const userData = await createFuzzData();
+    const hints = { ...createHints(userData), id: fc.uuid() };
     const numRuns = Math.ceil(framesMin / listFrames().length);
-    const faults: string[] = [];
-    const answered: Record<string, number> = {};
+    const failures: string[] = [];
+    const responseCounts: Record<string, number> = {};
     let count = 0;
     let socket: TestSocket | undefined;
 
-    async function provoke(text: string | Uint8Array<ArrayBuffer>): Promise<Frame[]> {
-      socket ??= await openSocket(parley.url, { token: world.owner.access_token });
+    async function sendAndCollect(text: string | Uint8Array<ArrayBuffer>): Promise<Frame[]> {
+      socket ??= await openSocket(parley.url, { token: userData.owner.access_token });
       const { frames, waitFor, closed } = socket;
-      const end = closed.then(({ code }) => {
+      const unexpectedClose = closed.then(({ code }) => {
         socket = undefined;
         throw new Error(`closed with ${code}`);
       });
@@ -142,17 +142,19 @@ test(
       socket.send({ type: "ping", id: pingId });
       const expected = typeof text === "string" ? findExpectedId(text) : { id: null };
       const isNew = (frame: Frame) => frames.indexOf(frame) >= before;
-      const isAnswer = ({ type }: Frame) => type === "ack" || type === "error" || type === "pong";
-      await Promise.race([waitFor(({ id }) => id === pingId), end]);
-      if (expected)
-        await Promise.race([waitFor((frame) => isAnswer(frame) && frame.id === expected.id && isNew(frame)), end]);
+      const isResponse = ({ type }: Frame) => type === "ack" || type === "error" || type === "pong";
+      await Promise.race([waitFor(({ id }) => id === pingId), unexpectedClose]);
+      if (expected) {
+        const response = waitFor((frame) => isResponse(frame) && frame.id === expected.id && isNew(frame));
+        await Promise.race([response, unexpectedClose]);
+      }
       return frames.splice(0);
     }
 
     for (const { type, schema } of listFrames()) {
       const validFrame = createSamples(schema, {
         ...hints,
-        token: fc.oneof(fc.constant(world.owner.access_token), fc.string()),
+        token: fc.oneof(fc.constant(userData.owner.access_token), fc.string()),
       });
       const text = corrupt(mutate(validFrame)).map((bytes) => new TextDecoder().decode(bytes));
       const frame = fc.oneof(
@@ -160,18 +162,18 @@ test(
         { weight: 1, arbitrary: fc.uint8Array({ maxLength: 99 }).map((raw) => new Uint8Array(raw)) },
       );
       const property = fc.asyncProperty(frame, async (sent) => {
-        for (const { type, code } of await provoke(sent)) {
+        for (const { type, code } of await sendAndCollect(sent)) {
           const kind = code === undefined ? type : `${type} ${code}`;
-          answered[kind] = (answered[kind] ?? 0) + 1;
+          responseCounts[kind] = (responseCounts[kind] ?? 0) + 1;
           if (code === "internal" || code === "unavailable") throw new Error(code);
         }
       });
-      await fc.assert(property, { numRuns, seed }).catch((error: Error) => faults.push(describeFailure(type, error)));
+      await fc.assert(property, { numRuns, seed }).catch((error: Error) => failures.push(describeFailure(type, error)));
     }
-    console.log(`fuzz: ${count} frames, seed ${seed}: ${JSON.stringify(answered)}`);
+    console.log(`fuzz: ${count} frames, seed ${seed}: ${JSON.stringify(responseCounts)}`);
     await socket?.close();
-    expect(faults).toEqual([]);
+    expect(failures).toEqual([]);
     expect((await parley.fetch("/readyz")).status).toBe(200);
   },
-  long,
+  timeoutMs,
 );

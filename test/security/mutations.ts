@@ -1,7 +1,7 @@
 import fc, { type Arbitrary } from "fast-check";
 
-/** Values that clients send by mistake or on purpose, instead of valid ones. */
-export const oddities: Arbitrary<unknown> = fc.oneof(
+/** Unusual values that clients could send instead of valid ones. */
+export const unusualValues: Arbitrary<unknown> = fc.oneof(
   fc.constantFrom<unknown>(
     null,
     true,
@@ -40,7 +40,7 @@ export const oddities: Arbitrary<unknown> = fc.oneof(
     "-271821-04-20T00:00:00Z",
     "2026-02-31T25:61:61Z",
   ),
-  // Objects that careless code treats as more than data.
+  // Values that incorrect code could treat as something other than data.
   fc.constantFrom<unknown>(
     [],
     {},
@@ -55,21 +55,21 @@ export const oddities: Arbitrary<unknown> = fc.oneof(
   fc.bigInt().map(Number),
   fc.jsonValue({ maxDepth: 3 }),
   fc.array(fc.constant(null), { maxLength: 300 }),
-  fc.integer({ min: 1, max: 60 }).map(nest),
+  fc.integer({ min: 1, max: 60 }).map(createNested),
 );
 
-function nest(depth: number): unknown {
+function createNested(depth: number): unknown {
   let value: unknown = depth % 2 ? [] : {};
   for (let level = 0; level < depth; level += 1) value = level % 2 ? [value] : { a: value };
   return value;
 }
 
-/** A valid value, or the same with one to three faults. */
+/** Creates valid values, valid values with one to three changes, and unusual values. */
 export function mutate(valid: Arbitrary<unknown>): Arbitrary<unknown> {
   const change = fc.record({
-    at: fc.nat(1_000),
-    how: fc.constantFrom("swap", "swap", "drop", "add", "wrap"),
-    what: oddities,
+    index: fc.nat(1_000),
+    kind: fc.constantFrom("replace", "replace", "delete", "add", "wrap"),
+    value: unusualValues,
   });
   return fc.oneof(
     { weight: 5, arbitrary: valid },
@@ -77,46 +77,50 @@ export function mutate(valid: Arbitrary<unknown>): Arbitrary<unknown> {
       weight: 7,
       arbitrary: fc
         .tuple(valid, fc.array(change, { minLength: 1, maxLength: 3 }))
-        .map(([value, changes]) => changes.reduce(apply, value)),
+        .map(([value, changes]) => changes.reduce(applyChange, value)),
     },
-    { weight: 1, arbitrary: oddities },
+    { weight: 1, arbitrary: unusualValues },
   );
 }
 
-type Change = { at: number; how: string; what: unknown };
+type Change = { index: number; kind: string; value: unknown };
 
-function apply(root: unknown, { at, how, what }: Change): unknown {
+function applyChange(root: unknown, { index, kind, value }: Change): unknown {
   const copy: unknown = structuredClone(root);
-  const places = listPlaces(copy);
-  const place = places[at % Math.max(1, places.length)];
-  if (!place) return what;
-  const { holder, key } = place;
-  if (how === "drop") delete holder[key];
-  else if (how === "add") holder[String(at)] = what;
-  else holder[key] = how === "wrap" ? [holder[key]] : what;
+  const properties = listProperties(copy);
+  const property = properties[index % Math.max(1, properties.length)];
+  if (!property) return value;
+  const { parent, key } = property;
+  if (kind === "delete") delete parent[key];
+  else if (kind === "add") parent[String(index)] = value;
+  else parent[key] = kind === "wrap" ? [parent[key]] : value;
   return copy;
 }
 
-type Place = { holder: Record<string, unknown>; key: string };
+type Property = { parent: Record<string, unknown>; key: string };
 
-function listPlaces(value: unknown): Place[] {
+function listProperties(value: unknown): Property[] {
   if (typeof value !== "object" || value === null) return [];
-  const holder = value as Record<string, unknown>;
-  return Object.keys(holder).flatMap((key) => [{ holder, key }, ...listPlaces(holder[key])]);
+  const parent = value as Record<string, unknown>;
+  return Object.keys(parent).flatMap((key) => [{ parent, key }, ...listProperties(parent[key])]);
 }
 
-/** JSON as sent: sometimes not quite JSON. */
+/** Serializes values as JSON, and corrupts some of the results. */
 export function corrupt(value: Arbitrary<unknown>): Arbitrary<Uint8Array<ArrayBuffer>> {
   const text = value.map((valid) => JSON.stringify(valid) ?? "");
-  const at = fc.nat(1_000);
-  const bytes = (arbitrary: Arbitrary<string>) => arbitrary.map((plain) => new TextEncoder().encode(plain));
+  const position = fc.nat(1_000);
+  const createBytes = (arbitrary: Arbitrary<string>) =>
+    arbitrary.map((corrupted) => new TextEncoder().encode(corrupted));
   return fc.oneof(
-    { weight: 20, arbitrary: bytes(text) },
-    { weight: 1, arbitrary: bytes(fc.tuple(text, at).map(([valid, cut]) => valid.slice(0, cut % (valid.length + 1)))) },
-    { weight: 1, arbitrary: bytes(text.map((valid) => `\ufeff${valid} `)) },
-    { weight: 1, arbitrary: bytes(text.map((valid) => valid.replace(/^\{/, '{"__proto__":{"a":1},"a":1e999,'))) },
-    { weight: 1, arbitrary: bytes(text.map((valid) => valid.replace(/^\{"(\w+)":/, '{"$1":1,"$1":'))) },
-    { weight: 1, arbitrary: bytes(at.map((depth) => "[".repeat(depth * 20) + "]".repeat(depth * 20))) },
+    { weight: 20, arbitrary: createBytes(text) },
+    {
+      weight: 1,
+      arbitrary: createBytes(fc.tuple(text, position).map(([valid, end]) => valid.slice(0, end % (valid.length + 1)))),
+    },
+    { weight: 1, arbitrary: createBytes(text.map((valid) => `\ufeff${valid} `)) },
+    { weight: 1, arbitrary: createBytes(text.map((valid) => valid.replace(/^\{/, '{"__proto__":{"a":1},"a":1e999,'))) },
+    { weight: 1, arbitrary: createBytes(text.map((valid) => valid.replace(/^\{"(\w+)":/, '{"$1":1,"$1":'))) },
+    { weight: 1, arbitrary: createBytes(position.map((depth) => "[".repeat(depth * 20) + "]".repeat(depth * 20))) },
     { weight: 1, arbitrary: fc.uint8Array({ maxLength: 200 }).map((raw) => new Uint8Array(raw)) },
   );
 }

@@ -1,18 +1,17 @@
 import fc from "fast-check";
 import { TEST_PASSWORD, type TestClient } from "../support/client.ts";
-import type { Operation } from "./catalogue.ts";
+import type { Operation } from "./catalog.ts";
 import { createSamples, type Hints } from "./samples.ts";
-import { fillPath, type World } from "./world.ts";
+import { fillPath, type UserData } from "./user-data.ts";
 
-/** Without a response after this time, the server hangs. */
-const ANSWER_MS_MAX = 10_000;
+const RESPONSE_TIMEOUT_MS = 10_000;
 
-export type Answer = { status: number; type: string; text: string; headers: Headers };
+export type ReceivedResponse = { status: number; type: string; text: string; headers: Headers };
 
 export type PlannedRequest = { method: string; path: string; json: unknown; isPrivate: boolean };
 
-/** Fields that mean the same everywhere. */
-export const plainHints: Hints = {
+/** Values for fields that have the same meaning in all operations. */
+export const commonHints: Hints = {
   password: fc.constant(TEST_PASSWORD),
   current_password: fc.constant(TEST_PASSWORD),
   new_password: fc.constant(TEST_PASSWORD),
@@ -24,47 +23,56 @@ export const plainHints: Hints = {
   events: fc.constant(["message.created"]),
 };
 
-/** The offline model used here supports no formats. */
+/** The offline model supports no reply formats. */
 export const formatHints: Hints = { reply_format: fc.constant(null) };
 
-/** Bodies whose fields must match each other. */
-const wholeBodies: Record<string, (world: World) => object> = {
+/** Complete bodies for operations whose fields depend on each other. */
+const fixedBodies: Record<string, (userData: UserData) => object> = {
   createChatCompletion: ({ fields: { metadata } }) => ({
     model: "offline/documents",
     messages: [{ role: "user", content: "Hello." }],
     metadata,
   }),
-  // By id; the other form is tested separately.
+  // Adds the member by id. Adding a member by email is tested separately.
   addMember: ({ fields: { user_id } }) => ({ user_id }),
-  // The email, which a key may not change, is tested separately.
+  // The email, which an API key can't change, is tested separately.
   updateMe: () => ({ display_name: "Another name" }),
 };
 
-/** Required queries. */
-const neededQueries: Record<string, string> = { createImport: "?source=chatgpt" };
+/** Query strings that operations require. */
+const requiredQueries: Record<string, string> = { createImport: "?source=chatgpt" };
 
-/** A request that is valid except, perhaps, for its sender: it names existing data wherever something is named. */
-export function planRequest(operation: Operation, world: World, more: Record<string, unknown> = {}): PlannedRequest {
-  const { path: filled, isPrivate } = fillPath(operation.path, world.places);
-  const path = filled + (neededQueries[operation.id] ?? "");
-  const known = { ...world.fields, ...more };
-  const hints = { ...plainHints, ...mapToHints(known), ...formatHints };
+/** Creates a request that refers to existing data, and is valid if its sender has access to that data. */
+export function planRequest(
+  operation: Operation,
+  userData: UserData,
+  overrides: Record<string, unknown> = {},
+): PlannedRequest {
+  const { path: filled, isPrivate } = fillPath(operation.path, userData.pathValues);
+  const path = filled + (requiredQueries[operation.id] ?? "");
+  const fields = { ...userData.fields, ...overrides };
+  const hints = { ...commonHints, ...mapToHints(fields), ...formatHints };
   let json: unknown;
   if (operation.body) {
-    const whole = wholeBodies[operation.id];
+    const createBody = fixedBodies[operation.id];
     const sample = createSamples(operation.body, hints, true);
-    json = whole ? whole(world) : fc.sample(sample, { numRuns: 1, seed: 42 })[0];
+    json = createBody ? createBody(userData) : fc.sample(sample, { numRuns: 1, seed: 42 })[0];
   }
-  const namesField = Object.entries(world.fields).some(
-    ([name, value]) => name !== "metadata" && holds(json, name, value),
+  const refersToFields = Object.entries(userData.fields).some(
+    ([name, value]) => name !== "metadata" && hasField(json, name, value),
   );
-  const isWhole = operation.id in wholeBodies && holds(json, "metadata", world.fields.metadata);
-  const asked = path.includes("?") ? path : `${path}${listRequired(operation, world)}`;
-  return { method: operation.method, path: asked, json, isPrivate: isPrivate || namesField || isWhole };
+  const refersToMetadata = operation.id in fixedBodies && hasField(json, "metadata", userData.fields.metadata);
+  const pathWithQuery = path.includes("?") ? path : `${path}${createRequiredQuery(operation, userData)}`;
+  return {
+    method: operation.method,
+    path: pathWithQuery,
+    json,
+    isPrivate: isPrivate || refersToFields || refersToMetadata,
+  };
 }
 
-/** The required query: a search looks for the word that only the world contains. */
-function listRequired({ parameters }: Operation, { word }: World): string {
+/** Creates a query string that sets each required parameter to the unique word in the user's data, so that searches find the data. */
+function createRequiredQuery({ parameters }: Operation, { word }: UserData): string {
   const required = parameters.filter((parameter) => parameter.in === "query" && parameter.required);
   return required.length === 0
     ? ""
@@ -74,20 +82,20 @@ function listRequired({ parameters }: Operation, { word }: World): string {
 const mapToHints = (values: Record<string, unknown>): Hints =>
   Object.fromEntries(Object.entries(values).map(([name, value]) => [name, fc.constant(value)]));
 
-function holds(json: unknown, name: string, value: unknown): boolean {
+function hasField(json: unknown, name: string, value: unknown): boolean {
   return typeof json === "object" && json !== null && (json as Record<string, unknown>)[name] === value;
 }
 
-/** Sends a request and reads its response; of an event stream, which may be endless, only the beginning. */
+/** Sends a request, and reads its response. The body of an event stream isn't read, because it may be endless. */
 export async function send(
   parley: Pick<TestClient, "url">,
   { method, path, json }: Pick<PlannedRequest, "method" | "path" | "json">,
   token: string | null,
-  more: Record<string, string> = {},
-): Promise<Answer> {
+  extraHeaders: Record<string, string> = {},
+): Promise<ReceivedResponse> {
   const headers = {
     ...(token !== null && { authorization: `Bearer ${token}` }),
-    ...more,
+    ...extraHeaders,
     ...(json !== undefined && { "content-type": "application/json" }),
   };
   return sendRaw(`${parley.url}${path}`, {
@@ -97,26 +105,26 @@ export async function send(
   });
 }
 
-/** Like `send`, for what only `fetch` can send. @throws if there is no response in time. */
-export async function sendRaw(url: string, init: RequestInit): Promise<Answer> {
-  const response = await fetch(url, { ...init, redirect: "manual", signal: AbortSignal.timeout(ANSWER_MS_MAX) });
+/** Works like `send`, but accepts any `fetch` options. */
+export async function sendRaw(url: string, init: RequestInit): Promise<ReceivedResponse> {
+  const response = await fetch(url, { ...init, redirect: "manual", signal: AbortSignal.timeout(RESPONSE_TIMEOUT_MS) });
   const type = response.headers.get("content-type")?.split(";", 1)[0] ?? "";
   const isStream = type === "text/event-stream";
   if (isStream) await response.body?.cancel();
   return { status: response.status, type, text: isStream ? "" : await response.text(), headers: response.headers };
 }
 
-/** What is wrong with the format of an error; null if nothing is. */
-export function findFormFault(path: string, { status, type, text, headers }: Answer): string | null {
-  // The runtime's own response to more than 16 KiB of path and headers, before our code runs.
-  if (status === 431) return text === "" ? null : "431 with a text";
+/** Checks the format of an error response. Returns a description of the first problem, or null. */
+export function findFormatError(path: string, { status, type, text, headers }: ReceivedResponse): string | null {
+  // The runtime itself responds with this status if the path and headers exceed 16 KiB.
+  if (status === 431) return text === "" ? null : "431 with a body";
   if (!headers.has("x-request-id")) return "no X-Request-Id";
   if (status < 400) return null;
   if (path.startsWith("/v1/")) {
     const error = readObject(readObject(parse(text))?.error);
     return type === "application/json" && typeof error?.message === "string" && "code" in error
       ? null
-      : "not OpenAI's error";
+      : "not in OpenAI's error format";
   }
   const problem = readObject(parse(text));
   const isProblem =
@@ -127,7 +135,7 @@ export function findFormFault(path: string, { status, type, text, headers }: Ans
     problem.instance === `urn:request:${problem.request_id}` &&
     typeof problem.title === "string" &&
     typeof problem.detail === "string";
-  return isProblem ? null : "no problem+json";
+  return isProblem ? null : "not a valid problem document";
 }
 
 function parse(text: string): unknown {

@@ -3,27 +3,27 @@ import { connect } from "node:net";
 import { PARTS_MAX } from "../../src/modules/openai/model.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createRest, type Rest } from "../support/rest.ts";
+import { createRestClient, type RestClient } from "../support/rest.ts";
 import { openSocket } from "../support/socket.ts";
-import { listFrames, listOperations, type Operation, type Schema } from "./catalogue.ts";
+import { listFrames, listOperations, type Operation, type Schema } from "./catalog.ts";
 
 let parley: TestApp;
 let anna: Account;
-let rest: Rest;
+let rest: RestClient;
 let conversationId: string;
 
 beforeAll(async () => {
   parley = await startApp();
   anna = await parley.register();
-  rest = createRest(parley, anna);
+  rest = createRestClient(parley, anna);
   conversationId = (await createConversation(parley, anna)).id;
 });
 afterAll(() => parley.stop());
 
-const messages = () => `/conversations/${conversationId}/messages`;
+const getMessagesPath = () => `/conversations/${conversationId}/messages`;
 type Stored = { id: string; content: string; title: string; name: string; metadata: Record<string, unknown> };
 
-describe("a single-line text", () => {
+describe("single-line text", () => {
   const hidden = {
     tab: "\t",
     "line break": "\n",
@@ -35,16 +35,16 @@ describe("a single-line text", () => {
   for (const [name, character] of Object.entries(hidden))
     test(`must not contain ${name}`, async () => {
       const text = `a${character}b`;
-      const asked: [string, string, object][] = [
+      const requests: [string, string, object][] = [
         ["POST", "/conversations", { title: text }],
         ["POST", "/prompts", { name: text, template: "x" }],
         ["PATCH", "/me", { display_name: text }],
         ["PATCH", "/me", { email: `${text}@example.com` }],
-        ["POST", messages(), { content: "x", client_message_id: text }],
-        ["POST", messages(), { content: "x", model: text }],
+        ["POST", getMessagesPath(), { content: "x", client_message_id: text }],
+        ["POST", getMessagesPath(), { content: "x", model: text }],
       ];
-      for (const [method, path, json] of asked) {
-        const problem = await rest.refused(method, path, json);
+      for (const [method, path, json] of requests) {
+        const problem = await rest.requestProblem(method, path, json);
         expect(problem).toMatchObject({ status: 422, code: "invalid", errors: [{}] });
         expect(problem.detail).not.toContain(character);
       }
@@ -81,15 +81,15 @@ describe("a name or a title", () => {
   ];
 
   for (const text of hidden)
-    test(`has a visible character (${JSON.stringify(text)})`, async () => {
+    test(`must have a visible character, unlike ${JSON.stringify(text)}`, async () => {
       for (const [method, path, pointer, json] of listFields(text)) {
-        const problem = await rest.refused(method, path, json);
+        const problem = await rest.requestProblem(method, path, json);
         expect(problem).toMatchObject({ status: 422, code: "invalid", errors: [{ pointer }] });
         expect(problem.detail).toContain("visible character");
       }
     });
 
-  test("may have additional invisible ones", async () => {
+  test("can also have invisible characters", async () => {
     const name = "\u200fשלום 👩\u200d👧 \u00ad";
     expect((await rest.request<Stored>("PATCH", `/conversations/${conversationId}`, { title: name })).body.title).toBe(
       name,
@@ -99,23 +99,26 @@ describe("a name or a title", () => {
     );
   });
 
-  test("of a hook's post must have one too", async () => {
+  test("in a hook's message must have a visible character too", async () => {
     const { body } = await rest.request<{ token: string }>("POST", `/conversations/${conversationId}/hooks`, {
       name: "x",
     });
-    const problem = await rest.refused("POST", `/hooks/${body.token}`, { content: "x", display_name: "\u2800" });
+    const problem = await rest.requestProblem("POST", `/hooks/${body.token}`, { content: "x", display_name: "\u2800" });
     expect(problem).toMatchObject({ status: 422, errors: [{ pointer: "#/display_name" }] });
-    const json = { text: "from Slack's form", username: "\u3164" };
+    const json = { text: "in Slack's format", username: "\u3164" };
     expect((await parley.fetch(`/api/v1/hooks/${body.token}`, { json })).status).toBe(200);
-    const { body: page } = await rest.request<{ data: { author: { display_name: string } }[] }>("GET", messages());
+    const { body: page } = await rest.request<{ data: { author: { display_name: string } }[] }>(
+      "GET",
+      getMessagesPath(),
+    );
     expect(page.data.at(-1)?.author.display_name).toBe("x");
   });
 });
 
-describe("a multi-line text", () => {
+describe("multi-line text", () => {
   test("keeps its line breaks, tabs and direction marks unchanged", async () => {
     const content = "one\r\n\ttwo\n\rthree \u202eright\u202c \u200d👩‍👧";
-    const { status, body } = await rest.request<{ message: Stored }>("POST", messages(), { content });
+    const { status, body } = await rest.request<{ message: Stored }>("POST", getMessagesPath(), { content });
     expect(status).toBe(201);
     expect(body.message.content).toBe(content);
   });
@@ -123,7 +126,7 @@ describe("a multi-line text", () => {
   test.each(["\u0000", "\u0007", "\u001b[31m", "\u007f", "\u009b", "\ud83d"])(
     "must not contain %j",
     async (character) => {
-      expect(await rest.refused("POST", messages(), { content: `a${character}` })).toMatchObject({
+      expect(await rest.requestProblem("POST", getMessagesPath(), { content: `a${character}` })).toMatchObject({
         status: 422,
         errors: [{ pointer: "#/content" }],
       });
@@ -143,18 +146,18 @@ describe("NFC", () => {
     expect((await rest.request<Stored>("POST", "/prompts", { name: decomposed, template: "x" })).body.name).toBe(
       composed,
     );
-    const sent = await rest.request<{ message: Stored }>("POST", messages(), { content: decomposed });
+    const sent = await rest.request<{ message: Stored }>("POST", getMessagesPath(), { content: decomposed });
     expect(sent.body.message.content).toBe(composed);
-    const edited = await rest.request<Stored>("PATCH", `${messages()}/${sent.body.message.id}`, {
+    const edited = await rest.request<Stored>("PATCH", `${getMessagesPath()}/${sent.body.message.id}`, {
       content: `${decomposed}!`,
     });
     expect(edited.body.content).toBe(`${composed}!`);
   });
 
-  test("makes an id in two forms the same id, on the socket too", async () => {
+  test("makes two forms of an id the same id, even over a socket", async () => {
     const send = { content: "x", client_message_id: decomposed };
-    const first = await rest.request<{ message: Stored }>("POST", messages(), send);
-    const second = await rest.request<{ message: Stored }>("POST", messages(), {
+    const first = await rest.request<{ message: Stored }>("POST", getMessagesPath(), send);
+    const second = await rest.request<{ message: Stored }>("POST", getMessagesPath(), {
       ...send,
       client_message_id: composed,
     });
@@ -172,7 +175,7 @@ describe("NFC", () => {
     await socket.close();
   });
 
-  test("makes an email in two forms one account, and a password in two forms one password", async () => {
+  test("makes two forms of an email one account, and two forms of a password one password", async () => {
     const password = `${decomposed} and more`;
     const register = (email: string) =>
       parley.fetch("/api/v1/auth/register", { json: { email, password, display_name: "Zoë" } });
@@ -183,7 +186,7 @@ describe("NFC", () => {
   });
 
   test("is the stored form of messages from the OpenAI-compatible API", async () => {
-    const ask = (content: string) =>
+    const complete = (content: string) =>
       parley.fetch("/v1/chat/completions", {
         token: anna.access_token,
         json: {
@@ -192,24 +195,24 @@ describe("NFC", () => {
           metadata: { conversation_id: conversationId },
         },
       });
-    expect((await ask(decomposed)).status).toBe(200);
-    const { rows } = await rest.all<Stored>(messages(), 200);
+    expect((await complete(decomposed)).status).toBe(200);
+    const { rows } = await rest.listAll<Stored>(getMessagesPath(), 200);
     expect(rows.at(-2)?.content).toBe(composed);
-    expect((await ask("bell \u0007")).status).toBe(400);
+    expect((await complete("bell \u0007")).status).toBe(400);
   });
+});
 
-  test("the OpenAI-compatible API accepts the maximum number of parts, and no more", async () => {
-    const ask = (parts: number) =>
-      parley.fetch("/v1/chat/completions", {
-        token: anna.access_token,
-        json: {
-          model: "offline/documents",
-          messages: [{ role: "user", content: Array(parts).fill({ type: "text", text: "a" }) }],
-        },
-      });
-    expect((await ask(PARTS_MAX)).status).toBe(200);
-    expect((await ask(PARTS_MAX + 1)).status).toBe(400);
-  });
+test("the OpenAI-compatible API accepts the maximum number of content parts, but not one more", async () => {
+  const complete = (partCount: number) =>
+    parley.fetch("/v1/chat/completions", {
+      token: anna.access_token,
+      json: {
+        model: "offline/documents",
+        messages: [{ role: "user", content: Array(partCount).fill({ type: "text", text: "a" }) }],
+      },
+    });
+  expect((await complete(PARTS_MAX)).status).toBe(200);
+  expect((await complete(PARTS_MAX + 1)).status).toBe(400);
 });
 
 describe("a body", () => {
@@ -222,7 +225,7 @@ describe("a body", () => {
   const json = '{"title":"a"}';
 
   test.each([
-    ["gzip", Bun.gzipSync(json), { "content-encoding": "gzip" }, 415],
+    ["compressed with gzip", Bun.gzipSync(json), { "content-encoding": "gzip" }, 415],
     ["declared as gzip", json, { "content-encoding": "gzip" }, 415],
     ["with another charset", json, { "content-type": "application/json; charset=iso-8859-1" }, 415],
     ["as multipart", "--x\r\n\r\n--x--", { "content-type": "multipart/form-data; boundary=x" }, 415],
@@ -244,12 +247,12 @@ describe("a body", () => {
     ],
     ["with a number above the range", '{"metadata":{"a":1e999}}', {}, 422],
     ["with -0 and the maximum safe integer", '{"metadata":{"a":-0,"b":9007199254740991}}', {}, 201],
-    ["with a greater integer", '{"metadata":{"b":[[9007199254740993]]}}', {}, 422],
+    ["with an unsafe integer", '{"metadata":{"b":[[9007199254740993]]}}', {}, 422],
     ["with 100,000 fields", `{${Array.from({ length: 100_000 }, (_, n) => `"${n}":1`).join()}}`, {}, 422],
     ["with 400,000 items", `{"title":[${"1,".repeat(400_000)}1]}`, {}, 422],
     ["of a megabyte of combining marks", `{"title":"a${"\u0301\u0316".repeat(250_000)}"}`, {}, 422],
   ] as [string, string | Uint8Array<ArrayBuffer>, Record<string, string>, number][])(
-    "%s",
+    "%s gets the expected status",
     async (_, body, headers, status) => {
       const startedAtMs = performance.now();
       const response = await create(body, headers);
@@ -258,7 +261,7 @@ describe("a body", () => {
     },
   );
 
-  test("on a GET is ignored, and the next request on the connection is answered", async () => {
+  test("in a GET request is ignored, and the next request on the connection succeeds", async () => {
     const { port, hostname } = new URL(parley.url);
     const socket = connect(Number(port), hostname);
     const request =
@@ -271,20 +274,20 @@ describe("a body", () => {
   });
 });
 
-describe("every text and every list has a limit", () => {
+describe("every string and every list has a limit", () => {
   test("in bodies, queries and paths", async () => {
     const operations = await listOperations(parley);
     expect(operations.length).toBeGreaterThan(30);
-    expect(operations.flatMap(findUnbounded)).toEqual([]);
+    expect(operations.flatMap(findUnlimitedFields)).toEqual([]);
   });
 
   test("in frames", () => {
-    expect(listFrames().flatMap(({ type, schema }) => findOpenEnds(schema, type))).toEqual([]);
+    expect(listFrames().flatMap(({ type, schema }) => findUnlimited(schema, type))).toEqual([]);
   });
 });
 
-/** Values that are only looked up, or chosen from a few; nothing of them is stored. */
-const looked = [
+/** Parameters without a limit. They are only compared with known values, and never stored. */
+const lookupParameters = [
   "GET /problems/{code} path code",
   "GET /v1/models/{path} path path",
   "GET /api/v1/documents/{path} path path",
@@ -292,27 +295,29 @@ const looked = [
   "GET /healthz query verbose",
 ];
 
-function findUnbounded({ name, body, parameters }: Operation): string[] {
-  const places = parameters
-    // A header's limit is enforced by its parser: surrounding quotes do not count.
+function findUnlimitedFields({ name, body, parameters }: Operation): string[] {
+  const locations = parameters
+    // Header limits are enforced by parsers instead, because surrounding quotes do not count.
     .filter((parameter) => parameter.in !== "header")
-    .flatMap((parameter) => findOpenEnds(parameter.schema, `${name} ${parameter.in} ${parameter.name}`));
-  return [...places, ...(body ? findOpenEnds(body, `${name} body`) : [])].filter((place) => !looked.includes(place));
+    .flatMap((parameter) => findUnlimited(parameter.schema, `${name} ${parameter.in} ${parameter.name}`));
+  return [...locations, ...(body ? findUnlimited(body, `${name} body`) : [])].filter(
+    (location) => !lookupParameters.includes(location),
+  );
 }
 
-/** Locations in a schema that accept an unlimited text or list. Free-form JSON is limited in bytes where it is stored. */
-function findOpenEnds(schema: Schema, place: string): string[] {
-  const own =
+/** Lists the locations in a schema that accept an unlimited string or list. Free-form JSON is limited when it is stored. */
+function findUnlimited(schema: Schema, location: string): string[] {
+  const ownLocation =
     (schema.type === "string" && !schema.enum && !schema.format && !schema.pattern && schema.maxLength === undefined) ||
     (schema.type === "array" && schema.maxItems === undefined)
-      ? [place]
+      ? [location]
       : [];
   return [
-    ...own,
-    ...(schema.anyOf ?? []).flatMap((branch) => findOpenEnds(branch, place)),
-    ...(schema.items ? findOpenEnds(schema.items, `${place}[]`) : []),
+    ...ownLocation,
+    ...(schema.anyOf ?? []).flatMap((branch) => findUnlimited(branch, location)),
+    ...(schema.items ? findUnlimited(schema.items, `${location}[]`) : []),
     ...Object.entries(schema.properties ?? {}).flatMap(([name, property]) =>
-      findOpenEnds(property, `${place}.${name}`),
+      findUnlimited(property, `${location}.${name}`),
     ),
   ];
 }

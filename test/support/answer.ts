@@ -5,21 +5,21 @@ import type { ClaimedGeneration } from "../../src/modules/generations/queries.ts
 type TestAnswer = {
   conversationId: string;
   seq?: number;
-  /** The id of the message that it answers. */
+  /** The id of the message that the answer replies to. */
   parentId?: string | null;
   requestedBy?: string | null;
-  /** The user who regenerated it, stored with the answer itself. */
+  /** Whether `requestedBy` is also stored in the message's metadata, as in a regenerated answer. */
   isRegenerated?: boolean;
-  /** `running` by default: with an unknown owner, whose lease is valid for `leaseMs`. */
+  /** By default `running`, with a random owner whose lease expires after `leaseMs`. */
   status?: "pending" | "running" | "finished";
   owner?: string;
   leaseMs?: number;
   createdAt?: Date;
-  /** The text so far, or the final text. */
+  /** The final text if the answer is finished, otherwise the partial text. */
   text?: string;
 };
 
-/** Inserts an answer with its generation into the database. The conversation's counter does not change. */
+/** Inserts an answer and its generation. The conversation's `last_seq` doesn't change. */
 export async function insertAnswer(
   sql: Sql,
   {
@@ -37,7 +37,7 @@ export async function insertAnswer(
 ): Promise<ClaimedGeneration> {
   const [messageId, id] = [createId(), createId()];
   const isFinished = status === "finished";
-  const createLeaseEnd = () => {
+  const computeLeaseEnd = () => {
     if (isFinished) return null;
     return new Date(status === "running" ? Date.now() + leaseMs : createdAt.getTime() + 5_000);
   };
@@ -51,7 +51,7 @@ export async function insertAnswer(
       lease_until, created_at, finished_at)
     values (${id}, ${messageId}, ${seq}, ${conversationId}, ${requestedBy}, ${status},
       ${status === "running" ? owner : null}, ${fence},
-      ${createLeaseEnd()}, ${createdAt}, ${isFinished ? new Date() : null})`;
+      ${computeLeaseEnd()}, ${createdAt}, ${isFinished ? new Date() : null})`;
   if (!isFinished && text !== "")
     await sql`
       insert into generation_pieces (conversation_id, generation_id, n, text) values (${conversationId}, ${id}, 1, ${text})`;

@@ -15,20 +15,21 @@ export { type Account, TEST_PASSWORD } from "./client.ts";
 
 export type TestApp = Awaited<ReturnType<typeof startApp>>;
 
-/** Hashes that take a millisecond: the tests register thousands of users. */
-const CHEAP_HASHES: PasswordOptions = { memoryKib: 64, passes: 1 };
+/** Cheap hashes of about a millisecond each, because the tests register thousands of users. */
+const FAST_HASHES: PasswordOptions = { memoryKib: 64, iterations: 1 };
 
-/** A complete Parley on a separate database, listening on a free port. Settings by their names in the environment. */
+/** Starts a complete Parley server on a free port, by default with a new database. */
 export async function startApp(
   options: {
+    /** Settings by the names of their environment variables. */
     config?: Record<string, string>;
     database?: Awaited<ReturnType<typeof createTestDatabase>>;
     bus?: Bus;
-    /** Whether it is the only instance on the database; by default true if it has a separate database. */
+    /** Whether no other instance uses the database. The default is true unless `database` is set. */
     isAlone?: boolean;
-    /** The log; by default nothing is logged. */
+    /** By default, nothing is logged. */
     log?: Log;
-    /** Slower hashes, for tests that depend on the duration of a login. */
+    /** Set slower hashes in tests that depend on the duration of a login. */
     passwords?: PasswordOptions;
   } = {},
 ) {
@@ -51,7 +52,7 @@ export async function startApp(
     jwtSecret,
     bus: options.bus,
     isAlone: options.isAlone ?? options.database === undefined,
-    passwords: options.passwords ?? CHEAP_HASHES,
+    passwords: options.passwords ?? FAST_HASHES,
   });
   const listener = listen(parley, config, undefined);
   parley.attach(listener);
@@ -66,11 +67,11 @@ export async function startApp(
     lifecycle,
     metrics,
 
-    /** Stops everything gracefully; a database that was passed in stays open. */
+    /** Stops Parley gracefully, and closes the database unless it was passed in. */
     async stop(): Promise<void> {
       lifecycle.markDraining();
-      const hurry = new AbortController().signal;
-      await stopInOrder(parley.parts.list(), { log: silentLog, timeoutMs: 2_000, hurry });
+      const stopNow = new AbortController().signal;
+      await stopInOrder(parley.parts.list(), { log: silentLog, timeoutMs: 2_000, stopNow });
       await listener.stop(true);
       if (!options.database) await database.end({ timeout: 1 });
     },

@@ -3,37 +3,39 @@ import { join } from "node:path";
 import { openChromium } from "./chromium.ts";
 import { waitUntil } from "./wait-until.ts";
 
-type Answer = {
+type CommandResponse = {
   id?: number;
   error?: { message: string };
   result?: { result?: { value?: unknown }; exceptionDetails?: { text: string; exception?: { description?: string } } };
 };
 type Options = {
-  /** A certificate (PEM) whose key is trusted in addition to the system's. */
-  issuerFile?: string;
+  /** A PEM certificate that the browser also trusts. */
+  trustedCertFile?: string;
 };
 
 export type BrowserPage = Awaited<ReturnType<typeof openPage>>;
 
-/** A page of `localhost` in a separate Chromium, in which a test evaluates expressions. */
-export async function openPage(url: string, { issuerFile }: Options = {}) {
+/** Opens a `localhost` URL in a new Chromium, so that a test can evaluate expressions in the page. */
+export async function openPage(url: string, { trustedCertFile }: Options = {}) {
   const { folder, close } = openChromium("about:blank", [
     "--remote-debugging-port=0",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-    ...(issuerFile === undefined ? [] : [`--ignore-certificate-errors-spki-list=${hashKey(issuerFile)}`]),
+    ...(trustedCertFile === undefined
+      ? []
+      : [`--ignore-certificate-errors-spki-list=${hashPublicKey(trustedCertFile)}`]),
   ]);
-  const readPort = () => {
+  const readDebuggingPort = () => {
     try {
       return readFileSync(join(folder, "DevToolsActivePort"), "utf8").split("\n")[0] ?? "";
     } catch {
       return "";
     }
   };
-  await waitUntil(() => readPort() !== "");
+  await waitUntil(() => readDebuggingPort() !== "");
   type Target = { type: string; webSocketDebuggerUrl: string };
   let target: Target | undefined;
   await waitUntil(async () => {
-    const targets = (await (await fetch(`http://127.0.0.1:${readPort()}/json/list`)).json()) as Target[];
+    const targets = (await (await fetch(`http://127.0.0.1:${readDebuggingPort()}/json/list`)).json()) as Target[];
     target = targets.find(({ type }) => type === "page");
     return target !== undefined;
   });
@@ -41,25 +43,28 @@ export async function openPage(url: string, { issuerFile }: Options = {}) {
   await new Promise((resolve) => {
     socket.onopen = resolve;
   });
-  const waiting = new Map<number, (answer: Answer) => void>();
+  const pendingCommands = new Map<number, (response: CommandResponse) => void>();
   socket.onmessage = ({ data }) => {
-    const answer = JSON.parse(String(data)) as Answer;
-    if (answer.id !== undefined) waiting.get(answer.id)?.(answer);
+    const response = JSON.parse(String(data)) as CommandResponse;
+    if (response.id !== undefined) pendingCommands.get(response.id)?.(response);
   };
   let lastId = 0;
-  async function call(method: string, params: Record<string, unknown>): Promise<NonNullable<Answer["result"]>> {
+  async function sendCommand(
+    method: string,
+    params: Record<string, unknown>,
+  ): Promise<NonNullable<CommandResponse["result"]>> {
     lastId += 1;
-    const { promise, resolve } = Promise.withResolvers<Answer>();
-    waiting.set(lastId, resolve);
+    const { promise, resolve } = Promise.withResolvers<CommandResponse>();
+    pendingCommands.set(lastId, resolve);
     socket.send(JSON.stringify({ id: lastId, method, params }));
     const { error, result = {} } = await promise;
     if (error) throw new Error(`${method}: ${error.message}`);
     return result;
   }
 
-  /** The awaited value of an expression. @throws Error if it throws. */
+  /** Evaluates an expression and returns its awaited value. @throws Error if the expression throws. */
   async function evaluate<T>(expression: string): Promise<T> {
-    const { result, exceptionDetails } = await call("Runtime.evaluate", {
+    const { result, exceptionDetails } = await sendCommand("Runtime.evaluate", {
       expression,
       awaitPromise: true,
       returnByValue: true,
@@ -68,18 +73,18 @@ export async function openPage(url: string, { issuerFile }: Options = {}) {
     return result?.value as T;
   }
 
-  await call("Page.navigate", { url });
+  await sendCommand("Page.navigate", { url });
   await waitUntil(() => evaluate<boolean>('document.readyState === "complete" && location.href !== "about:blank"'));
   return {
     evaluate,
-    /** A command of the Chrome DevTools Protocol, such as a key. */
-    call,
+    /** Sends a Chrome DevTools Protocol command, such as a key press. */
+    sendCommand,
     close,
   };
 }
 
-/** The SHA-256 of a certificate's public key, in base64. */
-function hashKey(certFile: string): string {
+/** Returns the SHA-256 hash of a certificate's public key, in base64. */
+function hashPublicKey(certFile: string): string {
   const { stdout } = Bun.spawnSync([
     "sh",
     "-c",

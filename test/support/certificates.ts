@@ -6,26 +6,26 @@ import { connect } from "node:tls";
 export type Certificate = { certFile: string; keyFile: string; cert: string; key: string };
 
 type Options = {
-  /** Days until it expires; negative for an expired one. */
+  /** Days until the certificate expires. If negative, it has already expired. */
   days?: number;
-  /** The issuer; absent: self-signed. */
+  /** If absent, the certificate is self-signed. */
   issuer?: Certificate;
-  /** The type of its key; absent: an elliptic curve. */
+  /** The key type. The default is `ec` (elliptic curve). */
   algorithm?: "ec" | "rsa";
   /**
-   * Subject alternative names, and whether it is a CA, which browsers and proxies require; absent: neither extension is
-   * set.
+   * Adds the extensions that browsers and proxies require: the subject alternative names of this machine, and whether
+   * the certificate is a CA (`authority`) or not (`local`).
    */
   extensions?: "local" | "authority";
-  /** Additional names, with these extensions. */
+  /** Additional subject alternative names. They require `extensions`. */
   names?: string[];
 };
 
-/** A folder of certificates, created with `openssl`. */
+/** Creates a folder, and returns functions that create certificates in it with `openssl`. */
 export function createCertificates() {
   const folder = mkdtempSync(join(tmpdir(), "parley-tls-"));
-  const path = (name: string) => join(folder, name);
-  let made = 0;
+  const getPath = (name: string) => join(folder, name);
+  let certificateCount = 0;
 
   function openssl(...args: string[]): void {
     const { exitCode, stderr } = Bun.spawnSync(["openssl", ...args], { stderr: "pipe" });
@@ -33,33 +33,37 @@ export function createCertificates() {
   }
 
   return {
-    path,
+    getPath,
 
-    /** A certificate with this common name. */
+    /** Creates a certificate and its key. */
     create(
       commonName: string,
       { days = 30, issuer, algorithm = "ec", extensions, names = [] }: Options = {},
     ): Certificate {
-      made += 1;
-      const [certFile, keyFile, requestFile] = [path(`${made}.crt`), path(`${made}.key`), path(`${made}.csr`)];
+      certificateCount += 1;
+      const [certFile, keyFile, requestFile] = [
+        getPath(`${certificateCount}.crt`),
+        getPath(`${certificateCount}.key`),
+        getPath(`${certificateCount}.csr`),
+      ];
       if (algorithm === "rsa") openssl("genrsa", "-out", keyFile, "2048");
       else openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", keyFile);
       openssl("req", "-new", "-key", keyFile, "-subj", `/CN=${commonName}`, "-out", requestFile);
-      const signer = issuer
+      const signerArgs = issuer
         ? ["-CA", issuer.certFile, "-CAkey", issuer.keyFile, "-CAcreateserial"]
         : ["-signkey", keyFile];
-      const written = path(`${made}.ext`);
+      const extensionsFile = getPath(`${certificateCount}.ext`);
       const isAuthority = extensions === "authority" ? "TRUE" : "FALSE";
       writeFileSync(
-        written,
+        extensionsFile,
         `subjectAltName=DNS:localhost,IP:127.0.0.1${names.map((name) => `,DNS:${name}`).join("")}\nbasicConstraints=CA:${isAuthority}\n`,
       );
-      const out = ["-days", String(days), ...(extensions ? ["-extfile", written] : []), "-out", certFile];
-      openssl("x509", "-req", "-in", requestFile, ...signer, ...out);
+      const outputArgs = ["-days", String(days), ...(extensions ? ["-extfile", extensionsFile] : []), "-out", certFile];
+      openssl("x509", "-req", "-in", requestFile, ...signerArgs, ...outputArgs);
       return { certFile, keyFile, cert: readFileSync(certFile, "utf8"), key: readFileSync(keyFile, "utf8") };
     },
 
-    /** The key of a certificate, encrypted with a passphrase. */
+    /** Returns a certificate's key, encrypted with the passphrase `hunter2`. */
     encryptKey({ keyFile }: Certificate): string {
       const encrypted = `${keyFile}.encrypted`;
       openssl("pkey", "-in", keyFile, "-aes256", "-passout", "pass:hunter2", "-out", encrypted);
@@ -70,8 +74,8 @@ export function createCertificates() {
   };
 }
 
-/** The common names of the certificate chain that a server presents, its own first. */
-export function readServedNames(port: number): Promise<string[]> {
+/** Returns the common names in the certificate chain that a server sends, the server's own certificate first. */
+export function fetchCertificateNames(port: number): Promise<string[]> {
   const { promise, resolve, reject } = Promise.withResolvers<string[]>();
   const socket = connect({ port, host: "127.0.0.1", servername: "localhost", rejectUnauthorized: false }, () => {
     const names: string[] = [];

@@ -1,12 +1,12 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { atEndOfRun } from "./end-of-run.ts";
+import { afterTestRun } from "./after-test-run.ts";
 
 const LOAD_TIMEOUT_MS = 60_000;
 
-/** Opens an address in Debian's Chromium, with access to this machine only. */
-export function openChromium(url: string, more: string[] = []) {
+/** Opens a URL in Debian's Chromium, which can only reach this machine. */
+export function openChromium(url: string, extraFlags: string[] = []) {
   const folder = mkdtempSync(join(tmpdir(), "parley-chromium-"));
   const child = Bun.spawn(
     [
@@ -19,7 +19,7 @@ export function openChromium(url: string, more: string[] = []) {
       "--no-first-run",
       "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
       `--user-data-dir=${folder}`,
-      ...more,
+      ...extraFlags,
       url,
     ],
     { stdio: ["ignore", "pipe", "ignore"], env: { ...process.env, HOME: folder }, timeout: LOAD_TIMEOUT_MS },
@@ -27,15 +27,15 @@ export function openChromium(url: string, more: string[] = []) {
   const close = async () => {
     child.kill("SIGKILL");
     await child.exited;
-    // Its helper processes end a moment later, and may still write.
+    // Its helper processes exit a moment later, and can create more files before that.
     rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   };
-  atEndOfRun(close);
+  afterTestRun(close);
   return { child, close, folder };
 }
 
-/** The elements of a page once it has loaded, as HTML. */
-export async function readDom(url: string): Promise<string> {
+/** Loads a page and returns its DOM as HTML. */
+export async function loadDom(url: string): Promise<string> {
   const { child, close } = openChromium(url, ["--dump-dom"]);
   const text = await new Response(child.stdout).text();
   await close();

@@ -18,9 +18,12 @@ export const TEST_PASSWORD = "correct horse battery";
 
 export type TestClient = ReturnType<typeof createTestClient>;
 
-/** A REST client of a running Parley. */
+/** Creates an HTTP client for a running Parley server. */
 export function createTestClient(url: string, { tls }: { tls?: { ca: string } } = {}) {
-  async function call(path: string, { token, method, json, body, headers = {} }: FetchOptions = {}): Promise<Response> {
+  async function request(
+    path: string,
+    { token, method, json, body, headers = {} }: FetchOptions = {},
+  ): Promise<Response> {
     return fetch(`${url}${path}`, {
       method: method ?? (json === undefined ? "GET" : "POST"),
       headers: {
@@ -36,11 +39,13 @@ export function createTestClient(url: string, { tls }: { tls?: { ca: string } } 
 
   return {
     url,
-    fetch: call,
+    fetch: request,
 
-    /** A new user with a session. */
+    /** Registers a user and starts a session. */
     async register(email = `${createId()}@example.com`, display_name = "Somebody"): Promise<Account> {
-      const response = await call("/api/v1/auth/register", { json: { email, password: TEST_PASSWORD, display_name } });
+      const response = await request("/api/v1/auth/register", {
+        json: { email, password: TEST_PASSWORD, display_name },
+      });
       if (response.status !== 201) throw new Error(`register: ${response.status} ${await response.text()}`);
       return (await response.json()) as Account;
     },

@@ -3,8 +3,8 @@ import type { Account, TestClient } from "./client.ts";
 export type TestConversation = { id: string; last_seq: number; [field: string]: unknown };
 
 /**
- * A conversation in which no model answers unless requested; each additional member uses one `seq`. It has a title, so
- * that no model is called to create one.
+ * Creates a conversation in which models only answer on request. Adding a member uses one `seq`. The
+ * conversation has a title, so no model is called to generate one.
  */
 export async function createConversation(
   parley: Pick<TestClient, "fetch">,

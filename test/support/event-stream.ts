@@ -5,7 +5,7 @@ import type { Frame } from "./socket.ts";
 export type StreamedEvent = { id: string | null; event: string; frame: Frame };
 export type TestStream = Awaited<ReturnType<typeof openStream>>;
 
-/** Requests an event stream, and collects its events. @throws Error with the response's text if it is none. */
+/** Opens an event stream and collects its events. @throws Error if the response is not an event stream. */
 export async function openStream(
   parley: Pick<TestApp, "url"> & { tls?: { ca: string } },
   path: string,
@@ -30,16 +30,16 @@ export async function openStream(
 
   const events: StreamedEvent[] = [];
   let onEvent: () => void = () => {};
-  const ended = (async () => {
+  const closed = (async () => {
     const decoder = new TextDecoder();
-    let rest = "";
+    let partialBlock = "";
     for await (const chunk of response.body ?? []) {
-      const blocks = (rest + decoder.decode(chunk, { stream: true })).split("\n\n");
-      rest = blocks.pop() ?? "";
-      events.push(...blocks.flatMap(parse));
+      const blocks = (partialBlock + decoder.decode(chunk, { stream: true })).split("\n\n");
+      partialBlock = blocks.pop() ?? "";
+      events.push(...blocks.flatMap(parseBlock));
       onEvent();
     }
-    if (rest !== "") throw new Error(`The stream ended in the middle of an event: ${rest}`);
+    if (partialBlock !== "") throw new Error(`The stream ended in the middle of an event: ${partialBlock}`);
   })().catch((error: unknown) => {
     if (!aborter.signal.aborted) throw error;
   });
@@ -47,21 +47,21 @@ export async function openStream(
   return {
     response,
     events,
-    /** Resolves when the server has ended it. */
-    ended,
+    /** Resolves when the stream has ended. */
+    ended: closed,
     frames: (): Frame[] => events.map(({ frame }) => frame),
     seqs: (): number[] => events.flatMap(({ frame }) => frame.seq ?? []),
 
-    /** The first matching event, among those received so far or later. */
+    /** Waits for a matching event unless it has already been received. */
     async waitFor(matches: (frame: Frame) => boolean, waitMs = 3_000): Promise<StreamedEvent> {
       const deadlineMs = performance.now() + waitMs;
       for (;;) {
         const found = events.find(({ frame }) => matches(frame));
         if (found) return found;
-        const leftMs = deadlineMs - performance.now();
-        if (leftMs <= 0) throw new Error(`No such event; received: ${events.map(({ event }) => event).join(" ")}`);
+        const remainingMs = deadlineMs - performance.now();
+        if (remainingMs <= 0) throw new Error(`No match. Received: ${events.map(({ event }) => event).join(" ")}`);
         await Promise.race([
-          Bun.sleep(leftMs),
+          Bun.sleep(remainingMs),
           new Promise<void>((resolve) => {
             onEvent = resolve;
           }),
@@ -69,16 +69,15 @@ export async function openStream(
       }
     },
 
-    /** Disconnects. */
     async close(): Promise<void> {
       aborter.abort();
-      await ended;
+      await closed;
     },
   };
 }
 
-/** One event; a block with only comments is none. @throws Error if it doesn't have Parley's format. */
-function parse(block: string): StreamedEvent[] {
+/** Returns the event in a block, or an empty list if it is a comment. @throws Error if the block is invalid. */
+function parseBlock(block: string): StreamedEvent[] {
   if (block.startsWith(":")) return [];
   const match = /^(?:id: (?<id>\d+)\n)?event: (?<event>[\w.]+)\ndata: (?<data>.*)$/.exec(block);
   if (!match?.groups) throw new Error(`Invalid event: ${block}`);

@@ -1,43 +1,43 @@
 import { createServer, connect as dial, type Socket } from "node:net";
 
-/** How it handles requests. */
+/** How the proxy responds to requests. */
 type Mode = "forwards" | "refuses" | "stalls" | "disconnects" | "sends nonsense" | "sends extra data";
 
-type SeenByProxy = {
-  form: "tunnel" | "absolute";
+type ProxiedRequest = {
+  kind: "tunnel" | "absolute";
   /** The requested host and port. */
   target: string;
   authorization: string | null;
-  /** The client's connection, by its port. */
+  /** The client's port, which identifies its connection. */
   clientPort: number;
 };
 
-const refusals: Partial<Record<Mode, string>> = {
+const fixedResponses: Partial<Record<Mode, string>> = {
   refuses: "HTTP/1.1 403 Forbidden\r\nContent-Length: 9\r\n\r\nForbidden",
   "sends extra data": "HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
   "sends nonsense": "220 mail.example.com ESMTP\r\n\r\n",
 };
 
 /**
- * An HTTP proxy on 127.0.0.1: CONNECT, and requests with absolute URLs. It maps every host to this machine at the same
- * port, so names need not exist.
- * @param credentials the required `user:password`; null: none.
+ * Starts an HTTP proxy on 127.0.0.1 that supports CONNECT and requests with absolute URLs. It connects to 127.0.0.1
+ * instead of the requested host, so hosts don't have to exist.
+ * @param credentials The required `user:password`, if any.
  */
 export async function startHttpProxy(credentials: string | null = null) {
-  const requests: SeenByProxy[] = [];
+  const requests: ProxiedRequest[] = [];
   const state = { mode: "forwards" as Mode, credentials };
   const sockets = new Set<Socket>();
 
-  function keep(socket: Socket): Socket {
+  function track(socket: Socket): Socket {
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
     socket.on("error", () => socket.destroy());
     return socket;
   }
 
-  /** A connection to the upstream server, whose responses are forwarded, no faster than the client reads. */
+  /** Connects to the upstream server, and forwards its data no faster than the client reads. */
   function openUpstream(client: Socket, target: string, onConnect: () => void): Socket {
-    const upstream = keep(dial({ host: "127.0.0.1", port: Number(target.split(":").at(-1)) }, onConnect));
+    const upstream = track(dial({ host: "127.0.0.1", port: Number(target.split(":").at(-1)) }, onConnect));
     upstream.on("error", () => client.destroy());
     client.on("close", () => upstream.destroy());
     upstream.pipe(client);
@@ -45,8 +45,8 @@ export async function startHttpProxy(credentials: string | null = null) {
     return upstream;
   }
 
-  /** Handles the head of a request. @returns the head to forward; null if the client got a response. */
-  function takeHead(client: Socket, head: string): { isTunnel: boolean; target: string; text: string } | null {
+  /** Returns the request head to forward, or null if the proxy doesn't forward the request. */
+  function processHead(client: Socket, head: string): { isTunnel: boolean; target: string; text: string } | null {
     const [line = "", ...fields] = head.split("\r\n");
     const [method = "", requestTarget = "", version = ""] = line.split(" ");
     const isTunnel = method === "CONNECT";
@@ -54,7 +54,7 @@ export async function startHttpProxy(credentials: string | null = null) {
     const target = url === null ? requestTarget : `${url.hostname}:${url.port || 80}`;
     const authorization = /^proxy-authorization: (.*)$/im.exec(head)?.[1]?.trim() ?? null;
     requests.push({
-      form: isTunnel ? "tunnel" : "absolute",
+      kind: isTunnel ? "tunnel" : "absolute",
       target,
       authorization,
       clientPort: client.remotePort ?? 0,
@@ -63,21 +63,21 @@ export async function startHttpProxy(credentials: string | null = null) {
     if (mode === "stalls") return null;
     const isAuthorized = state.credentials === null || authorization === `Basic ${btoa(state.credentials)}`;
     if (mode === "disconnects") client.destroy();
-    else if (mode !== "forwards") client.end(refusals[mode] ?? "");
+    else if (mode !== "forwards") client.end(fixedResponses[mode] ?? "");
     else if (!isAuthorized)
       client.end(
         "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\nContent-Length: 0\r\n\r\n",
       );
     else {
-      const kept = fields.filter((field) => !/^proxy-/i.test(field));
+      const forwardedFields = fields.filter((field) => !/^proxy-/i.test(field));
       const path = url === null ? "" : url.pathname + url.search;
-      return { isTunnel, target, text: [`${method} ${path} ${version}`, ...kept, "", ""].join("\r\n") };
+      return { isTunnel, target, text: [`${method} ${path} ${version}`, ...forwardedFields, "", ""].join("\r\n") };
     }
     return null;
   }
 
   const server = createServer((client) => {
-    keep(client);
+    track(client);
     let upstream: Socket | null = null;
     let isTunnel = false;
     let pending = Buffer.alloc(0);
@@ -97,17 +97,17 @@ export async function startHttpProxy(credentials: string | null = null) {
         if (end < 0) return;
         const head = pending.toString("latin1", 0, end);
         pending = pending.subarray(end + 4);
-        const taken = takeHead(client, head);
-        if (taken === null) return;
-        isTunnel = taken.isTunnel;
+        const request = processHead(client, head);
+        if (request === null) return;
+        isTunnel = request.isTunnel;
         if (isTunnel) {
-          upstream = openUpstream(client, taken.target, () =>
+          upstream = openUpstream(client, request.target, () =>
             client.write("HTTP/1.1 200 Connection established\r\n\r\n"),
           );
           return;
         }
-        upstream ??= openUpstream(client, taken.target, () => {});
-        upstream.write(taken.text, "latin1");
+        upstream ??= openUpstream(client, request.target, () => {});
+        upstream.write(request.text, "latin1");
         bodyBytes = Number(/^content-length: (\d+)$/im.exec(head)?.[1] ?? 0);
       }
     });
@@ -120,7 +120,7 @@ export async function startHttpProxy(credentials: string | null = null) {
     url: `http://127.0.0.1:${port}`,
     requests,
     state,
-    /** Whether the connection of a client is open. */
+    /** Whether a client's connection is open. */
     isOpen: (clientPort: number): boolean => [...sockets].some(({ remotePort }) => remotePort === clientPort),
     async stop(): Promise<void> {
       for (const socket of sockets) socket.destroy();

@@ -2,7 +2,7 @@ import type { Import } from "../../src/modules/imports/model.ts";
 import type { Account, TestClient } from "./client.ts";
 
 type Node = { id: string; message: unknown; parent: string | null; children: string[] };
-type MessageInput = {
+type TestMessage = {
   role?: string;
   text?: string;
   parent?: string | null;
@@ -13,47 +13,52 @@ type MessageInput = {
   recipient?: string;
 };
 
-/** The start of the times in made-up exports, in seconds since 1970. */
-export const EXPORTED_AT_S = 1_700_000_000;
+/** The creation time of the exported test conversations, as a Unix timestamp in seconds. */
+export const EXPORT_START_S = 1_700_000_000;
 
 /**
- * A conversation in ChatGPT's export format. Messages are named; by default the parent is the previous one, and the
- * time a second later.
+ * Creates a conversation in ChatGPT's export format. The keys of `messages` are their ids. By default, each message
+ * replies to the previous one and was created one second after it.
  */
-export function createChatGpt(id: string, messages: Record<string, MessageInput>, other: object = {}): object {
+export function createChatGptConversation(
+  id: string,
+  messages: Record<string, TestMessage>,
+  other: object = {},
+): object {
   const mapping: Record<string, Node> = { root: { id: "root", message: null, parent: null, children: [] } };
-  let before = "root";
+  let previous = "root";
   let n = 0;
-  for (const [name, { role, text = name, parent = before, at, model, content, metadata, recipient }] of Object.entries(
-    messages,
-  )) {
+  for (const [
+    name,
+    { role, text = name, parent = previous, at, model, content, metadata, recipient },
+  ] of Object.entries(messages)) {
     n += 1;
     const message = {
       id: name,
       author: { role: role ?? (n % 2 === 1 ? "user" : "assistant"), name: null, metadata: {} },
-      create_time: at === undefined ? EXPORTED_AT_S + n : at,
+      create_time: at === undefined ? EXPORT_START_S + n : at,
       content: content ?? { content_type: "text", parts: [text] },
       metadata: { ...(model && { model_slug: model }), ...metadata },
       recipient: recipient ?? "all",
     };
     mapping[name] = { id: name, message, parent, children: [] };
     if (parent !== null) mapping[parent]?.children.push(name);
-    before = name;
+    previous = name;
   }
   return {
     title: `Title of ${id}`,
-    create_time: EXPORTED_AT_S,
-    update_time: EXPORTED_AT_S + n,
+    create_time: EXPORT_START_S,
+    update_time: EXPORT_START_S + n,
     mapping,
-    current_node: before,
+    current_node: previous,
     conversation_id: id,
     ...other,
   };
 }
 
-/** The same in Claude's export format. */
-export function createClaude(id: string, texts: readonly string[], other: object = {}): object {
-  const at = (n: number) => new Date((EXPORTED_AT_S + n) * 1_000).toISOString();
+/** Creates a conversation in Claude's export format. */
+export function createClaudeConversation(id: string, texts: readonly string[], overrides: object = {}): object {
+  const at = (n: number) => new Date((EXPORT_START_S + n) * 1_000).toISOString();
   return {
     uuid: id,
     name: `Title of ${id}`,
@@ -68,14 +73,14 @@ export function createClaude(id: string, texts: readonly string[], other: object
       attachments: [],
       files: [],
     })),
-    ...other,
+    ...overrides,
   };
 }
 
 type Client = Pick<TestClient, "fetch">;
 
-/** Sends a file as the body. @returns the response. */
-export function sendFile(
+/** Starts an import by uploading a file. */
+export function uploadFile(
   parley: Client,
   { access_token: token }: Account,
   source: string,
@@ -85,19 +90,19 @@ export function sendFile(
   return parley.fetch(`/api/v1/imports?source=${source}`, { method: "POST", token, body, headers });
 }
 
-/** Imports a file, and waits for the end. */
+/** Imports a file, and waits until the import has finished. */
 export async function importFile(parley: Client, account: Account, source: string, file: unknown): Promise<Import> {
   const body = typeof file === "string" ? file : JSON.stringify(file);
-  const response = await sendFile(parley, account, source, body);
+  const response = await uploadFile(parley, account, source, body);
   if (response.status !== 202) throw new Error(`import: ${response.status} ${await response.text()}`);
   return waitForImport(parley, account, ((await response.json()) as Import).id);
 }
 
-/** The import once it has ended. */
+/** Waits until an import has finished or failed. */
 export async function waitForImport(parley: Client, { access_token: token }: Account, id: string): Promise<Import> {
   for (;;) {
     const response = await parley.fetch(`/api/v1/imports/${id}`, { token });
-    // The database may be unavailable for a moment.
+    // Some tests make the database briefly unavailable.
     if (response.status === 503) {
       await response.body?.cancel();
       await Bun.sleep(20);

@@ -1,7 +1,7 @@
 import type { Account, TestClient } from "./client.ts";
 import { type Frame, openSocket, type TestSocket } from "./socket.ts";
 
-/** The state of a conversation in an inbox. */
+/** An `inbox` push. */
 export type InboxFrame = Frame & {
   conversation_id: string;
   change: "added" | "removed" | "updated";
@@ -14,7 +14,7 @@ export type InboxFrame = Frame & {
 
 export type TestInbox = Awaited<ReturnType<typeof openInbox>>;
 
-/** A socket that has subscribed to the inbox of its user. */
+/** Opens a socket and subscribes to the account's inbox. */
 export async function openInbox(parley: Pick<TestClient, "url">, account: Account) {
   const socket = await openSocket(parley.url, { token: account.access_token });
   const ack = await socket.request({ type: "inbox.subscribe" });
@@ -24,10 +24,10 @@ export async function openInbox(parley: Pick<TestClient, "url">, account: Accoun
     ...socket,
     account,
     unread: ack.unread as number,
-    /** Its inbox frames, for one conversation or all. */
+    /** Lists the received inbox frames of one conversation, or of all if `conversationId` is absent. */
     list: (conversationId?: string) =>
       list().filter(({ conversation_id }) => !conversationId || conversation_id === conversationId),
-    /** The first inbox frame with these fields, among those received so far or later. */
+    /** Waits for an inbox frame with these fields unless it has already been received. */
     waitForChange: (fields: Partial<InboxFrame>) =>
       socket.waitFor((frame) =>
         Object.entries({ type: "inbox", ...fields }).every(([name, value]) => frame[name] === value),
@@ -37,7 +37,7 @@ export async function openInbox(parley: Pick<TestClient, "url">, account: Accoun
 
 type State = Pick<InboxFrame, "title" | "last_seq" | "last_read_seq" | "unread" | "updated_at">;
 
-const pick = ({ title, last_seq, last_read_seq, unread, updated_at }: State): State => ({
+const pickState = ({ title, last_seq, last_read_seq, unread, updated_at }: State): State => ({
   title,
   last_seq,
   last_read_seq,
@@ -45,36 +45,39 @@ const pick = ({ title, last_seq, last_read_seq, unread, updated_at }: State): St
   updated_at,
 });
 
-/** Waits until a client's inbox equals the list of conversations. @throws Error on a timeout. */
-export async function waitForList(
+/** Waits until an inbox matches the REST API's list of conversations. @throws Error on timeout. */
+export async function waitForInboxToMatchList(
   inbox: Pick<TestInbox, "list" | "account">,
   parley: Pick<TestClient, "fetch">,
   waitMs = 10_000,
 ): Promise<void> {
-  const untilMs = performance.now() + waitMs;
+  const deadlineMs = performance.now() + waitMs;
   for (;;) {
-    const [shown, list] = [applyFrames(inbox.list()), await listShown(parley, inbox.account)];
-    if (Bun.deepEquals(shown, list)) return;
-    if (performance.now() > untilMs)
-      throw new Error(`The inbox shows ${JSON.stringify(shown)}, the list ${JSON.stringify(list)}.`);
+    const [inboxState, listState] = [computeInbox(inbox.list()), await listConversations(parley, inbox.account)];
+    if (Bun.deepEquals(inboxState, listState)) return;
+    if (performance.now() > deadlineMs)
+      throw new Error(`The inbox shows ${JSON.stringify(inboxState)}, the list ${JSON.stringify(listState)}.`);
     await Bun.sleep(50);
   }
 }
 
-/** The inbox of a client that applies the frames to the initial list. */
-function applyFrames(frames: InboxFrame[], list: Record<string, State> = {}): Record<string, State> {
-  const shown = new Map(Object.entries(list));
+/** Applies frames to an initial list, as a client does, and returns the resulting inbox. */
+function computeInbox(frames: InboxFrame[], list: Record<string, State> = {}): Record<string, State> {
+  const conversations = new Map(Object.entries(list));
   for (const frame of frames) {
-    if (frame.change === "removed") shown.delete(frame.conversation_id);
-    else shown.set(frame.conversation_id, pick(frame));
+    if (frame.change === "removed") conversations.delete(frame.conversation_id);
+    else conversations.set(frame.conversation_id, pickState(frame));
   }
-  return Object.fromEntries(shown);
+  return Object.fromEntries(conversations);
 }
 
-/** The list of conversations, in the same form. */
-export async function listShown(parley: Pick<TestClient, "fetch">, account: Account): Promise<Record<string, State>> {
+/** Returns a user's conversations from the REST API, by id. */
+export async function listConversations(
+  parley: Pick<TestClient, "fetch">,
+  account: Account,
+): Promise<Record<string, State>> {
   const response = await parley.fetch("/api/v1/conversations?limit=200", { token: account.access_token });
   if (response.status !== 200) throw new Error(`conversations: ${response.status}`);
   const { data } = (await response.json()) as { data: (State & { id: string })[] };
-  return Object.fromEntries(data.map((one) => [one.id, pick(one)]));
+  return Object.fromEntries(data.map((one) => [one.id, pickState(one)]));
 }

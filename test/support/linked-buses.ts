@@ -5,31 +5,31 @@ import { silentLog } from "./log.ts";
 const LATENCY_MS = 1;
 
 /**
- * Buses of two instances, as if over a network: messages of one reach the other as JSON, in order, a moment later;
- * messages sent while the link is cut are lost, and after it both get a gap.
+ * Creates the buses of two instances, connected by a simulated network. Each bus receives the other's messages as JSON,
+ * in order, a moment later. Messages sent while the link is cut are lost, and `restore` notifies subscribers of a gap.
  */
-export function linkBuses() {
-  const locals = [createLocalSubscribers(silentLog), createLocalSubscribers(silentLog)] as const;
-  /** The messages that went over the link. */
-  const carried: BusMessage<string>[] = [];
+export function createLinkedBuses() {
+  const subscribers = [createLocalSubscribers(silentLog), createLocalSubscribers(silentLog)] as const;
+  /** The messages sent while the link was intact. */
+  const sentMessages: BusMessage<string>[] = [];
   let isCut = false;
 
-  const createEnd = (own: LocalSubscribers, other: LocalSubscribers): Bus => ({
+  const createBus = (ownSubscribers: LocalSubscribers, otherSubscribers: LocalSubscribers): Bus => ({
     scope: "instances",
     isHealthy: () => !isCut,
-    listPeers: () => ["the other"],
+    listOtherInstances: () => ["the other"],
     isAlone: () => false,
-    untilAnnounced: async () => {},
+    waitUntilAnnounced: async () => {},
     publish(channel, create) {
       const messages = [...create()];
-      own.deliver(channel, messages, false);
+      ownSubscribers.deliver(channel, messages, false);
       const text = JSON.stringify(messages);
       if (isCut) return;
-      carried.push(...(JSON.parse(text) as typeof carried));
-      setTimeout(() => other.deliver(channel, JSON.parse(text) as typeof messages, true), LATENCY_MS);
+      sentMessages.push(...(JSON.parse(text) as typeof sentMessages));
+      setTimeout(() => otherSubscribers.deliver(channel, JSON.parse(text) as typeof messages, true), LATENCY_MS);
     },
     subscribe(channel, subscriber) {
-      const remove = own.add(channel, subscriber as Subscriber<never>);
+      const remove = ownSubscribers.add(channel, subscriber as Subscriber<never>);
       let isOpen = true;
       setTimeout(() => {
         if (isOpen && !isCut) subscriber.onGap();
@@ -43,14 +43,14 @@ export function linkBuses() {
   });
 
   return {
-    buses: [createEnd(locals[0], locals[1]), createEnd(locals[1], locals[0])] as const,
-    carried,
+    buses: [createBus(subscribers[0], subscribers[1]), createBus(subscribers[1], subscribers[0])] as const,
+    sentMessages,
     cut(): void {
       isCut = true;
     },
     restore(): void {
       isCut = false;
-      for (const local of locals) for (const channel of [...local.channels()]) local.notifyGap(channel);
+      for (const bus of subscribers) for (const channel of [...bus.channels()]) bus.notifyGap(channel);
     },
   };
 }

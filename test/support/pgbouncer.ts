@@ -1,19 +1,19 @@
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { atEndOfRun } from "./end-of-run.ts";
+import { afterTestRun } from "./after-test-run.ts";
 
 export type TestPgBouncer = Awaited<ReturnType<typeof startPgBouncer>>;
 
 type Options = {
-  /** The socket folder of the server behind it. */
+  /** The folder of Postgres' Unix socket. */
   socketDirectory: string;
-  /** The port of the server behind it; absent: 5432. */
+  /** Postgres' port. The default is 5432. */
   port?: number;
   mode: "session" | "transaction" | "statement";
-  /** Connections to the server, per database and role. */
+  /** The number of connections to Postgres per database and role. */
   poolSize?: number;
-  /** Additional lines of pgbouncer.ini. */
+  /** Additional settings in pgbouncer.ini. */
   settings?: Record<string, string>;
   users?: string[];
 };
@@ -21,7 +21,7 @@ type Options = {
 const BINARIES = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
 const READY_POLL_MS = 10;
 
-/** Starts the machine's PgBouncer on a free port of 127.0.0.1, in front of every database of a server. */
+/** Starts this machine's PgBouncer on a free port of 127.0.0.1, in front of all databases of a Postgres server. */
 export async function startPgBouncer({
   socketDirectory,
   port: serverPort = 5432,
@@ -37,8 +37,8 @@ export async function startPgBouncer({
   const file = join(directory, "pgbouncer.ini");
   let child: Bun.Subprocess | undefined;
 
-  function write(changed: Record<string, string> = {}): void {
-    const all = {
+  function writeConfig(changedSettings: Record<string, string> = {}): void {
+    const pgbouncerSettings = {
       listen_addr: "127.0.0.1",
       listen_port: String(port),
       unix_socket_dir: "",
@@ -47,13 +47,13 @@ export async function startPgBouncer({
       pool_mode: mode,
       default_pool_size: String(poolSize),
       max_client_conn: "1000",
-      // An unavailable server is retried soon.
+      // Retries an unavailable server after a second.
       server_login_retry: "1",
       admin_users: "postgres",
       ...settings,
-      ...changed,
+      ...changedSettings,
     };
-    const lines = Object.entries(all).map(([name, value]) => `${name} = ${value}`);
+    const lines = Object.entries(pgbouncerSettings).map(([name, value]) => `${name} = ${value}`);
     writeFileSync(
       file,
       `[databases]\n* = host=${socketDirectory} port=${serverPort}\n[pgbouncer]\n${lines.join("\n")}\n`,
@@ -61,20 +61,21 @@ export async function startPgBouncer({
   }
 
   async function start(): Promise<void> {
-    // It does not run as root.
-    const asPostgres = process.getuid?.() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
-    const started = Bun.spawn([...asPostgres, binary ?? "", "-q", file], { stdio: ["ignore", "ignore", "pipe"] });
-    child = started;
+    // PgBouncer refuses to run as root.
+    const runAsPostgres = process.getuid?.() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
+    const pgbouncer = Bun.spawn([...runAsPostgres, binary ?? "", "-q", file], { stdio: ["ignore", "ignore", "pipe"] });
+    child = pgbouncer;
     while (!(await isListening(port))) {
-      if (started.exitCode !== null) throw new Error(`PgBouncer ended: ${await new Response(started.stderr).text()}`);
+      if (pgbouncer.exitCode !== null)
+        throw new Error(`PgBouncer exited: ${await new Response(pgbouncer.stderr).text()}`);
       await Bun.sleep(READY_POLL_MS);
     }
   }
 
-  /** Kills it; connections break. */
+  /** Kills PgBouncer, which breaks its connections. */
   async function kill(): Promise<void> {
     if (!child) return;
-    // `runuser` is its parent, and a SIGKILL would leave its child running.
+    // Killing only its parent process, `runuser`, would leave PgBouncer running.
     const pids = new TextDecoder().decode(Bun.spawnSync(["pgrep", "-P", String(child.pid)]).stdout);
     for (const pid of pids.split("\n").filter(Boolean)) process.kill(Number(pid), "SIGKILL");
     child.kill("SIGKILL");
@@ -88,9 +89,9 @@ export async function startPgBouncer({
   }
 
   writeFileSync(join(directory, "users.txt"), users.map((user) => `"${user}" ""\n`).join(""));
-  write();
+  writeConfig();
   Bun.spawnSync(["chmod", "-R", "a+rX", directory]);
-  atEndOfRun(stop);
+  afterTestRun(stop);
   await start();
   return {
     port,
@@ -98,8 +99,8 @@ export async function startPgBouncer({
     start,
     kill,
     stop,
-    /** Changes settings; they apply from the next `RELOAD` or start on. */
-    write,
+    /** Changes settings. They apply after a `RELOAD` or a restart. */
+    writeConfig,
   };
 }
 

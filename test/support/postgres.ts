@@ -6,27 +6,28 @@ import { SUPERUSER } from "../../src/db/embedded/roles.ts";
 import { startEmbeddedPostgres } from "../../src/db/embedded.ts";
 import { migrate } from "../../src/db/migrate.ts";
 import { createId } from "../../src/lib/id.ts";
-import { endWithProcess } from "./end-with-process.ts";
 import { startInstalledPostgres } from "./installed-postgres.ts";
 import { silentLog } from "./log.ts";
+import { stopPostgresOnExit } from "./stop-postgres-on-exit.ts";
 
 type Server = { socketDirectory: string; user: string };
 
 const TEMPLATE = "parley_template";
 const CONNECTIONS_MAX = 300;
-/** The server is never killed, and none of its data outlives the test run, so durability is off. */
-const fastSettings = { fsync: "off", synchronous_commit: "off", full_page_writes: "off" };
-let running: Promise<Server> | undefined;
+/** These settings are fast and unsafe, because the tests' data doesn't have to survive a crash. */
+const nonDurableSettings = { fsync: "off", synchronous_commit: "off", full_page_writes: "off" };
+let sharedServer: Promise<Server> | undefined;
 
 /**
- * A migrated, empty database on a real Postgres that only this process uses, for all of its test files.
- * `TEST_POSTGRES=embedded` uses Parley's embedded one, `server` (the default) the machine's.
+ * Creates a migrated, empty database on a Postgres server that all test files in this process share.
+ * With `TEST_POSTGRES=embedded`, the server is Parley's embedded Postgres; with `server`, the default, it is the Postgres
+ * installed on this machine.
  */
 export async function createTestDatabase(
   poolSize = 10,
 ): Promise<{ database: Database; name: string; target: { socketDirectory: string; user: string; database: string } }> {
-  running ??= startServer();
-  const server = await running;
+  sharedServer ??= startServer();
+  const server = await sharedServer;
   const name = `test_${createId().replaceAll("-", "")}`;
   const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
   await admin.unsafe(`create database ${name} template ${TEMPLATE}`);
@@ -35,21 +36,21 @@ export async function createTestDatabase(
   return { database: openDatabase({ target, poolSize }), name, target };
 }
 
-/** Creates the next databases on a fresh server: for a test that measures the whole server. */
-export function takeFreshServer(): void {
-  running = undefined;
+/** Makes the next `createTestDatabase` start a new server. Call it in a test that measures the whole server. */
+export function useFreshServer(): void {
+  sharedServer = undefined;
 }
 
 async function startServer(): Promise<Server> {
   const choice = process.env.TEST_POSTGRES ?? "server";
   if (choice !== "embedded" && choice !== "server")
-    throw new Error(`TEST_POSTGRES is embedded or server, not ${choice}.`);
+    throw new Error(`TEST_POSTGRES must be embedded or server, not ${choice}.`);
   const server =
     choice === "embedded"
-      ? await startCarried()
+      ? await startEmbedded()
       : await startInstalledPostgres({
-          settings: { ...fastSettings, max_connections: String(CONNECTIONS_MAX) },
-          isKept: true,
+          settings: { ...nonDurableSettings, max_connections: String(CONNECTIONS_MAX) },
+          isProcessWide: true,
         });
   const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
   await admin.unsafe(`create database ${TEMPLATE}`);
@@ -60,14 +61,15 @@ async function startServer(): Promise<Server> {
   return server;
 }
 
-async function startCarried(): Promise<Server> {
+async function startEmbedded(): Promise<Server> {
   const dataDir = mkdtempSync(join(tmpdir(), "parley-test-"));
-  endWithProcess({ cluster: join(dataDir, "postgres"), folder: dataDir });
+  stopPostgresOnExit({ dataDirectory: join(dataDir, "postgres"), folder: dataDir });
   const { socketDirectory } = await startEmbeddedPostgres({ dataDir, poolSize: CONNECTIONS_MAX, log: silentLog });
-  // Tests create databases, which Parley's role may not.
+  // Parley's own role isn't allowed to create databases.
   const server = { socketDirectory, user: SUPERUSER };
   const admin = openDatabase({ target: { ...server, database: "postgres" }, poolSize: 1 });
-  for (const [name, value] of Object.entries(fastSettings)) await admin.unsafe(`alter system set ${name} = ${value}`);
+  for (const [name, value] of Object.entries(nonDurableSettings))
+    await admin.unsafe(`alter system set ${name} = ${value}`);
   await admin`select pg_reload_conf()`;
   await admin.end();
   return server;

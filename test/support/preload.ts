@@ -1,14 +1,14 @@
-// As in the executable, and before the framework is imported, because its responses depend on it.
+// production-mode.ts must be imported before the framework, whose responses depend on the mode.
 import "../../src/commands/production-mode.ts";
 import { afterAll } from "bun:test";
-import { tapFetch } from "./conformance/tap-fetch.ts";
-import { tapSockets } from "./conformance/tap-sockets.ts";
+import { runCleanups } from "./after-test-run.ts";
+import { checkFetchResponses } from "./conformance/check-fetch.ts";
+import { checkWebSockets } from "./conformance/check-sockets.ts";
 import { failTestsOnViolations } from "./conformance/violations.ts";
-import { endRun } from "./end-of-run.ts";
-import { configureProperties } from "./properties.ts";
+import { configurePropertyTests } from "./property-tests.ts";
 
-configureProperties();
-tapFetch();
-tapSockets();
+configurePropertyTests();
+checkFetchResponses();
+checkWebSockets();
 failTestsOnViolations();
-afterAll(endRun);
+afterAll(runCleanups);

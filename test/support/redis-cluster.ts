@@ -8,7 +8,7 @@ const NODE_TIMEOUT_MS = 1_000;
 
 export type TestCluster = Awaited<ReturnType<typeof startRedisCluster>>;
 
-/** Starts a Redis Cluster of masters that share the slots, and replicas for the first of them. */
+/** Starts a Redis Cluster. The masters share the hash slots, and each of the first `replicas` masters has one replica. */
 export async function startRedisCluster(masters: number, replicas = 0, settings: Record<string, string> = {}) {
   const nodes = await Promise.all(Array.from({ length: masters + replicas }, () => startNode(settings)));
   const clients = nodes.map(({ client }) => client);
@@ -19,21 +19,21 @@ export async function startRedisCluster(masters: number, replicas = 0, settings:
   }
   for (const node of nodes.slice(1))
     await clients[0]?.call("CLUSTER", "MEET", "127.0.0.1", node.relay.port, node.busPort);
-  const seesAllNodes = async (client: Redis) => {
+  const knowsAllNodes = async (client: Redis) => {
     const info = String(await client.call("CLUSTER", "INFO"));
     return info.includes("cluster_state:ok") && info.includes(`cluster_known_nodes:${nodes.length}`);
   };
-  const allSeeAll = async () => (await Promise.all(clients.map(seesAllNodes))).every(Boolean);
-  await waitUntil(allSeeAll);
+  const areAllNodesConnected = async () => (await Promise.all(clients.map(knowsAllNodes))).every(Boolean);
+  await waitUntil(areAllNodesConnected);
   for (const [index, client] of clients.slice(masters).entries())
     await client.call("CLUSTER", "REPLICATE", String(await clients[index]?.call("CLUSTER", "MYID")));
   return {
-    /** The address of any node works for the cluster. */
+    /** The URL of one node, which is enough to connect to the cluster. */
     url: nodes[0]?.url ?? "",
     nodes,
     clients,
-    /** Resolves once every replica has the data of its master. */
-    untilReplicated: () =>
+    /** Resolves when every replica has its master's data. */
+    waitForReplication: () =>
       waitUntil(async () => {
         const infos = await Promise.all(clients.slice(masters).map((client) => client.info("replication")));
         return infos.every((info) => info.includes("master_link_status:up"));
@@ -46,7 +46,7 @@ export async function startRedisCluster(masters: number, replicas = 0, settings:
   };
 }
 
-/** A node that clients and other nodes know by the address of a relay in front of it. */
+/** Starts a node behind a relay. Clients and other nodes only know the relay's address. */
 async function startNode(settings: Record<string, string>) {
   const busPort = findFreePort();
   const server = await startRedis({

@@ -2,19 +2,19 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
-import { atEndOfRun } from "./end-of-run.ts";
+import { afterTestRun } from "./after-test-run.ts";
 
 export type TestRedis = Awaited<ReturnType<typeof startRedis>>;
 
 const READY_POLL_MS = 10;
 /**
- * The server's name, or the binary in Debian's `redis-tools`: the same program, which is the server if called by that
- * name. That package has no service, so nothing else runs during the tests.
+ * The program `redis-check-rdb` in Debian's `redis-tools` package acts as the server if `argv[0]` is `redis-server`. Unlike
+ * the `redis-server` package, `redis-tools` starts no service.
  */
 const BINARIES = ["/usr/bin/redis-server", "/usr/local/bin/redis-server", "/usr/bin/redis-check-rdb"];
 
-/** Starts the machine's Redis on a free port of 127.0.0.1, in memory only. @param more settings. */
-export async function startRedis(more: Record<string, string> = {}) {
+/** Starts this machine's Redis on a free port of 127.0.0.1, without persistence. */
+export async function startRedis(extraSettings: Record<string, string> = {}) {
   const binary = BINARIES.find((path) => existsSync(path));
   if (!binary) throw new Error("No redis-server on this machine; `make test` installs it.");
   const directory = mkdtempSync(join(tmpdir(), "parley-redis-"));
@@ -23,20 +23,27 @@ export async function startRedis(more: Record<string, string> = {}) {
   let child: Bun.Subprocess | undefined;
 
   async function start(): Promise<void> {
-    const settings = { port: String(port), bind: "127.0.0.1", save: "", appendonly: "no", dir: directory, ...more };
+    const settings = {
+      port: String(port),
+      bind: "127.0.0.1",
+      save: "",
+      appendonly: "no",
+      dir: directory,
+      ...extraSettings,
+    };
     const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, value]);
     const server = Bun.spawn([binary ?? "", ...flags], {
       argv0: "redis-server",
       stdio: ["ignore", "ignore", "ignore"],
     });
     child = server;
-    while (!(await answers(port))) {
+    while (!(await respondsToPing(port))) {
       if (server.exitCode !== null) throw new Error(`Redis exited with ${server.exitCode}.`);
       await Bun.sleep(READY_POLL_MS);
     }
   }
 
-  /** Kills it; connections break. */
+  /** Kills Redis, which breaks its connections. */
   async function kill(): Promise<void> {
     child?.kill("SIGKILL");
     await child?.exited;
@@ -48,8 +55,8 @@ export async function startRedis(more: Record<string, string> = {}) {
     rmSync(directory, { recursive: true, force: true });
   }
 
-  // Cleans up if a test ends too early to do it.
-  atEndOfRun(stop);
+  // Cleans up if a test fails before it calls `stop`.
+  afterTestRun(stop);
   await start();
   return {
     url,
@@ -58,8 +65,8 @@ export async function startRedis(more: Record<string, string> = {}) {
     kill,
     stop,
 
-    /** Expires these keys in a database, as Redis' clock would later. */
-    async endTimes(pattern: string, db: number): Promise<void> {
+    /** Expires the matching keys in a database. */
+    async expireKeys(pattern: string, db: number): Promise<void> {
       const client = new Redis(url, { db });
       const keys = await client.keys(pattern);
       if (keys.length === 0) throw new Error(`Redis has no ${pattern}.`);
@@ -67,13 +74,13 @@ export async function startRedis(more: Record<string, string> = {}) {
       client.disconnect();
     },
 
-    /** Pauses it: its connections stay open, but it no longer responds. */
-    freeze: () => void child?.kill("SIGSTOP"),
-    thaw: () => void child?.kill("SIGCONT"),
+    /** Suspends the process: its connections stay open, but it no longer responds. */
+    pause: () => void child?.kill("SIGSTOP"),
+    resume: () => void child?.kill("SIGCONT"),
   };
 }
 
-async function answers(port: number): Promise<boolean> {
+async function respondsToPing(port: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = await Bun.connect({
     hostname: "127.0.0.1",
@@ -85,11 +92,12 @@ async function answers(port: number): Promise<boolean> {
     },
   }).catch(() => null);
   if (!socket) return false;
-  const isThere = await promise;
+  const hasResponded = await promise;
   socket.end();
-  return isThere;
+  return hasResponded;
 }
 
+/** Returns a TCP port that is currently free. */
 export function findFreePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;

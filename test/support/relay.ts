@@ -1,69 +1,73 @@
 type Address = { unix: string } | { hostname: string; port: number };
-/** Changes a server's data on one connection. */
+/** Changes the data that a server sends on one connection. */
 export type Filter = (bytes: Buffer) => Buffer;
-type Side = { other: Promise<Bun.Socket<Side>>; held: Buffer[]; isEnded: boolean };
+type Endpoint = { peer: Promise<Bun.Socket<Endpoint>>; unsent: Buffer[]; hasClosed: boolean };
 
 /**
- * A relay between a client and a server. `cut` stops all data, like a failed network: connections stay open, and
- * neither side is notified. `restore` delivers the data sent meanwhile, as TCP does.
+ * Starts a relay between clients and a server. `cut` simulates a network failure: connections stay open, but no data is
+ * delivered. `restore` delivers the data sent since the cut, as TCP does.
  */
-export function startRelay(listenAt: Address, server: Address, createFilter: () => Filter = () => (bytes) => bytes) {
-  const sockets = new Set<Bun.Socket<Side>>();
+export function startRelay(
+  listenAddress: Address,
+  server: Address,
+  createFilter: () => Filter = () => (bytes) => bytes,
+) {
+  const sockets = new Set<Bun.Socket<Endpoint>>();
   let isCut = false;
 
   const handlers = {
-    data(socket: Bun.Socket<Side>, bytes: Buffer) {
-      socket.data.held.push(Buffer.from(bytes));
+    data(socket: Bun.Socket<Endpoint>, bytes: Buffer) {
+      socket.data.unsent.push(Buffer.from(bytes));
       void forward(socket);
     },
-    close(socket: Bun.Socket<Side>) {
+    close(socket: Bun.Socket<Endpoint>) {
       sockets.delete(socket);
-      socket.data.isEnded = true;
+      socket.data.hasClosed = true;
       void forward(socket);
     },
-    drain(socket: Bun.Socket<Side>) {
-      void socket.data.other.then((other) => forward(other));
+    drain(socket: Bun.Socket<Endpoint>) {
+      void socket.data.peer.then((peer) => forward(peer));
     },
     error() {},
   };
 
-  async function forward(socket: Bun.Socket<Side>): Promise<void> {
+  async function forward(socket: Bun.Socket<Endpoint>): Promise<void> {
     const { data } = socket;
-    const other = await data.other.catch(() => null);
-    if (!other) return void socket.end();
-    while (!isCut && data.held.length > 0) {
-      const [bytes = Buffer.alloc(0)] = data.held;
-      const written = other.write(bytes);
+    const peer = await data.peer.catch(() => null);
+    if (!peer) return void socket.end();
+    while (!isCut && data.unsent.length > 0) {
+      const [bytes = Buffer.alloc(0)] = data.unsent;
+      const written = peer.write(bytes);
       if (written < bytes.length) {
-        data.held[0] = bytes.subarray(Math.max(0, written));
+        data.unsent[0] = bytes.subarray(Math.max(0, written));
         return;
       }
-      data.held.shift();
+      data.unsent.shift();
     }
-    if (!isCut && data.isEnded) other.end();
+    if (!isCut && data.hasClosed) peer.end();
   }
 
-  const relay = Bun.listen<Side>({
-    ...listenAt,
+  const relay = Bun.listen<Endpoint>({
+    ...listenAddress,
     socket: {
       ...handlers,
       open(client) {
         sockets.add(client);
         const filter = createFilter();
-        const connected = Bun.connect<Side>({
+        const connected = Bun.connect<Endpoint>({
           ...server,
-          data: { other: Promise.resolve(client), held: [], isEnded: false },
+          data: { peer: Promise.resolve(client), unsent: [], hasClosed: false },
           socket: {
             ...handlers,
-            open: (socket: Bun.Socket<Side>) => void sockets.add(socket),
-            data: (socket: Bun.Socket<Side>, bytes: Buffer) => handlers.data(socket, filter(bytes)),
+            open: (socket: Bun.Socket<Endpoint>) => void sockets.add(socket),
+            data: (socket: Bun.Socket<Endpoint>, bytes: Buffer) => handlers.data(socket, filter(bytes)),
           },
-        } as Bun.TCPSocketConnectOptions<Side>);
+        } as Bun.TCPSocketConnectOptions<Endpoint>);
         connected.catch(() => client.end());
-        client.data = { other: connected, held: [], isEnded: false };
+        client.data = { peer: connected, unsent: [], hasClosed: false };
       },
     },
-  } as Bun.TCPSocketListenOptions<Side>);
+  } as Bun.TCPSocketListenOptions<Endpoint>);
 
   return {
     port: relay.port,
@@ -74,7 +78,7 @@ export function startRelay(listenAt: Address, server: Address, createFilter: () 
       isCut = false;
       for (const socket of [...sockets]) void forward(socket);
     },
-    /** Resets all connections, like a crashing server. */
+    /** Closes all connections, like a server that crashes. */
     reset(): void {
       for (const socket of [...sockets]) socket.end();
     },

@@ -1,4 +1,4 @@
 import type { RequestOrigin } from "../../src/access/caller.ts";
 
-/** A request with an unknown origin. */
+/** The origin of a test's requests. */
 export const unknownOrigin: RequestOrigin = { ipAddress: null, onBehalfOf: null };

@@ -1,13 +1,13 @@
 import type { ProblemBody } from "../../src/http/problem-response.ts";
 import type { Account, TestApp } from "./app.ts";
 
-/** A response, completely read. */
+/** A response with its parsed body. */
 export type RestResponse<T> = { status: number; headers: Headers; body: T };
 
-export type Rest = ReturnType<typeof createRest>;
+export type RestClient = ReturnType<typeof createRestClient>;
 
-/** REST below `/api/v1` as one user. */
-export function createRest(parley: Pick<TestApp, "fetch">, account: Account) {
+/** Creates a client for `/api/v1` with one user's access token. */
+export function createRestClient(parley: Pick<TestApp, "fetch">, account: Account) {
   async function request<T>(
     method: string,
     path: string,
@@ -34,16 +34,16 @@ export function createRest(parley: Pick<TestApp, "fetch">, account: Account) {
     request,
     get: <T>(path: string, headers?: Record<string, string>) => request<T>("GET", path, undefined, headers),
 
-    /** The problem of a refused request. */
-    async refused(method: string, path: string, json?: unknown): Promise<ProblemBody> {
+    /** Sends a request that should fail, and returns the problem. @throws Error if the response is not a problem. */
+    async requestProblem(method: string, path: string, json?: unknown): Promise<ProblemBody> {
       const { status, headers, body } = await request<ProblemBody>(method, path, json);
       if (headers.get("content-type") !== "application/problem+json" || body.status !== status)
         throw new Error(`${method} ${path} returned ${status} ${JSON.stringify(body)}.`);
       return body;
     },
 
-    /** Every row of a list, page by page. */
-    async all<T>(path: string, limit: number): Promise<{ rows: T[]; pages: number[] }> {
+    /** Fetches all pages of a list. Returns the rows and the number of rows on each page. */
+    async listAll<T>(path: string, limit: number): Promise<{ rows: T[]; pages: number[] }> {
       const rows: T[] = [];
       const pages: number[] = [];
       for (let next: string | null = `${path}${path.includes("?") ? "&" : "?"}limit=${limit}`; next !== null; ) {
@@ -53,7 +53,8 @@ export function createRest(parley: Pick<TestApp, "fetch">, account: Account) {
         rows.push(...body.data);
         pages.push(body.data.length);
         const link: string | null = /^<\/api\/v1(.*)>; rel="next"$/.exec(headers.get("link") ?? "")?.[1] ?? null;
-        if ((link === null) !== (body.next_cursor === null)) throw new Error("Link and next_cursor do not agree.");
+        if ((link === null) !== (body.next_cursor === null))
+          throw new Error("Only one of Link and next_cursor is present.");
         next = link;
       }
       return { rows, pages };

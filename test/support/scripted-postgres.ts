@@ -2,7 +2,7 @@ import { EventEmitter } from "node:events";
 import postgres from "postgres";
 import type { StatementListener } from "../../src/db/client.ts";
 
-const message = (type: string, body: Buffer): Buffer => {
+const createMessage = (type: string, body: Buffer): Buffer => {
   const head = Buffer.alloc(5);
   head.write(type);
   head.writeUInt32BE(body.length + 4, 1);
@@ -12,10 +12,10 @@ const int16 = (value: number) => Buffer.from([value >> 8, value & 0xff]);
 const int32 = (value: number) => Buffer.concat([int16(value >>> 16), int16(value & 0xffff)]);
 const TEXT_TYPE = 25;
 
-const authenticated = message("R", int32(0));
-export const ready = message("Z", Buffer.from("I"));
-const complete = message("C", Buffer.from("SELECT 1\0"));
-const describeText = message(
+const authenticationOk = createMessage("R", int32(0));
+export const readyForQuery = createMessage("Z", Buffer.from("I"));
+const commandComplete = createMessage("C", Buffer.from("SELECT 1\0"));
+const rowDescription = createMessage(
   "T",
   Buffer.concat([
     int16(1),
@@ -28,42 +28,42 @@ const describeText = message(
     int16(0),
   ]),
 );
-const textRow = (text: string) =>
-  message("D", Buffer.concat([int16(1), int32(Buffer.byteLength(text)), Buffer.from(text)]));
-const describeNothing = Buffer.concat([message("t", int16(0)), message("n", Buffer.alloc(0))]);
+const createDataRow = (text: string) =>
+  createMessage("D", Buffer.concat([int16(1), int32(Buffer.byteLength(text)), Buffer.from(text)]));
+const noDescription = Buffer.concat([createMessage("t", int16(0)), createMessage("n", Buffer.alloc(0))]);
 
-/** A server error that ends the connection. */
-export const administratorError = message(
+/** A server error that closes the connection. */
+export const administratorError = createMessage(
   "E",
   Buffer.from("SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"),
 );
 
-/** The server waits for the rows of a COPY in the text format. */
-export const copyIn = message("G", Buffer.from([0, 0, 0]));
-/** The rows of a COPY to the client, and its end. */
-export const copyOut = message("H", Buffer.from([0, 0, 0]));
-export const copyRow = (text: string) => message("d", Buffer.from(text));
-export const copyDone = message("c", Buffer.alloc(0));
-export const copied = message("C", Buffer.from("COPY 2\0"));
-/** An error that ends a statement. */
-export const uniqueViolation = message("E", Buffer.from("SERROR\0C23505\0Mduplicate key value\0\0"));
+/** Starts a COPY from the client, in text format. */
+export const copyIn = createMessage("G", Buffer.from([0, 0, 0]));
+/** Starts a COPY to the client, in text format. */
+export const copyOut = createMessage("H", Buffer.from([0, 0, 0]));
+export const copyRow = (text: string) => createMessage("d", Buffer.from(text));
+export const copyDone = createMessage("c", Buffer.alloc(0));
+export const copyComplete = createMessage("C", Buffer.from("COPY 2\0"));
+/** An error that only fails the statement. */
+export const uniqueViolation = createMessage("E", Buffer.from("SERROR\0C23505\0Mduplicate key value\0\0"));
 
-/** One connection as the driver sees it; a test can break it. */
+/** A fake socket of the driver, through which a test controls one connection. */
 export class ScriptedSocket extends EventEmitter {
   readyState = "open";
-  /** The statements that arrived through `unsafe`, and the number of others: the driver's own. */
+  /** The statements sent with `unsafe`. */
   readonly statements: string[] = [];
-  ownCount = 0;
-  isSilent: boolean;
+  /** The number of statements that the driver sent on its own. */
+  driverStatementCount = 0;
+  isUnresponsive: boolean;
   isPaused = false;
-  readonly #isClosing: boolean;
+  readonly #closesInHandshake: boolean;
   #isStarted = false;
 
-  /** @param isClosing closes at the first message, in mid-handshake. @param isSilent never responds after it. */
-  constructor({ isClosing, isSilent }: { isClosing: boolean; isSilent: boolean }) {
+  constructor({ closesInHandshake, isUnresponsive }: { closesInHandshake: boolean; isUnresponsive: boolean }) {
     super();
-    this.#isClosing = isClosing;
-    this.isSilent = isSilent;
+    this.#closesInHandshake = closesInHandshake;
+    this.isUnresponsive = isUnresponsive;
   }
 
   write(bytes: Buffer): boolean {
@@ -71,16 +71,16 @@ export class ScriptedSocket extends EventEmitter {
     return true;
   }
 
-  reply(...messages: Buffer[]): void {
+  sendMessages(...messages: Buffer[]): void {
     this.emit("data", Buffer.concat(messages));
   }
 
-  /** Responds to a statement that had no response yet. */
-  answer(text: string): void {
-    this.reply(describeText, textRow(text), complete, ready);
+  /** Sends the response to a pending statement. */
+  respond(text: string): void {
+    this.sendMessages(rowDescription, createDataRow(text), commandComplete, readyForQuery);
   }
 
-  /** As if the server closed it. */
+  /** Closes the connection as if the server had closed it. */
   close(hadError = false): void {
     if (this.readyState === "closed") return;
     this.readyState = "closed";
@@ -94,42 +94,42 @@ export class ScriptedSocket extends EventEmitter {
 
   #read(bytes: Buffer): void {
     if (this.readyState === "closed") return;
-    if (this.#isClosing) {
+    if (this.#closesInHandshake) {
       this.close();
       return;
     }
     if (!this.#isStarted) {
       this.#isStarted = true;
-      this.reply(authenticated, ready);
+      this.sendMessages(authenticationOk, readyForQuery);
       return;
     }
     for (let at = 0; at < bytes.length; at += 1 + bytes.readUInt32BE(at + 1)) {
       const body = bytes.subarray(at + 5, at + 1 + bytes.readUInt32BE(at + 1));
-      this.#answer(String.fromCharCode(bytes[at] ?? 0), body);
+      this.#respondTo(String.fromCharCode(bytes[at] ?? 0), body);
     }
   }
 
-  #answer(type: string, body: Buffer): void {
+  #respondTo(type: string, body: Buffer): void {
     const text = body.toString("utf8", 0, body.indexOf(0));
     if (type === "Q") this.statements.push(text);
-    if (type === "P") this.ownCount += 1;
-    if (this.isSilent) return;
-    const answers: Record<string, Buffer[]> = {
-      // The response contains the statement's text, so that a mix-up is detected.
-      Q: [describeText, textRow(text), complete, ready],
-      P: [message("1", Buffer.alloc(0))],
-      D: [describeNothing],
-      B: [message("2", Buffer.alloc(0))],
-      E: [complete],
-      S: [ready],
+    if (type === "P") this.driverStatementCount += 1;
+    if (this.isUnresponsive) return;
+    const responses: Record<string, Buffer[]> = {
+      // The response contains the statement, so that tests can detect responses to the wrong statement.
+      Q: [rowDescription, createDataRow(text), commandComplete, readyForQuery],
+      P: [createMessage("1", Buffer.alloc(0))],
+      D: [noDescription],
+      B: [createMessage("2", Buffer.alloc(0))],
+      E: [commandComplete],
+      S: [readyForQuery],
     };
-    this.reply(...(answers[type] ?? []));
+    this.sendMessages(...(responses[type] ?? []));
   }
 }
 
 /**
- * The driver with a fake Postgres in this process, so that a connection breaks exactly where a test wants it.
- * Statements are sent with `unsafe`.
+ * Connects the driver to a fake Postgres in this process, so that a test controls when each connection breaks. Send
+ * statements with `query` or `unsafe`.
  */
 export function createScriptedPostgres({
   poolSize = 1,
@@ -145,14 +145,14 @@ export function createScriptedPostgres({
   waitingMax?: number;
 } = {}) {
   const sockets: ScriptedSocket[] = [];
-  /** The options of sockets opened from now on. */
-  const server = { isClosing: false, isSilent: false };
+  /** The options of new sockets. */
+  const server = { closesInHandshake: false, isUnresponsive: false };
   const sql = postgres({
     max: poolSize,
     fetch_types: fetchesTypes,
     backoff: false,
     prepare,
-    // Missing in its types.
+    // These options are missing in the driver's types.
     ...({
       onstatement,
       max_waiting: waitingMax,
@@ -167,12 +167,12 @@ export function createScriptedPostgres({
     sql,
     server,
     sockets,
-    /** The text of a statement's response. */
-    ask: async (statement: string, by: Pick<typeof sql, "unsafe"> = sql): Promise<string[]> =>
-      (await by.unsafe<{ text: string }[]>(statement)).map(({ text }) => text),
+    /** Runs a statement and returns the text in the response. */
+    query: async (statement: string, session: Pick<typeof sql, "unsafe"> = sql): Promise<string[]> =>
+      (await session.unsafe<{ text: string }[]>(statement)).map(({ text }) => text),
     getSocket(index: number): ScriptedSocket {
       const socket = sockets.at(index);
-      if (!socket) throw new Error(`No socket ${index} yet.`);
+      if (!socket) throw new Error(`Socket ${index} hasn't been opened.`);
       return socket;
     },
   };

@@ -1,12 +1,12 @@
 import { createId } from "../../src/lib/id.ts";
 import type { SendItem } from "../../src/modules/messages/send-queries.ts";
 
-/** A message that requests an answer, as the sender passes it to the database. */
+/** Creates the input of the send query for a message that requests an answer. */
 export const createSendItem = (
   conversationId: string,
   authorId: string,
   content: string,
-  more: Partial<SendItem> = {},
+  overrides: Partial<SendItem> = {},
 ): SendItem => ({
   id: createId(),
   conversationId,
@@ -22,5 +22,5 @@ export const createSendItem = (
   keyId: null,
   integration: null,
   replyOptions: null,
-  ...more,
+  ...overrides,
 });

@@ -1,45 +1,46 @@
 import { connect } from "node:net";
 import { checkResponse } from "./conformance/check-response.ts";
 
-/** An incomplete response is returned as it is after this time. */
+/** Time after which an incomplete response is returned. */
 const TIMEOUT_MS = 2_000;
 
 export type RawResponse = {
-  /** 0 if there is none. */
+  /** The HTTP status, or 0 if there was no response. */
   status: number;
-  /** Lower-case names. */
+  /** The header values by lowercase name. */
   headers: Record<string, string>;
   body: string;
+  /** The complete response. */
   text: string;
 };
 
-/** Sends bytes that no HTTP library would send. The request should have `Connection: close`. */
+/** Sends a request that HTTP libraries can't send, such as an invalid one. It should have `Connection: close`. */
 export function sendRaw(url: string, request: string | Uint8Array): Promise<RawResponse> {
   const { hostname, port } = new URL(url);
   const { promise, resolve } = Promise.withResolvers<RawResponse>();
   const socket = connect(Number(port), hostname);
   let text = "";
-  const end = () => {
+  const finish = () => {
     clearTimeout(timer);
     socket.destroy();
-    const answer = readAnswer(text);
-    checkRaw(request, answer);
-    resolve(answer);
+    const response = parseResponse(text);
+    checkRawResponse(request, response);
+    resolve(response);
   };
-  const timer = setTimeout(end, TIMEOUT_MS);
+  const timer = setTimeout(finish, TIMEOUT_MS);
   socket.on("data", (bytes) => {
     text += bytes.toString();
-    // From here on it is another protocol.
-    if (text.startsWith("HTTP/1.1 101 ")) end();
+    // The connection now uses another protocol.
+    if (text.startsWith("HTTP/1.1 101 ")) finish();
   });
-  socket.on("close", end);
-  socket.on("error", end);
+  socket.on("close", finish);
+  socket.on("error", finish);
   socket.write(request);
   return promise;
 }
 
-/** Checks the response if the request has a method and a path, and the response is whole. */
-function checkRaw(request: string | Uint8Array, { status, headers, body }: RawResponse): void {
+/** Checks the response if it is complete and the request has a valid method and path. */
+function checkRawResponse(request: string | Uint8Array, { status, headers, body }: RawResponse): void {
   const line = /^([A-Z]+) (\/[^\s?#]*)\S* HTTP\/1\.1\r\n/.exec(Buffer.from(request).toString("latin1"));
   if (!line || status === 101 || headers["x-request-id"] === undefined) return;
   const [, method = "", path = ""] = line;
@@ -47,7 +48,7 @@ function checkRaw(request: string | Uint8Array, { status, headers, body }: RawRe
   if (check?.kind === "json" && Number(headers["content-length"]) === Buffer.byteLength(body)) check.check(body);
 }
 
-function readAnswer(text: string): RawResponse {
+function parseResponse(text: string): RawResponse {
   const headEnd = text.indexOf("\r\n\r\n");
   const [line = "", ...headerLines] = text.slice(0, Math.max(0, headEnd)).split("\r\n");
   const headers = Object.fromEntries(

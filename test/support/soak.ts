@@ -1,2 +1,2 @@
-/** `make soak`: real durations, where `make test` has shorter ones that prove the same. */
-export const isSoak = process.env.SOAK === "on";
+/** Whether `make soak` runs the tests. They then use real durations, which `make test` shortens. */
+export const isSoakRun = process.env.SOAK === "on";

@@ -1,4 +1,4 @@
-/** A server frame, loosely typed. */
+/** A frame from the server, loosely typed. */
 export type Frame = {
   type: string;
   id?: string | null;
@@ -22,7 +22,7 @@ type Options = {
   tls?: { rejectUnauthorized: boolean } | { ca: string };
 };
 
-/** Connects to `/realtime`; all received frames are kept in `frames`, in order. */
+/** Connects to `/realtime`. Received frames are added to `frames`. */
 export async function openSocket(
   url: string,
   { token, protocols = ["parley.v1"], query = "", headers, tls }: Options = {},
@@ -55,7 +55,7 @@ export async function openSocket(
     closed.then(({ code, reason }) => Promise.reject(new Error(`The socket was refused: ${code} ${reason}`))),
   ]);
 
-  /** The first matching frame, among those received so far or later. */
+  /** Waits for a matching frame unless it has already been received. */
   function waitFor(matches: (frame: Frame) => boolean, waitMs = 5_000): Promise<Frame> {
     const found = frames.find(matches);
     if (found) return Promise.resolve(found);
@@ -64,9 +64,7 @@ export async function openSocket(
       waiters.add(waiter);
       setTimeout(() => {
         if (waiters.delete(waiter))
-          reject(
-            new Error(`No such frame within ${waitMs} ms; received: ${frames.map((frame) => frame.type).join(" ")}`),
-          );
+          reject(new Error(`No match within ${waitMs} ms. Received: ${frames.map((frame) => frame.type).join(" ")}`));
       }, waitMs);
     });
   }
@@ -78,15 +76,17 @@ export async function openSocket(
     waitFor,
     send: (frame: object | string) => socket.send(typeof frame === "string" ? frame : JSON.stringify(frame)),
 
-    /** Sends a frame with an id, and waits for its ack or error. */
+    /** Sends a frame with an id, and waits for the ack or error. */
     async request(frame: Record<string, unknown> & { type: string }): Promise<Frame> {
       nextId += 1;
       const id = `q${nextId}`;
       socket.send(JSON.stringify({ id, ...frame }));
-      return waitFor((answer) => answer.id === (frame.id ?? id) && (answer.type === "ack" || answer.type === "error"));
+      return waitFor(
+        (response) => response.id === (frame.id ?? id) && (response.type === "ack" || response.type === "error"),
+      );
     },
 
-    /** The frames of a type. */
+    /** Lists the received frames of a type. */
     list: (type: string): Frame[] => frames.filter((frame) => frame.type === type),
 
     async close(): Promise<void> {

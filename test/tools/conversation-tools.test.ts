@@ -26,7 +26,6 @@ beforeAll(async () => {
       COMPATIBLE_BASE_URL: provider.openaiUrl,
       AI_MODELS: "openai/one,anthropic/two,compatible/three",
       AI_MAX_RETRIES: "0",
-      // Titles are written in the background, also by a model.
       AI_IDLE_TIMEOUT_MS: "5000",
     },
   });
@@ -46,18 +45,20 @@ afterAll(async () => {
 
 const search = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });
 let lastId = 0;
-const send = (content: string, more: object = {}) => {
+const send = (content: string, fields: object = {}) => {
   lastId += 1;
-  return socket.request({ type: "message.send", conversation_id, content, client_message_id: `c${lastId}`, ...more });
+  const client_message_id = `c${lastId}`;
+  return socket.request({ type: "message.send", conversation_id, content, client_message_id, ...fields });
 };
-const messages = async (): Promise<Message[]> => {
-  const answer = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, { token: anna.access_token });
-  return ((await answer.json()) as { data: Message[] }).data;
+const listMessages = async (): Promise<Message[]> => {
+  const path = `/api/v1/conversations/${conversation_id}/messages`;
+  const response = await parley.fetch(path, { token: anna.access_token });
+  return ((await response.json()) as { data: Message[] }).data;
 };
 const isCompleted = (frame: Frame) => frame.type === "message.completed";
-const bodyOf = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
+const readRequestBody = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
 
-/** Assembles the text or the reasoning as a reader does; throws on a gap or a repeat. */
+/** Assembles the text or reasoning as a client does, and expects no gaps or repeats. */
 function readText(frames: Frame[], part?: "reasoning"): string {
   let text = "";
   for (const frame of frames) {
@@ -70,14 +71,14 @@ function readText(frames: Frame[], part?: "reasoning"): string {
 }
 
 describe("a conversation with tools", () => {
-  test("with a list of names, offers and runs only these", async () => {
+  test("offers and runs only its selected tools", async () => {
     const choose = (tools: unknown) =>
       parley.fetch(`/api/v1/conversations/${conversation_id}`, {
         token: anna.access_token,
         method: "PATCH",
         json: { tools },
       });
-    const offered = () => JSON.stringify(provider.requests.at(-1)?.body.tools ?? []);
+    const formatOfferedTools = () => JSON.stringify(provider.requests.at(-1)?.body.tools ?? []);
     for (const [tools, isOffered] of [
       [["search_documents", "wiki_search"], true],
       [["wiki_search"], false],
@@ -87,19 +88,19 @@ describe("a conversation with tools", () => {
       expect((await choose(tools)).status).toBe(200);
       const { seq } = (await send("Look it up.")).message as Message;
       await socket.waitFor((frame) => isCompleted(frame) && (frame.seq ?? 0) > seq);
-      expect(offered().includes("search_documents")).toBe(isOffered);
+      expect(formatOfferedTools().includes("search_documents")).toBe(isOffered);
     }
-    // Even if the model calls one of the others.
+    // A tool that isn't offered doesn't run, even if the model calls it.
     await choose(["wiki_search"]);
     provider.script("one", { text: "", toolCalls: [search("backup")] }, { text: "So be it." });
     const { seq } = (await send("Look it up all the same.")).message as Message;
     await socket.waitFor((frame) => isCompleted(frame) && (frame.seq ?? 0) > seq);
-    const results = (await messages()).filter(({ role }) => role === "tool");
+    const results = (await listMessages()).filter(({ role }) => role === "tool");
     expect(results).toMatchObject([{ metadata: { is_error: true } }]);
   });
 
   test.each(["openai/one", "anthropic/two", "compatible/three"])(
-    "%s searches the documents and answers",
+    "lets %s search the documents and answer",
     async (model) => {
       provider.script(
         model.split("/")[1] ?? "",
@@ -123,9 +124,9 @@ describe("a conversation with tools", () => {
       expect(readText(socket.frames)).toBe("Let me look. It is described in providers.md.");
       expect(readText(socket.frames, "reasoning")).toBe("Where is it?\n\nThere.");
       expect(socket.frames.some(({ type }) => type === "message.reset")).toBe(false);
-      const all = await messages();
-      expect(all.map(({ role }) => role)).toEqual(["user", "assistant", "tool", "tool"]);
-      const [, answer, first, second] = all;
+      const messages = await listMessages();
+      expect(messages.map(({ role }) => role)).toEqual(["user", "assistant", "tool", "tool"]);
+      const [, answer, first, second] = messages;
       expect(first).toMatchObject({
         parent_id: answer?.id ?? "",
         author: null,
@@ -142,13 +143,13 @@ describe("a conversation with tools", () => {
       const found = JSON.parse(first?.content ?? "") as { passages: { path: string; text: string }[] };
       expect(found.passages.map(({ path }) => path)).toContain("providers.md");
       expect(first?.metadata.call_id).not.toBe(second?.metadata.call_id);
-      // Each is a separate numbered event, between the start of the answer and its end.
+      // Each result is a separate event with a seq, between the start and the end of the answer.
       const created = socket.frames.filter(({ type }) => type === "message.created");
       expect(created.slice(2).map(({ data }) => data)).toEqual([first, second] as never);
       const seqs = socket.frames.filter(({ seq }) => seq !== undefined).map(({ seq }) => seq);
       expect(seqs).toEqual([2, 3, 4, 5, 6]);
       // The second step received the results, and both steps are charged.
-      expect(bodyOf(1)).toContain("AI_MODELS");
+      expect(readRequestBody(1)).toContain("AI_MODELS");
       const usage = completed.data?.usage as { output_tokens: number };
       expect(usage.output_tokens).toBe(3 + 5);
     },
@@ -172,34 +173,34 @@ describe("a conversation with tools", () => {
       { name: "search_documents", arguments: "{}" },
       "`query` must be a non-empty string",
     ],
-    ["of an unknown tool", { name: "rm_rf", arguments: "{}" }, "This tool is not available"],
-  ])("a call %s is an error that the model receives", async (_name, call, expected) => {
+    ["to an unknown tool", { name: "rm_rf", arguments: "{}" }, "This tool is not available"],
+  ])("returns an error to the model for a call %s", async (_name, call, expected) => {
     provider.script("one", { toolCalls: [call] }, { text: "Sorry." });
     await send("Look it up.");
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({ content: "Sorry.", status: "complete" });
-    const [, , result] = await messages();
+    const [, , result] = await listMessages();
     expect(result).toMatchObject({ role: "tool", metadata: { is_error: true, arguments: call.arguments } });
     expect(result?.content).toContain(expected);
-    expect(bodyOf(-1)).toContain(expected);
+    expect(readRequestBody(-1)).toContain(expected);
   });
 
-  test("stops a model that never stops calling", async () => {
+  test("limits the steps of a model that never stops calling tools", async () => {
     provider.script("one", { toolCalls: [search("fox")] });
     await send("Look it up.");
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({ status: "complete", finish_reason: "tool_calls" });
     expect(provider.requests.length).toBe(TOOL_STEPS_MAX);
     expect(provider.requests.at(-1)?.body.tool_choice).toBe("none");
-    expect((await messages()).filter(({ role }) => role === "tool").length).toBe(TOOL_STEPS_MAX - 1);
+    expect((await listMessages()).filter(({ role }) => role === "tool").length).toBe(TOOL_STEPS_MAX - 1);
   });
 
-  test("does not run the last of very many calls at once", async () => {
+  test("limits the number of calls that run in one step", async () => {
     const toolCalls = Array.from({ length: TOOL_CALLS_PER_STEP_MAX + 2 }, () => search("fox"));
     provider.script("one", { toolCalls }, { text: "Enough." });
     await send("Look it up.");
     await socket.waitFor(isCompleted);
-    const results = (await messages()).filter(({ role }) => role === "tool");
+    const results = (await listMessages()).filter(({ role }) => role === "tool");
     expect(results.map(({ metadata }) => metadata.is_error)).toEqual(
       toolCalls.map((_, index) => index >= TOOL_CALLS_PER_STEP_MAX),
     );
@@ -216,22 +217,22 @@ describe("a conversation with tools", () => {
       model: "anthropic/two",
       metadata: { models: ["openai/one", "anthropic/two"] },
     });
-    expect(JSON.stringify(provider.requestsOf("two")[0]?.body)).toContain("tool_result");
+    expect(JSON.stringify(provider.listRequests("two")[0]?.body)).toContain("tool_result");
   });
 
-  test("can be stopped between steps, and keeps what was there", async () => {
+  test("keeps the partial answer if it is stopped between steps", async () => {
     provider.script("one", { text: "Let me look. ", toolCalls: [search("model")] }, { fault: "no_first_token" });
     await send("Look it up.");
     await socket.waitFor((frame) => frame.type === "message.created" && frame.data?.role === "tool");
     for (let waits = 0; waits < 50 && provider.requests.length < 2; waits += 1) await Bun.sleep(20);
-    const [, answer] = await messages();
+    const [, answer] = await listMessages();
     await socket.request({ type: "generation.cancel", message_id: answer?.id ?? "" });
     const completed = await socket.waitFor(isCompleted);
     expect(completed.data).toMatchObject({ content: "Let me look. ", status: "cancelled" });
     expect(completed.data?.usage).toMatchObject({ output_tokens: 3 });
   });
 
-  test("streams its tool calls to the reader of the answer", async () => {
+  test("includes tool results in the stream of the answer", async () => {
     provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
     const response = await parley.fetch(`/api/v1/conversations/${conversation_id}/messages`, {
       token: anna.access_token,
@@ -250,17 +251,17 @@ describe("a conversation with tools", () => {
     ]);
   });
 
-  test("shows no tool calls to an outsider", async () => {
+  test("shows no tool results to an outsider", async () => {
     provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
     await send("Look it up.");
     await socket.waitFor(isCompleted);
-    const tool = (await messages()).find(({ role }) => role === "tool");
+    const tool = (await listMessages()).find(({ role }) => role === "tool");
     const path = `/api/v1/conversations/${conversation_id}/messages/${tool?.id}`;
     expect((await parley.fetch(path, { token: ben.access_token })).status).toBe(200);
     expect((await parley.fetch(path, { token: outsider.access_token })).status).toBe(404);
   });
 
-  test("sends the conversation to the next answer without the calls", async () => {
+  test("does not send the tool calls of earlier answers to the model", async () => {
     provider.script("one", { toolCalls: [search("model")] }, { text: "Found it." });
     await send("First?");
     await socket.waitFor(isCompleted);

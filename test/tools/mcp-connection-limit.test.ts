@@ -7,7 +7,7 @@ import { silentLog } from "../support/log.ts";
 import { startMcpServer } from "../support/mcp-server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 
-test("a hanging server holds a limited number of connections, and releases them", async () => {
+test("a hanging server uses a limited number of connections, which are released", async () => {
   let isHanging = true;
   const run = () => (isHanging ? new Promise<never>(() => {}) : { content: [{ type: "text", text: "Found." }] });
   const mcp = startMcpServer({ revision: "2026", tools: [{ name: "look", run }] });
@@ -19,14 +19,14 @@ test("a hanging server holds a limited number of connections, and releases them"
     log: silentLog,
   });
   try {
-    const answer = new AbortController();
-    const [tool] = await server.listTools({ userId: null, signal: answer.signal });
-    const call = () => tool?.run({}, answer.signal).catch((error: Error) => error.message);
+    const controller = new AbortController();
+    const [tool] = await server.listTools({ userId: null, signal: controller.signal });
+    const call = () => tool?.run({}, controller.signal).catch((error: Error) => error.message);
     const calls = Array.from({ length: REQUESTS_MAX }, call);
     await waitUntil(() => mcp.calls.length === REQUESTS_MAX);
     expect(await call()).toBe("Too many requests to this tool's server are in progress. Try again later.");
     expect(mcp.calls.length).toBe(REQUESTS_MAX);
-    answer.abort();
+    controller.abort();
     await Promise.all(calls);
     isHanging = false;
     expect(await tool?.run({}, new AbortController().signal)).toBe("Found.");

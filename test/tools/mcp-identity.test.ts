@@ -4,7 +4,7 @@ import { findUnknownNames } from "../../src/config/unknown-names.ts";
 import { ConfigError, formatConfig, loadConfig } from "../../src/config.ts";
 import type { Message } from "../../src/protocol/message.ts";
 import type { Account } from "../support/app.ts";
-import { type McpServer, type ServedTool, startMcpServer } from "../support/mcp-server.ts";
+import { type McpServer, startMcpServer, type TestTool } from "../support/mcp-server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { startWithMcp, type ToolApp } from "./start-with-mcp.ts";
 
@@ -17,11 +17,11 @@ afterEach(async () => {
 });
 
 const revisions = ["2026", "2025"] as const;
-const text = (content: string) => ({ content: [{ type: "text", text: content }] });
-/** Reports the user it was called for, like a server that verifies its tokens. */
-const whoami: ServedTool = {
+const createTextResult = (content: string) => ({ content: [{ type: "text", text: content }] });
+/** Returns the id of the calling user, from the verified token. */
+const whoami: TestTool = {
   name: "whoami",
-  run: async (_, { authorization }) => text((await verify(authorization)).sub ?? ""),
+  run: async (_, { authorization }) => createTextResult((await verify(authorization)).sub ?? ""),
 };
 
 async function verify(authorization: string | null, secret = SECRET, audience?: string) {
@@ -35,7 +35,7 @@ async function verify(authorization: string | null, secret = SECRET, audience?: 
   return (await jwtVerify(authorization?.replace("Bearer ", "") ?? "", key, options)).payload;
 }
 
-function start(revision: (typeof revisions)[number], tools: ServedTool[] = [whoami]): McpServer {
+function startMcp(revision: (typeof revisions)[number], tools: TestTool[] = [whoami]): McpServer {
   const server = startMcpServer({ revision, tools });
   cleanups.push(server.stop);
   return server;
@@ -47,13 +47,13 @@ async function startApp(config: Record<string, string>): Promise<ToolApp> {
   return app;
 }
 
-const callWhoami = { toolCalls: [{ name: "wiki_whoami", arguments: "{}" }] };
+const whoamiCall = { toolCalls: [{ name: "wiki_whoami", arguments: "{}" }] };
 
 test.each(revisions)(
-  "in a group, each call carries the requester's identity, and nothing is shared (%s)",
+  "in a group, each call has the requester's identity, and users don't share sessions (%s)",
   async (revision) => {
-    const mcp = start(revision, [whoami]);
-    const plain = start(revision, [{ name: "plain" }]);
+    const mcp = startMcp(revision, [whoami]);
+    const plain = startMcp(revision, [{ name: "plain" }]);
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url},plain=${plain.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
     const [anna, ben, outsider] = await Promise.all([
       app.parley.register(),
@@ -67,38 +67,40 @@ test.each(revisions)(
     ];
     const answers: { account: Account; messages: Message[] }[] = [];
     for (let round = 0; round < 2; round += 1) {
-      for (const { model } of requesters) app.provider.script(model, callWhoami, callWhoami, { text: "Done." });
-      const asking = requesters.map(async ({ account, model }) => {
-        return { account, messages: await app.ask(account, id, { model: `compatible/${model}` }) };
+      for (const { model } of requesters) app.provider.script(model, whoamiCall, whoamiCall, { text: "Done." });
+      const requests = requesters.map(async ({ account, model }) => {
+        return { account, messages: await app.requestAnswer(account, id, { model: `compatible/${model}` }) };
       });
-      answers.push(...(await Promise.all(asking)));
+      answers.push(...(await Promise.all(requests)));
     }
     for (const { account, messages } of answers) {
       const [, ...results] = messages;
       expect(results.map(({ content }) => content)).toEqual([account.user.id, account.user.id]);
     }
-    const seen = await Promise.all(
+    const verifiedCalls = await Promise.all(
       mcp.calls.map(async ({ authorization, session }) => ({
         ...(await verify(authorization, SECRET, mcp.url)),
         session,
       })),
     );
-    expect(new Set(seen.map(({ sub }) => sub))).toEqual(new Set([anna.user.id, ben.user.id]));
-    // Each request has its own token, and no session has seen two users.
-    expect(new Set(seen.map(({ jti }) => jti)).size).toBe(seen.length);
-    const owners = Map.groupBy(seen, ({ session }) => session);
+    expect(new Set(verifiedCalls.map(({ sub }) => sub))).toEqual(new Set([anna.user.id, ben.user.id]));
+    // Each request has a separate token, and no session is used for two users.
+    expect(new Set(verifiedCalls.map(({ jti }) => jti)).size).toBe(verifiedCalls.length);
+    const callsBySession = Map.groupBy(verifiedCalls, ({ session }) => session);
     if (revision === "2025")
-      for (const [session, calls] of owners) {
+      for (const [session, calls] of callsBySession) {
         expect(session).not.toBeNull();
         expect(new Set(calls.map(({ sub }) => sub)).size).toBe(1);
       }
-    expect(seen[0]).toMatchObject({ email_verified: false, aud: mcp.url });
-    // The identity is also sent when listing tools, but not to a server without this setting.
+    expect(verifiedCalls[0]).toMatchObject({ email_verified: false, aud: mcp.url });
+    // The identity is also sent when listing tools, but not to a server without an identity secret.
     expect(mcp.requests.every(({ authorization }) => authorization?.startsWith("Bearer "))).toBe(true);
     expect(plain.requests.length).toBeGreaterThan(0);
     expect(plain.requests.every(({ authorization }) => authorization === null)).toBe(true);
     // No stream is kept open for a user.
-    expect(mcp.requests.some(({ method, rpc }) => method === "GET" || rpc === "subscriptions/listen")).toBe(false);
+    expect(mcp.requests.some(({ method, rpcMethod }) => method === "GET" || rpcMethod === "subscriptions/listen")).toBe(
+      false,
+    );
     // An outsider gets no answer, so the server receives nothing about them.
     const refused = await app.parley.fetch(`/api/v1/conversations/${id}/messages`, {
       token: outsider.access_token,
@@ -111,22 +113,23 @@ test.each(revisions)(
   60_000,
 );
 
-test("with an API key, the call carries the key's user", async () => {
-  const mcp = start("2026");
+test("a call requested with an API key has the identity of the key's user", async () => {
+  const mcp = startMcp("2026");
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
   const anna = await app.parley.register();
   const id = await app.createConversation(anna, [], true);
   const scopes = ["messages:write", "messages:read"];
-  const made = await app.parley.fetch("/api/v1/api-keys", { token: anna.access_token, json: { name: "bot", scopes } });
-  const { key } = (await made.json()) as { key: string };
-  app.provider.script("one", callWhoami, { text: "Done." });
-  const [, result] = await app.ask({ ...anna, access_token: key }, id);
+  const json = { name: "bot", scopes };
+  const response = await app.parley.fetch("/api/v1/api-keys", { token: anna.access_token, json });
+  const { key } = (await response.json()) as { key: string };
+  app.provider.script("one", whoamiCall, { text: "Done." });
+  const [, result] = await app.requestAnswer({ ...anna, access_token: key }, id);
   expect(result?.content).toBe(anna.user.id);
 });
 
-test("a hook does not act as its owner", async () => {
-  const mcp = start("2026");
-  const plain = start("2026", [{ name: "plain" }]);
+test("a hook doesn't act as its owner", async () => {
+  const mcp = startMcp("2026");
+  const plain = startMcp("2026", [{ name: "plain" }]);
   const app = await startApp({
     MCP_SERVERS: `wiki=${mcp.url},plain=${plain.url}`,
     MCP_WIKI_IDENTITY_SECRET: SECRET,
@@ -134,9 +137,9 @@ test("a hook does not act as its owner", async () => {
   const anna = await app.parley.register();
   const id = await app.createConversation(anna, [], true);
   const path = `/api/v1/conversations/${id}`;
-  const made = await app.parley.fetch(`${path}/hooks`, { token: anna.access_token, json: { name: "ci" } });
-  const { token } = (await made.json()) as { token: string };
-  app.provider.script("one", callWhoami, { text: "Done." });
+  const response = await app.parley.fetch(`${path}/hooks`, { token: anna.access_token, json: { name: "ci" } });
+  const { token } = (await response.json()) as { token: string };
+  app.provider.script("one", whoamiCall, { text: "Done." });
   const posted = await app.parley.fetch(`/api/v1/hooks/${token}`, { json: { content: "Look.", reply: true } });
   const { reply } = (await posted.json()) as { reply: { id: string } };
   const read = async () => {
@@ -147,23 +150,23 @@ test("a hook does not act as its owner", async () => {
     (await read()).some((message) => message.id === reply.id && message.status === "complete"),
   );
   expect((await read()).find(({ role }) => role === "tool")?.content).toBe("Error: This tool is not available.");
-  expect(app.offered()).toEqual(["search_documents", "plain_plain"]);
+  expect(app.listOfferedTools()).toEqual(["search_documents", "plain_plain"]);
   expect(mcp.requests).toEqual([]);
-  // Regenerating is an act of the member who does it.
+  // Tools in a regenerated answer are called on behalf of the member who requested it.
   const ben = await app.parley.register();
   await app.parley.fetch(`${path}/members`, {
     token: anna.access_token,
     json: { user_id: ben.user.id, role: "member" },
   });
-  app.provider.script("one", callWhoami, { text: "Done." });
+  app.provider.script("one", whoamiCall, { text: "Done." });
   await app.parley.fetch(`${path}/messages/${reply.id}/regenerate`, { token: ben.access_token, method: "POST" });
   await waitUntil(async () => mcp.calls.length === 1);
   expect((await verify(mcp.calls[0]?.authorization ?? null)).sub).toBe(ben.user.id);
 });
 
-test("each server has a separate tool list per user, a separate secret and audience", async () => {
-  const wiki = start("2026");
-  const other = start("2025", [{ name: "whoami" }]);
+test("each server has its own secret and audience, and a tool list per user", async () => {
+  const wiki = startMcp("2026");
+  const other = startMcp("2025", [{ name: "whoami" }]);
   const app = await startApp({
     MCP_SERVERS: `wiki=${wiki.url},other=${other.url}`,
     MCP_WIKI_IDENTITY_SECRET: SECRET,
@@ -182,8 +185,8 @@ test("each server has a separate tool list per user, a separate secret and audie
   ] as const) {
     const id = await app.createConversation(account, [], true);
     app.provider.script("one", { text: "Done." });
-    await app.ask(account, id);
-    expect(app.offered()).toEqual(["search_documents", ...expected]);
+    await app.requestAnswer(account, id);
+    expect(app.listOfferedTools()).toEqual(["search_documents", ...expected]);
   }
   const token = other.requests[0]?.authorization ?? null;
   await verify(token, OTHER_SECRET, other.url);
@@ -191,10 +194,10 @@ test("each server has a separate tool list per user, a separate secret and audie
   await expect(verify(token, OTHER_SECRET, wiki.url)).rejects.toThrow();
 });
 
-test("a user disabled in mid-answer can no longer call tools", async () => {
-  const mcp = start("2026", [
-    { name: "first", run: () => disable().then(() => text("first")) },
-    { name: "second", run: () => text("second") },
+test("a user who is disabled during an answer can no longer call tools", async () => {
+  const mcp = startMcp("2026", [
+    { name: "first", run: () => disable().then(() => createTextResult("first")) },
+    { name: "second", run: () => createTextResult("second") },
   ]);
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
   const [anna, ben] = await Promise.all([app.parley.register(), app.parley.register()]);
@@ -221,27 +224,30 @@ test("a user disabled in mid-answer can no longer call tools", async () => {
 });
 
 test("a token echoed by the server reaches neither the model nor the conversation", async () => {
-  const repeat: ServedTool = { name: "repeat", run: (_, { authorization }) => text(`You sent: ${authorization}`) };
-  const fail: ServedTool = {
+  const repeat: TestTool = {
+    name: "repeat",
+    run: (_, { authorization }) => createTextResult(`You sent: ${authorization}`),
+  };
+  const fail: TestTool = {
     name: "fail",
     run: (_, { authorization }) => {
       throw new Error(`Refused: ${authorization}`);
     },
   };
-  const mcp = start("2025", [repeat, fail]);
+  const mcp = startMcp("2025", [repeat, fail]);
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}`, MCP_WIKI_IDENTITY_SECRET: SECRET });
   const anna = await app.parley.register();
   const id = await app.createConversation(anna, [], true);
   const toolCalls = ["wiki_repeat", "wiki_fail"].map((name) => ({ name, arguments: "{}" }));
   app.provider.script("one", { toolCalls }, { text: "Done." });
-  const [, repeated, failed] = await app.ask(anna, id);
+  const [, repeated, failed] = await app.requestAnswer(anna, id);
   expect(repeated?.content).toBe("You sent: Bearer ********");
   expect(failed?.content).toContain("Refused: Bearer ********");
 });
 
-test("headers, timeout and secret of a server are validated, and masked in the output", async () => {
+test("a server's headers, timeout and secret are validated, and secrets are masked when the settings are printed", async () => {
   const base = { MCP_SERVERS: "my-wiki=https://mcp.example.com/mcp" };
-  const load = (more: Record<string, string>) => loadConfig({ ...base, ...more }, () => "");
+  const load = (settings: Record<string, string>) => loadConfig({ ...base, ...settings }, () => "");
   const printed = formatConfig(
     load({
       MCP_MY_WIKI_HEADERS: '{"x-api-key":"hunter2hunter2"}',
@@ -252,33 +258,33 @@ test("headers, timeout and secret of a server are validated, and masked in the o
   expect(printed).toContain("MCP_MY_WIKI_TIMEOUT_MS=5000");
   expect(printed).not.toContain("hunter2");
   expect(printed).not.toContain(SECRET);
-  const problemsOf = (more: Record<string, string>): string => {
+  const findProblems = (settings: Record<string, string>): string => {
     try {
-      load(more);
+      load(settings);
     } catch (error) {
       if (error instanceof ConfigError) return error.message;
       throw error;
     }
     return "";
   };
-  expect(problemsOf({ MCP_MY_WIKI_IDENTITY_SECRET: "short" })).toContain(
+  expect(findProblems({ MCP_MY_WIKI_IDENTITY_SECRET: "short" })).toContain(
     "MCP_MY_WIKI_IDENTITY_SECRET: the value is shorter than 32 bytes",
   );
-  expect(problemsOf({ MCP_MY_WIKI_HEADERS: "no" })).toContain("MCP_MY_WIKI_HEADERS: the value is not a JSON object");
-  expect(problemsOf({ MCP_MY_WIKI_TIMEOUT_MS: "9" })).toContain("MCP_MY_WIKI_TIMEOUT_MS");
+  expect(findProblems({ MCP_MY_WIKI_HEADERS: "no" })).toContain("MCP_MY_WIKI_HEADERS: the value is not a JSON object");
+  expect(findProblems({ MCP_MY_WIKI_TIMEOUT_MS: "9" })).toContain("MCP_MY_WIKI_TIMEOUT_MS");
   const both = { MCP_MY_WIKI_HEADERS: '{"Authorization":"Bearer x"}', MCP_MY_WIKI_IDENTITY_SECRET: SECRET };
   const named = { MCP_SERVERS: [base.MCP_SERVERS] };
   expect(findUnknownNames({ MCP_JIRA_HEADERS: "{}" }, () => false, named)).toEqual([
     "MCP_JIRA_HEADERS is not a setting of Parley and has no effect; add the server to MCP_SERVERS, as jira=ITS_URL.",
   ]);
   expect(findUnknownNames({ MCP_MY_WIKI_HEADERS_FILE: "/x", MCP_TIMEOUT: "1" }, () => false, named)).toEqual([]);
-  expect(problemsOf(both)).toContain("identity tokens are sent as authorization");
+  expect(findProblems(both)).toContain("identity tokens are sent as authorization");
 });
 
-test("headers of a server are sent to it only", async () => {
+test("a server's headers are sent only to that server", async () => {
   const keys: (string | null)[] = [];
-  const wiki = start("2026", [{ name: "look" }]);
-  const other = start("2026", [{ name: "look" }]);
+  const wiki = startMcp("2026", [{ name: "look" }]);
+  const other = startMcp("2026", [{ name: "look" }]);
   const app = await startApp({
     MCP_SERVERS: `wiki=${wiki.url},other=${other.url}`,
     MCP_WIKI_HEADERS: '{"X-API-Key":"key-of-the-wiki-1"}',
@@ -295,22 +301,25 @@ test("headers of a server are sent to it only", async () => {
   const id = await app.createConversation(anna, [], true);
   const toolCalls = ["wiki_look", "other_look"].map((name) => ({ name, arguments: "{}" }));
   app.provider.script("one", { toolCalls }, { text: "Done." });
-  const [, first, second] = await app.ask(anna, id);
+  const [, first, second] = await app.requestAnswer(anna, id);
   expect([first?.content, second?.content]).toEqual(["done", "done"]);
   expect(new Set(keys)).toEqual(new Set([null]));
 });
 
 test("credentials echoed by a server reach neither models nor users", async () => {
   const credentials = { basic: "user:pass-Word-1", key: "key-of-the-server-2" };
-  const repeat: ServedTool = {
+  const repeat: TestTool = {
     name: "repeat",
-    run: (_, { authorization }) => ({ ...text(`Refused: ${authorization} ${credentials.key}`), isError: true }),
+    run: (_, { authorization }) => ({
+      ...createTextResult(`Refused: ${authorization} ${credentials.key}`),
+      isError: true,
+    }),
   };
-  const refuse: ServedTool = {
+  const refuse: TestTool = {
     name: "refuse",
     run: (_, { authorization }) => Promise.reject(new Error(`refused: ${authorization} ${credentials.key}`)),
   };
-  const mcp = start("2025", [repeat, refuse]);
+  const mcp = startMcp("2025", [repeat, refuse]);
   const app = await startApp({
     MCP_SERVERS: `wiki=${mcp.url.replace("://", `://${credentials.basic}@`)}`,
     MCP_WIKI_HEADERS: JSON.stringify({ "x-key": credentials.key }),
@@ -319,7 +328,7 @@ test("credentials echoed by a server reach neither models nor users", async () =
   const id = await app.createConversation(anna, [], true);
   const calls = ["wiki_repeat", "wiki_refuse"].map((name) => ({ name, arguments: "{}" }));
   app.provider.script("one", { toolCalls: calls }, { text: "Done." });
-  const [, ...results] = await app.ask(anna, id);
+  const [, ...results] = await app.requestAnswer(anna, id);
   expect(mcp.calls[0]?.authorization).toBe(`Basic ${btoa(credentials.basic)}`);
   const visibleText = JSON.stringify([results, app.provider.requests.at(-1)?.body]);
   expect(results.map(({ content }) => content)).toEqual([

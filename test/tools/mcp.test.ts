@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from "bun:test";
 import { ConfigError, formatConfig, loadConfig } from "../../src/config.ts";
-import { type McpServer, type ServedTool, startMcpServer } from "../support/mcp-server.ts";
+import { type McpServer, startMcpServer, type TestTool } from "../support/mcp-server.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { startWithMcp, type ToolApp } from "./start-with-mcp.ts";
 
@@ -21,10 +21,10 @@ async function startApp(config: Record<string, string>): Promise<ToolApp> {
   return app;
 }
 
-const text = (content: string) => ({ content: [{ type: "text", text: content }] });
+const createTextResult = (content: string) => ({ content: [{ type: "text", text: content }] });
 const weather = {
   name: "get.weather",
-  description: "The weather of a city.",
+  description: "Returns the weather in a city.",
   inputSchema: { type: "object", properties: { city: { type: "string" } } },
   run: ({ city }: Record<string, unknown>) => ({
     content: [
@@ -35,12 +35,12 @@ const weather = {
     ],
   }),
 };
-const broken = { name: "broken", run: () => ({ ...text("Out of order."), isError: true }) };
+const broken = { name: "broken", run: () => ({ ...createTextResult("Out of order."), isError: true }) };
 
 test.each(["2026", "2025"] as const)(
-  "tools of a server of revision %s are offered under its name, and can be called",
+  "an MCP server's tools (revision %s) are offered with the server's name as a prefix, and can be called",
   async (revision) => {
-    const mcp = start({ revision, tools: [weather, broken], isPaged: true });
+    const mcp = start({ revision, tools: [weather, broken], isPaginated: true });
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
     const anna = await app.parley.register();
     const id = await app.createConversation(anna, [], true);
@@ -54,8 +54,8 @@ test.each(["2026", "2025"] as const)(
       },
       { text: "It is sunny." },
     );
-    const [answer, first, second] = await app.ask(anna, id);
-    expect(app.offered()).toEqual(["search_documents", "wiki_get_weather", "wiki_broken"]);
+    const [answer, first, second] = await app.requestAnswer(anna, id);
+    expect(app.listOfferedTools()).toEqual(["search_documents", "wiki_get_weather", "wiki_broken"]);
     expect(mcp.calls).toMatchObject([
       { name: "get.weather", input: { city: "Rome" }, authorization: null },
       { name: "broken", input: {} },
@@ -66,45 +66,45 @@ test.each(["2026", "2025"] as const)(
     });
     expect(second).toMatchObject({ content: "Error: Out of order.", metadata: { is_error: true } });
     expect(answer).toMatchObject({ content: "It is sunny.", status: "complete" });
-    // 2025: one session for all; 2026: no sessions.
+    // Revision 2025 has one session for all users, and revision 2026 has none.
     expect(mcp.sessions.size).toBe(revision === "2025" ? 1 : 0);
-    expect(mcp.requests.some(({ rpc }) => rpc === "initialize")).toBe(revision === "2025");
+    expect(mcp.requests.some(({ rpcMethod }) => rpcMethod === "initialize")).toBe(revision === "2025");
   },
 );
 
-test("a change of tools announced by the server takes effect at once", async () => {
+test("a change to a server's tools takes effect as soon as the server announces it", async () => {
   for (const revision of ["2026", "2025"] as const) {
     const mcp = start({ revision, tools: [weather] });
     const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
     const anna = await app.parley.register();
     const id = await app.createConversation(anna, [], true);
     app.provider.script("one", { text: "Hello." });
-    await app.ask(anna, id);
-    expect(app.offered()).toContain("wiki_get_weather");
-    const opened = revision === "2025" ? { method: "GET" } : { rpc: "subscriptions/listen" };
-    await waitUntil(() => mcp.requests.some((request) => Bun.deepMatch(opened, request)));
+    await app.requestAnswer(anna, id);
+    expect(app.listOfferedTools()).toContain("wiki_get_weather");
+    const listening = revision === "2025" ? { method: "GET" } : { rpcMethod: "subscriptions/listen" };
+    await waitUntil(() => mcp.requests.some((request) => Bun.deepMatch(listening, request)));
     mcp.state.tools = [broken];
-    // The list is no longer fresh, so each announcement may trigger a listing.
+    // Repeats the announcement, because it may be ignored while the tools are being listed.
     await waitUntil(async () => {
-      await mcp.announceChange();
-      await app.ask(anna, id);
-      return app.offered().includes("wiki_broken");
+      await mcp.notifyToolsChanged();
+      await app.requestAnswer(anna, id);
+      return app.listOfferedTools().includes("wiki_broken");
     });
-    expect(app.offered()).toEqual(["search_documents", "wiki_broken"]);
+    expect(app.listOfferedTools()).toEqual(["search_documents", "wiki_broken"]);
   }
 }, 60_000);
 
-test("a result that requests input is an error for the model", async () => {
-  const asks = {
-    name: "ask",
+test("the model gets an error if a result requests user input", async () => {
+  const requestInput = {
+    name: "request_input",
     run: () => ({ resultType: "input_required", requestState: "s", inputRequests: {} }) as never,
   };
-  const mcp = start({ revision: "2026", tools: [asks] });
+  const mcp = start({ revision: "2026", tools: [requestInput] });
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
   const anna = await app.parley.register();
   const id = await app.createConversation(anna, [], true);
-  app.provider.script("one", { toolCalls: [{ name: "wiki_ask", arguments: "{}" }] }, { text: "Sorry." });
-  const [answer, result] = await app.ask(anna, id);
+  app.provider.script("one", { toolCalls: [{ name: "wiki_request_input", arguments: "{}" }] }, { text: "Sorry." });
+  const [answer, result] = await app.requestAnswer(anna, id);
   expect(result).toMatchObject({
     content: "Error: The tool requested user input, which is not supported here.",
     metadata: { is_error: true },
@@ -120,36 +120,36 @@ test("a 2025 server's requests for elicitation, sampling or roots are refused", 
     ["sampling/createMessage", { messages: [], maxTokens: 10 }],
     ["roots/list", {}],
   ];
-  const asks: ServedTool = {
-    name: "ask",
-    async run(_, __, ___, ask) {
+  const requestInput: TestTool = {
+    name: "request_input",
+    async run(_, __, ___, request) {
       for (const [method, params] of requests)
         refusals.push(
-          await ask(method, params).then(
-            () => "answered",
+          await request(method, params).then(
+            () => "accepted",
             (error: { code: number }) => error.code,
           ),
         );
-      return text("Went on without.");
+      return createTextResult("Continued without input.");
     },
   };
-  const mcp = start({ revision: "2025", tools: [asks] });
+  const mcp = start({ revision: "2025", tools: [requestInput] });
   const app = await startApp({ MCP_SERVERS: `wiki=${mcp.url}` });
   const anna = await app.parley.register();
   const id = await app.createConversation(anna, [], true);
-  app.provider.script("one", { toolCalls: [{ name: "wiki_ask", arguments: "{}" }] }, { text: "Done." });
-  const [, result] = await app.ask(anna, id);
-  expect(result?.content).toBe("Went on without.");
+  app.provider.script("one", { toolCalls: [{ name: "wiki_request_input", arguments: "{}" }] }, { text: "Done." });
+  const [, result] = await app.requestAnswer(anna, id);
+  expect(result?.content).toBe("Continued without input.");
   expect(refusals).toEqual([-32601, -32601, -32601]);
 });
 
-test("the setting is validated, and printed without the secrets of its addresses", () => {
+test("MCP_SERVERS is validated, and printed without the secrets in its URLs", () => {
   const load = (value: string) => loadConfig({ MCP_SERVERS: value }, () => "");
   const printed = formatConfig(load("wiki=https://user:pass@mcp.example.com/mcp?key=abc,b=https://b.example/mcp"));
   expect(printed).toContain(
     "MCP_SERVERS=wiki=https://********@mcp.example.com/mcp?key=********,b=https://b.example/mcp",
   );
   expect(load("").MCP_SERVERS).toEqual([]);
-  for (const wrong of ["wiki", "wiki=ftp://x", "Wiki=http://x", "a_b=http://x", "a=http://x,a=http://y"])
-    expect(() => load(wrong)).toThrow(ConfigError);
+  for (const invalid of ["wiki", "wiki=ftp://x", "Wiki=http://x", "a_b=http://x", "a=http://x,a=http://y"])
+    expect(() => load(invalid)).toThrow(ConfigError);
 });

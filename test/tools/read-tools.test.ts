@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
-import { readTools } from "../../src/modules/tools/mcp/read-tools.ts";
+import { convertTools } from "../../src/modules/tools/mcp/convert-tools.ts";
 
-test("does not parse an oversized schema", () => {
+test("a tool with an oversized schema or an unresolvable reference is left out", () => {
   const references = Array.from({ length: 10_000 }, (_, index) => ({ $ref: `#/nowhere/${index}` }));
-  const { tools, problems } = readTools("wiki", [
+  const { tools, problems } = convertTools("wiki", [
     { name: "long", inputSchema: { type: "object", default: references } },
     { name: "short", inputSchema: { type: "object", default: references.slice(0, 1) } },
     { name: "good", inputSchema: { type: "object", $defs: { a: {} }, properties: { a: { $ref: "#/$defs/a" } } } },

@@ -7,14 +7,14 @@ export type ToolApp = {
   parley: TestApp;
   provider: MockProvider;
   createConversation(account: Account, members: Account[], tools: boolean | string[]): Promise<string>;
-  /** Sends in a conversation, waits for the end of the answer, and returns it with the results of its calls. */
-  ask(account: Account, conversationId: string, more?: object): Promise<Message[]>;
-  /** Names of the tools last offered to the model. */
-  offered(): string[];
+  /** Sends a message, waits until the answer ends, and returns the answer with its tool results. */
+  requestAnswer(account: Account, conversationId: string, fields?: object): Promise<Message[]>;
+  /** Lists the names of the tools in the last request to a model. */
+  listOfferedTools(): string[];
   stop(): Promise<void>;
 };
 
-/** Parley with MCP servers and one model. */
+/** Starts Parley with MCP servers and two models. */
 export async function startWithMcp(config: Record<string, string>): Promise<ToolApp> {
   const provider = startMockProvider();
   const parley = await startApp({
@@ -25,11 +25,11 @@ export async function startWithMcp(config: Record<string, string>): Promise<Tool
     provider,
     createConversation: async (account, members, tools) =>
       (await createConversation(parley, account, members, { title: "Tools", tools })).id,
-    async ask(account, conversationId, more = {}) {
+    async requestAnswer(account, conversationId, fields = {}) {
       const path = `/api/v1/conversations/${conversationId}/messages`;
       const token = account.access_token;
       const headers = { accept: "text/event-stream" };
-      const response = await parley.fetch(path, { token, json: { content: "Look.", reply: true, ...more }, headers });
+      const response = await parley.fetch(path, { token, json: { content: "Look.", reply: true, ...fields }, headers });
       const created = (await response.text()).split("\n").find((line) => line.startsWith("data: ")) ?? "data: {}";
       const { seq, data: question } = JSON.parse(created.slice(6)) as { seq: number; data: Message };
       const page = await parley.fetch(`${path}?after_seq=${seq}`, { token });
@@ -38,7 +38,7 @@ export async function startWithMcp(config: Record<string, string>): Promise<Tool
       const results = data.filter(({ role, parent_id }) => role === "tool" && parent_id === answer?.id);
       return answer ? [answer, ...results] : [];
     },
-    offered: () =>
+    listOfferedTools: () =>
       ((provider.requests.at(-1)?.body.tools ?? []) as { function: { name: string } }[]).map(
         (tool) => tool.function.name,
       ),

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import type { Message } from "../../src/protocol/message.ts";
-import { whileLocked } from "../locks/bystanders.ts";
+import { whileLocked } from "../locks/row-locks.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
@@ -29,23 +29,23 @@ afterAll(async () => {
   await first.database.end({ timeout: 1 });
 });
 
-async function until(check: () => Promise<boolean>, waitMs: number): Promise<void> {
-  const endsAtMs = performance.now() + waitMs;
+async function waitUntil(check: () => Promise<boolean>, waitMs: number): Promise<void> {
+  const deadlineMs = performance.now() + waitMs;
   while (!(await check())) {
-    if (performance.now() > endsAtMs) throw new Error(`Timed out after ${waitMs} ms.`);
+    if (performance.now() > deadlineMs) throw new Error(`Timed out after ${waitMs} ms.`);
     await Bun.sleep(50);
   }
 }
 
-test("an answer whose owner died continues after the stored results", async () => {
+test("an answer whose instance crashed continues after its stored tool results", async () => {
   const call = { name: "search_documents", arguments: '{"query":"how to connect a model"}' };
   provider.script(
     "one",
     { thinking: ["Where is it?"], text: "Let me look. ", toolCalls: [call] },
-    // The second step is running when its instance dies.
+    // The second step is running when its instance crashes.
     {
-      thinking: ["Gone with it."],
-      pieces: Array.from({ length: 200 }, (_, n) => `gone-with-it${n} `),
+      thinking: ["Lost."],
+      pieces: Array.from({ length: 200 }, (_, n) => `lost${n} `),
       pieceDelayMs: 20,
     },
     { thinking: ["There."], text: "Found it." },
@@ -56,28 +56,32 @@ test("an answer whose owner died continues after the stored results", async () =
     json: { content: "Look it up.", reply: true },
   });
   const { reply } = (await sent.json()) as { reply: Message };
-  const messages = async () => {
-    const answer = await second.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
-    return ((await answer.json()) as { data: Message[] }).data;
+  const listMessages = async () => {
+    const response = await second.fetch(`/api/v1/conversations/${id}/messages`, { token: anna.access_token });
+    return ((await response.json()) as { data: Message[] }).data;
   };
-  const stored = async () => {
+  const readStoredText = async () => {
     const [row] = await first.database<
       { content: string }[]
     >`select content from current_messages where id = ${reply.id}`;
     return row?.content ?? "";
   };
-  await until(async () => (await stored()).includes("gone-with-it1 "), 5_000);
+  await waitUntil(async () => (await readStoredText()).includes("lost1 "), 5_000);
   await first.database`
     update generations set owner = gen_random_uuid(), lease_until = now() - interval '1 s' where message_id = ${reply.id}`;
-  await until(async () => (await messages()).find((message) => message.id === reply.id)?.status === "complete", 12_000);
-  const all = await messages();
-  expect(all.map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
-  expect(all[1]).toMatchObject({
+  const isComplete = async () => (await listMessages()).find(({ id }) => id === reply.id)?.status === "complete";
+  await waitUntil(isComplete, 12_000);
+  const messages = await listMessages();
+  expect(messages.map(({ role }) => role)).toEqual(["user", "assistant", "tool"]);
+  expect(messages[1]).toMatchObject({
     content: "Let me look. Found it.",
     reasoning: "Where is it?\n\nThere.",
     finish_reason: "stop",
   });
-  expect(all[2]?.metadata).toMatchObject({ offset: "Let me look. ".length, reasoning_offset: "Where is it?".length });
+  expect(messages[2]?.metadata).toMatchObject({
+    offset: "Let me look. ".length,
+    reasoning_offset: "Where is it?".length,
+  });
   const lastBody = provider.requests.at(-1)?.body.messages as {
     role: string;
     content: string | null;
@@ -89,8 +93,8 @@ test("an answer whose owner died continues after the stored results", async () =
     "tool",
   ]);
   expect(lastBody.at(-2)).toMatchObject({ content: "Let me look. ", tool_calls: [{ function: call }] });
-  expect(lastBody.at(-1)?.content).toBe(all[2]?.content ?? "");
-  expect(JSON.stringify(lastBody)).not.toContain("gone-with-it");
+  expect(lastBody.at(-1)?.content).toBe(messages[2]?.content ?? "");
+  expect(JSON.stringify(lastBody)).not.toContain("lost");
 }, 25_000);
 
 test("an answer released while a tool result can't be stored is charged for its usage", async () => {
@@ -102,7 +106,7 @@ test("an answer released while a tool result can't be stored is charged for its 
   const ben = await other.register();
   provider.script("two", {
     text: "Let me look. ",
-    // By then its conversation is locked.
+    // At this point, the conversation is locked.
     firstDelayMs: 400,
     toolCalls: [{ name: "search_documents", arguments: '{"query":"x"}' }],
   });
@@ -112,16 +116,16 @@ test("an answer released while a tool result can't be stored is charged for its 
     json: { content: "Look it up.", reply: true },
   });
   await whileLocked(shared.database, "select 1 from conversations where id = $1 for update", [id], async () => {
-    await until(async () => provider.requestsOf("two").length === 1, 2_000);
+    await waitUntil(async () => provider.listRequests("two").length === 1, 2_000);
     await Bun.sleep(900);
     await other.stop();
   });
-  const spent = async () => {
+  const readSpentTokens = async () => {
     const [row] = await shared.database<{ spent: number }[]>`
       select spent_tokens as spent from budget_windows where scope_id = ${ben.user.id} and period = 'day'`;
     return row?.spent ?? 0;
   };
-  expect(provider.requestsOf("two")).toHaveLength(1);
-  await until(async () => (await spent()) > 0, 3_000);
+  expect(provider.listRequests("two")).toHaveLength(1);
+  await waitUntil(async () => (await readSpentTokens()) > 0, 3_000);
   await shared.database.end({ timeout: 1 });
 }, 20_000);

@@ -3,7 +3,7 @@ import type { Message } from "../../src/protocol/message.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { type MockProvider, startMockProvider } from "../support/mock-provider/server.ts";
-import type { ThinkingFormat } from "../support/mock-provider/thoughts.ts";
+import type { ThinkingFormat } from "../support/mock-provider/thinking.ts";
 import { openSocket, type TestSocket } from "../support/socket.ts";
 
 let provider: MockProvider;
@@ -42,7 +42,7 @@ afterAll(async () => {
 
 const search = (query: string) => ({ name: "search_documents", arguments: JSON.stringify({ query }) });
 
-async function ask(model: string): Promise<Message> {
+async function requestAnswer(model: string): Promise<Message> {
   await socket.request({
     type: "message.send",
     conversation_id,
@@ -53,9 +53,9 @@ async function ask(model: string): Promise<Message> {
   const { data } = await socket.waitFor(({ type }) => type === "message.completed");
   return data as Message;
 }
-const bodyOf = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
+const readRequestBody = (index: number) => JSON.stringify(provider.requests.at(index)?.body);
 
-const kinds: [string, ThinkingFormat][] = [
+const modelFormats: [string, ThinkingFormat][] = [
   ["anthropic/two", "signed"],
   ["openai/one", "encrypted"],
   ["compatible/three", "plain"],
@@ -63,16 +63,16 @@ const kinds: [string, ThinkingFormat][] = [
   ["compatible/three", "details"],
 ];
 
-describe("the thinking of a model is returned to it with its calls", () => {
-  test.each(kinds)("%s, %s", async (model, thought) => {
+describe("a model's thinking", () => {
+  test.each(modelFormats)("is sent back to %s (%s) with its calls", async (model, thinkingFormat) => {
     provider.script(
       model.split("/")[1] ?? "",
-      // Parallel calls, then a single one.
-      { text: "Let me look. ", toolCalls: [search("connect"), search("model")], thought },
-      { toolCalls: [search("AI_MODELS")], thought },
-      { text: "It is described in models.md.", thought },
+      // Two parallel calls, then a single one.
+      { text: "Let me look. ", toolCalls: [search("connect"), search("model")], thinkingFormat },
+      { toolCalls: [search("AI_MODELS")], thinkingFormat },
+      { text: "It is described in models.md.", thinkingFormat },
     );
-    const message = await ask(model);
+    const message = await requestAnswer(model);
     expect(provider.refusals).toEqual([]);
     expect(message).toMatchObject({
       content: "Let me look. It is described in models.md.",
@@ -81,69 +81,71 @@ describe("the thinking of a model is returned to it with its calls", () => {
       metadata: { models: [model] },
     });
     expect(provider.requests).toHaveLength(3);
-    expect(await countKept()).toBe(0);
+    expect(await countStoredThinking()).toBe(0);
   });
 });
 
-test("the effort of a conversation sets a budget in each step of a loop", async () => {
+test("a conversation's reasoning effort sets a thinking budget in each step of a tool loop", async () => {
   const model = "anthropic/claude-sonnet-4-5";
   const input = { reply_mode: "always", title: "Effort", tools: true, reasoning_effort: "high" };
   conversation_id = (await createConversation(parley, anna, [], input)).id;
   await socket.request({ type: "subscribe", conversation_id });
-  const thought = "signed";
+  const thinkingFormat = "signed";
   provider.script(
     "claude-sonnet-4-5",
-    { toolCalls: [search("connect")], thought },
-    { toolCalls: [search("model")], thought },
-    { text: "Done.", thought },
+    { toolCalls: [search("connect")], thinkingFormat },
+    { toolCalls: [search("model")], thinkingFormat },
+    { text: "Done.", thinkingFormat },
   );
-  expect(await ask(model)).toMatchObject({ content: "Done.", model });
+  expect(await requestAnswer(model)).toMatchObject({ content: "Done.", model });
   expect(provider.refusals).toEqual([]);
   const thinking = { type: "enabled", budget_tokens: 16_384 };
   expect(provider.requests.map(({ body }) => body.thinking)).toEqual([thinking, thinking, thinking]);
 });
 
-const countKept = async (): Promise<number> => {
+const countStoredThinking = async (): Promise<number> => {
   const [row] = await parley.database<{ count: number }[]>`select count(*)::int as count from generation_thinking`;
   return row?.count ?? -1;
 };
-/** The text that the mock server adds to everything meant for one model only. */
-const traceOf = (model: string): string => `${model.split("/")[1]} `;
+/** Returns the string that marks everything that the mock provider sends for one model only. */
+const createTrace = (model: string): string => `${model.split("/")[1]} `;
 
-/** It keeps the model available for a later step. */
-const refusing = { fault: "status", status: 400 } as const;
+/** A fault that makes a model fail over, but stay available for later steps. */
+const refusal = { fault: "status", status: 400 } as const;
 
-describe("failover in mid-loop", () => {
+describe("a failover during a tool loop", () => {
   test.each(
-    kinds.flatMap(([first, thought]) =>
-      kinds.filter(([other]) => other !== first).map(([other, kind]) => [first, thought, other, kind] as const),
+    modelFormats.flatMap(([first, firstFormat]) =>
+      modelFormats
+        .filter(([other]) => other !== first)
+        .map(([other, otherFormat]) => [first, firstFormat, other, otherFormat] as const),
     ),
   )(
-    "%s (%s) to %s (%s): no thinking is mixed up, and the first model gets its own back",
-    async (first, thought, other, kind) => {
+    "from %s (%s) to %s (%s) sends each model only its own thinking",
+    async (first, thinkingFormat, other, otherFormat) => {
       const [one = "", two = ""] = [first, other].map((model) => model.split("/")[1]);
       provider.script(
         one,
-        { toolCalls: [search("one"), search("two")], thought },
-        { ...refusing, thought },
-        { toolCalls: [search("four")], thought },
-        { text: "Done.", thought },
+        { toolCalls: [search("one"), search("two")], thinkingFormat },
+        { ...refusal, thinkingFormat },
+        { toolCalls: [search("four")], thinkingFormat },
+        { text: "Done.", thinkingFormat },
       );
-      provider.script(two, { toolCalls: [search("three")], thought: kind });
+      provider.script(two, { toolCalls: [search("three")], thinkingFormat: otherFormat });
       for (const model of ["one", "two", "three", "claude-sonnet-4-5"])
-        if (model !== one && model !== two) provider.script(model, refusing);
-      const message = await ask(first);
+        if (model !== one && model !== two) provider.script(model, refusal);
+      const message = await requestAnswer(first);
       expect(message).toMatchObject({ content: "Done.", status: "complete", model: first });
       // The server rejects missing thinking, and the request is repeated in an accepted form.
       const recoverable = /must be passed back|missing a thought_signature/;
-      expect(provider.refusals.filter((refusal) => !recoverable.test(refusal))).toEqual([]);
+      expect(provider.refusals.filter((message) => !recoverable.test(message))).toEqual([]);
       for (const { model, body } of provider.requests) {
-        const foreign = ["one", "two", "three"].filter((name) => name !== model);
-        for (const name of foreign)
+        const otherModels = ["one", "two", "three"].filter((name) => name !== model);
+        for (const name of otherModels)
           expect(JSON.stringify(body)).not.toMatch(new RegExp(`(?:Thought|signed|encrypted|redacted) ${name} `));
       }
-      // The first one was retried with its own thinking.
-      if (thought !== "signature") expect(bodyOf(-1)).toContain(traceOf(first));
+      // The first model receives its own thinking again.
+      if (thinkingFormat !== "signature") expect(readRequestBody(-1)).toContain(createTrace(first));
     },
   );
 });

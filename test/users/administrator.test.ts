@@ -8,34 +8,34 @@ beforeAll(async () => {
 });
 afterAll(() => accounts.stop());
 
-test("is created with a password that works for logging in", async () => {
+test("a newly created administrator can log in", async () => {
   const { user, isNew } = await accounts.users.createAdministrator("root@example.com", PASSWORD);
   expect({ role: user.role, isNew }).toEqual({ role: "admin", isNew: true });
   expect((await accounts.login("root@example.com")).user.role).toBe("admin");
 });
 
-test("promoting an existing user keeps the password; existing tokens gain administrator rights", async () => {
-  const known = await accounts.register();
-  const raised = await accounts.users.createAdministrator(known.user.email.toUpperCase(), "another password");
-  expect(raised).toEqual({ user: { ...known.user, role: "admin" }, isNew: false });
-  expect((await accounts.login(known.user.email)).user.role).toBe("admin");
-  expect((await accounts.auth.identify(known.access_token, unknownOrigin)).user.role).toBe("admin");
+test("promoting an existing user keeps the password, and gives existing tokens administrator rights", async () => {
+  const existing = await accounts.register();
+  const promoted = await accounts.users.createAdministrator(existing.user.email.toUpperCase(), "another password");
+  expect(promoted).toEqual({ user: { ...existing.user, role: "admin" }, isNew: false });
+  expect((await accounts.login(existing.user.email)).user.role).toBe("admin");
+  expect((await accounts.auth.identify(existing.access_token, unknownOrigin)).user.role).toBe("admin");
 });
 
 test("the operator's actions are audited once, without an actor", async () => {
-  const known = await accounts.register();
-  for (let count = 0; count < 2; count++) await accounts.users.createAdministrator(known.user.email, PASSWORD);
-  const { user: made } = await accounts.users.createAdministrator("operator@example.com", PASSWORD);
+  const existing = await accounts.register();
+  for (let count = 0; count < 2; count++) await accounts.users.createAdministrator(existing.user.email, PASSWORD);
+  const { user: created } = await accounts.users.createAdministrator("operator@example.com", PASSWORD);
   const entries = await accounts.database`
     select action, target_id, details from audit_events where actor_id is null order by id desc limit 2`;
   const details = { role: "admin" };
   expect([...entries]).toEqual([
-    { action: "user.created", target_id: made.id, details },
-    { action: "user.role_changed", target_id: known.user.id, details },
+    { action: "user.created", target_id: created.id, details },
+    { action: "user.role_changed", target_id: existing.user.id, details },
   ]);
 });
 
-test("from the configuration is created once by 8 concurrent instances, and never changed again", async () => {
+test("the configured administrator is created once by 8 concurrent instances, and never changed", async () => {
   await accounts.database`update users set role = 'user'`;
   const config = { ADMIN_EMAIL: "First@example.com", ADMIN_PASSWORD: PASSWORD };
   await Promise.all(Array.from({ length: 8 }, () => accounts.users.ensureFirstAdministrator(config)));
@@ -50,40 +50,40 @@ test("from the configuration is created once by 8 concurrent instances, and neve
   await accounts.users.ensureFirstAdministrator({});
 });
 
-test("from the configuration is not created if one exists; a user with its address is left unchanged, and logged", async () => {
-  const alone = await startAccounts();
+test("the configured administrator is not created if an administrator exists or a user has the email", async () => {
+  const separateAccounts = await startAccounts();
   try {
     const ensure = (email: string) =>
-      alone.users.ensureFirstAdministrator({ ADMIN_EMAIL: email, ADMIN_PASSWORD: PASSWORD });
-    const roleOf = async (key: string) =>
-      (await alone.database`select role from users where email_key = ${key}`)[0]?.role;
-    // Another user registered the address first.
-    const stranger = await alone.register("Boss@example.com");
+      separateAccounts.users.ensureFirstAdministrator({ ADMIN_EMAIL: email, ADMIN_PASSWORD: PASSWORD });
+    const readRole = async (key: string) =>
+      (await separateAccounts.database`select role from users where email_key = ${key}`)[0]?.role;
+    // An ordinary user registered with the email.
+    const otherUser = await separateAccounts.register("Boss@example.com");
     expect(await ensure("boss@EXAMPLE.com")).toBe("Boss@example.com");
-    expect(await roleOf("boss@example.com")).toBe("user");
-    expect((await alone.login(stranger.user.email)).user.role).toBe("user");
+    expect(await readRole("boss@example.com")).toBe("user");
+    expect((await separateAccounts.login(otherUser.user.email)).user.role).toBe("user");
     expect(await ensure("first@example.com")).toBeNull();
-    expect(await roleOf("first@example.com")).toBe("admin");
-    // From now on it creates none: no second one, and no restored one.
+    expect(await readRole("first@example.com")).toBe("admin");
+    // Once an administrator exists, no second one is created, and no former one is restored.
     expect(await ensure("second@example.com")).toBeNull();
-    expect(await roleOf("second@example.com")).toBeUndefined();
-    await alone.users.createAdministrator("other@example.com", PASSWORD);
-    await alone.database`update users set role = 'user' where email_key = 'first@example.com'`;
+    expect(await readRole("second@example.com")).toBeUndefined();
+    await separateAccounts.users.createAdministrator("other@example.com", PASSWORD);
+    await separateAccounts.database`update users set role = 'user' where email_key = 'first@example.com'`;
     expect(await ensure("first@example.com")).toBe("first@example.com");
-    expect(await roleOf("first@example.com")).toBe("user");
-    await alone.database`delete from users where email_key = 'first@example.com'`;
+    expect(await readRole("first@example.com")).toBe("user");
+    await separateAccounts.database`delete from users where email_key = 'first@example.com'`;
     expect(await ensure("first@example.com")).toBeNull();
-    expect(await roleOf("first@example.com")).toBeUndefined();
-    // A disabled one does not count, because no one could log in.
-    await alone.database`update users set disabled_at = now() where email_key = 'other@example.com'`;
+    expect(await readRole("first@example.com")).toBeUndefined();
+    // A disabled administrator does not count, because that user can't log in.
+    await separateAccounts.database`update users set disabled_at = now() where email_key = 'other@example.com'`;
     expect(await ensure("first@example.com")).toBeNull();
-    expect(await roleOf("first@example.com")).toBe("admin");
+    expect(await readRole("first@example.com")).toBe("admin");
   } finally {
-    await alone.stop();
+    await separateAccounts.stop();
   }
 });
 
-test("needs a valid address and password", async () => {
+test("an administrator needs a valid email and password", async () => {
   for (const [email, password] of [
     ["nobody", PASSWORD],
     ["a@example.com", "short"],

@@ -11,18 +11,18 @@ afterAll(() => accounts.stop());
 const invalid = { status: 422, code: "invalid" };
 const get = async (token: string) => readJson<User>(await accounts.call("/me", { token }));
 
-describe("profile", () => {
+describe("a profile", () => {
   const change = (token: string, json: unknown) => accounts.call("/me", { method: "PATCH", token, json });
 
-  test("name and email are changed, together or separately, and read back at once", async () => {
+  test("has a name and an email, which can be changed together or separately", async () => {
     const { access_token: token, user } = await accounts.register();
     const named = await readJson<User>(await change(token, { display_name: " Ada " }));
     expect(named).toEqual({ ...user, display_name: "Ada" });
-    const moved = await readJson<User>(await change(token, { email: "Ada.New@example.com", display_name: "A. L." }));
-    expect(moved).toEqual({ ...user, display_name: "A. L.", email: "Ada.New@example.com" });
-    expect(await get(token)).toEqual(moved);
-    expect(await readJson<User>(await change(token, {}))).toEqual(moved);
-    expect((await accounts.login("ada.new@example.com")).user).toEqual(moved);
+    const changed = await readJson<User>(await change(token, { email: "Ada.New@example.com", display_name: "A. L." }));
+    expect(changed).toEqual({ ...user, display_name: "A. L.", email: "Ada.New@example.com" });
+    expect(await get(token)).toEqual(changed);
+    expect(await readJson<User>(await change(token, {}))).toEqual(changed);
+    expect((await accounts.login("ada.new@example.com")).user).toEqual(changed);
     expect(
       await readProblem(await accounts.call("/auth/login", { json: { email: user.email, password: "x" } })),
     ).toEqual({
@@ -31,13 +31,13 @@ describe("profile", () => {
     });
   });
 
-  test("belongs to one user", async () => {
+  test("can only be changed by its user", async () => {
     const other = await accounts.register();
     await change((await accounts.register()).access_token, { display_name: "Not Other" });
     expect(await get(other.access_token)).toEqual(other.user);
   });
 
-  test("refuses an email in use, but not the user's own in different case", async () => {
+  test("refuses an email that is in use, but accepts the user's own email in different case", async () => {
     const other = await accounts.register();
     const { access_token: token, user } = await accounts.register();
     expect(await readProblem(await change(token, { email: other.user.email.toUpperCase() }))).toEqual({
@@ -87,10 +87,10 @@ describe("preferences", () => {
     expect(await read(other.access_token)).toEqual({});
   });
 
-  test("may have up to 16 KiB", async () => {
+  test("can have up to 16 KiB", async () => {
     const { access_token: token } = await accounts.register();
-    const frame = '{"a":""}'.length;
-    const full = { a: "x".repeat(PREFERENCES_BYTES_MAX - frame) };
+    const emptyBytes = '{"a":""}'.length;
+    const full = { a: "x".repeat(PREFERENCES_BYTES_MAX - emptyBytes) };
     expect((await put(token, full)).status).toBe(200);
     expect(await readProblem(await put(token, { a: `${full.a}x` }))).toEqual({ status: 413, code: "too_large" });
     expect(await readProblem(await put(token, { a: "ä".repeat(PREFERENCES_BYTES_MAX / 2) }))).toEqual({

@@ -2,10 +2,10 @@ import { expect, test } from "bun:test";
 import type { Requester } from "../../src/limits/hash-queue.ts";
 import { createPasswords } from "../../src/modules/users/passwords.ts";
 
-const cheap = { memoryKib: 64, passes: 1 };
+const cheapHashes = { memoryKib: 64, iterations: 1 };
 const unknownUser: Requester = { ipAddress: null, account: "unknownUser", knownBy: "nothing" };
 
-test("hashes with argon2id at the stated cost, salted", async () => {
+test("passwords are hashed by argon2id at the documented cost, with a salt", async () => {
   const passwords = createPasswords();
   const [first, second] = await Promise.all([
     passwords.hash("one password", unknownUser),
@@ -17,8 +17,8 @@ test("hashes with argon2id at the stated cost, salted", async () => {
   expect(await passwords.matches("one passwore", first, unknownUser)).toBe(false);
 });
 
-test("an unknown user's login matches nothing, and costs a whole hash", async () => {
-  const passwords = createPasswords({ memoryKib: 8_192, passes: 3 });
+test("an unknown user's login fails, but takes as long as a full hash", async () => {
+  const passwords = createPasswords({ memoryKib: 8_192, iterations: 3 });
   const real = await passwords.hash("another password", unknownUser);
   const measure = async (hash: string | null) => {
     const times: number[] = [];
@@ -29,16 +29,16 @@ test("an unknown user's login matches nothing, and costs a whole hash", async ()
     }
     return Math.min(...times);
   };
-  // An invalid hash would be rejected at once.
+  // An invalid hash would be rejected immediately.
   expect(await measure(null)).toBeGreaterThan((await measure(real)) / 10);
 });
 
 test("a failing hash releases its slot", async () => {
-  const passwords = createPasswords({ ...cheap, parallelMax: 1 });
+  const passwords = createPasswords({ ...cheapHashes, parallelMax: 1 });
   for (let count = 0; count < 5; count++)
     expect(
       await passwords.matches("password", "not a hash", unknownUser).then(
-        () => "fine",
+        () => "succeeded",
         () => "failed",
       ),
     ).toBe("failed");
@@ -47,15 +47,15 @@ test("a failing hash releases its slot", async () => {
 
 test("hashing does not block the event loop", async () => {
   const passwords = createPasswords();
-  let longest = 0;
+  let longestPauseMs = 0;
   let last = performance.now();
   const timer = setInterval(() => {
-    longest = Math.max(longest, performance.now() - last);
+    longestPauseMs = Math.max(longestPauseMs, performance.now() - last);
     last = performance.now();
   }, 1);
   const start = performance.now();
   await Promise.all(Array.from({ length: 6 }, () => passwords.hash("password", unknownUser)));
-  const all = performance.now() - start;
+  const totalMs = performance.now() - start;
   clearInterval(timer);
-  expect(longest).toBeLessThan(all / 2);
+  expect(longestPauseMs).toBeLessThan(totalMs / 2);
 });

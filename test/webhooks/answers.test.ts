@@ -1,26 +1,26 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { createConversation } from "../support/conversation.ts";
 import { startReceiver, verify } from "./receiver.ts";
-import { createWebhook, startWebhooks, type WithWebhooks } from "./start-webhooks.ts";
+import { createWebhook, startWebhooks, type WebhookApp } from "./start-webhooks.ts";
 
 const config = {
   WEBHOOK_ALLOW_PRIVATE_NETWORKS: "true",
-  // Nothing listens there.
+  // Nothing listens at this URL.
   COMPATIBLE_BASE_URL: "http://127.0.0.1:9/v1",
   AI_MODELS: "compatible/one",
   AI_MAX_RETRIES: "0",
 };
-let app: WithWebhooks;
-let lowBudgetApp: WithWebhooks;
+let app: WebhookApp;
+let lowBudgetApp: WebhookApp;
 beforeAll(async () => {
   app = await startWebhooks(config);
   lowBudgetApp = await startWebhooks({ ...config, BUDGET_ANSWER_TOKENS: "100", BUDGET_USER_TOKENS_PER_DAY: "2000" });
 });
 afterAll(() => Promise.all([app.stop(), lowBudgetApp.stop()]));
 
-test("a failed answer is sent to members of its conversation only", async () => {
+test("a failed answer is reported only to members of its conversation", async () => {
   const [forMember, forOutsider] = [startReceiver(), startReceiver()];
-  const [rest, outsider] = [await app.join(), await app.join()];
+  const [rest, outsider] = [await app.register(), await app.register()];
   const events = ["generation.failed", "message.completed"];
   const { secret } = await createWebhook(rest, { url: forMember.url, events });
   await createWebhook(outsider, { url: forOutsider.url, events });
@@ -47,9 +47,13 @@ test("a failed answer is sent to members of its conversation only", async () => 
   await Promise.all([forMember.stop(), forOutsider.stop()]);
 });
 
-test("an exhausted budget is sent once a day to its user and to administrators only", async () => {
+test("an exhausted budget is reported only to its user and to administrators, once a day", async () => {
   const [forUser, forMember, forAdmin] = [startReceiver(), startReceiver(), startReceiver()];
-  const [user, member, admin] = [await lowBudgetApp.join(), await lowBudgetApp.join(), await lowBudgetApp.joinAdmin()];
+  const [user, member, admin] = [
+    await lowBudgetApp.register(),
+    await lowBudgetApp.register(),
+    await lowBudgetApp.registerAdmin(),
+  ];
   const events = ["budget.exceeded"];
   await createWebhook(user, { url: forUser.url, events });
   await createWebhook(member, { url: forMember.url, events });
@@ -57,7 +61,7 @@ test("an exhausted budget is sent once a day to its user and to administrators o
   const { id } = await createConversation(lowBudgetApp.parley, user.account, [member.account]);
   for (let n = 0; n < 3; n += 1) {
     const content = "A question that is too long. ".repeat(1_000);
-    const refused = await user.refused("POST", `/conversations/${id}/messages`, { content, reply: true });
+    const refused = await user.requestProblem("POST", `/conversations/${id}/messages`, { content, reply: true });
     expect(refused.code).toBe("budget_exceeded");
   }
   const [event] = await forUser.wait(1);

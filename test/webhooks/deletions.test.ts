@@ -1,15 +1,15 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { createErasures } from "../../src/modules/conversations/service.ts";
+import { createErasureJobs } from "../../src/modules/conversations/service.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createWebhook, readDelivery, startWebhooks, type WithWebhooks } from "./start-webhooks.ts";
+import { createWebhook, readDelivery, startWebhooks, type WebhookApp } from "./start-webhooks.ts";
 
-let webhooks: WithWebhooks;
+let webhooks: WebhookApp;
 beforeAll(async () => {
   webhooks = await startWebhooks();
 });
 afterAll(() => webhooks.stop());
 
-/** A finished delivery with its request and response. */
+/** Inserts a finished delivery whose request and response contain the quote, and returns its id. */
 async function insertDelivery(webhookId: string, conversationId: string, quote: string): Promise<string> {
   const id = Bun.randomUUIDv7();
   await webhooks.parley.database`
@@ -26,26 +26,26 @@ const countQuotes = async (quote: string): Promise<number> => {
   return row?.count ?? 0;
 };
 
-test("deleting a conversation deletes the contents of its deliveries, but not the deliveries", async () => {
-  const anna = await webhooks.join();
-  const [gone, kept] = [
+test("deleting a conversation deletes the contents of its deliveries, but not the deliveries themselves", async () => {
+  const anna = await webhooks.register();
+  const [deleted, kept] = [
     await createConversation(webhooks.parley, anna.account),
     await createConversation(webhooks.parley, anna.account),
   ];
   const { id: webhookId } = await createWebhook(anna);
   const ids: string[] = [];
-  for (const { id } of [gone, kept]) ids.push(await insertDelivery(webhookId, id, `quote of ${id}`));
-  expect(await countQuotes(`quote of ${gone.id}`)).toBe(1);
-  await anna.request("DELETE", `/conversations/${gone.id}`);
-  await createErasures({ database: webhooks.parley.database }).run(new AbortController().signal);
-  expect(await countQuotes(`quote of ${gone.id}`)).toBe(0);
+  for (const { id } of [deleted, kept]) ids.push(await insertDelivery(webhookId, id, `quote of ${id}`));
+  expect(await countQuotes(`quote of ${deleted.id}`)).toBe(1);
+  await anna.request("DELETE", `/conversations/${deleted.id}`);
+  await createErasureJobs({ database: webhooks.parley.database }).run(new AbortController().signal);
+  expect(await countQuotes(`quote of ${deleted.id}`)).toBe(0);
   expect(await countQuotes(`quote of ${kept.id}`)).toBe(1);
   const delivery = await readDelivery(anna, webhookId, ids[0] ?? "");
   expect(delivery).toMatchObject({ status: "delivered", response_status: 200, response_body: null });
 });
 
-test("deleting a conversation clears all its deliveries, even more than a batch", async () => {
-  const anna = await webhooks.join();
+test("deleting a conversation clears more deliveries than fit in a batch", async () => {
+  const anna = await webhooks.register();
   const { id } = await createConversation(webhooks.parley, anna.account);
   const { id: webhookId } = await createWebhook(anna);
   await webhooks.parley.database`
@@ -53,23 +53,23 @@ test("deleting a conversation clears all its deliveries, even more than a batch"
     select gen_random_uuid(), ${webhookId}, 'message.created', ${id}, now(), 'delivered', now(), 'many quotes'
     from generate_series(1, 12000)`;
   await anna.request("DELETE", `/conversations/${id}`);
-  await createErasures({ database: webhooks.parley.database }).run(new AbortController().signal);
+  await createErasureJobs({ database: webhooks.parley.database }).run(new AbortController().signal);
   expect(await countQuotes("many quotes")).toBe(0);
   expect(await webhooks.parley.database`select 1 from conversations where id = ${id}`).toHaveLength(0);
 });
 
-test("deleting a user deletes the webhooks and deliveries, even very many", async () => {
-  const anna = await webhooks.join();
-  const ben = await webhooks.join();
-  const [{ id: gone }, { id: kept }] = [await createWebhook(anna), await createWebhook(ben)];
-  for (const id of [gone, kept])
+test("deleting a user deletes their webhooks and thousands of deliveries", async () => {
+  const anna = await webhooks.register();
+  const ben = await webhooks.register();
+  const [{ id: deleted }, { id: kept }] = [await createWebhook(anna), await createWebhook(ben)];
+  for (const id of [deleted, kept])
     await webhooks.parley.database`
       insert into webhook_deliveries (id, webhook_id, type, occurred_at, status, finished_at)
       select gen_random_uuid(), ${id}, 'message.created', now(), 'delivered', now() from generate_series(1, 2500)`;
-  const admin = await webhooks.joinAdmin();
+  const admin = await webhooks.registerAdmin();
   expect((await admin.request("DELETE", `/users/${anna.id}`)).status).toBe(204);
-  const left = await webhooks.parley.database<{ webhook_id: string; count: number }[]>`
+  const remaining = await webhooks.parley.database<{ webhook_id: string; count: number }[]>`
     select w.id as webhook_id, count(*)::int as count from webhooks w join webhook_deliveries d on d.webhook_id = w.id
-    where w.id in (${gone}, ${kept}) group by w.id`;
-  expect([...left]).toEqual([{ webhook_id: kept, count: 2500 }]);
+    where w.id in (${deleted}, ${kept}) group by w.id`;
+  expect([...remaining]).toEqual([{ webhook_id: kept, count: 2500 }]);
 });

@@ -1,19 +1,19 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import type { WebhookDelivery, WebhookWithSecret } from "../../src/modules/webhooks/model.ts";
 import { createConversation } from "../support/conversation.ts";
-import type { Rest } from "../support/rest.ts";
+import type { RestClient } from "../support/rest.ts";
 import { type Receiver, startReceiver, verify } from "./receiver.ts";
 import {
   createWebhook,
-  NOWHERE,
   type Page,
   startWebhooks,
-  type WithWebhooks,
+  UNREACHABLE_URL,
+  type WebhookApp,
   waitForAttempt,
   waitForEnd,
 } from "./start-webhooks.ts";
 
-let webhooks: WithWebhooks;
+let webhooks: WebhookApp;
 let receiver: Receiver;
 let status = 200;
 beforeAll(async () => {
@@ -29,15 +29,15 @@ afterAll(async () => {
   await receiver.stop();
 });
 
-const sendTest = (rest: Rest, id: string) => rest.request<WebhookDelivery>("POST", `/webhooks/${id}/test`);
+const sendTest = (rest: RestClient, id: string) => rest.request<WebhookDelivery>("POST", `/webhooks/${id}/test`);
 
 describe("a test event", () => {
-  test("is delivered at once, whatever the subscription, and listed", async () => {
-    const anna = await webhooks.join();
+  test("is delivered immediately, whichever events the webhook subscribes to, and is listed", async () => {
+    const anna = await webhooks.register();
     const { id, secret } = await createWebhook(anna, { url: receiver.url, events: ["member.removed"] });
-    const answer = await sendTest(anna, id);
-    expect(answer.status).toBe(202);
-    expect(answer.body).toEqual({
+    const response = await sendTest(anna, id);
+    expect(response.status).toBe(202);
+    expect(response.body).toEqual({
       id: expect.any(String),
       type: "webhook.test",
       conversation_id: null,
@@ -53,9 +53,9 @@ describe("a test event", () => {
       last_attempt_at: null,
       finished_at: null,
     });
-    const ended = await waitForEnd(anna, id, answer.body.id);
+    const ended = await waitForEnd(anna, id, response.body.id);
     expect(ended).toEqual({
-      ...answer.body,
+      ...response.body,
       status: "delivered",
       attempts: 1,
       next_attempt_at: null,
@@ -68,7 +68,7 @@ describe("a test event", () => {
     expect(receiver.received).toHaveLength(1);
     const [received] = await receiver.wait(1);
     if (!received) throw new Error("Nothing was received.");
-    expect(received.id).toBe(answer.body.id);
+    expect(received.id).toBe(response.body.id);
     expect(verify(secret, received)).toEqual({
       type: "webhook.test",
       timestamp: expect.any(String),
@@ -79,19 +79,24 @@ describe("a test event", () => {
 
   test("shows the error and the time of the next attempt", async () => {
     status = 500;
-    const anna = await webhooks.join();
+    const anna = await webhooks.register();
     const { id } = await createWebhook(anna, { url: receiver.url });
     const { body: delivery } = await sendTest(anna, id);
     await receiver.wait(1);
-    const shown = await waitForAttempt(anna, id, delivery.id);
-    expect(shown).toMatchObject({ status: "pending", attempts: 1, response_status: 500, response_body: "thank you" });
-    expect(shown.error).toContain("500");
-    expect(Date.parse(shown.next_attempt_at ?? "")).toBeGreaterThan(Date.now() + 1_000);
-    expect(shown.finished_at).toBeNull();
+    const attempted = await waitForAttempt(anna, id, delivery.id);
+    expect(attempted).toMatchObject({
+      status: "pending",
+      attempts: 1,
+      response_status: 500,
+      response_body: "thank you",
+    });
+    expect(attempted.error).toContain("500");
+    expect(Date.parse(attempted.next_attempt_at ?? "")).toBeGreaterThan(Date.now() + 1_000);
+    expect(attempted.finished_at).toBeNull();
   });
 
-  test("is signed with the new and the previous secret after a rotation, and a day later with the new one only", async () => {
-    const anna = await webhooks.join();
+  test("is signed with the new and the previous secret after a rotation, and with only the new secret after a day", async () => {
+    const anna = await webhooks.register();
     const { id, secret: first } = await createWebhook(anna, { url: receiver.url });
     const rotate = async () =>
       (await anna.request<WebhookWithSecret>("POST", `/webhooks/${id}/rotate-secret`)).body.secret;
@@ -116,10 +121,10 @@ describe("a test event", () => {
   });
 
   test("is refused while the webhook is disabled", async () => {
-    const anna = await webhooks.join();
+    const anna = await webhooks.register();
     const { id } = await createWebhook(anna, { url: receiver.url });
     await anna.request("PATCH", `/webhooks/${id}`, { disabled: true });
-    expect(await anna.refused("POST", `/webhooks/${id}/test`)).toMatchObject({ status: 409, code: "conflict" });
+    expect(await anna.requestProblem("POST", `/webhooks/${id}/test`)).toMatchObject({ status: 409, code: "conflict" });
     await anna.request("PATCH", `/webhooks/${id}`, { disabled: false });
     expect((await waitForEnd(anna, id, (await sendTest(anna, id)).body.id)).status).toBe("delivered");
     expect(receiver.received).toHaveLength(1);
@@ -127,8 +132,8 @@ describe("a test event", () => {
 });
 
 describe("a delivery", () => {
-  test("goes to the changed URL from its next attempt on", async () => {
-    const anna = await webhooks.join();
+  test("is sent to the new URL from the next attempt on if the webhook's URL is changed", async () => {
+    const anna = await webhooks.register();
     const { id } = await createWebhook(anna, { url: "http://127.0.0.1:1/nobody" });
     const { body: delivery } = await sendTest(anna, id);
     await waitForAttempt(anna, id, delivery.id);
@@ -139,7 +144,7 @@ describe("a delivery", () => {
   });
 
   test("can be redelivered on demand, with the same id and the current state", async () => {
-    const anna = await webhooks.join();
+    const anna = await webhooks.register();
     const { id: webhookId } = await createWebhook(anna, { url: receiver.url });
     const { id } = await createConversation(webhooks.parley, anna.account);
     const { body } = await anna.request<{ message: { id: string; seq: number } }>(
@@ -154,11 +159,11 @@ describe("a delivery", () => {
     if (!first) throw new Error("Nothing was received.");
     await waitForEnd(anna, webhookId, first.id);
     await anna.request("PATCH", `/conversations/${id}/messages/${body.message.id}`, { content: "second" });
-    const again = await anna.request<WebhookDelivery>(
+    const redelivery = await anna.request<WebhookDelivery>(
       "POST",
       `/webhooks/${webhookId}/deliveries/${first.id}/redeliver`,
     );
-    expect(again.body).toMatchObject({
+    expect(redelivery.body).toMatchObject({
       id: first.id,
       type: "message.created",
       conversation_id: id,
@@ -173,11 +178,11 @@ describe("a delivery", () => {
     expect(await waitForEnd(anna, webhookId, first.id)).toMatchObject({ status: "delivered", attempts: 1 });
     await anna.request("PATCH", `/webhooks/${webhookId}`, { disabled: true });
     const path = `/webhooks/${webhookId}/deliveries/${first.id}/redeliver`;
-    expect((await anna.refused("POST", path)).code).toBe("conflict");
+    expect((await anna.requestProblem("POST", path)).code).toBe("conflict");
   });
 
   test("fails if it is pending when its webhook is disabled", async () => {
-    const anna = await webhooks.join();
+    const anna = await webhooks.register();
     const { id } = await createWebhook(anna, { url: "http://127.0.0.1:1/nobody" });
     const { body: delivery } = await sendTest(anna, id);
     await anna.request("PATCH", `/webhooks/${id}`, { disabled: true });
@@ -187,9 +192,9 @@ describe("a delivery", () => {
   });
 });
 
-test("are listed newest first, page by page, all of them or by status", async () => {
-  const anna = await webhooks.join();
-  const { id } = await createWebhook(anna, { url: NOWHERE });
+test("deliveries are listed newest first in pages, and can be filtered by status", async () => {
+  const anna = await webhooks.register();
+  const { id } = await createWebhook(anna, { url: UNREACHABLE_URL });
   await anna.request("PATCH", `/webhooks/${id}`, { disabled: true });
   const all = Array.from({ length: 9 }, (_, n) => ({ id: Bun.randomUUIDv7(), status: n % 3 ? "delivered" : "failed" }));
   for (const delivery of all)
@@ -198,17 +203,17 @@ test("are listed newest first, page by page, all of them or by status", async ()
       values (${delivery.id}, ${id}, 'message.created', now(), ${delivery.status}, now())`;
   const path = `/webhooks/${id}/deliveries`;
   const newestFirst = all.toReversed().map((delivery) => delivery.id);
-  const { rows, pages } = await anna.all<WebhookDelivery>(path, 4);
+  const { rows, pages } = await anna.listAll<WebhookDelivery>(path, 4);
   expect(rows.map((row) => row.id)).toEqual(newestFirst);
   expect(pages).toEqual([4, 4, 1]);
-  for (const wanted of ["failed", "delivered", "pending"]) {
-    const found = await anna.all<WebhookDelivery>(`${path}?status=${wanted}`, 2);
-    const expected = all.filter((delivery) => delivery.status === wanted).toReversed();
-    expect(found.rows.map((row) => row.id)).toEqual(expected.map((delivery) => delivery.id));
+  for (const filter of ["failed", "delivered", "pending"]) {
+    const filtered = await anna.listAll<WebhookDelivery>(`${path}?status=${filter}`, 2);
+    const expected = all.filter((delivery) => delivery.status === filter).toReversed();
+    expect(filtered.rows.map((row) => row.id)).toEqual(expected.map((delivery) => delivery.id));
   }
-  expect((await anna.refused("GET", `${path}?status=lost`)).status).toBe(422);
-  expect((await anna.refused("GET", `${path}?cursor=nonsense`)).code).toBe("bad_cursor");
+  expect((await anna.requestProblem("GET", `${path}?status=lost`)).status).toBe(422);
+  expect((await anna.requestProblem("GET", `${path}?cursor=nonsense`)).code).toBe("bad_cursor");
   const missing = `${path}/${Bun.randomUUIDv7()}`;
-  expect((await anna.refused("GET", missing)).code).toBe("not_found");
-  expect((await anna.refused("POST", `${missing}/redeliver`)).code).toBe("not_found");
+  expect((await anna.requestProblem("GET", missing)).code).toBe("not_found");
+  expect((await anna.requestProblem("POST", `${missing}/redeliver`)).code).toBe("not_found");
 });

@@ -1,11 +1,11 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test";
 import type { Database } from "../../src/db/client.ts";
 import { createConversation } from "../support/conversation.ts";
-import type { Rest } from "../support/rest.ts";
+import type { RestClient } from "../support/rest.ts";
 import { type Receiver, startReceiver, verify } from "./receiver.ts";
-import { createWebhook, readWebhook, startWebhooks, type WithWebhooks, waitForEnd } from "./start-webhooks.ts";
+import { createWebhook, readWebhook, startWebhooks, type WebhookApp, waitForEnd } from "./start-webhooks.ts";
 
-let app: WithWebhooks;
+let app: WebhookApp;
 let database: Database;
 const receivers: Receiver[] = [];
 beforeAll(async () => {
@@ -18,13 +18,13 @@ afterEach(async () => {
 });
 afterAll(() => app.stop());
 
-const receive = (...given: Parameters<typeof startReceiver>): Receiver => {
-  const receiver = startReceiver(...given);
+const startTestReceiver = (...args: Parameters<typeof startReceiver>): Receiver => {
+  const receiver = startReceiver(...args);
   receivers.push(receiver);
   return receiver;
 };
 
-const send = async (rest: Rest, conversationId: string, content: string): Promise<string> => {
+const send = async (rest: RestClient, conversationId: string, content: string): Promise<string> => {
   const { status, body } = await rest.request<{ message: { id: string } }>(
     "POST",
     `/conversations/${conversationId}/messages`,
@@ -34,11 +34,11 @@ const send = async (rest: Rest, conversationId: string, content: string): Promis
   return body.message.id;
 };
 
-/** A request that arrives later than this would be an error. */
+/** Time within which an unwanted request would arrive. */
 const QUIET_MS = 900;
 
-/** Makes the next attempt due now. */
-const hurry = () => database`update webhook_deliveries set next_attempt_at = now() where status = 'pending'`;
+/** Makes all pending deliveries due. */
+const makeDue = () => database`update webhook_deliveries set next_attempt_at = now() where status = 'pending'`;
 
 async function waitFor<T>(read: () => Promise<T>, isDone: (value: T) => boolean): Promise<T> {
   for (let attempts = 0; attempts < 500; attempts += 1) {
@@ -55,9 +55,9 @@ const listDeliveries = (webhookId: string) =>
     where webhook_id = ${webhookId} order by n`;
 
 describe("a delivery", () => {
-  test("is signed per Standard Webhooks, and has the same event as sockets and feeds", async () => {
-    const receiver = receive();
-    const rest = await app.join();
+  test("is signed as Standard Webhooks defines, and contains the same event as sockets and feeds", async () => {
+    const receiver = startTestReceiver();
+    const rest = await app.register();
     const { secret, id: webhookId } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
     await send(rest, conversation.id, "Grüße 👋");
@@ -83,8 +83,8 @@ describe("a delivery", () => {
   });
 
   test("is signed with both secrets during a rotation", async () => {
-    const receiver = receive();
-    const rest = await app.join();
+    const receiver = startTestReceiver();
+    const rest = await app.register();
     const { secret, id } = await createWebhook(rest, { url: receiver.url });
     const rotated = await rest.request<{ secret: string }>("POST", `/webhooks/${id}/rotate-secret`);
     const conversation = await createConversation(app.parley, rest.account);
@@ -99,9 +99,9 @@ describe("a delivery", () => {
     expect(() => verify(secret, second as never)).toThrow();
   });
 
-  test("stays below 20 kB: longer content is cut between characters", async () => {
-    const receiver = receive();
-    const rest = await app.join();
+  test("stays below 20 kB, because longer content is truncated between characters", async () => {
+    const receiver = startTestReceiver();
+    const rest = await app.register();
     const { secret } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
     const content = `"${"👩‍🚀é".repeat(4_000)}`;
@@ -116,10 +116,10 @@ describe("a delivery", () => {
     expect((received.json.data.content as string).isWellFormed()).toBe(true);
   });
 
-  test("is sent for each subscribed event type, in the order of the conversation", async () => {
-    const receiver = receive();
-    const rest = await app.join();
-    const other = await app.join();
+  test("is sent for each subscribed event type, in the conversation's order", async () => {
+    const receiver = startTestReceiver();
+    const rest = await app.register();
+    const other = await app.register();
     await createWebhook(rest, { url: receiver.url, events: ["*"] });
     const conversation = await createConversation(app.parley, rest.account);
     const messageId = await send(rest, conversation.id, "First");
@@ -131,8 +131,8 @@ describe("a delivery", () => {
     await rest.request("DELETE", `/conversations/${conversation.id}`);
     const received = await receiver.wait(7);
     const seqs = received.map(({ json }) => json.seq ?? 0);
-    expect(seqs).toEqual([...seqs].sort((one, next) => one - next));
-    expect(receiver.types()).toEqual([
+    expect(seqs).toEqual([...seqs].sort((first, second) => first - second));
+    expect(receiver.listTypes()).toEqual([
       "message.created",
       "member.added",
       "message.updated",
@@ -146,32 +146,36 @@ describe("a delivery", () => {
 });
 
 describe("recipients", () => {
-  test("an administrator gets events of every conversation, a user those of current memberships", async () => {
-    const [forAdmin, forMember, forOutsider] = [receive(), receive(), receive()];
+  test("are administrators for every conversation, and users for conversations they are members of", async () => {
+    const [adminReceiver, memberReceiver, outsiderReceiver] = [
+      startTestReceiver(),
+      startTestReceiver(),
+      startTestReceiver(),
+    ];
     const [admin, owner, member, outsider] = [
-      await app.joinAdmin(),
-      await app.join(),
-      await app.join(),
-      await app.join(),
+      await app.registerAdmin(),
+      await app.register(),
+      await app.register(),
+      await app.register(),
     ];
     const conversation = await createConversation(app.parley, owner.account, [member.account]);
-    await createWebhook(admin, { url: forAdmin.url });
-    await createWebhook(member, { url: forMember.url });
-    await createWebhook(outsider, { url: forOutsider.url });
+    await createWebhook(admin, { url: adminReceiver.url });
+    await createWebhook(member, { url: memberReceiver.url });
+    await createWebhook(outsider, { url: outsiderReceiver.url });
     await send(owner, conversation.id, "One");
-    await Promise.all([forAdmin.wait(1), forMember.wait(1)]);
+    await Promise.all([adminReceiver.wait(1), memberReceiver.wait(1)]);
     await owner.request("DELETE", `/conversations/${conversation.id}/members/${member.id}`);
     await send(owner, conversation.id, "Two");
-    await forAdmin.wait(2);
+    await adminReceiver.wait(2);
     await Bun.sleep(QUIET_MS);
-    expect(forAdmin.received).toHaveLength(2);
-    expect(forMember.received).toHaveLength(1);
-    expect(forOutsider.received).toHaveLength(0);
+    expect(adminReceiver.received).toHaveLength(2);
+    expect(memberReceiver.received).toHaveLength(1);
+    expect(outsiderReceiver.received).toHaveLength(0);
   });
 
-  test("a former member gets no retry either, nor does a disabled user", async () => {
-    const receiver = receive(() => new Response(null, { status: 500 }));
-    const [owner, member, disabled] = [await app.join(), await app.join(), await app.join()];
+  test("who were removed or disabled get no retries", async () => {
+    const receiver = startTestReceiver(() => new Response(null, { status: 500 }));
+    const [owner, member, disabled] = [await app.register(), await app.register(), await app.register()];
     const conversation = await createConversation(app.parley, owner.account, [member.account, disabled.account]);
     const webhook = await createWebhook(member, { url: receiver.url });
     const other = await createWebhook(disabled, { url: receiver.url });
@@ -183,7 +187,7 @@ describe("recipients", () => {
     );
     await owner.request("DELETE", `/conversations/${conversation.id}/members/${member.id}`);
     await database`update users set disabled_at = now() where id = ${disabled.id}`;
-    await hurry();
+    await makeDue();
     for (const { id } of [webhook, other]) {
       const [delivery] = await waitFor(
         () => listDeliveries(id),
@@ -197,10 +201,10 @@ describe("recipients", () => {
 
 describe("a failing receiver", () => {
   test("gets a retry 5 seconds later with the same webhook-id, without delaying later events", async () => {
-    const receiver = receive(
+    const receiver = startTestReceiver(
       (_received, count) => new Response(count === 1 ? "broken" : "fine", { status: count === 1 ? 500 : 200 }),
     );
-    const rest = await app.join();
+    const rest = await app.register();
     const { id, secret } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
     const sentAtMs = performance.now();
@@ -218,10 +222,10 @@ describe("a failing receiver", () => {
     expect(delivery).toMatchObject({ status: "delivered", attempts: 2, response_status: 200, response_body: "fine" });
   }, 20_000);
 
-  test("is not followed to a redirect", async () => {
-    const target = receive();
-    const receiver = receive(() => new Response(null, { status: 302, headers: { location: target.url } }));
-    const rest = await app.join();
+  test("can't redirect a delivery", async () => {
+    const target = startTestReceiver();
+    const receiver = startTestReceiver(() => new Response(null, { status: 302, headers: { location: target.url } }));
+    const rest = await app.register();
     const { id } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
     await send(rest, conversation.id, "One");
@@ -233,9 +237,9 @@ describe("a failing receiver", () => {
     expect(target.received).toHaveLength(0);
   });
 
-  test("gets no retry before its Retry-After, and after 429 no other delivery either", async () => {
-    const receiver = receive(() => new Response(null, { status: 429, headers: { "retry-after": "3600" } }));
-    const rest = await app.join();
+  test("gets no retry before Retry-After has passed, and no other delivery either after a 429", async () => {
+    const receiver = startTestReceiver(() => new Response(null, { status: 429, headers: { "retry-after": "3600" } }));
+    const rest = await app.register();
     const { id } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
     await send(rest, conversation.id, "One");
@@ -250,9 +254,9 @@ describe("a failing receiver", () => {
     expect((await listDeliveries(id)).map(({ status }) => status)).toEqual(["pending", "pending"]);
   });
 
-  test("gets no content of a conversation that was deleted before the retry", async () => {
-    const receiver = receive(() => new Response(null, { status: 503 }));
-    const rest = await app.join();
+  test("gets no content from a conversation that was deleted before the retry", async () => {
+    const receiver = startTestReceiver(() => new Response(null, { status: 503 }));
+    const rest = await app.register();
     const { id } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
     const messageId = await send(rest, conversation.id, "A secret");
@@ -261,15 +265,15 @@ describe("a failing receiver", () => {
       ([first]) => first?.attempts === 1,
     );
     await rest.request("DELETE", `/conversations/${conversation.id}`);
-    await hurry();
-    const [, again] = await receiver.wait(2);
-    expect(again?.json).toMatchObject({ type: "message.created", data: { id: messageId } });
-    expect(again?.body).not.toContain("A secret");
+    await makeDue();
+    const [, retry] = await receiver.wait(2);
+    expect(retry?.json).toMatchObject({ type: "message.created", data: { id: messageId } });
+    expect(retry?.body).not.toContain("A secret");
   });
 
-  test("with a Retry-After above a day gets none for that long", async () => {
-    const receiver = receive(() => new Response(null, { status: 503, headers: { "retry-after": "172800" } }));
-    const rest = await app.join();
+  test("gets no retry before Retry-After has passed, even if it is more than a day", async () => {
+    const receiver = startTestReceiver(() => new Response(null, { status: 503, headers: { "retry-after": "172800" } }));
+    const rest = await app.register();
     const { id } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
     await send(rest, conversation.id, "One");
@@ -280,13 +284,13 @@ describe("a failing receiver", () => {
     expect(Number(delivery?.next_attempt_at) - Date.now()).toBeWithin(172_790_000, 190_100_000);
   });
 
-  test("that returns 410 gets no retry: the webhook is disabled, pending deliveries fail, and it is audited", async () => {
-    const others = receive();
-    const receiver = receive(() => new Response("gone", { status: 410 }));
-    const rest = await app.join();
-    const admin = await app.joinAdmin();
+  test("that returns 410 gets no retry, and its webhook is disabled", async () => {
+    const otherReceiver = startTestReceiver();
+    const receiver = startTestReceiver(() => new Response("gone", { status: 410 }));
+    const rest = await app.register();
+    const admin = await app.registerAdmin();
     const { id } = await createWebhook(rest, { url: receiver.url });
-    await createWebhook(rest, { url: others.url, events: ["webhook.disabled"] });
+    await createWebhook(rest, { url: otherReceiver.url, events: ["webhook.disabled"] });
     const conversation = await createConversation(app.parley, rest.account);
     await database`
       insert into webhook_deliveries (id, webhook_id, type, user_id, data, occurred_at, next_attempt_at)
@@ -303,8 +307,8 @@ describe("a failing receiver", () => {
       () => listDeliveries(id),
       (rows) => rows.every(({ status }) => status === "failed"),
     );
-    const [recipients] = await others.wait(1);
-    expect(recipients?.json).toMatchObject({ type: "webhook.disabled", data: { webhook_id: id, reason: "gone" } });
+    const [notification] = await otherReceiver.wait(1);
+    expect(notification?.json).toMatchObject({ type: "webhook.disabled", data: { webhook_id: id, reason: "gone" } });
     const audit = await admin.get<{ data: Record<string, unknown>[] }>(
       `/audit?target_id=${id}&action=webhook.disabled`,
     );
@@ -316,9 +320,9 @@ describe("a failing receiver", () => {
     expect(receiver.received).toHaveLength(1);
   });
 
-  test("ten times disables the webhook", async () => {
-    const receiver = receive(() => new Response(null, { status: 503 }));
-    const rest = await app.join();
+  test("that fails ten times gets its webhook disabled", async () => {
+    const receiver = startTestReceiver(() => new Response(null, { status: 503 }));
+    const rest = await app.register();
     const { id } = await createWebhook(rest, { url: receiver.url });
     const conversation = await createConversation(app.parley, rest.account);
     await send(rest, conversation.id, "One");
@@ -328,7 +332,7 @@ describe("a failing receiver", () => {
         ([first]) => first?.attempts === attempts,
       );
       expect(delivery?.status).toBe("pending");
-      await hurry();
+      await makeDue();
     }
     await waitFor(
       () => readWebhook(rest, id),
@@ -340,12 +344,12 @@ describe("a failing receiver", () => {
   }, 20_000);
 
   test("that is slow delays no other endpoint", async () => {
-    const slow = receive(async () => {
+    const slow = startTestReceiver(async () => {
       await Bun.sleep(3_000);
       return new Response();
     });
-    const quick = receive();
-    const rest = await app.join();
+    const quick = startTestReceiver();
+    const rest = await app.register();
     await createWebhook(rest, { url: slow.url });
     await createWebhook(rest, { url: quick.url });
     const conversations = await Promise.all(
@@ -355,15 +359,15 @@ describe("a failing receiver", () => {
     await Promise.all(conversations.map(({ id }) => send(rest, id, "Hello")));
     await quick.wait(30);
     expect(performance.now() - startedAtMs).toBeLessThan(2_500);
-    // The maximum of concurrent requests per endpoint.
+    // An endpoint gets at most 16 concurrent requests.
     expect(slow.received.length).toBeLessThanOrEqual(16);
   });
 });
 
 describe("system events", () => {
-  test("are sent to administrators, with the current user, or only the id of a deleted one", async () => {
-    const receiver = receive();
-    const admin = await app.joinAdmin();
+  test("are sent to administrators with the user's current state, or with only the id if the user was deleted", async () => {
+    const receiver = startTestReceiver();
+    const admin = await app.registerAdmin();
     await createWebhook(admin, { url: receiver.url, events: ["user.created", "user.deleted"] });
     const created = await admin.request<{ id: string; email: string }>("POST", "/users", {
       email: "ada@example.com",

@@ -22,13 +22,13 @@ const createDispatcher = (send: SendOutgoing, endpointsMax: number) =>
     instanceId: createId(),
     secrets: { open: () => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw" },
     send,
-    isForUsers: (error): error is Error => error instanceof Error,
+    hasUserMessage: (error): error is Error => error instanceof Error,
     allowsPrivate: true,
     timeoutMs: 200,
     endpointsMax,
   });
 
-/** A webhook of a new user with due deliveries. */
+/** Inserts a webhook with due deliveries for a new user, and returns its id. */
 async function insertWebhook(url: string, deliveries: number): Promise<string> {
   const [userId, id] = [createId(), createId()];
   const email = `${userId}@example.com`;
@@ -42,34 +42,34 @@ async function insertWebhook(url: string, deliveries: number): Promise<string> {
   return id;
 }
 
-test("a full set of hanging endpoints, with hours of deliveries, does not starve other endpoints", async () => {
-  const reached: string[] = [];
+test("hanging endpoints with thousands of deliveries don't starve other endpoints, even if they could fill all request slots", async () => {
+  const reachedHosts: string[] = [];
   const send: SendOutgoing = async ({ url, timeoutMs }) => {
     if (url.hostname === "hangs.example") {
       await Bun.sleep(timeoutMs);
       throw new Error("The request timed out.");
     }
-    reached.push(url.hostname);
+    reachedHosts.push(url.hostname);
     return { status: 204, headers: new Headers(), body: new Uint8Array(), durationMs: 1 };
   };
   const dispatcher = createDispatcher(send, 2);
   for (let n = 0; n < 2; n += 1) await insertWebhook("https://hangs.example/", 2_000);
   await dispatcher.check();
   await insertWebhook("https://works.example/", 1);
-  for (const untilMs = Date.now() + 12_000; reached.length === 0 && Date.now() < untilMs; ) {
+  for (const deadlineMs = Date.now() + 12_000; reachedHosts.length === 0 && Date.now() < deadlineMs; ) {
     await dispatcher.check();
     await dispatcher.renew();
     await Bun.sleep(100);
   }
   await dispatcher.stop(Date.now() + 5_000);
-  expect(reached).toEqual(["works.example"]);
+  expect(reachedHosts).toEqual(["works.example"]);
 });
 
-test("due deliveries do not wait until a long outbox is expanded", async () => {
-  let leftAtSend = -1;
+test("due deliveries do not wait for a long outbox to be expanded", async () => {
+  let outboxRowsAtSend = -1;
   const dispatcher = createDispatcher(async () => {
-    const [row] = await database<{ left: number }[]>`select count(*)::int as left from webhook_outbox`;
-    leftAtSend = row?.left ?? 0;
+    const [row] = await database<{ count: number }[]>`select count(*)::int as count from webhook_outbox`;
+    outboxRowsAtSend = row?.count ?? 0;
     return { status: 204, headers: new Headers(), body: new Uint8Array(), durationMs: 1 };
   }, 10);
   await database`delete from webhooks`;
@@ -80,8 +80,8 @@ test("due deliveries do not wait until a long outbox is expanded", async () => {
       array_fill('message.created'::text, array[200]), array_fill(gen_random_uuid(), array[200]), now()
     from generate_series(1, 4000)`;
   await dispatcher.check();
-  for (const untilMs = Date.now() + 5_000; leftAtSend < 0 && Date.now() < untilMs; ) await Bun.sleep(20);
-  expect(leftAtSend).toBeGreaterThan(0);
+  for (const deadlineMs = Date.now() + 5_000; outboxRowsAtSend < 0 && Date.now() < deadlineMs; ) await Bun.sleep(20);
+  expect(outboxRowsAtSend).toBeGreaterThan(0);
   expect(await database`select 1 from webhook_outbox limit 1`).toHaveLength(0);
   await dispatcher.stop(Date.now() + 5_000);
 });

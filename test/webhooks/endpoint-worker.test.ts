@@ -4,9 +4,9 @@ import type { DueDelivery } from "../../src/modules/webhooks/delivery/due.ts";
 import { createEndpointWorker } from "../../src/modules/webhooks/delivery/endpoint-worker.ts";
 
 const DELIVERIES = 500;
-const HANGS_MS = 2_500;
+const HANG_MS = 2_500;
 
-/** Deliveries in order, alternating between `conversations`. */
+/** Creates deliveries in order, alternating between conversations. */
 const createBacklog = (conversations: number): DueDelivery[] =>
   Array.from({ length: DELIVERIES }, (_, n) => ({
     id: `d${n}`,
@@ -22,12 +22,12 @@ const createBacklog = (conversations: number): DueDelivery[] =>
   }));
 
 test.each([1, DELIVERIES])(
-  "while a receiver hangs, the backlog of %d conversations is not read repeatedly; then it is sent in order",
+  "a backlog from %d conversations is loaded once while a receiver hangs, and sent in order afterwards",
   async (conversations) => {
     const backlog = createBacklog(conversations);
     let loads = 0;
-    const hangs = Promise.withResolvers<void>();
-    const begun: DueDelivery[] = [];
+    const hang = Promise.withResolvers<void>();
+    const attempted: DueDelivery[] = [];
     const worker = createEndpointWorker(
       { id: "w", fence: 1 },
       {
@@ -36,24 +36,24 @@ test.each([1, DELIVERIES])(
           return backlog.filter(({ id }) => !loadedIds.includes(id)).slice(0, rows);
         },
         async attempt(_webhookId, due) {
-          begun.push(due);
-          await hangs.promise;
+          attempted.push(due);
+          await hang.promise;
           backlog.splice(backlog.indexOf(due), 1);
-          return { deliveryId: due.id, disables: null, pauseMs: null } as AttemptResult;
+          return { deliveryId: due.id, disableReason: null, pauseMs: null } as AttemptResult;
         },
         results: { add: (_result, done) => setTimeout(done, 1), stop: async () => {} },
-        throttle: { take: () => true, recordLag: () => {} },
+        throttle: { tryStart: () => true, recordLag: () => {} },
         onError: (error) => expect(error).toBeUndefined(),
         onEnd: () => {},
       },
     );
-    for (const untilMs = performance.now() + HANGS_MS; performance.now() < untilMs; await Bun.sleep(50)) worker.nudge();
+    for (const untilMs = performance.now() + HANG_MS; performance.now() < untilMs; await Bun.sleep(50)) worker.nudge();
     expect(loads).toBe(1);
-    hangs.resolve();
-    while (begun.length < DELIVERIES) await Bun.sleep(5);
-    for (let of = 0; of < conversations; of += 1) {
-      const seqs = begun.filter(({ conversationId }) => conversationId === `c${of}`).map(({ seq }) => seq ?? 0);
-      expect(seqs).toEqual(seqs.toSorted((one, other) => one - other));
+    hang.resolve();
+    while (attempted.length < DELIVERIES) await Bun.sleep(5);
+    for (let n = 0; n < conversations; n += 1) {
+      const seqs = attempted.filter(({ conversationId }) => conversationId === `c${n}`).map(({ seq }) => seq ?? 0);
+      expect(seqs).toEqual(seqs.toSorted((first, second) => first - second));
     }
     await worker.stop(Date.now() + 1_000);
   },

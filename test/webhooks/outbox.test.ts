@@ -1,21 +1,21 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { expandOutbox } from "../../src/modules/webhooks/delivery/outbox.ts";
 import { createConversation } from "../support/conversation.ts";
-import { createWebhook, startWebhooks, type WithWebhooks } from "./start-webhooks.ts";
+import { createWebhook, startWebhooks, type WebhookApp } from "./start-webhooks.ts";
 
-let webhooks: WithWebhooks;
+let webhooks: WebhookApp;
 beforeAll(async () => {
   webhooks = await startWebhooks();
 });
 afterAll(() => webhooks.stop());
 
 const EVENTS = 5_000;
-/** Checking each webhook for each event takes ten times as long. */
+/** If each webhook were checked for each event, the expansion would take ten times as long. */
 const EXPANSION_MS_MAX = 1_500;
 
-test("webhooks of unrelated users do not slow down the deliveries of a conversation", async () => {
+test("unrelated users' webhooks do not slow down a conversation's deliveries", async () => {
   const { database } = webhooks.parley;
-  const [anna, admin, ben] = [await webhooks.join(), await webhooks.joinAdmin(), await webhooks.join()];
+  const [anna, admin, ben] = [await webhooks.register(), await webhooks.registerAdmin(), await webhooks.register()];
   const { id } = await createConversation(webhooks.parley, anna.account);
   await database`
     insert into users (id, email, email_key, display_name, role)
@@ -33,7 +33,7 @@ test("webhooks of unrelated users do not slow down the deliveries of a conversat
 
   let expandedMs = 0;
   await database.begin(async (sql) => {
-    // Unnoticed by the dispatcher, which would be faster.
+    // The outbox is expanded before the commit, so that the dispatcher can't expand it first.
     await sql`delete from webhook_outbox`;
     await sql`
       insert into webhook_outbox (conversations, seqs, types, messages, at)
@@ -42,10 +42,10 @@ test("webhooks of unrelated users do not slow down the deliveries of a conversat
     const startedMs = performance.now();
     expect(await expandOutbox(sql, 1)).toEqual({ taken: 1, made: webhookIds.length * EVENTS });
     expandedMs = performance.now() - startedMs;
-    const made = await sql<{ id: string; count: number }[]>`
+    const deliveries = await sql<{ id: string; count: number }[]>`
       select webhook_id as id, count(*)::int as count from webhook_deliveries where type = 'message.created' group by 1`;
-    expect(made.map((one) => one.id).sort()).toEqual([...webhookIds].sort());
-    expect(made.map(({ count }) => count)).toEqual([EVENTS, EVENTS]);
+    expect(deliveries.map((row) => row.id).sort()).toEqual([...webhookIds].sort());
+    expect(deliveries.map(({ count }) => count)).toEqual([EVENTS, EVENTS]);
     await sql`delete from webhook_deliveries`;
   });
   expect(expandedMs).toBeLessThan(EXPANSION_MS_MAX);

@@ -1,7 +1,7 @@
 import { Webhook } from "standardwebhooks";
-import { checkWebhook } from "../support/pushes.ts";
+import { checkWebhook } from "../support/check-pushes.ts";
 
-/** A request that a receiver got. */
+/** A request that a test receiver got. */
 export type Received = {
   id: string;
   headers: Headers;
@@ -16,15 +16,15 @@ export type Received = {
   atMs: number;
 };
 
-type Answer = (received: Received, count: number) => Response | Promise<Response>;
+type Respond = (received: Received, count: number) => Response | Promise<Response>;
 
 const WAIT_MS_MAX = 10_000;
 
 /**
- * A webhook receiver on this machine. @param answer by default 204 for each request; `count` is the number of requests
- * so far.
+ * Starts a webhook receiver on this machine.
+ * @param respond Responds to a request, by default with 204. `count` is the number of requests so far.
  */
-export function startReceiver(answer: Answer = () => new Response(null, { status: 204 })) {
+export function startReceiver(respond: Respond = () => new Response(null, { status: 204 })) {
   const received: Received[] = [];
   const server = Bun.serve({
     port: 0,
@@ -32,29 +32,30 @@ export function startReceiver(answer: Answer = () => new Response(null, { status
     idleTimeout: 60,
     async fetch(request) {
       const body = await request.text();
-      const one = {
+      const receivedRequest = {
         id: request.headers.get("webhook-id") ?? "",
         headers: request.headers,
         body,
         json: JSON.parse(body),
         atMs: performance.now(),
       };
-      checkWebhook(one.json);
-      received.push(one);
-      return await answer(one, received.length);
+      checkWebhook(receivedRequest.json);
+      received.push(receivedRequest);
+      return await respond(receivedRequest, received.length);
     },
   });
 
   return {
     url: `http://127.0.0.1:${server.port}/hook`,
     received,
-    types: () => received.map(({ json }) => json.type),
+    listTypes: () => received.map(({ json }) => json.type),
 
-    /** Waits for this many requests. @throws if they don't arrive. */
+    /** Waits for `count` requests. */
     async wait(count: number): Promise<Received[]> {
-      const untilMs = performance.now() + WAIT_MS_MAX;
+      const deadlineMs = performance.now() + WAIT_MS_MAX;
       while (received.length < count) {
-        if (performance.now() > untilMs) throw new Error(`Only ${received.length} of ${count} requests have arrived.`);
+        if (performance.now() > deadlineMs)
+          throw new Error(`Only ${received.length} of ${count} requests have arrived.`);
         await Bun.sleep(5);
       }
       return received;
@@ -66,7 +67,7 @@ export function startReceiver(answer: Answer = () => new Response(null, { status
 
 export type Receiver = ReturnType<typeof startReceiver>;
 
-/** Verifies a request with the reference library of Standard Webhooks. @throws if the signature is invalid. */
+/** Verifies a request with the reference library of Standard Webhooks, and throws an error if the signature is invalid. */
 export function verify(secret: string, { headers, body }: Received): unknown {
   return new Webhook(secret).verify(body, Object.fromEntries(headers));
 }

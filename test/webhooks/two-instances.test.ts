@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
 import { createTestDatabase } from "../support/postgres.ts";
-import { createRest } from "../support/rest.ts";
+import { createRestClient } from "../support/rest.ts";
 import { startReceiver, verify } from "./receiver.ts";
 import { createWebhook } from "./start-webhooks.ts";
 
@@ -23,58 +23,58 @@ afterAll(async () => {
 
 const MESSAGES = 100;
 
-test("several instances share the endpoints, and each receives every event once, in the order of a conversation", async () => {
+test("several instances share the endpoints, each of which receives every event once, in the conversation's order", async () => {
   const receivers = Array.from({ length: 4 }, () => startReceiver());
   const account = await first.register();
-  const rest = createRest(first, account);
+  const rest = createRestClient(first, account);
   const webhooks = await Promise.all(receivers.map(({ url }) => createWebhook(rest, { url })));
   const conversations = await Promise.all([0, 1, 2, 3].map(() => createConversation(first, account)));
   for (let n = 0; n < MESSAGES; n += 1) {
     const parley = n % 2 === 0 ? first : second;
-    await createRest(parley, account).request("POST", `/conversations/${conversations[n % 4]?.id}/messages`, {
+    await createRestClient(parley, account).request("POST", `/conversations/${conversations[n % 4]?.id}/messages`, {
       content: `${n}`,
     });
   }
   await Promise.all(receivers.map((receiver) => receiver.wait(MESSAGES)));
   await Bun.sleep(500);
-  receivers.forEach(({ received }, at) => {
+  receivers.forEach(({ received }, index) => {
     expect(received).toHaveLength(MESSAGES);
     expect(new Set(received.map(({ id }) => id)).size).toBe(MESSAGES);
     for (const conversation of conversations) {
       const seqs = received.flatMap(({ json }) => (json.conversation_id === conversation.id ? (json.seq ?? 0) : []));
-      expect(seqs).toEqual(seqs.toSorted((one, other) => one - other));
+      expect(seqs).toEqual(seqs.toSorted((first, second) => first - second));
     }
-    for (const one of received) verify(webhooks[at]?.secret ?? "", one);
+    for (const request of received) verify(webhooks[index]?.secret ?? "", request);
   });
   await Promise.all(receivers.map(({ stop }) => stop()));
   await shared.database`delete from webhooks`;
 });
 
-test("deliveries held by a dead instance are sent after its lease, and never twice at once", async () => {
+test("deliveries claimed by a crashed instance are sent once after its lease expires", async () => {
   const receiver = startReceiver();
   const account = await first.register();
-  const rest = createRest(first, account);
+  const rest = createRestClient(first, account);
   const { id } = await createWebhook(rest, { url: receiver.url });
   const conversation = await createConversation(first, account);
   await shared.database`
     update webhooks set owner = gen_random_uuid(), fence = fence + 1, lease_until = now() + interval '2 s' where id = ${id}`;
-  const heldAtMs = performance.now();
+  const claimedAtMs = performance.now();
   await rest.request("POST", `/conversations/${conversation.id}/messages`, { content: "Still there?" });
   const [received] = await receiver.wait(1);
-  expect((received?.atMs ?? 0) - heldAtMs).toBeGreaterThan(1_900);
+  expect((received?.atMs ?? 0) - claimedAtMs).toBeGreaterThan(1_900);
   await Bun.sleep(700);
   expect(receiver.received).toHaveLength(1);
   await receiver.stop();
   await shared.database`delete from webhooks`;
 });
 
-test("an instance that stops hands over its deliveries without losses", async () => {
+test("a stopping instance hands over its deliveries without losing any", async () => {
   const receiver = startReceiver(async () => {
     await Bun.sleep(20);
     return new Response();
   });
   const account = await first.register();
-  const rest = createRest(first, account);
+  const rest = createRestClient(first, account);
   await createWebhook(rest, { url: receiver.url });
   const conversations = await Promise.all(Array.from({ length: 20 }, () => createConversation(first, account)));
   for (let n = 0; n < 5; n += 1)

@@ -3,102 +3,102 @@ import type { PushPart } from "../provider.ts";
 import { ANSWER_LENGTH_MAX } from "./text-cleaner.ts";
 
 /**
- * Most reasoning shown for one answer, in UTF-16 units. Few models think more (100,000 tokens are about 400,000 units). The
- * rest is dropped and the answer continues.
+ * Maximum reasoning shown per answer, in UTF-16 code units. Reasoning beyond it is dropped, and the answer continues.
  */
 export const REASONING_LENGTH_MAX = 200_000;
 
-/** The answer of one run as its reader has it so far. */
+/** The answer of one run, as its reader has received it. */
 export type AnswerState = {
-  shown: string;
-  /** The reasoning shown so far. */
+  /** The text shown to the reader. */
+  text: string;
+  /** The reasoning shown to the reader. */
   reasoning: string;
   /** The number of the newest attempt that has shown text or reasoning, starting at 1. */
   attempt: number;
-  /** The models that wrote its text, in order. */
+  /** The models that wrote the text, in order. */
   models: string[];
   /** The current writer, while its attempt is running. */
   writer: string | null;
-  /** Whether the running attempt has opened the answer, so that texts may follow. */
+  /** Whether the running attempt has opened the answer, so that text and reasoning may follow. */
   isOpen: boolean;
-  /** Whether to announce the attempt with `start` or `reset`. Not needed while readers are up to date. */
-  announce: boolean;
+  /** Whether the next attempt must send `start` or `reset` first. */
+  shouldAnnounce: boolean;
   /** Where this run's step starts in the text. Earlier text belongs to finished steps and is never continued. */
   stepStart: number;
   /** Where this run's step starts in the reasoning. */
   stepReasoningStart: number;
   /** Length of the reasoning that led to shown text. The rest is dropped if its attempt fails. */
-  usedReasoning: number;
+  usedReasoningLength: number;
 };
 
-/** How to continue the text of an earlier run. */
-export type Resume = {
+/** The state from which a run continues an earlier run's answer. */
+export type ResumePoint = {
   text: string;
   reasoning?: string;
   attempt: number;
   /**
-   * `broken` (default): the text broke off and is continued. `next`: the text is that of earlier steps, which ended with
-   * tool calls that are among the messages; a new step follows. `restarted`: the same, but readers may have more text than
-   * this.
+   * - `broken` (the default): the text is incomplete and the run continues it.
+   * - `next`: the text belongs to earlier steps, whose tool calls are among the messages. The run starts a new step.
+   * - `restarted`: like `next`, but readers may have received text after `text`, so the run starts with a `reset`.
    */
   step?: "broken" | "next" | "restarted";
 };
 
 /** Creates the state of an answer at the start of a run. */
-export function createAnswerState(resume: Resume | null | undefined): AnswerState {
-  const { text, reasoning: thought = "", attempt, step } = resume ?? { text: "", attempt: 0 };
+export function createAnswerState(resume: ResumePoint | null | undefined): AnswerState {
+  const { text, reasoning: previousReasoning = "", attempt, step } = resume ?? { text: "", attempt: 0 };
   const isStep = step === "next" || step === "restarted";
-  // An answer of white space alone is not continued, so its reasoning is dropped too.
-  const reasoning = isStep || text.trim() !== "" ? thought : "";
+  // Whitespace alone is not continued, so its reasoning is dropped too.
+  const reasoning = isStep || text.trim() !== "" ? previousReasoning : "";
   return {
-    shown: text,
+    text,
     reasoning,
     attempt,
     models: [],
     writer: null,
     isOpen: false,
-    announce: step !== "next",
+    shouldAnnounce: step !== "next",
     stepStart: isStep ? text.length : 0,
     stepReasoningStart: isStep ? reasoning.length : 0,
-    usedReasoning: reasoning.length,
+    usedReasoningLength: reasoning.length,
   };
 }
 
 /** Returns the text that the next model has to continue, or null if this step has none yet. */
-export function findPartial({ shown, stepStart }: AnswerState): string | null {
-  const partial = shown.slice(stepStart);
+export function findPartial({ text, stepStart }: AnswerState): string | null {
+  const partial = text.slice(stepStart);
   return partial.trim() === "" ? null : partial;
 }
 
-/** Called when the running attempt has failed: the next one announces itself. Reasoning without text is dropped. */
-export function closeAnswer(answer: AnswerState): void {
-  if (answer.isOpen) answer.announce = true;
+/** Ends a failed attempt. Reasoning that led to no text is dropped. */
+export function endFailedAttempt(answer: AnswerState): void {
+  if (answer.isOpen) answer.shouldAnnounce = true;
   answer.isOpen = false;
   answer.writer = null;
   if (findPartial(answer) === null) restartReasoning(answer);
-  else answer.reasoning = answer.reasoning.slice(0, answer.usedReasoning);
+  else answer.reasoning = answer.reasoning.slice(0, answer.usedReasoningLength);
 }
 
-/** Discards what this step has written: once a tool call has begun, another model can't continue it. */
+/** Discards the text and reasoning of this step, for an attempt that another model can't continue. */
 export function restartStep(answer: AnswerState): void {
-  answer.shown = answer.shown.slice(0, answer.stepStart);
+  answer.text = answer.text.slice(0, answer.stepStart);
   restartReasoning(answer);
 }
 
 function restartReasoning(answer: AnswerState): void {
   answer.reasoning = answer.reasoning.slice(0, answer.stepReasoningStart);
-  answer.usedReasoning = answer.stepReasoningStart;
+  answer.usedReasoningLength = answer.stepReasoningStart;
 }
 
-/** UTF-16 units that may still be written in this answer. */
-export const charsLeft = (answer: AnswerState): number => ANSWER_LENGTH_MAX - answer.shown.length;
+/** Returns the number of UTF-16 code units left before the answer reaches its maximum length. */
+export const countRemainingChars = (answer: AnswerState): number => ANSWER_LENGTH_MAX - answer.text.length;
 
 /** Appends a model's text to the answer and pushes it. */
 export function showText(answer: AnswerState, model: string, text: string, push: PushPart<AnswerPart>): void {
   if (!answer.isOpen) openAnswer(answer, model, push);
   if (answer.writer === null) recordWriter(answer, model);
-  answer.shown += text;
-  answer.usedReasoning = answer.reasoning.length;
+  answer.text += text;
+  answer.usedReasoningLength = answer.reasoning.length;
   push({ type: "text", text });
 }
 
@@ -115,12 +115,12 @@ export function recordWriter(answer: AnswerState, model: string): void {
   if (!answer.models.includes(model)) answer.models.push(model);
 }
 
-/** Pushes `start` for a new answer, or `reset` if another attempt takes over, before a model's first part. */
+/** Opens the answer for a model's first part. Pushes `start` or `reset` if the attempt must be announced. */
 export function openAnswer(answer: AnswerState, model: string, push: PushPart<AnswerPart>): void {
-  const { announce, shown: text, reasoning } = answer;
+  const { shouldAnnounce, text, reasoning } = answer;
   answer.isOpen = true;
-  answer.announce = false;
-  if (!announce) return;
+  answer.shouldAnnounce = false;
+  if (!shouldAnnounce) return;
   answer.attempt += 1;
   const { attempt } = answer;
   if (attempt === 1) push({ type: "start", model, attempt });

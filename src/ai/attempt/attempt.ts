@@ -18,9 +18,17 @@ import type {
   ToolCall,
 } from "../provider.ts";
 import type { RunContext } from "../run-context.ts";
-import { THINKING_SILENCE_MS, type TimeoutsOf } from "../timeouts.ts";
+import { type GetTimeouts, THINKING_TIMEOUT_MS } from "../timeouts.ts";
 import { mergeReports } from "../usage.ts";
-import { type AnswerState, charsLeft, findPartial, openAnswer, recordWriter, restartStep, showText } from "./answer.ts";
+import {
+  type AnswerState,
+  countRemainingChars,
+  findPartial,
+  openAnswer,
+  recordWriter,
+  restartStep,
+  showText,
+} from "./answer.ts";
 import { createFenceFilter } from "./fence-filter.ts";
 import { createOverlapTrimmer } from "./overlap-trimmer.ts";
 import { createReasoningReader } from "./reasoning-reader.ts";
@@ -34,9 +42,8 @@ import { watch } from "./watchdog.ts";
 export type AttemptOptions = {
   providers: ReadonlyMap<string, Provider>;
   catalog: Catalog;
-  timeoutsOf: TimeoutsOf;
+  getTimeouts: GetTimeouts;
   observe: ChainObserver;
-  /** Whether reasoning is pushed. */
   showsReasoning: boolean;
 };
 
@@ -45,37 +52,37 @@ export type AttemptRequest = {
   signal: AbortSignal;
   pause: PauseSignal;
   outputTokensMax?: number | null;
-  /** Whether to trim the messages to each model's own budget and cap the answer at its maximum length. */
-  isFitted?: boolean;
-  /** Index of the question in the messages. It and all later messages are never trimmed. Absent: the last user message. */
-  questionAt?: number;
+  /** Whether to trim the messages and the answer's maximum length to each model's own limits. */
+  shouldFitModelLimits?: boolean;
+  /** Index of the first message that is never trimmed. The default is the last user message. */
+  questionIndex?: number;
   options?: AnswerOptions;
-  /** Called in each attempt when the first bytes of a response body arrive, before there is anything to show. */
+  /** Called once per attempt, when the first bytes of the response body arrive. */
   onActivity?: (() => void) | undefined;
   /** Deadline of the whole answer, on the clock of `performance.now()`. */
-  endsAtMs: number;
+  deadlineMs: number;
   about?: RunContext;
 };
 
-/** Reports the outcome of an attempt. Exactly one of `succeed`, `fail` and `leave` ends it; later calls do nothing. */
+/** Reports an attempt's outcome. The first call of `succeed`, `fail` or `release` ends it; later calls have no effect. */
 export type AttemptReport = {
   firstToken(): void;
   succeed(): void;
   fail(failure?: { retryAfterMs: number | null; about?: RunContext | undefined }): void;
-  /** Ended without a verdict: the user stopped it, or the request itself was at fault. */
-  leave(): void;
+  /** Ends the attempt without counting it, for example because the user stopped it or the request was invalid. */
+  release(): void;
 };
 
 export type AttemptOutcome = { usage: RunUsage | null } & (
   | { type: "finish"; reason: ModelFinishReason; toolCalls: readonly ToolCall[]; thinking: Thinking | undefined }
-  /** Not continuable once a tool call began: another model has to start the step over. */
+  /** `isContinuable` is false once a tool call has begun: another model has to start the step over. */
   | { type: "failed"; error: ProviderError; isContinuable: boolean }
   | { type: "aborted" }
   /** The deadline of the whole answer has passed. */
   | { type: "expired" }
 );
 
-/** Asks one model to write or continue `answer`, and pushes its parts. */
+/** Sends one request to one model, which writes or continues `answer`, and pushes its parts. */
 export async function makeAttempt(
   options: AttemptOptions,
   request: AttemptRequest,
@@ -84,19 +91,19 @@ export async function makeAttempt(
   push: PushPart<AnswerPart>,
 ): Promise<AttemptOutcome> {
   const { observe } = options;
-  const observed = observe.onAttempt?.(model, request.about);
+  const attemptObserver = observe.onAttempt?.(model, request.about);
   const startedMs = performance.now();
-  const secondsSoFar = () => (performance.now() - startedMs) / 1000;
+  const elapsedSeconds = () => (performance.now() - startedMs) / 1000;
   const partial = findPartial(answer);
   const trimmer = createOverlapTrimmer(partial ?? "");
-  const cleaner = createTextCleaner(charsLeft(answer), (text) => showText(answer, model, text, push));
+  const cleaner = createTextCleaner(countRemainingChars(answer), (text) => showText(answer, model, text, push));
   const pushReasoning = options.showsReasoning ? push : null;
   const reasoning = createReasoningReader(answer, model, pushReasoning);
-  const thinkFilter = createThinkFilter(takeReasoning);
+  const thinkFilter = createThinkFilter(addReasoning);
   const fenceFilter = request.options?.format ? createFenceFilter() : null;
   const stopFilter = createStopFilter(request.options?.stop);
-  const shownBefore = answer.shown.length;
-  const timeouts = options.timeoutsOf(model);
+  const initialLength = answer.text.length;
+  const timeouts = options.getTimeouts(model);
   const { provider, providerRequest } = prepare(options, request, model, partial);
   let hasText = false;
   let hasToolCall = false;
@@ -104,41 +111,41 @@ export async function makeAttempt(
   let hasReasoning = false;
   let reported: ReportedUsage | null = null;
 
-  function takeReasoning(text: string): void {
+  function addReasoning(text: string): void {
     hasReasoning = true;
     reasoning.push(text);
   }
 
-  function takeText(text: string): void {
+  function addText(text: string): void {
     if (text === "") return;
     if (!hasText) {
       hasText = true;
       report.firstToken();
-      observe.onFirstToken?.(model, secondsSoFar());
+      observe.onFirstToken?.(model, elapsedSeconds());
     }
-    reasoning.pause();
+    reasoning.endBlock();
     cleaner.push(trimmer.push(fenceFilter ? fenceFilter.push(text) : text));
   }
 
-  function take(part: ProviderPart): ProviderEnd | undefined {
+  function handlePart(part: ProviderPart): ProviderEnd | undefined {
     switch (part.type) {
       case "text":
-        observed?.onChunk();
-        takeText(stopFilter.push(thinkFilter.push(part.text)));
+        attemptObserver?.onChunk();
+        addText(stopFilter.push(thinkFilter.push(part.text)));
         if (stopFilter.isStopped()) return { type: "finish", reason: "stop", usage: null };
         return cleaner.isFull() ? { type: "finish", reason: "length", usage: null } : undefined;
       case "tool_call":
-        observed?.onChunk();
+        attemptObserver?.onChunk();
         if (!hasToolCall) report.firstToken();
         hasToolCall = true;
-        reasoning.pause();
+        reasoning.endBlock();
         return undefined;
       case "usage":
         reported = mergeReports(reported, part.usage);
         return undefined;
       case "reasoning":
-        observed?.onChunk();
-        takeReasoning(part.text);
+        attemptObserver?.onChunk();
+        addReasoning(part.text);
         return undefined;
       case "activity":
         if (hasActivity || part.isHead) return undefined;
@@ -150,28 +157,28 @@ export async function makeAttempt(
     }
   }
 
-  const ended = await watch(
+  const streamEnd = await watch(
     (signal, pushPart) => provider.stream({ ...providerRequest, idleTimeoutMs: timeouts.idleMs, signal }, pushPart),
     {
       signal: request.signal,
       pause: request.pause,
       firstTokenTimeoutMs: timeouts.firstTokenMs,
       idleTimeoutMs: timeouts.idleMs,
-      endsAtMs: request.endsAtMs,
+      deadlineMs: request.deadlineMs,
     },
-    take,
+    handlePart,
   );
-  if (ended.type !== "aborted") {
-    takeText(stopFilter.push(thinkFilter.end()) + stopFilter.end());
+  if (streamEnd.type !== "aborted") {
+    addText(stopFilter.push(thinkFilter.end()) + stopFilter.end());
     cleaner.push(trimmer.push(fenceFilter?.end() ?? "") + trimmer.end());
   }
-  const { toolCalls = [], usage: counted = null } = ended.type === "finish" ? ended : {};
+  const { toolCalls = [], usage: finalUsage = null } = streamEnd.type === "finish" ? streamEnd : {};
   const hasOutput = hasText || hasToolCall || hasReasoning || toolCalls.length > 0;
-  const isUntouched = partial !== null && !hasOutput && !counted?.output_tokens;
-  // A stop sequence at the very beginning is a valid empty answer.
-  const end = stopFilter.isStopped() ? ended : refuseBlank(ended, answer.shown, isUntouched);
-  // Discards its white space as well.
-  if (end !== ended && partial === null) restartStep(answer);
+  const hasAddedNothing = partial !== null && !hasOutput && !finalUsage?.output_tokens;
+  // If the text starts with a stop sequence, an empty answer is valid.
+  const end = stopFilter.isStopped() ? streamEnd : refuseBlank(streamEnd, answer.text, hasAddedNothing);
+  // A blank answer may have shown whitespace.
+  if (end !== streamEnd && partial === null) restartStep(answer);
   if (end.type === "finish") {
     if (!answer.isOpen) openAnswer(answer, model, push);
     recordWriter(answer, model);
@@ -179,11 +186,11 @@ export async function makeAttempt(
   const usage = countUsage({
     providerRequest,
     hasOutput,
-    readWritten: () => answer.shown.slice(shownBefore) + trimmer.unshown(),
+    getWrittenText: () => answer.text.slice(initialLength) + trimmer.unshown(),
     toolCalls,
     reasoning: reasoning.all(),
-    reported: mergeReports(reported, counted),
-    isFinal: typeof counted?.output_tokens === "number",
+    reported: mergeReports(reported, finalUsage),
+    isOutputFinal: typeof finalUsage?.output_tokens === "number",
   });
   reportEnd(end);
   switch (end.type) {
@@ -196,49 +203,58 @@ export async function makeAttempt(
       return { type: end.type, usage };
   }
 
-  /** Reports the outcome to the breaker and the metrics. */
-  function reportEnd(how: typeof end): void {
-    const error = how.type === "error" ? how.error : null;
-    if (how.type === "finish") report.succeed();
-    // These say nothing about the model's health: a rejected request, a limit that leaves no room for text, and the deadline
-    // of the answer, which other models may have used up.
-    const isHealthy = error?.code === "provider_refused" || (ended.type === "finish" && ended.reason === "length");
+  /** Reports the outcome to the circuit breaker and the metrics. */
+  function reportEnd(attemptEnd: typeof end): void {
+    const error = attemptEnd.type === "error" ? attemptEnd.error : null;
+    if (attemptEnd.type === "finish") report.succeed();
+    // A rejected request and an exhausted length limit are not the model's failures. Neither is an expired deadline: other
+    // models may have used up the time.
+    const isHealthy =
+      error?.code === "provider_refused" || (streamEnd.type === "finish" && streamEnd.reason === "length");
     if (error && !isHealthy) report.fail({ retryAfterMs: error.retryAfterMs, about: request.about });
-    report.leave();
+    report.release();
     const outcome = { finish: "complete", error: "failed", aborted: "aborted", expired: "failed" } as const;
-    const code = how.type === "expired" ? "provider_timeout" : (error?.code ?? null);
-    const finishReason = how.type === "finish" ? how.reason : null;
-    observed?.onEnd({ outcome: outcome[how.type], code, finishReason, usage });
+    const code = attemptEnd.type === "expired" ? "provider_timeout" : (error?.code ?? null);
+    const finishReason = attemptEnd.type === "finish" ? attemptEnd.reason : null;
+    attemptObserver?.onEnd({ outcome: outcome[attemptEnd.type], code, finishReason, usage });
   }
 }
 
-/** Whether a thinking model has to show activity before its timeouts. */
-const needsActivity = ({ firstTokenMs, idleMs }: ReturnType<TimeoutsOf>): boolean =>
-  Math.min(firstTokenMs, idleMs) < THINKING_SILENCE_MS;
+/** Whether a model could time out while it is thinking without sending anything. */
+const needsActivity = ({ firstTokenMs, idleMs }: ReturnType<GetTimeouts>): boolean =>
+  Math.min(firstTokenMs, idleMs) < THINKING_TIMEOUT_MS;
 
-/** Returns the provider of a model and the request for it. */
+/** Returns a model's provider and the request to send to it. */
 function prepare(
-  { providers, catalog, timeoutsOf, showsReasoning }: AttemptOptions,
-  { messages, outputTokensMax = null, isFitted = false, questionAt, options = {}, pause }: AttemptRequest,
+  { providers, catalog, getTimeouts, showsReasoning }: AttemptOptions,
+  {
+    messages,
+    outputTokensMax = null,
+    shouldFitModelLimits = false,
+    questionIndex,
+    options = {},
+    pause,
+  }: AttemptRequest,
   model: string,
   partial: string | null,
 ): { provider: Provider; providerRequest: Omit<ProviderRequest, "signal"> } {
   const slash = model.indexOf("/");
   const provider = providers.get(model.slice(0, slash));
   if (!provider) throw new Error(`No provider is configured for the model ${model}.`);
-  const budget = catalog.budgetOf(model);
-  const longest = budget.outputTokensMax;
-  const requestedMax = outputTokensMax ?? (isFitted ? longest : null);
+  const budget = catalog.getBudget(model);
+  const modelOutputMax = budget.outputTokensMax;
+  const requestedMax = outputTokensMax ?? (shouldFitModelLimits ? modelOutputMax : null);
   const providerRequest = {
     model: model.slice(slash + 1),
-    messages: isFitted ? fitMessages(messages, budget.inputTokens, questionAt) : [...messages],
+    messages: shouldFitModelLimits ? fitMessages(messages, budget.inputTokens, questionIndex) : [...messages],
     partial,
-    // Caps the client's own limit too: this may be a fallback model with a shorter maximum.
-    outputTokensMax: requestedMax === null || longest === null ? requestedMax : Math.min(requestedMax, longest),
-    answerTokensMax: longest,
-    options: catalog.can(model, "tools") ? options : { ...options, tools: undefined },
-    isThinking: catalog.can(model, "thinking"),
-    asksForReasoning: showsReasoning || needsActivity(timeoutsOf(model)),
+    // The client's own limit is capped too, since a fallback model may have a shorter maximum.
+    outputTokensMax:
+      requestedMax === null || modelOutputMax === null ? requestedMax : Math.min(requestedMax, modelOutputMax),
+    answerTokensMax: modelOutputMax,
+    options: catalog.hasCapability(model, "tools") ? options : { ...options, tools: undefined },
+    canThink: catalog.hasCapability(model, "thinking"),
+    shouldRequestReasoning: showsReasoning || needsActivity(getTimeouts(model)),
     pause,
   };
   return { provider, providerRequest };

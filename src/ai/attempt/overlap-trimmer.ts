@@ -1,51 +1,51 @@
-/** How far back to look for repeated text, in UTF-16 units. */
+/** Maximum length of a repetition that is removed, in UTF-16 code units. */
 const OVERLAP_LENGTH_MAX = 4_000;
 
-/** The shortest repetition that is removed. Shorter ones may be intended: "1, 1, 2", "very, very". */
+/** Minimum length of a repetition that is removed. Shorter ones may be intended: "very, very". */
 export const OVERLAP_LENGTH_MIN = 10;
 
 /**
- * Joins a continuation to the text before it. Models asked to continue often repeat the last sentence, or everything; the
- * repetition is removed so that both read as one text. The start of the continuation is held back while it may still be a
- * repetition: a few words at most, unless it is one.
+ * Removes repeated text where a continuation meets the text before it. Models asked to continue often repeat the last
+ * sentence, or everything. The start of the continuation is buffered for as long as it may be a repetition, usually a few
+ * words.
  */
 export function createOverlapTrimmer(before: string) {
   const tail = before.slice(-OVERLAP_LENGTH_MAX);
-  let held = "";
-  let cut = "";
-  let isOpen = tail !== "";
+  let buffer = "";
+  let removed = "";
+  let isMatching = tail !== "";
 
-  /** Length of the longest start of `held` that the previous text ends with. */
+  /** Returns the length of the longest start of `buffer` that the previous text ends with. */
   function findOverlap(): number {
-    for (let length = Math.min(held.length, tail.length); length > 0; length -= 1) {
+    for (let length = Math.min(buffer.length, tail.length); length > 0; length -= 1) {
       const isLong = length >= OVERLAP_LENGTH_MIN || length === before.length;
-      if (isLong && tail.endsWith(held.slice(0, length))) return length;
+      if (isLong && tail.endsWith(buffer.slice(0, length))) return length;
     }
     return 0;
   }
 
-  function settle(): string {
-    isOpen = false;
+  function finish(): string {
+    isMatching = false;
     const overlap = findOverlap();
-    const text = held.slice(overlap);
-    cut = held.slice(0, overlap);
-    held = "";
+    const text = buffer.slice(overlap);
+    removed = buffer.slice(0, overlap);
+    buffer = "";
     return text;
   }
 
   return {
-    /** Returns the part of the continuation that can be shown now. */
+    /** Returns the text that is ready to be shown. */
     push(text: string): string {
-      if (!isOpen) return text;
-      held += text;
-      // The held text occurs inside the tail, so it may still reach the tail's end.
-      return tail.includes(held) ? "" : settle();
+      if (!isMatching) return text;
+      buffer += text;
+      // While the tail contains the buffered text, the repetition may extend to the tail's end.
+      return tail.includes(buffer) ? "" : finish();
     },
-    /** Returns the held text, at the end of the continuation. */
+    /** Returns the buffered text at the end of the continuation. */
     end(): string {
-      return isOpen ? settle() : "";
+      return isMatching ? finish() : "";
     },
-    /** Text that the model wrote but readers were not shown. */
-    unshown: (): string => cut + held,
+    /** Returns the text that the model wrote but that wasn't shown. */
+    unshown: (): string => removed + buffer,
   };
 }

@@ -3,20 +3,19 @@ import type { PushPart } from "../provider.ts";
 import { type AnswerState, REASONING_LENGTH_MAX, showReasoning } from "./answer.ts";
 import { createTextCleaner } from "./text-cleaner.ts";
 
-/** UTF-16 units of reasoning kept per attempt to count its tokens; more is not counted. */
+/** Maximum reasoning per attempt that is counted in tokens, in UTF-16 code units. */
 const COUNTED_LENGTH_MAX = 1_000_000;
 
-/** Separates blocks of reasoning. */
-const BREAK = "\n\n";
+const BLOCK_SEPARATOR = "\n\n";
 
 /**
- * Reads the reasoning of one attempt: counts it, and shows up to REASONING_LENGTH_MAX of it. A blank line separates
- * reasoning before and after a text, a tool call, a step or an attempt.
- * @param push receives the shown reasoning; null: none is shown.
+ * Collects the reasoning of one attempt and shows up to REASONING_LENGTH_MAX of it. A blank line separates its blocks:
+ * the reasoning before and after text, a tool call, a step or an attempt.
+ * @param push receives the reasoning to show, or is null if none is shown.
  */
 export function createReasoningReader(answer: AnswerState, model: string, push: PushPart<AnswerPart> | null) {
   let all = "";
-  let isPaused = true;
+  let isBlockStart = true;
   const cleaner =
     push &&
     createTextCleaner(REASONING_LENGTH_MAX - answer.reasoning.length, (text) =>
@@ -27,17 +26,17 @@ export function createReasoningReader(answer: AnswerState, model: string, push: 
     push(text: string): void {
       if (all.length < COUNTED_LENGTH_MAX) all += text;
       if (!cleaner || cleaner.isFull()) return;
-      // Leading white space is dropped, so a blank block stays empty.
-      const shown = isPaused ? text.trimStart() : text;
+      // Leading whitespace is dropped, so a blank block stays empty.
+      const shown = isBlockStart ? text.trimStart() : text;
       if (shown === "") return;
-      cleaner.push(isPaused && answer.reasoning !== "" ? BREAK + shown : shown);
-      isPaused = false;
+      cleaner.push(isBlockStart && answer.reasoning !== "" ? BLOCK_SEPARATOR + shown : shown);
+      isBlockStart = false;
     },
-    /** Called when the model sends something other than reasoning. */
-    pause(): void {
-      isPaused = true;
+    /** Ends the current block. */
+    endBlock(): void {
+      isBlockStart = true;
     },
-    /** All reasoning of the model, shown or not. */
+    /** Returns all reasoning of this attempt, including reasoning that wasn't shown. */
     all: (): string => all,
   };
 }

@@ -1,56 +1,56 @@
-/** Cuts a text off before the first stop sequence. */
+/** Ends a text before its first stop sequence. */
 export type StopFilter = {
-  /** Returns the text that can be shown now. */
+  /** Returns the text that is ready to be shown. */
   push(text: string): string;
-  /** Whether a stop sequence was found. Nothing is shown after it. */
+  /** Whether a stop sequence was found. */
   isStopped(): boolean;
-  /** Returns the held text, at the end of the answer. */
+  /** Returns the buffered text at the end of the answer. */
   end(): string;
 };
 
 const passAll: StopFilter = { push: (text) => text, isStopped: () => false, end: () => "" };
 
 /**
- * Ends a text before the stop sequence that completes first, because the provider may lack this parameter or the model may
- * reject it. Holds back only a possible start of a stop sequence.
+ * Creates a filter for these stop sequences. It is needed even if they are sent to the provider, which may not support them.
+ * Buffers only a possible start of a stop sequence.
  */
 export function createStopFilter(stops: readonly string[] = []): StopFilter {
   if (stops.length === 0) return passAll;
-  let held = "";
+  let buffer = "";
   let isStopped = false;
 
-  /** Releases the held text except for the last `kept` UTF-16 units. */
-  function release(kept: number): string {
-    const text = held.slice(0, held.length - kept);
-    held = held.slice(held.length - kept);
+  /** Returns the buffered text except for its last `keptLength` UTF-16 code units, which stay in the buffer. */
+  function release(keptLength: number): string {
+    const text = buffer.slice(0, buffer.length - keptLength);
+    buffer = buffer.slice(buffer.length - keptLength);
     return text;
   }
 
   return {
     push(text) {
       if (isStopped || text === "") return "";
-      held += text;
-      const place = findStop(held, stops);
-      if (place === null) return release(Math.max(...stops.map((stop) => countBeginning(held, stop))));
+      buffer += text;
+      const stopIndex = findStop(buffer, stops);
+      if (stopIndex === null) return release(Math.max(...stops.map((stop) => countPartialMatch(buffer, stop))));
       isStopped = true;
-      return release(held.length - place);
+      return release(buffer.length - stopIndex);
     },
     isStopped: () => isStopped,
     end: () => (isStopped ? "" : release(0)),
   };
 }
 
-/** Start of the stop sequence that completes first, however the text is split; null: none. */
+/** Returns the start of the stop sequence that is completed first, or null if the text contains none. */
 function findStop(text: string, stops: readonly string[]): number | null {
-  const found = stops
+  const matches = stops
     .map((stop) => ({ start: text.indexOf(stop), length: stop.length }))
     .filter(({ start }) => start >= 0)
     .sort((one, other) => one.start + one.length - (other.start + other.length) || one.start - other.start);
-  return found[0]?.start ?? null;
+  return matches[0]?.start ?? null;
 }
 
-/** Length of the longest end of the text that may begin `stop`. */
-function countBeginning(text: string, stop: string): number {
+/** Returns the length of the longest suffix of the text that is a prefix of `stop`. */
+function countPartialMatch(text: string, stop: string): number {
   for (let length = Math.min(text.length, stop.length - 1); length > 0; length -= 1)
     if (text.endsWith(stop.slice(0, length))) return length;
   return 0;

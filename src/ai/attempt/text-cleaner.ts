@@ -1,53 +1,54 @@
 /**
- * Most text of one answer, in UTF-16 units. Models write far less (128,000 tokens are about 500,000 units), so only a
- * malfunctioning provider reaches it. The answer then ends with the reason `length`.
+ * Maximum length of an answer, in UTF-16 code units, after which it ends with the reason `length`. Models write far less
+ * (128,000 tokens are about 500,000 code units), so only a malfunctioning provider exceeds it.
  */
 export const ANSWER_LENGTH_MAX = 1_000_000;
 
-/** Most text in one part, in UTF-16 units. Even if JSON escapes every unit, its frame stays below 64 KiB. */
+/** Maximum text per part, in UTF-16 code units. Even if JSON escapes all of them, the frame stays below 64 KiB. */
 export const TEXT_PART_LENGTH_MAX = 8_192;
 
 const isHighSurrogate = (text: string, index: number): boolean => (text.charCodeAt(index) & 0xfc00) === 0xd800;
 
 /**
- * Makes a provider's text safe to store and send: removes NUL, which Postgres can't store, and lone surrogates (a pair split
- * between two deltas is joined), and cuts it into bounded pieces of `room` UTF-16 units in total.
- * @param show receives the pieces to show.
+ * Makes a provider's text safe to store and send. Removes NUL, which Postgres can't store. Replaces lone surrogates, but
+ * joins a surrogate pair that is split between two deltas. Splits the text into parts of at most TEXT_PART_LENGTH_MAX.
+ * @param lengthMax the maximum length of all parts together, in UTF-16 code units.
+ * @param show receives the parts.
  */
-export function createTextCleaner(room: number, show: (text: string) => void) {
-  let half = "";
-  let left = room;
+export function createTextCleaner(lengthMax: number, show: (text: string) => void) {
+  let pendingSurrogate = "";
+  let remaining = lengthMax;
 
   function showInParts(text: string): void {
     let start = 0;
-    while (start < text.length && left > 0) {
-      let end = Math.min(text.length, start + Math.min(TEXT_PART_LENGTH_MAX, left));
+    while (start < text.length && remaining > 0) {
+      let end = Math.min(text.length, start + Math.min(TEXT_PART_LENGTH_MAX, remaining));
       if (end < text.length && isHighSurrogate(text, end - 1)) end -= 1;
-      if (end === start) left = 0;
+      if (end === start) remaining = 0;
       else show(text.slice(start, end));
-      left -= end - start;
+      remaining -= end - start;
       start = end;
     }
-    if (start < text.length) left = 0;
+    if (start < text.length) remaining = 0;
   }
 
   return {
-    isFull: () => left <= 0,
-    /** Shows the text. A trailing half of a surrogate pair waits for its other half and is dropped without it. */
+    isFull: () => remaining <= 0,
+    /** Shows the text. A high surrogate at its end is kept until the next call. */
     push(text: string): void {
-      let whole = half + text;
-      half = "";
-      if (isHighSurrogate(whole, whole.length - 1)) {
-        half = whole.slice(-1);
-        whole = whole.slice(0, -1);
+      let joined = pendingSurrogate + text;
+      pendingSurrogate = "";
+      if (isHighSurrogate(joined, joined.length - 1)) {
+        pendingSurrogate = joined.slice(-1);
+        joined = joined.slice(0, -1);
       }
-      if (whole.includes("\0")) whole = whole.replaceAll("\0", "");
-      if (!whole.isWellFormed()) whole = whole.toWellFormed();
-      if (whole === "") return;
-      if (whole.length > TEXT_PART_LENGTH_MAX || whole.length > left) showInParts(whole);
+      if (joined.includes("\0")) joined = joined.replaceAll("\0", "");
+      if (!joined.isWellFormed()) joined = joined.toWellFormed();
+      if (joined === "") return;
+      if (joined.length > TEXT_PART_LENGTH_MAX || joined.length > remaining) showInParts(joined);
       else {
-        left -= whole.length;
-        show(whole);
+        remaining -= joined.length;
+        show(joined);
       }
     },
   };

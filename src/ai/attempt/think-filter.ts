@@ -1,77 +1,76 @@
 const OPEN_TAG = "<think>";
 const CLOSE_TAG = "</think>";
 
-/** UTF-16 units of white space held back before a think block; after more, the text counts as the answer. */
+/** Maximum whitespace before a think block, in UTF-16 code units. After more whitespace, the tag is ordinary text. */
 const SPACE_LENGTH_MAX = 64;
 
-/** What the model is writing. `start`: no text yet. `behind`: after the block, before any text. */
-type FilterState = "start" | "block" | "behind" | "text";
+/** What the model is writing. `after_block` is the whitespace between the block and the text. */
+type FilterState = "start" | "block" | "after_block" | "text";
 
 /**
- * Removes the think block at the start of a model's text. Some models, and servers that don't know them, put the reasoning
- * in front of the answer. Only a block before all text counts; a later tag is ordinary text. A block without an end is all
- * reasoning. Holds back at most a partial tag and the white space before it.
- * @param takeReasoning receives the text inside the block.
+ * Separates the `<think>` block at the start of a model's text from the answer. Later tags are ordinary text. If the block
+ * is never closed, all of the text is reasoning. Buffers at most a partial tag and the whitespace before it.
+ * @param onReasoning receives the text inside the block.
  */
-export function createThinkFilter(takeReasoning: (text: string) => void) {
+export function createThinkFilter(onReasoning: (text: string) => void) {
   let state: FilterState = "start";
-  let held = "";
+  let buffer = "";
 
-  /** Processes as much of the held text as possible. Returns the text outside the block. */
+  /** Processes as much of the buffer as possible. Returns the text outside the block. */
   function advance(): string {
-    while (held !== "") {
+    while (buffer !== "") {
       if (state === "block") {
-        if (!takeBlock()) return "";
+        if (!processBlock()) return "";
         continue;
       }
-      if (state === "behind") held = held.trimStart();
-      const text = held.trimStart();
-      if (held.length - text.length > SPACE_LENGTH_MAX) return settle();
+      if (state === "after_block") buffer = buffer.trimStart();
+      const text = buffer.trimStart();
+      if (buffer.length - text.length > SPACE_LENGTH_MAX) return switchToText();
       if (text.startsWith(OPEN_TAG)) {
         state = "block";
-        held = text.slice(OPEN_TAG.length);
-      } else return OPEN_TAG.startsWith(text) ? "" : settle();
+        buffer = text.slice(OPEN_TAG.length);
+      } else return OPEN_TAG.startsWith(text) ? "" : switchToText();
     }
     return "";
   }
 
-  /** Consumes text that can only be reasoning; returns false while the block is open. */
-  function takeBlock(): boolean {
-    const end = held.indexOf(CLOSE_TAG);
-    const length = end === -1 ? held.length - countTagStart(held) : end;
-    if (length > 0) takeReasoning(held.slice(0, length));
-    held = held.slice(end === -1 ? length : end + CLOSE_TAG.length);
-    if (end !== -1) state = "behind";
+  /** Passes on the buffered reasoning. Returns whether the block is closed. */
+  function processBlock(): boolean {
+    const end = buffer.indexOf(CLOSE_TAG);
+    const length = end === -1 ? buffer.length - countTagStart(buffer) : end;
+    if (length > 0) onReasoning(buffer.slice(0, length));
+    buffer = buffer.slice(end === -1 ? length : end + CLOSE_TAG.length);
+    if (end !== -1) state = "after_block";
     return end !== -1;
   }
 
-  function settle(): string {
-    const text = held;
+  function switchToText(): string {
+    const text = buffer;
     state = "text";
-    held = "";
+    buffer = "";
     return text;
   }
 
   return {
-    /** Returns the text that can be shown now. */
+    /** Returns the text that is ready to be shown. */
     push(text: string): string {
       if (state === "text") return text;
-      held += text;
+      buffer += text;
       return advance();
     },
-    /** Returns the held text, at the end of the answer. */
+    /** Returns the buffered text at the end of the answer. */
     end(): string {
-      if (state === "text" || held === "") return "";
-      // White space alone is not an answer.
-      if (state !== "block") return held.trim() === "" ? "" : settle();
-      takeReasoning(held);
-      held = "";
+      if (state === "text" || buffer === "") return "";
+      // Whitespace alone is not an answer.
+      if (state !== "block") return buffer.trim() === "" ? "" : switchToText();
+      onReasoning(buffer);
+      buffer = "";
       return "";
     },
   };
 }
 
-/** Length of the longest end of the text that may begin the closing tag. */
+/** Returns the length of the longest suffix of the text that is a prefix of the closing tag. */
 function countTagStart(text: string): number {
   const lengthMax = Math.min(text.length, CLOSE_TAG.length - 1);
   for (let length = lengthMax; length > 0; length -= 1) if (text.endsWith(CLOSE_TAG.slice(0, length))) return length;

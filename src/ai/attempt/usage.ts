@@ -2,31 +2,30 @@ import type { RunUsage } from "../answer-part.ts";
 import type { ProviderRequest, ReportedUsage, ToolCall } from "../provider.ts";
 import { countMessages, countOptions, estimateTokens } from "../tokens.ts";
 
-/** What is known about an ended attempt. */
+/** The data from which a finished attempt's tokens are counted. */
 export type AttemptRecord = {
-  /** The request; read only if its tokens have to be estimated. */
   providerRequest: Pick<ProviderRequest, "messages" | "partial" | "options">;
-  /** Whether the model produced anything: text, a tool call, or reasoning, shown or not. */
+  /** Whether the model produced text, a tool call or reasoning, even if it wasn't shown. */
   hasOutput: boolean;
-  /** Returns all of its text, shown or not. Called only if tokens have to be estimated. */
-  readWritten(): string;
+  /** Returns all text of the attempt, even if it wasn't shown. Called only if its tokens have to be estimated. */
+  getWrittenText(): string;
   toolCalls: readonly ToolCall[];
   /** The model's reasoning, if the provider reported it. */
   reasoning: string;
-  /** The provider's counts; the last value of each. */
+  /** The provider's latest counts. */
   reported: ReportedUsage | null;
   /** Whether the output count covers the whole answer. */
-  isFinal: boolean;
+  isOutputFinal: boolean;
 };
 
-/** The tokens of an attempt as reported, or estimated if not. Null: it costs nothing. */
+/** Returns an attempt's reported tokens and estimates the missing ones. Returns null if it costs nothing. */
 export function countUsage(record: AttemptRecord): RunUsage | null {
-  const { hasOutput, reported, isFinal, reasoning, providerRequest } = record;
+  const { hasOutput, reported, isOutputFinal, reasoning, providerRequest } = record;
   const input = reported?.input_tokens ?? null;
   const output = reported?.output_tokens ?? null;
   // Providers don't charge for a request that failed before any output, unless they report usage.
   if (!hasOutput && input === null && output === null) return null;
-  const isComplete = isFinal && output !== null;
+  const isComplete = isOutputFinal && output !== null;
   const { cached_input_tokens = 0, cache_write_tokens = 0 } = reported ?? {};
   const inputTokens = input ?? Math.max(estimateInput(providerRequest), cached_input_tokens + cache_write_tokens);
   const outputTokens = isComplete ? output : Math.max(output ?? 0, hasOutput ? estimateOutput(record) : 0);
@@ -45,7 +44,7 @@ function estimateInput({ messages, partial, options }: AttemptRecord["providerRe
   return countMessages(messages) + estimateTokens(partial ?? "") + countOptions(options);
 }
 
-function estimateOutput({ readWritten, toolCalls, reasoning }: AttemptRecord): number {
+function estimateOutput({ getWrittenText, toolCalls, reasoning }: AttemptRecord): number {
   const calls = toolCalls.reduce((sum, call) => sum + estimateTokens(call.name + call.arguments), 0);
-  return estimateTokens(readWritten()) + estimateTokens(reasoning) + calls;
+  return estimateTokens(getWrittenText()) + estimateTokens(reasoning) + calls;
 }

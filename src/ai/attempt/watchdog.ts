@@ -4,82 +4,81 @@ import { createProviderError } from "../provider-error.ts";
 
 export type WatchdogOptions = {
   signal: AbortSignal;
-  /** Paused time doesn't count. */
+  /** Pauses the timeouts, but not the deadline. */
   pause: PauseSignal;
-  /** Longest silence before the first text, tool call or reasoning. Any byte of the response resets it. */
+  /** Timeout until the first text, tool call or reasoning. Restarts with each byte of the response. */
   firstTokenTimeoutMs: number;
-  /** Longest silence after that. */
+  /** Timeout after the first text, tool call or reasoning. Restarts with each byte of the response. */
   idleTimeoutMs: number;
-  /** Deadline of the whole answer, on the clock of `performance.now()`. Pauses count. */
-  endsAtMs: number;
+  /** Deadline of the whole answer, on the clock of `performance.now()`. */
+  deadlineMs: number;
 };
 
 /** `expired`: the deadline of the whole answer has passed. */
 export type WatchEnd = ProviderEnd | { type: "aborted" | "expired" };
 
-/** Receives a part. A returned end ends the stream, so the model stops writing. */
+/** Receives a part. Returning an end stops the stream with that end. */
 export type OnProviderPart = (part: ProviderPart) => ProviderEnd | undefined;
 
 /**
- * Supervises a provider's stream: a silence beyond the timeout becomes an error, as does anything thrown. When the signal
- * aborts, or the stream ends otherwise, it resolves immediately, even if the provider doesn't; no part is delivered after
- * that.
+ * Supervises a provider's stream. Never rejects: a timeout or an exception resolves with an error. When the signal aborts or a
+ * timeout expires, it resolves immediately, without waiting for the provider. Then, it delivers no more parts.
  */
 export function watch(
   open: (signal: AbortSignal, push: PushPart<ProviderPart>) => Promise<ProviderEnd>,
-  { signal, pause, firstTokenTimeoutMs, idleTimeoutMs, endsAtMs }: WatchdogOptions,
+  { signal, pause, firstTokenTimeoutMs, idleTimeoutMs, deadlineMs }: WatchdogOptions,
   onPart: OnProviderPart,
 ): Promise<WatchEnd> {
   return new Promise((resolve) => {
     const controller = new AbortController();
     let hasStarted = false;
-    let isOver = false;
-    let silentSinceMs = performance.now();
+    let isFinished = false;
+    let lastActivityMs = performance.now();
 
-    const end = (how: WatchEnd) => {
-      if (isOver) return;
-      isOver = true;
+    const end = (streamEnd: WatchEnd) => {
+      if (isFinished) return;
+      isFinished = true;
       clearTimeout(timer);
       signal.removeEventListener("abort", onAbort);
-      unlisten();
-      resolve(how);
+      stopListening();
+      resolve(streamEnd);
     };
-    /** Aborts a provider that hasn't ended on its own; it then closes its connection. */
-    const endAndAbort = (how: WatchEnd) => {
-      if (isOver) return;
-      end(how);
+    /** Finishes, and aborts the provider, which then closes its connection. */
+    const finishAndAbort = (streamEnd: WatchEnd) => {
+      if (isFinished) return;
+      end(streamEnd);
       controller.abort();
     };
     const fail = (error: unknown) => {
       const cause = `thrown by the provider: ${error instanceof Error ? error.message : "unknown error"}`;
-      endAndAbort({ type: "error", error: createProviderError("provider_unavailable", cause) });
+      finishAndAbort({ type: "error", error: createProviderError("provider_unavailable", cause) });
     };
     const push = (part: ProviderPart) => {
-      if (isOver) return;
+      if (isFinished) return;
       if (part.type !== "usage" && part.type !== "activity") hasStarted = true;
-      silentSinceMs = performance.now();
+      lastActivityMs = performance.now();
       const earlyEnd = onPart(part);
-      if (earlyEnd) endAndAbort(earlyEnd);
+      if (earlyEnd) finishAndAbort(earlyEnd);
     };
-    // One timer per stream that checks when due, instead of one that is reset for each part.
+    // Resetting a timer for each part would cost more than checking the time when it fires.
     const onTimer = () => {
       const nowMs = performance.now();
-      if (nowMs >= endsAtMs) return endAndAbort({ type: "expired" });
+      if (nowMs >= deadlineMs) return finishAndAbort({ type: "expired" });
       const limitMs = hasStarted ? idleTimeoutMs : firstTokenTimeoutMs;
-      const leftMs = silentSinceMs + limitMs - nowMs;
-      if (!pause.isPaused && leftMs <= 0) {
+      const remainingMs = lastActivityMs + limitMs - nowMs;
+      if (!pause.isPaused && remainingMs <= 0) {
         const cause = hasStarted ? `silent for ${limitMs} ms` : `no first token within ${limitMs} ms`;
-        return endAndAbort({ type: "error", error: createProviderError("provider_timeout", cause) });
+        return finishAndAbort({ type: "error", error: createProviderError("provider_timeout", cause) });
       }
-      // Before the first token the idle timeout may start at any time; while paused, neither timeout runs.
-      const checkInMs = pause.isPaused ? limitMs : Math.min(leftMs, idleTimeoutMs);
-      timer = setTimeout(onTimer, Math.min(checkInMs, endsAtMs - nowMs));
+      // The first token may arrive at any time, so the idle timeout may be due earlier than the current one.
+      const checkInMs = pause.isPaused ? limitMs : Math.min(remainingMs, idleTimeoutMs);
+      timer = setTimeout(onTimer, Math.min(checkInMs, deadlineMs - nowMs));
     };
-    const onAbort = () => endAndAbort({ type: "aborted" });
-    const unlisten = pause.listen(() => {
-      silentSinceMs = performance.now();
+    const onAbort = () => finishAndAbort({ type: "aborted" });
+    const stopListening = pause.listen(() => {
+      lastActivityMs = performance.now();
     });
-    let timer = setTimeout(onTimer, Math.min(firstTokenTimeoutMs, idleTimeoutMs, endsAtMs - silentSinceMs));
+    let timer = setTimeout(onTimer, Math.min(firstTokenTimeoutMs, idleTimeoutMs, deadlineMs - lastActivityMs));
     signal.addEventListener("abort", onAbort, { once: true });
     if (signal.aborted) return onAbort();
     try {

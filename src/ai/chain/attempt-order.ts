@@ -6,7 +6,7 @@ import type { Breaker } from "./breaker.ts";
 export type NextAttempt = { model: string; report: AttemptReport; delayMs: number };
 
 export type AttemptOrderOptions = {
-  /** The requested model first, then the fallbacks in order. */
+  /** The requested model, followed by the fallbacks in order. */
   models: readonly string[];
   breakers: ReadonlyMap<string, Breaker>;
   maxRetries: number;
@@ -17,10 +17,10 @@ export type AttemptOrderOptions = {
 type ModelRecord = { attempts: number; isExhausted: boolean; isDeferred: boolean; retryAfterMs: number | null };
 
 /**
- * Decides which model a run tries next. A model that failed fast is retried with backoff, up to `maxRetries` times. One that
- * timed out or failed mid-answer yields to the next and is tried again only if no other is left. Models that are cooling
- * down are skipped; if all are, the one available soonest is tried anyway, since an attempt costs less than a certain
- * failure.
+ * Decides which model a run tries next.
+ * - A model that fails before it has shown text is retried with backoff, up to `maxRetries` times.
+ * - After a timeout or a failure mid-answer, the other models come first.
+ * - Models that are cooling down are skipped. If all of them are, the one whose cool-down ends first is tried anyway.
  */
 export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs }: AttemptOrderOptions) {
   const records = new Map<string, ModelRecord>(
@@ -29,7 +29,7 @@ export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs
   let current: string | null = null;
   let lastResort: string | null = null;
 
-  const get = (model: string): { record: ModelRecord; breaker: Breaker } => {
+  const getEntry = (model: string): { record: ModelRecord; breaker: Breaker } => {
     const record = records.get(model);
     const breaker = breakers.get(model);
     if (!record || !breaker) throw new Error(`The model ${model} is not part of the run.`);
@@ -37,24 +37,24 @@ export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs
   };
 
   function* listCandidates(): Generator<string> {
-    const canRetry = (model: string) => !get(model).record.isExhausted;
-    if (current !== null && canRetry(current) && !get(current).record.isDeferred) yield current;
-    for (const model of models) if (canRetry(model) && get(model).record.attempts === 0) yield model;
-    for (const model of models) if (canRetry(model) && get(model).record.isDeferred) yield model;
+    const canTry = (model: string) => !getEntry(model).record.isExhausted;
+    if (current !== null && canTry(current) && !getEntry(current).record.isDeferred) yield current;
+    for (const model of models) if (canTry(model) && getEntry(model).record.attempts === 0) yield model;
+    for (const model of models) if (canTry(model) && getEntry(model).record.isDeferred) yield model;
   }
 
   function findLastResort(): string | null {
-    const untilMs = (model: string) => {
-      const state = get(model).breaker.state();
+    const availableAtMs = (model: string) => {
+      const state = getEntry(model).breaker.state();
       return state.state === "available" ? 0 : state.until.getTime();
     };
-    const left = models.filter((model) => !get(model).record.isExhausted);
-    lastResort ??= left.sort((one, other) => untilMs(one) - untilMs(other))[0] ?? null;
-    return lastResort !== null && left.includes(lastResort) ? lastResort : null;
+    const candidates = models.filter((model) => !getEntry(model).record.isExhausted);
+    lastResort ??= candidates.sort((one, other) => availableAtMs(one) - availableAtMs(other))[0] ?? null;
+    return lastResort !== null && candidates.includes(lastResort) ? lastResort : null;
   }
 
-  function take(model: string, report: AttemptReport): NextAttempt {
-    const { record } = get(model);
+  function startAttempt(model: string, report: AttemptReport): NextAttempt {
+    const { record } = getEntry(model);
     const delayMs = record.attempts === 0 ? 0 : calculateDelayMs(record.attempts, record.retryAfterMs, backoffBaseMs);
     record.attempts += 1;
     record.isDeferred = false;
@@ -66,19 +66,19 @@ export function createAttemptOrder({ models, breakers, maxRetries, backoffBaseMs
     /** Returns the attempt to make after `delayMs`, or null if no model is left. */
     next(): NextAttempt | null {
       for (const model of listCandidates()) {
-        const report = get(model).breaker.tryAdmit();
-        if (report) return take(model, report);
+        const report = getEntry(model).breaker.tryAdmit();
+        if (report) return startAttempt(model, report);
       }
       const model = findLastResort();
-      return model === null ? null : take(model, get(model).breaker.admit());
+      return model === null ? null : startAttempt(model, getEntry(model).breaker.admit());
     },
-    /** Records a failed attempt. `isShown`: the reader has seen text of this answer. */
-    fail(model: string, error: ProviderError, isShown: boolean): void {
-      const { record } = get(model);
-      const isTooLate = (error.retryAfterMs ?? 0) > RETRY_AFTER_WAIT_MAX_MS;
+    /** Records a failed attempt. */
+    fail(model: string, error: ProviderError, hasShownText: boolean): void {
+      const { record } = getEntry(model);
+      const isWaitTooLong = (error.retryAfterMs ?? 0) > RETRY_AFTER_WAIT_MAX_MS;
       record.retryAfterMs = error.retryAfterMs;
-      record.isExhausted = !error.retryable || isTooLate || record.attempts > maxRetries;
-      record.isDeferred = isShown || error.code === "provider_timeout";
+      record.isExhausted = !error.retryable || isWaitTooLong || record.attempts > maxRetries;
+      record.isDeferred = hasShownText || error.code === "provider_timeout";
     },
   };
 }

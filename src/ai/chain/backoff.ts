@@ -1,16 +1,17 @@
-/** The first retry waits half of this on average. The delay doubles with each retry, up to BACKOFF_MAX_MS. */
+/** Maximum delay before the first retry. It doubles with each retry, up to BACKOFF_MAX_MS. */
 export const BACKOFF_BASE_MS = 250;
 const BACKOFF_MAX_MS = 8_000;
 
-/** The longest `Retry-After` to wait for; beyond it, the next model is tried immediately. */
+/** Maximum `Retry-After` to wait for. If the provider's is longer, the next model is tried immediately. */
 export const RETRY_AFTER_WAIT_MAX_MS = 10_000;
 
-/** Spreads out clients that received the same `Retry-After`. */
+/** Maximum jitter added to a `Retry-After`, since other clients may have received the same value. */
 const RETRY_AFTER_JITTER_MS = 250;
 
 /**
- * Delay before the retry after `failures` failures (1 and up): exponential backoff with full jitter, never shorter than the
- * provider's `Retry-After`.
+ * Returns the delay before the next retry: exponential backoff with full jitter, never shorter than the provider's
+ * `Retry-After`.
+ * @param failures at least 1.
  */
 export function calculateDelayMs(failures: number, retryAfterMs: number | null, baseMs = BACKOFF_BASE_MS): number {
   const jittered = Math.random() * Math.min(BACKOFF_MAX_MS, baseMs * 2 ** (failures - 1));
@@ -18,7 +19,7 @@ export function calculateDelayMs(failures: number, retryAfterMs: number | null, 
   return Math.max(jittered, retryAfterMs + Math.random() * Math.min(RETRY_AFTER_JITTER_MS, baseMs));
 }
 
-/** Waits, or returns early if the signal aborts. */
+/** Resolves after `ms`, or when the signal aborts. */
 export function sleep(ms: number, signal: AbortSignal): Promise<void> {
   if (ms <= 0 || signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {

@@ -3,9 +3,9 @@ import type { RunContext } from "../run-context.ts";
 import { RETRY_AFTER_WAIT_MAX_MS } from "./backoff.ts";
 
 export type BreakerOptions = {
-  /** Consecutive failures that open the breaker. */
+  /** Number of consecutive failures that open the breaker. */
   failuresMax: number;
-  /** First cool-down; it doubles each time the breaker reopens, up to `coolDownMaxMs`. */
+  /** Duration of the first cool-down. It doubles each time the breaker reopens, up to `coolDownMaxMs`. */
   coolDownMs: number;
   coolDownMaxMs: number;
 };
@@ -14,42 +14,42 @@ export const defaultBreakerOptions: BreakerOptions = { failuresMax: 3, coolDownM
 
 export type BreakerState = { state: "available" } | { state: "cooling_down"; until: Date };
 
-/** @param about the run whose failure caused the change; absent after a success. */
+/** @param about the run whose failure caused the change. Absent after a success. */
 type OnChange = (state: BreakerState["state"], about?: RunContext) => void;
 
 export type Breaker = ReturnType<typeof createBreaker>;
 
 /**
- * A circuit breaker for streams. After `failuresMax` consecutive failures it rejects attempts for a while, then admits one
- * (half-open), and closes after that attempt's first token; the next failure reopens it for longer. Not a library, because
- * libraries wrap a promise: a stream proves itself at its first token and may still fail at its last, and others should not
- * wait for a whole attempt that takes a minute.
+ * Creates a circuit breaker for streams. After `failuresMax` consecutive failures, it rejects attempts during a cool-down. Then
+ * it admits a single attempt (half-open). As soon as that attempt has received its first token, others are admitted too. The
+ * breaker closes when an attempt succeeds; a failure before that reopens it for longer. Circuit breaker libraries only support
+ * promises, so other requests would have to wait until the half-open attempt has finished, which can take a minute.
  */
 export function createBreaker(options: BreakerOptions, onChange: OnChange = () => {}) {
   let failures = 0;
   let openings = 0;
   let untilMs = 0;
-  // Incremented at each opening; results of earlier attempts are stale.
+  // Incremented each time the breaker opens. Results of attempts from earlier epochs are ignored.
   let epoch = 0;
-  /** The single attempt of the half-open state, until its first token or its end. */
-  let halfOpen: AttemptReport | null = null;
-  let isProven = false;
+  /** The single attempt in the half-open state, until its first token or its end. */
+  let halfOpenAttempt: AttemptReport | null = null;
+  let hasRecovered = false;
 
-  const isCooling = () => Date.now() < untilMs;
+  const isCoolingDown = () => Date.now() < untilMs;
   const isClosed = () => openings === 0;
 
-  function open(pauseMs: number, about: RunContext | undefined): void {
+  function open(durationMs: number, about: RunContext | undefined): void {
     openings += 1;
     epoch += 1;
-    isProven = false;
-    untilMs = Date.now() + Math.min(pauseMs, options.coolDownMaxMs);
+    hasRecovered = false;
+    untilMs = Date.now() + Math.min(durationMs, options.coolDownMaxMs);
     onChange("cooling_down", about);
   }
 
   function fail(retryAfterMs: number, about: RunContext | undefined): void {
     failures += 1;
-    // Only a caller without another model gets here during the cool-down, so the cool-down isn't extended.
-    if (isCooling()) return;
+    // During a cool-down, only callers without another model make attempts. These failures don't extend the cool-down.
+    if (isCoolingDown()) return;
     const hasLongRetryAfter = retryAfterMs > RETRY_AFTER_WAIT_MAX_MS;
     if (!hasLongRetryAfter && isClosed() && failures < options.failuresMax) return;
     open(Math.max(retryAfterMs, options.coolDownMs * 2 ** openings), about);
@@ -64,38 +64,38 @@ export function createBreaker(options: BreakerOptions, onChange: OnChange = () =
   }
 
   function createReport(): AttemptReport {
-    const bornIn = epoch;
-    let isOver = false;
-    const end = (verdict?: () => void) => {
-      if (isOver) return;
-      isOver = true;
-      if (halfOpen === report) halfOpen = null;
-      if (bornIn === epoch) verdict?.();
+    const startEpoch = epoch;
+    let hasEnded = false;
+    const end = (apply?: () => void) => {
+      if (hasEnded) return;
+      hasEnded = true;
+      if (halfOpenAttempt === report) halfOpenAttempt = null;
+      if (startEpoch === epoch) apply?.();
     };
     const report: AttemptReport = {
-      /** Others don't have to wait for this attempt to end. */
+      /** Admits other attempts before this one has ended. */
       firstToken() {
-        if (halfOpen !== report) return;
-        halfOpen = null;
-        isProven = true;
+        if (halfOpenAttempt !== report) return;
+        halfOpenAttempt = null;
+        hasRecovered = true;
       },
       succeed: () => end(succeed),
-      /** A `retryAfterMs` that is too long to wait for opens the breaker immediately, for that long. */
+      /** If `retryAfterMs` is too long to wait for, the breaker opens immediately, for at least that long. */
       fail: (failure) => end(() => fail(failure?.retryAfterMs ?? 0, failure?.about)),
-      leave: () => end(),
+      release: () => end(),
     };
     return report;
   }
 
   return {
     state(): BreakerState {
-      return isCooling() ? { state: "cooling_down", until: new Date(untilMs) } : { state: "available" };
+      return isCoolingDown() ? { state: "cooling_down", until: new Date(untilMs) } : { state: "available" };
     },
-    /** Admits an attempt. Null while cooling down, or while the half-open attempt has no token yet. */
+    /** Admits an attempt. Returns null during a cool-down, or while the half-open attempt has no token yet. */
     tryAdmit(): AttemptReport | null {
-      if (isCooling() || halfOpen) return null;
+      if (isCoolingDown() || halfOpenAttempt) return null;
       const report = createReport();
-      if (!isClosed() && !isProven) halfOpen = report;
+      if (!isClosed() && !hasRecovered) halfOpenAttempt = report;
       return report;
     },
     /** Admits an attempt in any state, for callers without another model. */

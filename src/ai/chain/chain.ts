@@ -1,6 +1,6 @@
 import type { Log } from "../../lib/log.ts";
 import type { AnswerPart, RunEnd } from "../answer-part.ts";
-import type { Resume } from "../attempt/answer.ts";
+import type { ResumePoint } from "../attempt/answer.ts";
 import { describeModel, type ModelDetails } from "../describe-model.ts";
 import { type ExtraField, findUnsupported } from "../extra-fields.ts";
 import { type Catalog, createCatalog } from "../models.ts";
@@ -8,7 +8,7 @@ import type { ChainObserver } from "../observer.ts";
 import { PauseSignal } from "../pause-signal.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, Provider, PushPart } from "../provider.ts";
 import type { ExplainFailure, RunContext } from "../run-context.ts";
-import type { TimeoutsOf } from "../timeouts.ts";
+import type { GetTimeouts } from "../timeouts.ts";
 import { BACKOFF_BASE_MS } from "./backoff.ts";
 import {
   type Breaker,
@@ -23,21 +23,20 @@ import { type RunOptions, run } from "./run.ts";
 
 export type ChainOptions = {
   providers: ReadonlyMap<string, Provider>;
-  /** `provider/name`, in fallback order; not empty, no duplicates. */
+  /** Model names (`provider/name`) in fallback order, without duplicates. Must not be empty. */
   models: readonly string[];
-  /** How long each model may stay silent. */
-  timeoutsOf: TimeoutsOf;
-  /** Time limit of a whole answer, in milliseconds. Absent: none. */
+  getTimeouts: GetTimeouts;
+  /** Timeout of a whole answer. If absent, there is none. */
   answerTimeoutMs?: number;
-  /** Retries per model and run. */
+  /** Maximum number of retries per model and run. */
   maxRetries: number;
   log: Log;
-  /** Whether reasoning is pushed; default: true. */
+  /** Whether reasoning is pushed. The default is true. */
   showsReasoning?: boolean;
-  /** Explains what can be done about a failure, for the log. */
+  /** Describes what operators can do about a failure, for the log. */
   explainFailure?: ExplainFailure;
   observe?: ChainObserver;
-  /** Prices, abilities, and the budget of each model for `isFitted` requests. */
+  /** Prices, capabilities and budgets of the models. */
   catalog?: Catalog;
   breaker?: BreakerOptions;
   backoffBaseMs?: number;
@@ -46,62 +45,62 @@ export type ChainOptions = {
 export type ModelState = { id: string; provider: string } & BreakerState;
 
 export type RunRequest = {
-  /** `provider/name`, or null for the default. A model that is no longer configured counts as null. */
+  /** `provider/name`. If null or no longer configured, the default model is used. */
   model: string | null;
   messages: readonly ChatMessage[];
   /** Ends the run as `aborted`. */
   signal: AbortSignal;
-  /** Lets the reader pause the run. */
+  /** Pauses the run. */
   pause?: PauseSignal;
-  /** Continues an answer whose run broke off in `attempt`, after `text`. */
-  resume?: Resume | null;
+  /** If set, the run continues an earlier run's answer. */
+  resume?: ResumePoint | null;
   outputTokensMax?: number | null;
-  /** Whether to trim the messages to each model's own budget and cap the answer at its maximum length. */
-  isFitted?: boolean;
-  /** Index of the question in the messages. It and all later messages are never trimmed. Absent: the last user message. */
-  questionAt?: number;
-  /** False: no other model is tried when the requested one fails. */
+  /** Whether to trim the messages and the answer's maximum length to each model's own limits. */
+  shouldFitModelLimits?: boolean;
+  /** Index of the first message that is never trimmed. The default is the last user message. */
+  questionIndex?: number;
+  /** Whether other models are tried if the requested one fails. The default is true. */
   hasFallback?: boolean;
-  /** False: shown text can't be withdrawn, so a text with the wrong format is not repaired. */
+  /** Whether text that was already shown can be replaced to repair its format. The default is true. */
   isRepairable?: boolean;
   options?: AnswerOptions;
-  /** Called in each attempt when the first bytes of a response body arrive, before there is anything to show. */
+  /** Called once per attempt, when the first bytes of the response body arrive. */
   onActivity?: (() => void) | undefined;
-  /** When the answer began, on the clock of `performance.now()`, if this isn't its first run. Absent: now. */
+  /** Start of the answer's first run, on the clock of `performance.now()`. The default is now. */
   startedAtMs?: number;
-  /** What the run is for. Absent only in tests. */
+  /** Log fields that identify the request. Absent only in tests. */
   about?: RunContext;
 };
 
-/** All configured models behind one interface: the first one that can answer does. */
+/** The failover chain: all configured models behind one interface. */
 export interface Chain {
   readonly defaultModel: string;
-  /** Time limit of a whole answer over all its runs; then the run ends with `provider_timeout`. */
+  /** Timeout of a whole answer, including all its runs. When it expires, the run ends with `provider_timeout`. */
   readonly answerTimeoutMs: number;
   has(model: string): boolean;
-  /** Whether a model can answer in this format, as far as known. */
+  /** Whether a model supports this format. True for unknown models. */
   canAnswerIn(format: AnswerFormat, model: string): boolean;
-  /** The first field in the options that the model's provider doesn't support; null: all are supported. */
+  /** Returns the first field in the options that the model's provider doesn't support, or null. */
   findUnsupported(model: string, options: AnswerOptions): ExtraField | null;
   /** Returns what is known about a configured model. */
   describe(model: string): ModelDetails;
-  /** The models in fallback order, with their circuit breaker states. */
-  models(): ModelState[];
+  /** Returns the models in fallback order, with their circuit breaker states. */
+  listModels(): ModelState[];
   /**
-   * Tries the requested model, then the others in order, until one completes the answer. Pushes each part in the tick it
-   * arrives, and resolves with the run's end after the last part. Never rejects.
+   * Tries the requested model, then the others in order, until one completes the answer. Pushes each part in the tick in
+   * which it arrives. Resolves with the run's end after the last part; never rejects.
    */
   run(request: RunRequest, push: PushPart<AnswerPart>): Promise<RunEnd>;
 }
 
-/** Builds the chain. @throws Error if `models` is empty or names an unknown provider. */
+/** Creates the failover chain. @throws Error if `models` is empty or names an unknown provider. */
 export function createChain(options: ChainOptions): Chain {
   const { providers, models, observe = {}, catalog = createCatalog() } = options;
   const [defaultModel] = models;
   if (defaultModel === undefined) throw new Error("The chain needs at least one model.");
   const breakers = new Map<string, Breaker>();
   for (const model of models) {
-    if (!providers.has(providerOf(model))) throw new Error(`No provider is configured for the model ${model}.`);
+    if (!providers.has(getProviderName(model))) throw new Error(`No provider is configured for the model ${model}.`);
     const onChange = (state: BreakerState["state"], about?: RunContext) => {
       options.log.info({ ...about, model, state }, "model state");
       observe.onModelState?.(model, state);
@@ -113,14 +112,14 @@ export function createChain(options: ChainOptions): Chain {
     answerTimeoutMs = Number.POSITIVE_INFINITY,
     showsReasoning = true,
   } = options;
-  const failures = createFailureLog({ log: options.log, explain: options.explainFailure });
-  const runOptions: RunOptions = { ...options, breakers, observe, catalog, backoffBaseMs, failures, showsReasoning };
+  const failureLog = createFailureLog({ log: options.log, explain: options.explainFailure });
+  const runOptions: RunOptions = { ...options, breakers, observe, catalog, backoffBaseMs, failureLog, showsReasoning };
 
-  const apiOf = (model: string) => providers.get(providerOf(model))?.api;
-  const findUnsupportedBy = (model: string, options?: AnswerOptions) => findUnsupported(apiOf(model), options?.extra);
-  const canAnswerIn = (format: AnswerFormat, model: string) => catalog.can(model, format.type);
+  const findApi = (model: string) => providers.get(getProviderName(model))?.api;
+  const findUnsupportedBy = (model: string, options?: AnswerOptions) => findUnsupported(findApi(model), options?.extra);
+  const canAnswerIn = (format: AnswerFormat, model: string) => catalog.hasCapability(model, format.type);
 
-  /** The models to try: the requested one first, without those known not to support the options. */
+  /** Returns the models to try: the requested one, then the others that support the options. */
   const listOrder = ({ model, hasFallback, options }: RunRequest): string[] => {
     const first = model !== null && breakers.has(model) ? model : defaultModel;
     const supportsOptions = (other: string) => other !== first && findUnsupportedBy(other, options) === null;
@@ -135,18 +134,18 @@ export function createChain(options: ChainOptions): Chain {
     has: (model) => breakers.has(model),
     canAnswerIn,
     findUnsupported: findUnsupportedBy,
-    describe: (model) => describeModel(model, apiOf(model), catalog),
-    models: () => [...breakers].map(([id, breaker]) => ({ id, provider: providerOf(id), ...breaker.state() })),
+    describe: (model) => describeModel(model, findApi(model), catalog),
+    listModels: () => [...breakers].map(([id, breaker]) => ({ id, provider: getProviderName(id), ...breaker.state() })),
     run(request, push) {
       const { startedAtMs = performance.now(), options } = request;
-      const endsAtMs = startedAtMs + answerTimeoutMs;
+      const deadlineMs = startedAtMs + answerTimeoutMs;
       const start: Chain["run"] = (runRequest, pushPart) => {
         const { pause = new PauseSignal() } = runRequest;
-        return run(runOptions, { ...runRequest, pause, endsAtMs, order: listOrder(runRequest) }, pushPart);
+        return run(runOptions, { ...runRequest, pause, deadlineMs, order: listOrder(runRequest) }, pushPart);
       };
       return options?.format ? runFormatted(start, request, options.format, push) : start(request, push);
     },
   };
 }
 
-const providerOf = (model: string): string => model.slice(0, model.indexOf("/"));
+const getProviderName = (model: string): string => model.slice(0, model.indexOf("/"));

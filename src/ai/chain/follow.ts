@@ -2,16 +2,15 @@ import type { AnswerPart, RunEnd } from "../answer-part.ts";
 import { PauseSignal } from "../pause-signal.ts";
 import type { PushPart } from "../provider.ts";
 
-/** Receives a part in the tick it arrives. A returned promise pauses the run and the parts after it. */
+/** Receives a part in the tick in which it arrives. If it returns a promise, the run pauses until that resolves. */
 export type FollowPart = (part: AnswerPart) => Promise<void> | void;
 
 /**
- * Adapter for readers that have to wait at some parts, for example until a row is stored. Calls `take` in the tick of each
- * part. If it returns a promise, the run is paused, and parts already in flight are queued until it resolves, so the order
- * is kept.
+ * Runs the chain for a reader that sometimes has to wait, for example until a row is stored. While a promise returned by
+ * `onPart` is pending, the run is paused, and parts that arrive nevertheless are queued in order.
  * @param start runs the chain.
- * @returns how the run ended, once all parts are taken.
- * @throws what `take` throws; the run is aborted then.
+ * @returns how the run ended, after `onPart` has processed all parts.
+ * @throws the error that `onPart` threw, after aborting the run.
  */
 export function follow<Request extends { signal: AbortSignal; pause?: PauseSignal }>(
   start: (request: Request, push: PushPart<AnswerPart>) => Promise<RunEnd>,
@@ -21,22 +20,21 @@ export function follow<Request extends { signal: AbortSignal; pause?: PauseSigna
   const pause = new PauseSignal();
   const failure = new AbortController();
   const failed = Promise.withResolvers<never>();
-  const waiting: AnswerPart[] = [];
+  const queue: AnswerPart[] = [];
   let isBusy = false;
-  /** Resolves when all queued parts are taken. */
-  let allHandled = Promise.resolve();
+  /** Resolves when all queued parts are processed. */
+  let queueDone = Promise.resolve();
 
   function fail(error: unknown): void {
     failed.reject(error);
     failure.abort();
   }
 
-  /** Waits for a part to be taken, then takes the queued ones. */
-  async function handleQueued(first: Promise<void>): Promise<void> {
+  async function processQueue(first: Promise<void>): Promise<void> {
     isBusy = true;
     pause.set(true);
     await first;
-    for (let part = waiting.shift(); part; part = waiting.shift()) await onPart(part);
+    for (let part = queue.shift(); part; part = queue.shift()) await onPart(part);
     isBusy = false;
     pause.set(false);
   }
@@ -44,14 +42,14 @@ export function follow<Request extends { signal: AbortSignal; pause?: PauseSigna
   function push(part: AnswerPart): void {
     if (failure.signal.aborted) return;
     if (isBusy) {
-      waiting.push(part);
+      queue.push(part);
       return;
     }
     try {
-      const handled = onPart(part);
-      if (!handled) return;
-      allHandled = handleQueued(handled);
-      allHandled.catch(fail);
+      const processed = onPart(part);
+      if (!processed) return;
+      queueDone = processQueue(processed);
+      queueDone.catch(fail);
     } catch (error) {
       fail(error);
     }
@@ -60,7 +58,7 @@ export function follow<Request extends { signal: AbortSignal; pause?: PauseSigna
   async function run(): Promise<RunEnd> {
     const signal = AbortSignal.any([request.signal, failure.signal]);
     const end = await start({ ...request, signal, pause }, push);
-    await allHandled;
+    await queueDone;
     return end;
   }
   return Promise.race([run(), failed.promise]);

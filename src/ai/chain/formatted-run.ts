@@ -1,27 +1,26 @@
 import { type AnswerPart, applyPart, applyReasoning, type RunEnd } from "../answer-part.ts";
-import type { Resume } from "../attempt/answer.ts";
-import { createOutputReader } from "../format/read-output.ts";
+import type { ResumePoint } from "../attempt/answer.ts";
+import { createOutputChecker } from "../format/check-output.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, PushPart } from "../provider.ts";
 import { createCostTotal } from "./run-costs.ts";
 
-/** Longest invalid text shown to the model, in UTF-16 units; for a longer one only the problems are sent. */
-const SHOWN_CHARS_MAX = 24_000;
+/** Maximum length of an invalid answer that is sent back to the model, in UTF-16 code units. */
+const INVALID_ANSWER_CHARS_MAX = 24_000;
 
-/** The fields of a chain request that are read and changed here. */
+/** The fields of a `RunRequest` that this file reads or changes. */
 type FormattedRequest = {
   model: string | null;
   messages: readonly ChatMessage[];
   options?: AnswerOptions;
-  resume?: Resume | null;
+  resume?: ResumePoint | null;
   hasFallback?: boolean;
-  questionAt?: number;
-  /** False: what was shown cannot be taken back. */
+  questionIndex?: number;
   isRepairable?: boolean;
 };
 
 /**
- * Runs a request whose answer must have a format. An invalid text is returned once to the model that wrote it, with the
- * problems; readers get a `reset` where the new text begins.
+ * Runs a request whose answer must have a specific format. If the answer is invalid, it is sent back once to the model that wrote
+ * it, with a list of the problems. Readers receive a `reset` before the corrected text.
  * @throws InvalidSchemaError
  */
 export async function runFormatted<Request extends FormattedRequest>(
@@ -30,60 +29,62 @@ export async function runFormatted<Request extends FormattedRequest>(
   format: AnswerFormat,
   push: PushPart<AnswerPart>,
 ): Promise<RunEnd> {
-  const read = createOutputReader(format);
+  const checkOutput = createOutputChecker(format);
   const { resume = null, isRepairable = true, messages, options } = request;
   const total = createCostTotal();
-  // Text of earlier steps stays; a broken-off text is dropped.
+  // The text of earlier steps is kept, but an incomplete text is dropped.
   const isStep = resume?.step !== undefined && resume.step !== "broken";
   const previousText = resume && isStep ? resume.text : "";
   const previousReasoning = isStep ? (resume?.reasoning ?? "") : "";
   let text = resume?.text ?? "";
   let reasoning = resume?.reasoning ?? "";
   let attempt = resume?.attempt ?? 0;
-  const take = (part: AnswerPart): void => {
+  const handlePart = (part: AnswerPart): void => {
     text = applyPart(text, part);
     if (part.type !== "text") reasoning = applyReasoning(reasoning, part);
     if (part.type === "start" || part.type === "reset") attempt = part.attempt;
     push(part);
   };
 
-  const start = resume && {
+  const firstResume = resume && {
     ...resume,
     text: previousText,
     reasoning: previousReasoning,
     step: resume.step === "next" ? resume.step : ("restarted" as const),
   };
-  const first = await run({ ...request, resume: start }, take);
-  total.add(first);
-  if (first.type !== "finish" || first.toolCalls.length > 0) return first;
-  const output = await read(text.slice(previousText.length));
-  if (output.type === "valid") return { ...first, output: { value: output.value } };
-  // It would be cut off again.
-  if (first.reason !== "stop") return first;
-  if (output.type === "unknown" || !isRepairable) return fail(first, output.type === "unknown");
+  const firstEnd = await run({ ...request, resume: firstResume }, handlePart);
+  total.add(firstEnd);
+  if (firstEnd.type !== "finish" || firstEnd.toolCalls.length > 0) return firstEnd;
+  const output = await checkOutput(text.slice(previousText.length));
+  if (output.type === "valid") return { ...firstEnd, output: { value: output.value } };
+  // A correction would exceed the length limit too.
+  if (firstEnd.reason !== "stop") return firstEnd;
+  if (output.type === "unknown" || !isRepairable) return fail(firstEnd, output.type === "unknown");
 
   const note: ChatMessage = { role: "user", content: writeRepairNote(output.problems) };
-  const written = text.slice(previousText.length);
-  const shown: ChatMessage[] = written.length > SHOWN_CHARS_MAX ? [] : [{ role: "assistant", content: written }];
+  const answerText = text.slice(previousText.length);
+  const invalidAnswer: ChatMessage[] =
+    answerText.length > INVALID_ANSWER_CHARS_MAX ? [] : [{ role: "assistant", content: answerText }];
   const repair = {
     ...request,
-    model: first.model,
+    model: firstEnd.model,
     hasFallback: false,
-    messages: [...messages, ...shown, note],
-    // The note says nothing without it.
-    questionAt: messages.findLastIndex(({ role }) => role === "user"),
+    messages: [...messages, ...invalidAnswer, note],
+    // The model needs the question to understand the note.
+    questionIndex: messages.findLastIndex(({ role }) => role === "user"),
     options: { ...options, ...(options?.tools?.length && { toolChoice: "none" as const }) },
     // The reasoning also led to the corrected text.
     resume: { text: previousText, reasoning, attempt, step: "restarted" as const },
   };
-  const second = await run(repair, take);
-  total.add(second);
-  if (second.type === "aborted") return { ...second, ...total.sum() };
-  const repaired = second.type === "finish" ? await read(text.slice(previousText.length)) : output;
-  const end = { ...(second.type === "finish" ? second : first), ...total.sum() };
-  if (second.type === "finish" && repaired.type === "valid") return { ...end, output: { value: repaired.value } };
-  if (second.type === "finish" && second.reason !== "stop") return end;
-  return fail(end, repaired.type === "unknown");
+  const repairEnd = await run(repair, handlePart);
+  total.add(repairEnd);
+  if (repairEnd.type === "aborted") return { ...repairEnd, ...total.sum() };
+  const repairedOutput = repairEnd.type === "finish" ? await checkOutput(text.slice(previousText.length)) : output;
+  const end = { ...(repairEnd.type === "finish" ? repairEnd : firstEnd), ...total.sum() };
+  if (repairEnd.type === "finish" && repairedOutput.type === "valid")
+    return { ...end, output: { value: repairedOutput.value } };
+  if (repairEnd.type === "finish" && repairEnd.reason !== "stop") return end;
+  return fail(end, repairedOutput.type === "unknown");
 }
 
 function writeRepairNote(problems: readonly string[]): string {

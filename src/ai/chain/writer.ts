@@ -1,14 +1,14 @@
 import { applyPart } from "../answer-part.ts";
 import type { Usage } from "../provider.ts";
 import type { RunContext } from "../run-context.ts";
-import { THINKING_SILENCE_MS } from "../timeouts.ts";
+import { THINKING_TIMEOUT_MS } from "../timeouts.ts";
 import type { Chain } from "./chain.ts";
 
 /**
- * Time limit of a background text. A thinking model may stay silent for 5 minutes (THINKING_SILENCE_MS) before it writes;
- * this leaves the same time again for writing, or for a retry.
+ * Timeout of a background text. A thinking model may send nothing for THINKING_TIMEOUT_MS. The same time again is left for
+ * writing or a retry.
  */
-const WRITE_TIMEOUT_MS = 2 * THINKING_SILENCE_MS;
+const WRITE_TIMEOUT_MS = 2 * THINKING_TIMEOUT_MS;
 
 export type WriteRequest = {
   system: string;
@@ -17,29 +17,29 @@ export type WriteRequest = {
   /** The user who is charged. */
   payerId: string | null;
   signal: AbortSignal;
-  /** What the text is for, for the log. */
+  /** Log fields that identify the text. */
   about: RunContext;
 };
-export type Written = { text: string; model: string; usage: Usage | null; costUsd: number | null };
+export type WrittenText = { text: string; model: string; usage: Usage | null; costUsd: number | null };
 
 type WriterDependencies = {
   chain: Chain;
   model: string;
-  charge(payerId: string | null, written: Pick<Written, "usage" | "costUsd">): Promise<void>;
+  charge(payerId: string | null, written: Pick<WrittenText, "usage" | "costUsd">): Promise<void>;
 };
 
-/** Has one specific model write a short text in the background. */
+/** Creates a writer of short background texts, which uses one specific model. */
 export function createWriter({ chain, model, charge }: WriterDependencies) {
   return {
     model,
     /** @throws Error if the model fails, is aborted, times out or writes nothing. */
-    async write({ system, text: asked, outputTokensMax, payerId, signal, about }: WriteRequest): Promise<Written> {
+    async write({ system, text: input, outputTokensMax, payerId, signal, about }: WriteRequest): Promise<WrittenText> {
       let text = "";
       const request = {
         model,
         messages: [
           { role: "system" as const, content: system },
-          { role: "user" as const, content: asked },
+          { role: "user" as const, content: input },
         ],
         outputTokensMax,
         hasFallback: false,
@@ -49,7 +49,7 @@ export function createWriter({ chain, model, charge }: WriterDependencies) {
       const end = await chain.run(request, (part) => {
         text = applyPart(text, part);
       });
-      // The cost is charged in any case.
+      // Failed runs are charged too.
       await charge(payerId, end);
       if (end.type === "error") throw new Error(end.detail);
       if (end.type === "aborted" || text.trim() === "") throw new Error("The model wrote nothing.");

@@ -1,16 +1,16 @@
-import { mapPointerToName } from "../../lib/json.ts";
+import { formatPointer } from "../../lib/json.ts";
 import { InvalidSchemaError, prepareSchema } from "../../lib/json-schema/prepare-schema.ts";
 import { createInvalid, type Problem } from "../../lib/problem.ts";
 import type { AnswerFormat } from "../provider.ts";
 
-/** Longest format name that providers accept. */
+/** Maximum length of a format name that providers accept. */
 export const FORMAT_NAME_CHARS_MAX = 64;
 export const FORMAT_DESCRIPTION_CHARS_MAX = 1_000;
 
 /**
- * Checks a requested format before anything is stored.
- * @param pointer where its schema is in the request.
- * @throws Problem `invalid`, with the location in the schema.
+ * Validates a requested answer format.
+ * @param pointer JSON pointer to the schema in the request.
+ * @throws Problem `invalid`, with a pointer into the schema.
  */
 export function checkAnswerFormat(format: AnswerFormat, pointer: string): void {
   if (format.type !== "json_schema") return;
@@ -18,8 +18,8 @@ export function checkAnswerFormat(format: AnswerFormat, pointer: string): void {
     prepareSchema(format.schema);
   } catch (error) {
     if (!(error instanceof InvalidSchemaError)) throw error;
-    const place = `${pointer}${error.pointer.slice(1)}`;
-    throw createInvalid(place, `${mapPointerToName(place)} ${error.message}.`);
+    const location = `${pointer}${error.pointer.slice(1)}`;
+    throw createInvalid(location, `${formatPointer(location)} ${error.message}.`);
   }
 }
 

@@ -1,8 +1,7 @@
 import type { AnswerFormat } from "../provider.ts";
 
 /**
- * Describes the required format to the model in words, for providers that can't enforce it.
- * @param format the format; the whole schema is included.
+ * Writes instructions that describe the required format to the model, for providers that can't enforce it.
  */
 export function writeFormatInstructions(format: AnswerFormat): string {
   const rule = "Answer with JSON and nothing else: no text around it, and no code fence.";

@@ -5,23 +5,22 @@ import { checkAnswerFormat, createUnsupportedFormat } from "./check-format.ts";
 /** Providers require a name for every schema. */
 const REPLY_NAME = "reply";
 
-/** Maps a message's reply format to the format that models receive. */
+/** Maps a message's reply format to an answer format. */
 export const mapReplyFormat = ({ name = REPLY_NAME, schema }: ReplyFormat): AnswerFormat => ({
   type: "json_schema",
   name,
   schema,
 });
 
-/** The configured models. */
-type Models = { models(): readonly { id: string }[]; canAnswerIn(format: AnswerFormat, model: string): boolean };
+type Models = { listModels(): readonly { id: string }[]; canAnswerIn(format: AnswerFormat, model: string): boolean };
 
-/** Checks a message's reply format: the schema, and whether the named model, or any model, supports it. */
+/** Returns a function that checks a message's reply format: its schema, and whether a model supports it. */
 export const createFormatCheck =
   (chain: Models) =>
-  /** @throws Problem `invalid` */
+  /** @param model null if any model may be used. @throws Problem `invalid` */
   (replyFormat: ReplyFormat, model: string | null): void => {
     const format = mapReplyFormat(replyFormat);
     checkAnswerFormat(format, "#/reply_format/schema");
-    const names = model === null ? chain.models().map(({ id }) => id) : [model];
+    const names = model === null ? chain.listModels().map(({ id }) => id) : [model];
     if (!names.some((name) => chain.canAnswerIn(format, name))) throw createUnsupportedFormat(model, "#/reply_format");
   };

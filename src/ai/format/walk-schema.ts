@@ -1,32 +1,36 @@
-import { readFields, readList } from "../fields.ts";
+import { asFields, asList } from "../fields.ts";
 
-/** Returns the direct subschemas and definitions of a schema. */
+/** Returns a schema's direct subschemas and definitions. */
 export function listSubschemas(schema: unknown): unknown[] {
-  const fields = readFields(schema);
+  const fields = asFields(schema);
   const maps = ["properties", "patternProperties", "dependentSchemas", "$defs", "definitions"];
   const lists = ["allOf", "anyOf", "oneOf", "prefixItems", "items"];
-  const single = ["items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"];
+  const singles = ["items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames"];
   return [
-    ...maps.flatMap((keyword) => Object.values(readFields(fields[keyword]))),
-    ...lists.flatMap((keyword) => readList(fields[keyword])),
-    ...single.map((keyword) => fields[keyword]).filter((inner) => typeof inner === "object" && !Array.isArray(inner)),
+    ...maps.flatMap((keyword) => Object.values(asFields(fields[keyword]))),
+    ...lists.flatMap((keyword) => asList(fields[keyword])),
+    ...singles.map((keyword) => fields[keyword]).filter((inner) => typeof inner === "object" && !Array.isArray(inner)),
   ];
 }
 
-/** Whether a condition holds for a schema and all its subschemas. */
-export const holdsForAll = (schema: unknown, condition: (schema: unknown) => boolean): boolean =>
-  condition(schema) && listSubschemas(schema).every((inner) => holdsForAll(inner, condition));
+/** Whether a schema and all its subschemas satisfy a condition. */
+export const everySchema = (schema: unknown, condition: (schema: unknown) => boolean): boolean =>
+  condition(schema) && listSubschemas(schema).every((inner) => everySchema(inner, condition));
 
-/** Whether an object schema names all of its fields and allows no others. */
-export function isClosedObject(schema: unknown): boolean {
-  const { additionalProperties, properties, required } = readFields(schema);
-  const names = Object.keys(readFields(properties));
-  const wanted = new Set(readList(required));
-  return additionalProperties === false && names.length === wanted.size && names.every((name) => wanted.has(name));
+/** Whether an object schema requires all of its properties and allows no others. */
+export function isStrictObject(schema: unknown): boolean {
+  const { additionalProperties, properties, required } = asFields(schema);
+  const names = Object.keys(asFields(properties));
+  const requiredNames = new Set(asList(required));
+  return (
+    additionalProperties === false &&
+    names.length === requiredNames.size &&
+    names.every((name) => requiredNames.has(name))
+  );
 }
 
 /** Whether a schema describes objects. */
 export function isObjectSchema(schema: unknown): boolean {
-  const { type, properties } = readFields(schema);
-  return type === "object" || readList(type).includes("object") || (type === undefined && properties !== undefined);
+  const { type, properties } = asFields(schema);
+  return type === "object" || asList(type).includes("object") || (type === undefined && properties !== undefined);
 }

@@ -1,7 +1,7 @@
-/** A base URL in the SDKs' form. */
+/** A base URL in the format of the SDKs' options. */
 type BaseUrl = { baseURL: string; defaultQuery: Record<string, string> };
 
-/** Separates the query of a base URL (`?api-version=…`), because an SDK would append its path to it. */
+/** Separates the query (`?api-version=…`) from a base URL, because the SDKs would append the path to it. */
 export function splitBaseUrl(address: string): BaseUrl {
   const url = new URL(address);
   const defaultQuery = Object.fromEntries(url.searchParams);

@@ -1,20 +1,20 @@
 import { createDocumentReader } from "./document-reader.ts";
 import type { AnswerSink, BodyReader, BodySource } from "./event-mapper.ts";
 import { createEventReader } from "./event-reader.ts";
-import { UnexpectedAnswerError } from "./unexpected-answer.ts";
+import { UnexpectedResponseError } from "./unexpected-response.ts";
 
 /**
- * Reads an answer in any form. The first bytes decide, not the content type, which servers and proxies get wrong: a bracket
- * starts a JSON document, `<` a web page, anything else an event stream.
+ * Creates a reader for a response body in any format. The first byte determines the format, since the content type is often
+ * wrong: a bracket starts a JSON document, `<` starts a web page, anything else starts an event stream.
  */
 export function createBodyReader(source: BodySource, sink: AnswerSink): BodyReader {
   const events = createEventReader(source, sink);
   let reader: BodyReader | null = null;
 
-  /** Handles the packet with the first significant byte. */
+  /** Chooses the reader as soon as a packet contains a significant byte. */
   function begin(bytes: Uint8Array): void {
     const start = findStart(bytes);
-    // Event readers ignore blank lines too, and limit how many there are.
+    // The event reader ignores blank lines and limits their number.
     if (start < 0) {
       events.push(bytes);
       return;
@@ -22,7 +22,7 @@ export function createBodyReader(source: BodySource, sink: AnswerSink): BodyRead
     const first = bytes[start];
     if (first === LESS_THAN) {
       const page = Buffer.from(bytes.subarray(start, start + PAGE_BYTES_MAX)).toString();
-      throw new UnexpectedAnswerError(`${source.origin} instead of an event stream: ${page}`);
+      throw new UnexpectedResponseError(`${source.origin} instead of an event stream: ${page}`);
     }
     const isDocument = first === BRACE || first === BRACKET;
     reader = isDocument ? createDocumentReader(source, sink) : events;
@@ -31,7 +31,7 @@ export function createBodyReader(source: BodySource, sink: AnswerSink): BodyRead
 
   return {
     push: (bytes) => (reader ? reader.push(bytes) : begin(bytes)),
-    end: (fault) => (reader ?? events).end(fault),
+    end: (error) => (reader ?? events).end(error),
     isComplete: () => reader?.isComplete() ?? false,
   };
 }
@@ -39,13 +39,13 @@ export function createBodyReader(source: BodySource, sink: AnswerSink): BodyRead
 const LESS_THAN = 0x3c;
 const BRACE = 0x7b;
 const BRACKET = 0x5b;
-/** Length of a web page in the log. */
+/** Maximum length of a logged web page. */
 const PAGE_BYTES_MAX = 1_000;
 
-/** White space and the three bytes of a byte order mark. */
-const blanks = new Set([0x09, 0x0a, 0x0d, 0x20, 0xef, 0xbb, 0xbf]);
+/** Whitespace and the three bytes of a byte order mark. */
+const insignificantBytes = new Set([0x09, 0x0a, 0x0d, 0x20, 0xef, 0xbb, 0xbf]);
 
-/** Index of the first significant byte, or -1. */
+/** Returns the index of the first significant byte, or -1. */
 function findStart(bytes: Uint8Array): number {
-  return bytes.findIndex((byte) => !blanks.has(byte));
+  return bytes.findIndex((byte) => !insignificantBytes.has(byte));
 }

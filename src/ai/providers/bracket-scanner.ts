@@ -1,6 +1,6 @@
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
-/** `[` and `{`, `]` and `}`, without the bit in which they differ. */
+/** `[` and `{` differ only in BRACKET_BIT, as do `]` and `}`. */
 const OPENING = 0x5b;
 const CLOSING = 0x5d;
 const BRACKET_BIT = 0x20;
@@ -9,28 +9,29 @@ const BRACKET_BIT = 0x20;
 export const isOpeningBracket = (byte: number): boolean => (byte & ~BRACKET_BIT) === OPENING;
 
 /**
- * Finds the end of a document that starts with a bracket: the index after its last closing bracket, or -1 until it arrives.
+ * Returns a function that finds the end of a JSON document, which must start with a bracket. The function returns the index after
+ * the last closing bracket, or -1 if that bracket isn't in the packet.
  */
 export function createBracketScanner(): (packet: Uint8Array) => number {
   let depth = 0;
-  let isText = false;
+  let isInString = false;
   let isEscaped = false;
 
-  function scanText(byte: number): void {
+  function scanStringByte(byte: number): void {
     if (isEscaped) isEscaped = false;
     else if (byte === BACKSLASH) isEscaped = true;
-    else if (byte === QUOTE) isText = false;
+    else if (byte === QUOTE) isInString = false;
   }
 
   return (packet) => {
-    for (let at = 0; at < packet.length; at += 1) {
-      const byte = packet[at] ?? 0;
-      if (isText) scanText(byte);
-      else if (byte === QUOTE) isText = true;
+    for (let index = 0; index < packet.length; index += 1) {
+      const byte = packet[index] ?? 0;
+      if (isInString) scanStringByte(byte);
+      else if (byte === QUOTE) isInString = true;
       else if (isOpeningBracket(byte)) depth += 1;
       else if ((byte & ~BRACKET_BIT) === CLOSING) {
         depth -= 1;
-        if (depth <= 0) return at + 1;
+        if (depth <= 0) return index + 1;
       }
     }
     return -1;

@@ -1,4 +1,4 @@
-import { listProviders, type ProvidersConfig } from "../../config/list-providers.ts";
+import { listProviders, type PartialSettings } from "../../config/list-providers.ts";
 import type { Config } from "../../config.ts";
 import { type FindProxy, noProxy } from "../../lib/outgoing/find-proxy.ts";
 import type { Provider } from "../provider.ts";
@@ -8,19 +8,19 @@ import { createOfflineProvider, OFFLINE_MODEL, type SearchDocuments } from "./of
 import { createOpenAiProvider } from "./openai/provider.ts";
 import type { RequestObserver } from "./request-observer.ts";
 
-/** The model settings by environment name; servers in AI_PROVIDERS have their own names. */
-export type AiConfig = ProvidersConfig & Pick<Config, "AI_MODELS">;
+/** The settings of models and providers. */
+export type AiConfig = PartialSettings & Pick<Config, "AI_MODELS">;
 
-/** Like `RequestObserver`, with the provider or the full model name. */
+/** Like `RequestObserver`, with the provider's name or the full model name. */
 export type ProvidersObserver = {
   onRepeat?(provider: string): void;
   onLearned?(model: string, parameter: string): void;
 };
 
 /**
- * Creates the configured providers and the models in fallback order. Without any, the only model is `offline/documents`.
- * @param observe receives events about requests.
- * @param findProxy returns the proxy of a server, if it needs one.
+ * Creates the configured providers and the list of models in fallback order. If no model is configured, the list contains
+ * only `offline/documents`.
+ * @param findProxy returns the proxy for a server, if one is needed.
  */
 export function createProviders(
   config: AiConfig,
@@ -29,14 +29,14 @@ export function createProviders(
   findProxy: FindProxy = noProxy,
 ): { providers: Map<string, Provider>; models: string[] } {
   const models = config.AI_MODELS.length > 0 ? [...new Set(config.AI_MODELS)] : [OFFLINE_MODEL];
-  const isAlone = models.every((model) => model.startsWith("offline/"));
-  const observeOf = (provider: string): RequestObserver => ({
+  const isOnlyProvider = models.every((model) => model.startsWith("offline/"));
+  const createObserver = (provider: string): RequestObserver => ({
     onRepeat: () => observe.onRepeat?.(provider),
     onLearned: (model, parameter) => observe.onLearned?.(`${provider}/${model}`, parameter),
   });
-  const list: Provider[] = [createOfflineProvider({ searchDocuments, isAlone })];
+  const list: Provider[] = [createOfflineProvider({ searchDocuments, isOnlyProvider })];
   for (const { name, apiKey, baseUrl, headers } of listProviders(config)) {
-    const options = { baseUrl, headers, observe: observeOf(name), findProxy };
+    const options = { baseUrl, headers, observe: createObserver(name), findProxy };
     if (name === "openai") {
       if (apiKey) list.push(createOpenAiProvider({ ...options, apiKey }));
     } else if (name === "anthropic") {

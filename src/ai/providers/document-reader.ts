@@ -5,17 +5,17 @@ import { createBracketScanner } from "./bracket-scanner.ts";
 import type { AnswerSink, BodyReader, BodySource, MappedEvent } from "./event-mapper.ts";
 import { createEventReader } from "./event-reader.ts";
 import { createJsonEventParser } from "./json-events.ts";
-import { UnexpectedAnswerError } from "./unexpected-answer.ts";
+import { UnexpectedResponseError } from "./unexpected-response.ts";
 
-/** Largest document read as an answer, in bytes; even the longest answer with its JSON is far smaller. */
+/** Maximum size of a JSON document that is read as an answer. Even the longest answer is far smaller. */
 export const DOCUMENT_BYTES_MAX = 16 * 1024 * 1024;
 
-/** UTF-16 units of a document that are logged. */
+/** Maximum length of a document's start that is logged, in UTF-16 code units. */
 const START_LENGTH_MAX = 300;
 
 /**
- * Reads an answer from one JSON document, which some servers send instead of the requested stream. It ends with its last
- * bracket, even if the body doesn't. If the first document is an event, the body is a stream of such documents.
+ * Creates a reader for a JSON document, which some servers send instead of the requested stream. The document ends with its
+ * last bracket, even if the body continues. If the document is an event, the body is read as a stream of JSON events.
  */
 export function createDocumentReader(source: BodySource, sink: AnswerSink): BodyReader {
   const { mapper, origin, secrets } = source;
@@ -24,26 +24,26 @@ export function createDocumentReader(source: BodySource, sink: AnswerSink): Body
   let bytes = 0;
   let events: BodyReader | null = null;
 
-  function read(first: Uint8Array, rest: Uint8Array): void {
-    const text = new TextDecoder().decode(first);
+  function process(documentBytes: Uint8Array, followingBytes: Uint8Array): void {
+    const text = new TextDecoder().decode(documentBytes);
     const start = text.slice(0, START_LENGTH_MAX);
     const document = parse(text, start);
     if (mapper.isEvent?.(document)) {
       events = createEventReader(source, sink, createJsonEventParser());
-      events.push(first);
-      if (!sink.isOver()) events.push(rest);
+      events.push(documentBytes);
+      if (!sink.isDone()) events.push(followingBytes);
       return;
     }
-    for (const event of map(document)) if (!sink.isOver()) sink.take(event);
-    if (sink.isOver()) return;
-    const hasMore = Buffer.from(rest).toString().trim() !== "";
-    const what = hasMore ? "several JSON documents" : "a JSON document";
-    throw new UnexpectedAnswerError(`${origin}: ${what} instead of an event stream: ${start}`);
+    for (const event of map(document)) if (!sink.isDone()) sink.push(event);
+    if (sink.isDone()) return;
+    const hasMore = Buffer.from(followingBytes).toString().trim() !== "";
+    const description = hasMore ? "several JSON documents" : "a JSON document";
+    throw new UnexpectedResponseError(`${origin}: ${description} instead of an event stream: ${start}`);
   }
 
-  /** Empty: neither an answer nor an error. */
+  /** Maps a document to events. Returns an empty list if the document is neither an answer nor an error. */
   function map(document: unknown): MappedEvent[] {
-    const answer = isErrorValue(document) ? [] : (mapper.mapWhole?.(document) ?? []);
+    const answer = isErrorValue(document) ? [] : (mapper.mapDocument?.(document) ?? []);
     if (answer.length > 0 || (!isErrorValue(document) && !isBareError(document))) return answer;
     return [{ type: "error", error: mapErrorFields(document, secrets) }];
   }
@@ -52,7 +52,7 @@ export function createDocumentReader(source: BodySource, sink: AnswerSink): Body
     try {
       return JSON.parse(text);
     } catch {
-      throw new UnexpectedAnswerError(`${origin}: no valid JSON: ${start}`);
+      throw new UnexpectedResponseError(`${origin}: invalid JSON: ${start}`);
     }
   }
 
@@ -66,11 +66,11 @@ export function createDocumentReader(source: BodySource, sink: AnswerSink): Body
       const end = scan(packet);
       // The runtime may reuse a packet's memory.
       chunks.push(new Uint8Array(packet.subarray(0, end < 0 ? packet.byteLength : end)));
-      if (end >= 0) read(Buffer.concat(chunks), packet.subarray(end));
+      if (end >= 0) process(Buffer.concat(chunks), packet.subarray(end));
     },
-    end(fault) {
-      if (events) return events.end(fault);
-      throw fault ?? new BrokenStreamError("a JSON document that breaks off");
+    end(error) {
+      if (events) return events.end(error);
+      throw error ?? new BrokenStreamError("a JSON document that breaks off");
     },
   };
 }

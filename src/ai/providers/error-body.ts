@@ -1,13 +1,13 @@
-/** The SDKs keep only part of an error's body, each a different part. This keeps all of it, by the error they threw. */
+/** Complete error bodies by the error that an SDK threw, because the error itself contains only part of the body. */
 const bodies = new WeakMap<object, string>();
 
-/** Records the response body from which an SDK created this error. */
-export function keepErrorBody(error: unknown, text: string): void {
+/** Stores the response body from which an SDK created this error. */
+export function storeErrorBody(error: unknown, text: string): void {
   if (typeof error === "object" && error !== null) bodies.set(error, text);
 }
 
-/** The parsed body of the error; undefined if there is none, or it isn't JSON. */
-export function readErrorBody(error: unknown): unknown {
+/** Returns the parsed body of an error, or undefined if there is no body or it isn't JSON. */
+export function parseErrorBody(error: unknown): unknown {
   const text = typeof error === "object" && error !== null ? bodies.get(error) : undefined;
   if (text === undefined) return undefined;
   try {

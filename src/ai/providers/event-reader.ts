@@ -2,12 +2,12 @@ import { createProviderError, mapErrorText } from "../provider-error.ts";
 import { createEventParser, ERROR_EVENT, type EventParser, type ServerSentEvent } from "../transport/event-stream.ts";
 import type { AnswerSink, BodyReader, BodySource, MappedEvent } from "./event-mapper.ts";
 
-/** Keep-alive events; their data may be anything. */
+/** Names of keep-alive events, whose data isn't always JSON. */
 const pingPattern = /^(?:ping|heartbeat|keep-?_?alive)$/i;
 
 /**
- * Reads an answer from events: server-sent events, unless another parser is given. Once the model has sent its end, the
- * answer is complete: a broken connection, an error or unreadable data after that doesn't change it.
+ * Creates a reader for an event stream. Errors after the answer is complete are ignored, including a broken connection and
+ * invalid data.
  */
 export function createEventReader(
   { mapper, origin, secrets }: BodySource,
@@ -19,8 +19,8 @@ export function createEventReader(
 
   function finish(): void {
     const cause = hasEvents ? "no end marker" : `no event, in ${origin}`;
-    const missing = { type: "error", error: createProviderError("provider_unavailable", cause) } as const;
-    sink.take(mapper.end?.() ?? missing);
+    const missingEndError = { type: "error", error: createProviderError("provider_unavailable", cause) } as const;
+    sink.push(mapper.end?.() ?? missingEndError);
   }
 
   function map(event: ServerSentEvent): MappedEvent | null {
@@ -33,13 +33,13 @@ export function createEventReader(
     }
   }
 
-  /** Some servers omit the blank lines between events, so that several arrive as one. */
+  /** Splits an event that contains several events, because the server omitted the blank lines between them. */
   function splitLines({ event, data }: ServerSentEvent): ServerSentEvent[] {
     const lines = data.split("\n");
     return lines.length === 1 || event === ERROR_EVENT ? [] : lines.map((line) => ({ event, data: line }));
   }
 
-  function takeEvents(events: readonly ServerSentEvent[]): void {
+  function processEvents(events: readonly ServerSentEvent[]): void {
     for (const event of events) {
       hasEvents = true;
       let mapped: MappedEvent | null;
@@ -48,14 +48,14 @@ export function createEventReader(
       } catch (error) {
         const lines = splitLines(event);
         if (lines.length === 0 || !(error instanceof SyntaxError)) throw error;
-        takeEvents(lines);
-        if (sink.isOver()) return;
+        processEvents(lines);
+        if (sink.isDone()) return;
         continue;
       }
       if (mapped?.type === "error" && isComplete()) finish();
-      else if (mapped) sink.take(mapped);
-      for (let rest = mapper.mapRest?.(); rest && !sink.isOver(); rest = mapper.mapRest?.()) sink.take(rest);
-      if (sink.isOver()) return;
+      else if (mapped) sink.push(mapped);
+      for (let rest = mapper.mapNext?.(); rest && !sink.isDone(); rest = mapper.mapNext?.()) sink.push(rest);
+      if (sink.isDone()) return;
     }
   }
 
@@ -63,21 +63,21 @@ export function createEventReader(
     isComplete,
     push(bytes) {
       try {
-        takeEvents(parser.push(bytes));
+        processEvents(parser.push(bytes));
       } catch (error) {
         if (!isComplete()) throw error;
         finish();
       }
     },
-    end(fault) {
+    end(connectionError) {
       try {
-        // The last event may be complete without its blank line.
-        takeEvents(parser.end());
+        // The last event may lack its blank line.
+        processEvents(parser.end());
       } catch (error) {
-        if (!isComplete()) throw fault ?? error;
+        if (!isComplete()) throw connectionError ?? error;
       }
-      if (sink.isOver()) return;
-      if (fault && !isComplete()) throw fault;
+      if (sink.isDone()) return;
+      if (connectionError && !isComplete()) throw connectionError;
       finish();
     },
   };

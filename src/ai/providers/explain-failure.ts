@@ -1,4 +1,4 @@
-import { listProviders, type ProviderConfig, type ProvidersConfig } from "../../config/list-providers.ts";
+import { listProviders, type PartialSettings, type ProviderConfig } from "../../config/list-providers.ts";
 import { explainLoopback } from "../../lib/container.ts";
 import { listHeaderSecrets } from "../../lib/header-fields.ts";
 import type { ExplainFailure } from "../run-context.ts";
@@ -8,20 +8,20 @@ const defaultUrls: Record<string, string> = {
   anthropic: "https://api.anthropic.com",
 };
 
-const unreachable =
+const unreachablePattern =
   /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|getaddrinfo|unable to connect|connection refused/i;
 
-const ofProxy = /\bthe proxy \S+:\d+ /;
+const proxyErrorPattern = /\bthe proxy \S+:\d+ /;
 
-/** Names the setting behind a permanent failure. For the log: users may not see settings. */
-export function createExplainFailure(config: ProvidersConfig): ExplainFailure {
+/** Returns a function that explains which setting causes a permanent failure. Only for the log, since users don't see settings. */
+export function createExplainFailure(config: PartialSettings): ExplainFailure {
   const providers = new Map(listProviders(config).map((provider) => [provider.name, provider]));
   return (model, { code, status, retryable, cause }) => {
     const slash = model.indexOf("/");
     const provider = providers.get(model.slice(0, slash));
     if (!provider) return null;
     const { baseUrl: url, settings } = provider;
-    const address = readAddress(url ?? defaultUrls[provider.name] ?? "");
+    const address = parseUrl(url ?? defaultUrls[provider.name] ?? "");
     const { host, hostname } = address;
     const name = model.slice(slash + 1);
     const credential = findCredential(provider);
@@ -33,15 +33,15 @@ export function createExplainFailure(config: ProvidersConfig): ExplainFailure {
     if (status === 404) return explainNotFound(provider, address, name);
     if (code === "provider_rate_limited" && !retryable)
       return `the account of ${credential ?? name} at ${host} has no credit left: check its billing`;
-    // A proxy failure already names its setting.
-    if (ofProxy.test(cause)) return null;
-    if (status === null && url !== undefined && unreachable.test(cause))
-      return `${host} cannot be reached from here: check ${settings.address}, and that the server runs.${explainLoopback(hostname)}`;
+    // The message of a proxy error already names its setting.
+    if (proxyErrorPattern.test(cause)) return null;
+    if (status === null && url !== undefined && unreachablePattern.test(cause))
+      return `${host} cannot be reached from here: check ${settings.urlDescription}, and that the server is running.${explainLoopback(hostname)}`;
     return null;
   };
 }
 
-/** The setting that holds the credential; null: none. Header fields take precedence over a key. */
+/** Returns the name of the setting with the credential, or null. A header takes precedence over a key. */
 function findCredential({ apiKey, headers, settings }: ProviderConfig): string | null {
   if (headers.authorization !== undefined) return settings.headers;
   if (apiKey) return settings.apiKey;
@@ -55,18 +55,18 @@ function explainNotFound(
   { host, pathname }: Address,
   name: string,
 ) {
-  // Azure puts its version into the query.
+  // Azure's version is in the query.
   const hasVersion = /\/v\d+\w*(?:\/|$)|\/deployments\//.test(pathname);
   const isAnthropic = provider === "anthropic";
   if (baseUrl !== undefined && isAnthropic && hasVersion)
-    return `${host} answered 404: leave /v1 out of ${settings.address}, which is added to it`;
+    return `${host} responded with 404: leave /v1 out of ${settings.urlDescription}, because Parley adds it`;
   if (baseUrl !== undefined && !isAnthropic && !hasVersion)
-    return `${host} answered 404: ${settings.address} has no /v1 at its end, which most servers want`;
-  return `${host} has no model ${name} (404): check its name in AI_MODELS${baseUrl === undefined ? "" : `, and ${settings.address}`}`;
+    return `${host} responded with 404: ${settings.urlDescription} has no /v1 at its end, which most servers require`;
+  return `${host} has no model ${name} (404): check its name in AI_MODELS${baseUrl === undefined ? "" : `, and ${settings.urlDescription}`}`;
 }
 
-/** The URL without `user:password@`. */
-function readAddress(url: string): Address {
+/** Parses a URL into its parts, without `user:password@`. */
+function parseUrl(url: string): Address {
   if (!URL.canParse(url)) return { host: "the provider", hostname: "", pathname: "" };
   const { host, hostname, pathname } = new URL(url);
   return { host, hostname, pathname };

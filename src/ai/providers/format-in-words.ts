@@ -7,6 +7,6 @@ export const addInstructions = (messages: readonly ChatMessage[], format: Answer
   { role: "system", content: writeFormatInstructions(format) },
 ];
 
-/** OpenAI and compatible servers reject `json_object` if the conversation never mentions "JSON". */
+/** Whether a message contains "JSON". OpenAI and compatible servers reject `json_object` otherwise. */
 export const mentionsJson = ({ messages }: Pick<ProviderRequest, "messages">): boolean =>
   messages.some(({ content }) => /json/i.test(content));

@@ -6,10 +6,10 @@ import {
 } from "../transport/event-stream.ts";
 import { createBracketScanner, isOpeningBracket } from "./bracket-scanner.ts";
 
-/** Reads consecutive JSON documents, such as lines of JSON (`application/x-ndjson`), as one event each. */
+/** Creates a parser for consecutive JSON documents, such as JSON lines (`application/x-ndjson`). Each is one event. */
 export function createJsonEventParser(): EventParser {
   let scan = createBracketScanner();
-  /** The incomplete document. */
+  /** Packets of an incomplete document. */
   let pending: Uint8Array[] = [];
   let pendingBytes = 0;
 

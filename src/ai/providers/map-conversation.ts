@@ -1,8 +1,8 @@
 import type { ChatMessage, Thinking, ToolCall } from "../provider.ts";
 
 /**
- * Most of a broken answer that is quoted to the next model, in UTF-16 units: enough context to continue, small enough for
- * every window.
+ * Maximum length of the quote from an incomplete answer that is sent to the next model, in UTF-16 code units. Such a quote is
+ * long enough to continue the answer, and short enough for every model's context window.
  */
 export const QUOTE_LENGTH_MAX = 24_000;
 
@@ -13,17 +13,20 @@ type ToolResult = { callId: string; content: string };
 export type Turn =
   | { role: "user"; content: string }
   | { role: "assistant"; content: string; toolCalls: readonly ToolCall[]; thinking?: Thinking | undefined }
-  /** One result for each call of the preceding assistant turn, in order. */
+  /** Has one result for each call of the preceding assistant turn, in order. */
   | { role: "tool"; results: ToolResult[] };
 
-/** A conversation in the strictest form that any provider requires. */
+/** A conversation that meets the requirements of all providers. */
 export type StrictConversation = { system: string | null; turns: Turn[] };
 
 /**
- * Normalizes a conversation for every provider: one system text first; user and assistant strictly alternating (several chat
- * templates reject anything else); tool results complete and right after their calls; nothing empty; a user first and a user
- * or a tool last. A broken answer is continued by a final user turn, never by a prefilled assistant turn, which Claude 4.6
- * and later reject.
+ * Maps a conversation to turns that all providers accept:
+ * - All system messages are joined.
+ * - User and assistant turns alternate, because several chat templates reject anything else.
+ * - The first turn is a user's. The last one is a user's, or contains tool results.
+ * - Each tool call is followed by its result.
+ * - No turn is empty.
+ * An incomplete answer is quoted in a final user turn, because Claude 4.6 and later reject a prefilled assistant turn.
  */
 export function mapToTurns(messages: readonly ChatMessage[], partial: string | null): StrictConversation {
   const system: string[] = [];
@@ -56,19 +59,19 @@ function addAssistant(
   if (last?.role === "assistant") {
     last.content = [last.content, content].filter((text) => text.trim() !== "").join("\n\n");
     last.toolCalls = toolCalls;
-    // It belongs to a turn that starts with it.
+    // Thinking is only valid at the start of its own turn.
     delete last.thinking;
   } else turns.push({ role: "assistant", content, toolCalls, thinking });
-  // Every call has a placeholder result from the start: providers reject a call without one.
+  // Providers reject a call without a result, so each call gets a placeholder first.
   if (toolCalls.length > 0)
     turns.push({ role: "tool", results: toolCalls.map(({ id }) => ({ callId: id, content: NO_RESULT })) });
 }
 
-/** Drops a result without a matching call: providers reject it. */
+/** Adds a tool result. Drops a result without a matching call, because providers reject it. */
 function addResult(turns: Turn[], callId: string, content: string): void {
   const last = turns.at(-1);
-  const place = last?.role === "tool" ? last.results.find((result) => result.callId === callId) : undefined;
-  if (place) place.content = content;
+  const matchingResult = last?.role === "tool" ? last.results.find((result) => result.callId === callId) : undefined;
+  if (matchingResult) matchingResult.content = content;
 }
 
 function quotePartial(partial: string): string {

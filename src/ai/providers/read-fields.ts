@@ -1,20 +1,20 @@
 import type { ReportedUsage } from "../provider.ts";
 
 /*
- * Provider responses are read field by field, whatever their declared types: a field of a wrong type counts as
- * absent, and never fails an answer that has text.
+ * Provider responses are parsed field by field. A field of the wrong type counts as absent, so that it doesn't make an
+ * answer fail.
  */
 
-export { type Fields, readFields, readList, readText } from "../fields.ts";
+export { asFields, asList, asText, type Fields } from "../fields.ts";
 
-/** More tokens than any request has; a larger number is an error. */
+/** Maximum plausible token count. Larger counts are server errors. */
 const TOKENS_MAX = 100_000_000;
 
-/** A valid token count, or null. */
-export const readTokens = (value: unknown): number | null =>
+/** Returns a plausible token count, or null. */
+export const parseTokens = (value: unknown): number | null =>
   typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= TOKENS_MAX ? value : null;
 
-/** Counts under the provider's names. `input` and `output` are totals that include the others. */
+/** A provider's token counts. `input` and `output` are totals that include the other counts. */
 export type UsageFields = {
   input: unknown;
   output: unknown;
@@ -24,19 +24,19 @@ export type UsageFields = {
 };
 
 /**
- * Returns the plausible counts. Servers that don't count report 0 for the prompt or for an answer with text; that counts as
- * missing.
+ * Returns the plausible counts. A count of 0 for the prompt or the answer is treated as missing, since some servers send 0
+ * because they don't count tokens.
  */
-export function readReportedUsage({ input, output, cachedInput, cacheWrite, reasoning }: UsageFields): ReportedUsage {
-  const inputTokens = readTokens(input) || null;
-  const outputTokens = readTokens(output) || null;
-  // The parts of the prompt are valid even if the total is unknown.
-  const cached = Math.min(readTokens(cachedInput) ?? 0, inputTokens ?? TOKENS_MAX);
+export function parseReportedUsage({ input, output, cachedInput, cacheWrite, reasoning }: UsageFields): ReportedUsage {
+  const inputTokens = parseTokens(input) || null;
+  const outputTokens = parseTokens(output) || null;
+  // Cache counts are valid even if the total is unknown.
+  const cached = Math.min(parseTokens(cachedInput) ?? 0, inputTokens ?? TOKENS_MAX);
   return {
     input_tokens: inputTokens,
     output_tokens: outputTokens,
     cached_input_tokens: cached,
-    cache_write_tokens: Math.min(readTokens(cacheWrite) ?? 0, (inputTokens ?? TOKENS_MAX) - cached),
-    reasoning_tokens: Math.min(readTokens(reasoning) ?? 0, outputTokens ?? 0),
+    cache_write_tokens: Math.min(parseTokens(cacheWrite) ?? 0, (inputTokens ?? TOKENS_MAX) - cached),
+    reasoning_tokens: Math.min(parseTokens(reasoning) ?? 0, outputTokens ?? 0),
   };
 }

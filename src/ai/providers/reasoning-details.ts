@@ -1,5 +1,5 @@
 import type { Thinking } from "../provider.ts";
-import { type Fields, readFields, readList, readText } from "./read-fields.ts";
+import { asFields, asList, asText, type Fields } from "./read-fields.ts";
 
 /** A model's thinking in OpenRouter's format (openrouter.ai/docs/use-cases/reasoning-tokens). */
 export type ReasoningDetail = {
@@ -12,18 +12,20 @@ export type ReasoningDetail = {
 
 type Detail = Fields;
 
-/** Converts any provider's thinking to OpenRouter's format. Anything without an equivalent is omitted. */
+/** Converts a provider's thinking to OpenRouter's format. Omits entries without an equivalent. */
 export function listReasoningDetails({ data }: Thinking): ReasoningDetail[] {
-  const { blocks, items, details, text, extra, extras } = readFields(data);
-  const listed: (Detail | null)[] = [
-    ...readList(blocks).map((block) => mapBlock(readFields(block))),
-    ...readList(items).flatMap((item) => mapItem(readFields(item))),
-    ...readList(details).map((detail) => mapDetail(readFields(detail))),
-    ...(readText(text) === null ? [] : [{ type: "reasoning.text" as const, id: null, format: "unknown", text }]),
+  const { blocks, items, details, text, extra, extras } = asFields(data);
+  const allDetails: (Detail | null)[] = [
+    ...asList(blocks).map((block) => mapBlock(asFields(block))),
+    ...asList(items).flatMap((item) => mapItem(asFields(item))),
+    ...asList(details).map((detail) => mapDetail(asFields(detail))),
+    ...(asText(text) === null ? [] : [{ type: "reasoning.text" as const, id: null, format: "unknown", text }]),
     ...mapSignature(null, extra),
-    ...readList(extras).flatMap((entry) => mapSignature(readText(readList(entry)[0]), readList(entry)[1])),
+    ...asList(extras).flatMap((entry) => mapSignature(asText(asList(entry)[0]), asList(entry)[1])),
   ];
-  return listed.filter((detail) => detail !== null).map((detail, index) => ({ ...detail, index }) as ReasoningDetail);
+  return allDetails
+    .filter((detail) => detail !== null)
+    .map((detail, index) => ({ ...detail, index }) as ReasoningDetail);
 }
 
 const ANTHROPIC = "anthropic-claude-v1";
@@ -38,20 +40,20 @@ function mapBlock({ type, thinking, signature, data }: Fields): Detail | null {
 
 function mapItem(item: Fields): Detail[] {
   if (item.type !== "reasoning") return [];
-  const id = readText(item.id);
-  const summaries = readList(item.summary).map((part): Detail => {
-    return { type: "reasoning.summary", id, format: OPENAI, summary: readText(readFields(part).text) ?? "" };
+  const id = asText(item.id);
+  const summaries = asList(item.summary).map((part): Detail => {
+    return { type: "reasoning.summary", id, format: OPENAI, summary: asText(asFields(part).text) ?? "" };
   });
   return [...summaries, { type: "reasoning.encrypted", id, format: OPENAI, data: item.encrypted_content }];
 }
 
 const types = new Set<unknown>(["reasoning.text", "reasoning.summary", "reasoning.encrypted"]);
 
-/** These come from OpenRouter itself. */
+/** Maps a detail that OpenRouter sent itself. */
 const mapDetail = (detail: Fields): Detail | null =>
-  types.has(detail.type) ? { ...detail, id: readText(detail.id), format: readText(detail.format) ?? "unknown" } : null;
+  types.has(detail.type) ? { ...detail, id: asText(detail.id), format: asText(detail.format) ?? "unknown" } : null;
 
 function mapSignature(id: string | null, extra: unknown): Detail[] {
-  const signature = readText(readFields(readFields(extra).google).thought_signature);
+  const signature = asText(asFields(asFields(extra).google).thought_signature);
   return signature === null ? [] : [{ type: "reasoning.encrypted", id, format: GOOGLE, data: signature }];
 }

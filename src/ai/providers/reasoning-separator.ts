@@ -1,14 +1,14 @@
 /**
- * Puts a blank line between reasoning from different parts of a response: blocks, items and summaries.
- * @returns a function that returns the text to show for a piece.
+ * Returns a function that inserts a blank line between the reasoning of different blocks. The function takes a block's key and
+ * a chunk of the block's text, and returns the text to show.
  */
-export function createReasoningSeparator(): (place: string | number, text: string) => string {
-  let last: string | number | null = null;
-  return (place, text) => {
+export function createReasoningSeparator(): (blockKey: string | number, text: string) => string {
+  let lastKey: string | number | null = null;
+  return (blockKey, text) => {
     if (text === "") return "";
-    const isFirst = last === null;
-    const isSame = last === place;
-    last = place;
+    const isFirst = lastKey === null;
+    const isSame = lastKey === blockKey;
+    lastKey = blockKey;
     return isFirst || isSame ? text : `\n\n${text}`;
   };
 }

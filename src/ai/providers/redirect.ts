@@ -1,26 +1,26 @@
 import type { IncomingResponse } from "../../lib/http-client/client.ts";
-import { UnexpectedAnswerError } from "./unexpected-answer.ts";
+import { UnexpectedResponseError } from "./unexpected-response.ts";
 
-/** 304 (Not Modified) never answers a POST. */
+/** Whether a status is a redirect. 304 (Not Modified) isn't. */
 export const isRedirect = (status: number): boolean => status >= 300 && status <= 399 && status !== 304;
 
 /**
- * Creates the error for a redirect. Redirects are not followed: the key and the conversation are only for the configured
- * server.
+ * Creates the error for a redirect. Redirects aren't followed, because the key and the conversation must not be sent to
+ * another server.
  */
-export function refuseRedirect(url: URL, { status, headers, body }: IncomingResponse): UnexpectedAnswerError {
+export function createRedirectError(url: URL, { status, headers, body }: IncomingResponse): UnexpectedResponseError {
   body.abort();
   const target = describeTarget(url, headers.get("location"));
-  return new UnexpectedAnswerError(
+  return new UnexpectedResponseError(
     `HTTP ${status}: redirects are not followed; set the base URL to the address that answers. This one points to ${target}`,
   );
 }
 
-/** Without userinfo, query and fragment, which may hold secrets. */
+/** Formats the redirect's target without userinfo, query and fragment, which may contain secrets. */
 function describeTarget(url: URL, location: string | null): string {
   if (location === null || !URL.canParse(location, url.href)) return "no address that can be read";
   const { protocol, host, pathname } = new URL(location, url);
-  // In other schemes (`data:`, `mailto:`) everything is in the path.
+  // The path of other schemes, such as `data:`, may contain secrets.
   if (protocol !== "https:" && protocol !== "http:") return `an address with ${protocol}`;
   return `${protocol}//${host}${pathname}`;
 }

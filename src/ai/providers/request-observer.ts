@@ -1,7 +1,7 @@
-/** Receives events about one provider's requests. */
+/** Callbacks for one provider's requests. */
 export type RequestObserver = {
-  /** A request was repeated because the server had closed a reused connection without a response. */
+  /** Called when a request is repeated because the server closed a reused connection without a response. */
   onRepeat?: (() => void) | undefined;
-  /** A model rejected a parameter, which is omitted from now on. `model` is the provider's own name. */
+  /** Called when a model has rejected a parameter, which is then no longer sent. `model` is the provider's own name. */
   onLearned?: ((model: string, parameter: string) => void) | undefined;
 };

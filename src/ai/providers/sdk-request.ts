@@ -2,37 +2,37 @@ import { type IncomingResponse, type SendOptions, sendRequest } from "../../lib/
 import { type PreparedRequest, prepareRequest } from "../../lib/http-client/prepared-request.ts";
 import { type FindProxy, noProxy } from "../../lib/outgoing/find-proxy.ts";
 import { readStart } from "../transport/read-start.ts";
-import { keepErrorBody } from "./error-body.ts";
-import { type Adaptation, isRefusal, type ParameterAdapter } from "./parameters/adapter.ts";
+import { storeErrorBody } from "./error-body.ts";
+import { type Adaptation, canRejectParameter, type ParameterAdapter } from "./parameters/adapter.ts";
 import type { Body } from "./parameters/optional.ts";
-import { isRedirect, refuseRedirect } from "./redirect.ts";
+import { createRedirectError, isRedirect } from "./redirect.ts";
 import type { RequestObserver } from "./request-observer.ts";
-import { UnexpectedAnswerError } from "./unexpected-answer.ts";
+import { UnexpectedResponseError } from "./unexpected-response.ts";
 
-/** Longer than every timeout of the watchdog, which alone decides. The SDKs send it to the provider. */
+/** Timeout in the SDK. It is longer than all timeouts of the watchdog, so it never applies. */
 export const SDK_TIMEOUT_MS = 3_600_000;
 
 type SdkFetch = (input: string | URL | Request, init?: RequestInit) => Promise<Response>;
 
-/** Makes an SDK request a stream over this `fetch`; the content doesn't matter. */
+/** Makes an SDK call with this `fetch`. The request's body doesn't matter. */
 export type SdkCall = (fetch: SdkFetch) => Promise<unknown>;
 
 /** A response with a success status. */
 export type SuccessfulResponse = IncomingResponse & {
   /**
-   * Repeats the request without the parameter that the response's body rejects.
-   * @param refusal the error, as a body text. @returns null if it isn't about an optional parameter.
+   * Repeats the request without the rejected parameter. @param errorText an error that was found in the response's body.
+   * @returns null if the error isn't about an optional parameter.
    */
-  retryWithout(refusal: string): Promise<SuccessfulResponse> | null;
+  retryWithoutParameter(errorText: string): Promise<SuccessfulResponse> | null;
 };
 
 /**
- * Returns what to send after an error that is about the thinking in the request, or missing thinking, rather than a
- * parameter. Null: the error is returned. Called once per request.
+ * Returns the body to send after the provider rejected the thinking blocks in the request, or null if the error is about something else.
+ * Called at most once per request.
  */
-type Rewrite = (refusal: string) => object | null;
+type Rewrite = (errorText: string) => object | null;
 
-/** Sends a request to a provider. @throws the SDK's errors. Errors after the signal has aborted are ignored. */
+/** Sends a request to a provider. @throws the SDK's errors. */
 export type SendBody = (
   body: object,
   signal: AbortSignal,
@@ -40,14 +40,13 @@ export type SendBody = (
   rewrite?: Rewrite,
 ) => Promise<SuccessfulResponse>;
 
-/** A response. `start` is the beginning of a failure's body, which the SDK would read without a limit. */
-type ReadResponse = { response: IncomingResponse; start: Blob | null };
+/** A response, and the start of its body if the request failed. The SDK would read the body without a limit. */
+type ReceivedResponse = { response: IncomingResponse; bodyStart: Blob | null };
 
 /**
- * Sends requests as the SDK would. The SDK makes one request, which is recorded instead of sent: its URL and headers serve
- * every answer, because creating them takes the SDK longer than everything else takes Parley's client. A failure is replayed
- * to the SDK, so that its own error is thrown.
- * @param adapter adapts requests to their model, including after an error.
+ * Returns a function that sends requests as the SDK would. The SDK creates only one request, which is recorded rather than
+ * sent. The recorded URL and headers are reused for all requests, because the SDK needs more time to create them than Parley
+ * needs for the rest of a request. A failed response is replayed to the SDK, which then throws its own error.
  */
 export function createSendBody(
   call: SdkCall,
@@ -64,26 +63,26 @@ export function createSendBody(
     let replay: SdkFetch;
     let text = "";
     try {
-      const { response, start } = await sendAdapted(request, adaptation, body, options);
+      const { response, bodyStart } = await sendAdapted(request, adaptation, body, options);
       const { status, headers } = response;
-      if (isSuccess(status)) return { ...response, retryWithout };
-      if (isRedirect(status)) throw refuseRedirect(request.url, response);
-      text = (await start?.text()) ?? "";
-      replay = async () => new Response(start, { status, headers });
+      if (isSuccess(status)) return { ...response, retryWithoutParameter };
+      if (isRedirect(status)) throw createRedirectError(request.url, response);
+      text = (await bodyStart?.text()) ?? "";
+      replay = async () => new Response(bodyStart, { status, headers });
     } catch (error) {
-      if (options.signal?.aborted || error instanceof UnexpectedAnswerError) throw error;
+      if (options.signal?.aborted || error instanceof UnexpectedResponseError) throw error;
       replay = () => Promise.reject(error);
     }
     try {
       await call(replay);
     } catch (error) {
-      keepErrorBody(error, text);
+      storeErrorBody(error, text);
       throw error;
     }
-    throw new Error("the SDK took a failure for an answer");
+    throw new Error("the SDK accepted a failed response");
 
-    function retryWithout(refusal: string) {
-      const changed = adaptation.retry(BAD_REQUEST, refusal);
+    function retryWithoutParameter(errorText: string) {
+      const changed = adaptation.adaptBody(BAD_REQUEST, errorText);
       return changed && send(adaptation, changed, options);
     }
   }
@@ -93,16 +92,16 @@ export function createSendBody(
   };
 }
 
-/** An adaptation that tries `rewrite` first. The parameters of its result are adapted in turn. */
+/** Returns an adaptation that first tries `rewrite`. The rewritten body is then adapted too. */
 function addRewrite(adapter: ParameterAdapter, first: Adaptation, rewrite: Rewrite | undefined): Adaptation {
   if (!rewrite) return first;
   let adaptation = first;
   let isRewritten = false;
   return {
     body: first.body,
-    retry(status, text) {
-      const rewritten = isRewritten || !isRefusal(status) ? null : rewrite(text);
-      if (!rewritten) return adaptation.retry(status, text);
+    adaptBody(status, text) {
+      const rewritten = isRewritten || !canRejectParameter(status) ? null : rewrite(text);
+      if (!rewritten) return adaptation.adaptBody(status, text);
       isRewritten = true;
       adaptation = adapter.begin({ ...rewritten });
       return adaptation.body;
@@ -114,21 +113,21 @@ const BAD_REQUEST = 400;
 
 const isSuccess = (status: number): boolean => status >= 200 && status <= 299;
 
-/** Sends this body; if a parameter is rejected, sends it again without it. */
+/** Sends a body. If a parameter is rejected, sends the body again without it. */
 async function sendAdapted(
   request: PreparedRequest,
   adaptation: Adaptation,
   first: Body,
   options: SendOptions,
-): Promise<ReadResponse> {
+): Promise<ReceivedResponse> {
   for (let body = first; ; ) {
     const response = await sendRequest(request, JSON.stringify(body), options);
     const { status } = response;
-    // A Response can't have a body with status 304.
-    if (isSuccess(status) || isRedirect(status) || status === 304) return { response, start: null };
-    const start = await readStart(response.body);
-    const changed = adaptation.retry(status, isRefusal(status) ? await start.text() : "");
-    if (changed === null) return { response, start };
+    // A `Response` with status 304 can't have a body.
+    if (isSuccess(status) || isRedirect(status) || status === 304) return { response, bodyStart: null };
+    const bodyStart = await readStart(response.body);
+    const changed = adaptation.adaptBody(status, canRejectParameter(status) ? await bodyStart.text() : "");
+    if (changed === null) return { response, bodyStart };
     body = changed;
   }
 }

@@ -5,21 +5,21 @@ import { cleanError } from "../provider-error.ts";
 import { BrokenStreamError } from "../transport/event-stream.ts";
 import { createBodyReader } from "./body-reader.ts";
 import type { BodyReader, EventMapper, MappedEvent } from "./event-mapper.ts";
-import { mapThrown, type ThrownSource } from "./map-thrown.ts";
+import { type ErrorSource, mapThrownError } from "./map-thrown.ts";
 import type { SuccessfulResponse } from "./sdk-request.ts";
 
 /**
- * How long a stream may continue after its answer is complete: the token count may still arrive, and a connection that ends
- * normally can be reused.
+ * Maximum time to wait for the end of a stream after its answer is complete. The token count may arrive late, and a connection
+ * can only be reused if its stream ends.
  */
-const END_GRACE_MS = 1_000;
+const END_GRACE_PERIOD_MS = 1_000;
 
-/** Packets read after the end for that purpose. */
+/** Maximum number of packets that are read after the answer's end, so that the connection can be reused. */
 const DRAIN_PACKETS_MAX = 16;
 
-export type AnswerSource = ThrownSource & {
+export type AnswerSource = ErrorSource & {
   /**
-   * Sends the request as the SDK would and throws the SDK's errors. Resolves only with a successful response.
+   * Sends the request. Resolves with a successful response; otherwise throws the SDK's error.
    * @param onBytes called for each packet from the server.
    */
   send(onBytes: () => void): Promise<SuccessfulResponse>;
@@ -29,9 +29,9 @@ export type AnswerSource = ThrownSource & {
 type StreamRequest = Pick<ProviderRequest, "signal" | "pause" | "idleTimeoutMs">;
 
 /**
- * Streams one answer from a provider. The SDK handles requests, keys and errors. Events are read here, because the SDKs hide
- * the end marker `[DONE]`, end an aborted stream as if it were complete, keep every comment in memory, and use up to twice
- * the CPU per event. Parts are pushed in the tick of their packet.
+ * Streams one answer from a provider. Parts are pushed in the tick in which their packet arrives. The SDKs' event parsers
+ * are not used: they hide the end marker `[DONE]`, end an aborted stream as if it were complete, keep all comments in memory,
+ * and need up to twice the CPU time.
  */
 export function streamAnswer(
   request: StreamRequest,
@@ -50,20 +50,19 @@ class AnswerStream {
   readonly #push: PushPart<ProviderPart>;
   readonly #source: AnswerSource;
   readonly #resolve: (end: ProviderEnd) => void;
-  readonly #unlisten: () => void;
-  readonly #graceMs: number;
+  readonly #stopListening: () => void;
+  readonly #gracePeriodMs: number;
   #body: IncomingBody | null = null;
   #reader: BodyReader | null = null;
   #response: SuccessfulResponse | null = null;
-  /** Whether bytes of a body have arrived. */
   #hasBody = false;
-  /** Whether the model has produced anything. */
+  /** Whether any part was pushed. */
   #hasStarted = false;
-  /** The end has arrived, or the answer is no longer needed. */
-  #isOver = false;
-  #grace: Timer | undefined;
+  /** Whether the end has arrived or the answer is no longer needed. */
+  #isDone = false;
+  #graceTimer: Timer | undefined;
   #drainedPackets = 0;
-  /** Every packet is a sign of life, even interim responses, parts of a head, or a chunk size. */
+  /** Called for every packet, including those of interim responses and headers. */
   readonly #onBytes = () => this.#push(headActivity);
   readonly #onAbort = () => this.#close(false);
 
@@ -75,12 +74,12 @@ class AnswerStream {
   ) {
     this.#signal = signal;
     this.#pause = pause;
-    // Half of it, so that a complete answer isn't cut off as a silent one.
-    this.#graceMs = Math.min(END_GRACE_MS, idleTimeoutMs / 2);
+    // Ends before the idle timeout, which would make a complete answer fail.
+    this.#gracePeriodMs = Math.min(END_GRACE_PERIOD_MS, idleTimeoutMs / 2);
     this.#push = push;
     this.#source = source;
     this.#resolve = resolve;
-    this.#unlisten = pause.listen((isPaused) => this.#onPause(isPaused));
+    this.#stopListening = pause.listen((isPaused) => this.#onPause(isPaused));
     signal.addEventListener("abort", this.#onAbort, { once: true });
   }
 
@@ -92,40 +91,39 @@ class AnswerStream {
     try {
       const response = await send();
       const { status, headers, body } = response;
-      if (this.#isOver) return body.abort();
-      if (status === 204) throw new BrokenStreamError("an answer without a body");
+      if (this.#isDone) return body.abort();
+      if (status === 204) throw new BrokenStreamError("a response without a body");
       const origin = `HTTP ${status} with ${headers.get("content-type") || "no content type"}`;
       const sink = {
-        take: (mapped: MappedEvent) => this.#onEvent(mapped),
-        isOver: () => this.#isOver || this.#response !== response,
+        push: (mapped: MappedEvent) => this.#onEvent(mapped),
+        isDone: () => this.#isDone || this.#response !== response,
       };
       const { createMapper, secrets } = this.#source;
       this.#reader = createBodyReader({ mapper: createMapper(), secrets, origin }, sink);
       this.#response = response;
       this.#body = body;
-      // The response head is a sign of life too.
       this.#push(headActivity);
       body.listen({ onBytes: (bytes) => this.#receive(bytes), onEnd: (error) => this.#onEnd(error) });
-      // Pauses after the listeners are set, because setting them resumes the stream.
-      if (this.#pause.isPaused && !this.#isOver) body.pause();
+      // Setting the listeners resumes the stream, so it must be paused afterwards.
+      if (this.#pause.isPaused && !this.#isDone) body.pause();
     } catch (error) {
       this.#fail(error);
     }
   }
 
   #receive(bytes: Uint8Array): void {
-    if (this.#isOver) {
+    if (this.#isDone) {
       this.#drain();
       return;
     }
     if (!this.#hasBody) this.#push(activity);
     this.#hasBody = true;
-    this.#read((reader) => reader.push(bytes));
-    this.#limitEnd();
+    this.#useReader((reader) => reader.push(bytes));
+    this.#startGracePeriod();
   }
 
-  #read(read: (reader: BodyReader) => void): void {
-    if (!this.#reader || this.#isOver) return;
+  #useReader(read: (reader: BodyReader) => void): void {
+    if (!this.#reader || this.#isDone) return;
     try {
       read(this.#reader);
     } catch (error) {
@@ -138,78 +136,77 @@ class AnswerStream {
     if (mapped.type === "finish" || mapped.type === "error") this.#end(mapped);
     else {
       this.#hasStarted = true;
-      // Some servers send the end in every event: each further text restarts the grace period.
-      if (this.#grace && mapped.type !== "usage") this.#endGrace();
+      // Some servers send a finish reason in every event, so each new part restarts the grace period.
+      if (this.#graceTimer && mapped.type !== "usage") this.#clearGraceTimer();
       this.#push(mapped);
     }
   }
 
   /**
-   * Repeats the request if a successful response holds only the rejection of a parameter: gateways open the stream before
-   * they call the model. @returns whether it does.
+   * Repeats the request if a response with a success status only contains an error about a parameter. Some gateways send the
+   * status before they call the model. @returns whether the request is repeated.
    */
   #retryWithoutParameter({ code, cause: message, param }: ProviderError): boolean {
-    const refused = this.#response;
-    if (code !== "provider_refused" || !refused) return false;
-    const sending = refused.retryWithout(JSON.stringify({ error: { message, param } }));
+    const response = this.#response;
+    if (code !== "provider_refused" || !response) return false;
+    const sending = response.retryWithoutParameter(JSON.stringify({ error: { message, param } }));
     if (!sending) return false;
     this.#response = null;
     this.#reader = null;
     this.#body = null;
-    refused.body.abort();
+    response.body.abort();
     void this.#open(() => sending);
     return true;
   }
 
-  #endGrace(): void {
-    clearTimeout(this.#grace);
-    this.#grace = undefined;
+  #clearGraceTimer(): void {
+    clearTimeout(this.#graceTimer);
+    this.#graceTimer = undefined;
   }
 
-  /** Limits the wait for the stream's end once the answer is complete. */
-  #limitEnd(): void {
-    if (this.#isOver || this.#grace || this.#pause.isPaused || !this.#reader?.isComplete()) return;
-    this.#grace = setTimeout(() => {
+  /** Starts the grace period for the stream's end if the answer is complete. */
+  #startGracePeriod(): void {
+    if (this.#isDone || this.#graceTimer || this.#pause.isPaused || !this.#reader?.isComplete()) return;
+    this.#graceTimer = setTimeout(() => {
       this.#body?.abort();
       this.#onEnd(null);
-    }, this.#graceMs);
+    }, this.#gracePeriodMs);
   }
 
   #onPause(isPaused: boolean): void {
-    this.#endGrace();
+    this.#clearGraceTimer();
     if (isPaused) this.#body?.pause();
     else this.#body?.resume();
-    this.#limitEnd();
+    this.#startGracePeriod();
   }
 
-  /** The connection has ended, normally or with a fault. */
-  #onEnd(fault: Error | null): void {
-    clearTimeout(this.#grace);
-    this.#read((reader) => reader.end(fault));
+  #onEnd(error: Error | null): void {
+    clearTimeout(this.#graceTimer);
+    this.#useReader((reader) => reader.end(error));
   }
 
   #fail(error: unknown): void {
-    this.#end({ type: "error", error: mapThrown(this.#source, error) });
+    this.#end({ type: "error", error: mapThrownError(this.#source, error) });
   }
 
   #end(end: ProviderEnd): void {
-    if (this.#isOver) return;
+    if (this.#isDone) return;
     this.#close(end.type === "finish");
     this.#resolve(end.type === "error" ? { ...end, error: cleanError(end.error, this.#source.secrets) } : end);
   }
 
   #close(isFinished: boolean): void {
-    this.#isOver = true;
-    clearTimeout(this.#grace);
+    this.#isDone = true;
+    clearTimeout(this.#graceTimer);
     this.#signal.removeEventListener("abort", this.#onAbort);
-    this.#unlisten();
+    this.#stopListening();
     if (!isFinished) {
       this.#body?.abort();
       return;
     }
-    // A finished stream may end normally, within limits, so that its connection can be reused.
+    // If the stream ends within the grace period, its connection can be reused.
     if (this.#pause.isPaused) this.#body?.resume();
-    this.#grace = setTimeout(() => this.#body?.abort(), END_GRACE_MS);
+    this.#graceTimer = setTimeout(() => this.#body?.abort(), END_GRACE_PERIOD_MS);
   }
 
   #drain(): void {

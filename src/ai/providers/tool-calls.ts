@@ -2,25 +2,25 @@ import { createId } from "../../lib/id.ts";
 import type { ToolCall } from "../provider.ts";
 import { BrokenStreamError } from "../transport/event-stream.ts";
 
-/** Calls of one step; more than any model makes. */
+/** Maximum number of tool calls per step. Models make far fewer. */
 export const TOOL_CALLS_MAX = 128;
-/** UTF-16 units of all arguments of one step. */
+/** Maximum length of all arguments of one step, in UTF-16 code units. */
 export const TOOL_ARGUMENTS_LENGTH_MAX = 1_000_000;
-/** UTF-16 units of a name or an id; some gateways put a model's signature into the id. A longer one counts as missing. */
+/** Maximum length of a call's name or id, in UTF-16 code units. Some gateways put a model's signature into the id. */
 export const TOOL_LABEL_LENGTH_MAX = 65_536;
 
-type Draft = { id: string; name: string; pieces: string[]; extra: unknown };
+type Draft = { id: string; name: string; chunks: string[]; extra: unknown };
 
-/** A call with the extra content that its server needs back. */
+/** A call with the extra content that must be sent back with it. */
 export type CallWithExtra = { call: ToolCall; extra: unknown };
 
-/** Assembles the tool calls of one step from their pieces; `key` identifies a call. */
+/** Assembles the tool calls of one step from their chunks. `key` identifies a call. */
 export function createToolCalls() {
   const drafts = new Map<string | number, Draft>();
   let length = 0;
 
   function open(key: string | number): Draft {
-    const draft = drafts.get(key) ?? { id: "", name: "", pieces: [], extra: undefined };
+    const draft = drafts.get(key) ?? { id: "", name: "", chunks: [], extra: undefined };
     drafts.set(key, draft);
     if (drafts.size > TOOL_CALLS_MAX) throw new BrokenStreamError(`more than ${TOOL_CALLS_MAX} tool calls`);
     return draft;
@@ -32,53 +32,53 @@ export function createToolCalls() {
     return [...drafts.values()]
       .filter(({ name }) => name !== "")
       .map((draft) => {
-        const stated = clean(draft.id);
-        const id = stated === "" || ids.has(stated) ? `call_${createId()}` : stated;
+        const providerId = clean(draft.id);
+        const id = providerId === "" || ids.has(providerId) ? `call_${createId()}` : providerId;
         ids.add(id);
-        const text = clean(draft.pieces.join("")) || "{}";
+        const text = clean(draft.chunks.join("")) || "{}";
         return { call: { id, name: clean(draft.name), arguments: text }, extra: draft.extra };
       });
   }
 
   return {
-    /** Adds a piece of a call. @throws BrokenStreamError beyond the limits. */
-    add(key: string | number, piece: { id?: unknown; name?: unknown; arguments?: unknown }): void {
+    /** Adds a chunk of a call. @throws BrokenStreamError if a limit is exceeded. */
+    add(key: string | number, chunk: { id?: unknown; name?: unknown; arguments?: unknown }): void {
       const draft = open(key);
-      draft.id = readLabel(piece.id) ?? draft.id;
-      draft.name = readLabel(piece.name) ?? draft.name;
-      const text = readArguments(piece.arguments);
+      draft.id = parseNameOrId(chunk.id) ?? draft.id;
+      draft.name = parseNameOrId(chunk.name) ?? draft.name;
+      const text = toArgumentsText(chunk.arguments);
       length += text.length;
       if (length > TOOL_ARGUMENTS_LENGTH_MAX)
         throw new BrokenStreamError(`${TOOL_ARGUMENTS_LENGTH_MAX} characters of tool arguments`);
-      if (text !== "") draft.pieces.push(text);
+      if (text !== "") draft.chunks.push(text);
     },
 
-    /** Stores extra content of a call; a later value replaces it. */
+    /** Sets the extra content of a call. */
     addExtra(key: string | number, extra: unknown): void {
       open(key).extra = extra;
     },
 
-    /** The arguments of a call so far, trimmed. */
-    argumentsOf: (key: string | number): string => drafts.get(key)?.pieces.join("").trim() ?? "",
+    /** Returns the received arguments of a call, trimmed. */
+    getArguments: (key: string | number): string => drafts.get(key)?.chunks.join("").trim() ?? "",
 
-    /** Discards the arguments of a call before they are sent again. */
+    /** Discards the received arguments of a call. */
     clearArguments(key: string | number): void {
       const draft = drafts.get(key);
-      if (draft) draft.pieces = [];
+      if (draft) draft.chunks = [];
     },
 
-    /** The calls in order, with storable text and unique ids. Calls without a name can't be executed and are omitted. */
+    /** Returns the calls in order, with storable text and unique ids. Omits calls without a name. */
     list: (): ToolCall[] => listWithExtras().map(({ call }) => call),
     listWithExtras,
   };
 }
 
-/** A name or an id, or null. Servers that format JSON by hand write the text "null" for none. */
-export const readLabel = (value: unknown): string | null =>
+/** Returns a valid name or id, or null. Some servers send the string "null" for a missing name or id. */
+export const parseNameOrId = (value: unknown): string | null =>
   typeof value === "string" && value !== "" && value !== "null" && value.length <= TOOL_LABEL_LENGTH_MAX ? value : null;
 
-/** A piece of arguments as text. Some local servers send an object; null is none. */
-export const readArguments = (value: unknown): string =>
+/** Returns arguments as a string. Some local servers send an object or null. */
+export const toArgumentsText = (value: unknown): string =>
   typeof value === "string" ? value : value === null ? "" : (JSON.stringify(value) ?? "");
 
 const clean = (text: string): string => text.replaceAll("\0", "").toWellFormed();

@@ -1,14 +1,14 @@
 import type { IncomingBody } from "../../lib/http-client/incoming-body.ts";
 
-/** Bytes kept of an error's body; no error needs more, and the log keeps far less. */
+/** Maximum number of bytes that are read from an error's body. */
 const ERROR_BODY_BYTES_MAX = 64 * 1024;
 
-/** How long to wait for an error's body: its status is already known, and the next model is waiting. */
+/** Timeout for reading an error's body. It is short, since the next model has to wait. */
 export const ERROR_BODY_TIMEOUT_MS = 2_000;
 
 /**
- * Reads the start of an error's body: up to ERROR_BODY_BYTES_MAX plus one packet, within ERROR_BODY_TIMEOUT_MS and while the
- * connection lasts. The rest isn't fetched.
+ * Reads the start of an error's body, then aborts the response. Resolves with the bytes received until the timeout, or until
+ * the connection closes. Never rejects.
  */
 export function readStart(body: IncomingBody): Promise<Blob> {
   return new Promise((resolve) => {
@@ -18,16 +18,16 @@ export function readStart(body: IncomingBody): Promise<Blob> {
       clearTimeout(timer);
       resolve(new Blob(chunks));
     };
-    const cut = () => {
+    const abort = () => {
       body.abort();
       end();
     };
-    const timer = setTimeout(cut, ERROR_BODY_TIMEOUT_MS);
+    const timer = setTimeout(abort, ERROR_BODY_TIMEOUT_MS);
     body.listen({
       onBytes(chunk) {
         chunks.push(new Uint8Array(chunk));
         bytes += chunk.byteLength;
-        if (bytes >= ERROR_BODY_BYTES_MAX) cut();
+        if (bytes >= ERROR_BODY_BYTES_MAX) abort();
       },
       onEnd: end,
     });

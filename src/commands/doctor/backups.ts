@@ -7,27 +7,27 @@ import { ok, problem, skipped, warning } from "./finding.ts";
 
 export const backupsCheck: DoctorCheck = {
   name: "backups",
-  async find({ config, isOffline }) {
+  async run({ config, isOffline }) {
     if (config.BACKUP_SCHEDULE === undefined) {
-      const sentence =
+      const message =
         "BACKUP_SCHEDULE is not set, so no automatic backups are made; set it, or back up in another way.";
-      return [config.APP_ENV === "production" ? warning(sentence) : skipped("BACKUP_SCHEDULE is not set.")];
+      return [config.APP_ENV === "production" ? warning(message) : skipped("BACKUP_SCHEDULE is not set.")];
     }
     if (config.BACKUP_S3_BUCKET === undefined) {
       const folder = findBackupDir(config);
-      const found = findFolderProblem(folder);
-      return [found === null ? ok(`Backups can be written to ${folder}.`) : problem(`BACKUP_DIR: ${found}`)];
+      const error = findFolderProblem(folder);
+      return [error === null ? ok(`Backups can be written to ${folder}.`) : problem(`BACKUP_DIR: ${error}`)];
     }
-    if (isOffline) return [skipped("--offline: the bucket of backups is not called.")];
+    if (isOffline) return [skipped("--offline: the backup bucket is not called.")];
     const store = createBackupStore(config);
-    const limit = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     try {
-      await abortable(store.list(), limit);
-      return [ok(`${store.location} can be listed; whether it can be written shows the first backup.`)];
+      await abortable(store.list(), timeout);
+      return [ok(`${store.location} can be listed; the first backup shows whether it is writable.`)];
     } catch (error) {
-      if (!limit.aborted) return [problem(error instanceof Error ? error.message : String(error))];
-      const sentence = `${store.location} did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s`;
-      return [problem(`${sentence}; check BACKUP_S3_ENDPOINT, BACKUP_S3_REGION and the network.`)];
+      if (!timeout.aborted) return [problem(error instanceof Error ? error.message : String(error))];
+      const message = `${store.location} did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s`;
+      return [problem(`${message}; check BACKUP_S3_ENDPOINT, BACKUP_S3_REGION and the network.`)];
     }
   },
 };

@@ -7,42 +7,42 @@ import { type Finding, orOk, problem, skipped, warning } from "./finding.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1_000;
 
-/** The certificate that Parley itself serves. */
+/** Checks the certificate that Parley itself serves. */
 export const certificateCheck: DoctorCheck = {
   name: "certificate",
-  find({ config }) {
-    // The configuration is valid, so the files can be read and match.
+  run({ config }) {
+    // Loading the configuration has already checked the files.
     const tls = readTls(config);
     if (!tls) return [skipped("TLS_CERT_FILE is not set, so Parley serves plain HTTP; a proxy may add TLS.")];
     const { names, expiresAtMs } = describeCertificate(tls.cert);
     const until = new Date(expiresAtMs).toISOString().slice(0, 10);
-    return orOk(judgeCertificate(tls.cert, config.PUBLIC_URL, Date.now()), `${names}, valid until ${until}.`);
+    return orOk(checkCertificate(tls.cert, config.PUBLIC_URL, Date.now()), `${names}, valid until ${until}.`);
   },
 };
 
-/** What is wrong with a readable certificate for the clients that connect to `publicUrl`. */
-function judgeCertificate(cert: string, publicUrl: string | undefined, nowMs: number): Finding[] {
+/** Finds reasons why clients that connect to `publicUrl` may refuse the certificate. */
+function checkCertificate(cert: string, publicUrl: string | undefined, nowMs: number): Finding[] {
   const { names, validFromMs, expiresAtMs } = describeCertificate(cert);
   const findings: Finding[] = [];
   const days = Math.floor((expiresAtMs - nowMs) / DAY_MS);
-  const renew = "replace the files of TLS_CERT_FILE and TLS_KEY_FILE, then send SIGHUP to Parley";
+  const remedy = "replace the files of TLS_CERT_FILE and TLS_KEY_FILE, then send SIGHUP to Parley";
   if (expiresAtMs <= nowMs)
     findings.push(
       problem(
-        `The certificate expired on ${new Date(expiresAtMs).toISOString().slice(0, 10)}, so clients refuse it; ${renew}.`,
+        `The certificate expired on ${new Date(expiresAtMs).toISOString().slice(0, 10)}, so clients refuse it; ${remedy}.`,
       ),
     );
   else if (validFromMs > nowMs)
     findings.push(
       problem(
-        `The certificate is valid only from ${new Date(validFromMs).toISOString().slice(0, 10)}, so clients refuse it; check the clock, or ${renew}.`,
+        `The certificate is valid only from ${new Date(validFromMs).toISOString().slice(0, 10)}, so clients refuse it; check the clock, or ${remedy}.`,
       ),
     );
-  else if (days < EXPIRY_WARNING_DAYS) findings.push(warning(`The certificate expires in ${days} days; ${renew}.`));
+  else if (days < EXPIRY_WARNING_DAYS) findings.push(warning(`The certificate expires in ${days} days; ${remedy}.`));
   const host = publicUrl === undefined ? undefined : new URL(publicUrl).hostname.replace(/^\[|\]$/g, "");
   const certificate = new X509Certificate(cert);
-  const fits = (name: string) => (isIP(name) === 0 ? certificate.checkHost(name) : certificate.checkIP(name));
-  if (host !== undefined && fits(host) === undefined)
+  const matches = (name: string) => (isIP(name) === 0 ? certificate.checkHost(name) : certificate.checkIP(name));
+  if (host !== undefined && matches(host) === undefined)
     findings.push(
       warning(
         `The certificate is for ${names}, not for ${host} of PUBLIC_URL, so clients refuse it; get one for that name, or correct PUBLIC_URL.`,

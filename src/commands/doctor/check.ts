@@ -2,41 +2,41 @@ import type { Config } from "../../config.ts";
 import type { Fetch } from "../../lib/outgoing/create-fetch.ts";
 import type { ClockReading } from "./clock-reading.ts";
 import { type Finding, problem } from "./finding.ts";
-import type { OwnServer } from "./own-server.ts";
+import type { LocalServer } from "./local-server.ts";
 
-/** What checks work with. */
+/** The context that all checks share. */
 export type DoctorContext = {
   config: Config;
-  /** Whether to leave out everything that sends a request to other servers than the database and Redis. */
+  /** Whether to skip requests to servers other than the database and Redis. */
   isOffline: boolean;
-  /** Requests to other servers, through the configured proxies. */
+  /** Sends requests through the configured proxies. */
   fetch: Fetch;
-  /** The server that listens on PORT; null if none does. */
-  ownServer: Promise<OwnServer | null>;
-  /** Filled by checks that learn the time of another machine. */
+  /** The Parley that listens on PORT; null if none does. */
+  localServer: Promise<LocalServer | null>;
+  /** Checks add the times of other machines here. */
   clockReadings: ClockReading[];
 };
 
-/** One group of checks. It changes nothing. */
+/** A read-only check. */
 export type DoctorCheck = {
   name: string;
-  find(context: DoctorContext): Finding[] | Promise<Finding[]>;
+  run(context: DoctorContext): Finding[] | Promise<Finding[]>;
 };
 
-/** Time limit of a request to one server. */
+/** Timeout of a request. */
 export const REQUEST_TIMEOUT_MS = 5_000;
-/** Time limit of a whole check, which may make several requests. */
+/** Timeout of a check, which may send several requests. */
 const CHECK_TIMEOUT_MS = 8_000;
 
-/** Makes a check. It never rejects, and ends in time even if the check doesn't. */
+/** Runs a check. Errors and timeouts become findings. */
 export async function runDoctorCheck(check: DoctorCheck, context: DoctorContext): Promise<Finding[]> {
-  const late = Promise.withResolvers<Finding[]>();
+  const timeout = Promise.withResolvers<Finding[]>();
   const timer = setTimeout(
-    () => late.resolve([problem(`The check did not end within ${CHECK_TIMEOUT_MS / 1_000} s; run it again.`)]),
+    () => timeout.resolve([problem(`The check did not end within ${CHECK_TIMEOUT_MS / 1_000} s; run it again.`)]),
     CHECK_TIMEOUT_MS,
   );
   try {
-    return await Promise.race([(async () => check.find(context))(), late.promise]);
+    return await Promise.race([(async () => check.run(context))(), timeout.promise]);
   } catch (error) {
     return [problem(`The check failed: ${error instanceof Error ? error.message : String(error)}`)];
   } finally {

@@ -13,7 +13,7 @@ import { redisCheck } from "./redis.ts";
 import { timeZonesCheck } from "./time-zones.ts";
 import { tracingCheck } from "./tracing.ts";
 
-/** All checks in the order of the report, except those of the configuration (before them) and of the clock (after them). */
+/** The checks in report order, between the configuration check (first) and the clock check (last). */
 export const doctorChecks: readonly DoctorCheck[] = [
   portCheck,
   certificateCheck,

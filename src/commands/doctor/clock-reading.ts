@@ -1,28 +1,28 @@
-/** The time of another machine, compared with the clock here. */
+/** The difference between this machine's clock and another one. */
 export type ClockReading = {
   source: string;
-  /** How far the clock here is ahead of the other one. */
+  /** By how much this machine's clock is ahead; negative if it is behind. */
   aheadMs: number;
-  /** Up to how much the comparison may be wrong: the time that the request took, and the resolution. */
+  /** The maximum error of `aheadMs`, from the duration of the request and the clock's resolution. */
   errorMs: number;
 };
 
 /** A `Date` header has whole seconds. */
 const DATE_RESOLUTION_MS = 1_000;
 
-/** Compares the clock here with the time that a response contains. The other clock was read between both times. */
+/** Compares this machine's clock with the time in a response, which was read between `sentAtMs` and `receivedAtMs`. */
 export function compareClocks(
   source: string,
-  theirMs: number,
+  otherClockMs: number,
   { sentAtMs, receivedAtMs, resolutionMs = 0 }: { sentAtMs: number; receivedAtMs: number; resolutionMs?: number },
 ): ClockReading {
-  const aheadMs = (sentAtMs + receivedAtMs) / 2 - (theirMs + resolutionMs / 2);
+  const aheadMs = (sentAtMs + receivedAtMs) / 2 - (otherClockMs + resolutionMs / 2);
   return { source, aheadMs, errorMs: (receivedAtMs - sentAtMs + resolutionMs) / 2 };
 }
 
-/** The same for a response's `Date` header; null if it has none. */
+/** Compares this machine's clock with a response's `Date` header. Returns null if there is none. */
 export function readDateHeader(source: string, headers: Headers, sentAtMs: number): ClockReading | null {
-  const theirMs = Date.parse(headers.get("date") ?? "");
-  if (Number.isNaN(theirMs)) return null;
-  return compareClocks(source, theirMs, { sentAtMs, receivedAtMs: Date.now(), resolutionMs: DATE_RESOLUTION_MS });
+  const serverTimeMs = Date.parse(headers.get("date") ?? "");
+  if (Number.isNaN(serverTimeMs)) return null;
+  return compareClocks(source, serverTimeMs, { sentAtMs, receivedAtMs: Date.now(), resolutionMs: DATE_RESOLUTION_MS });
 }

@@ -5,20 +5,20 @@ import { type Finding, ok, problem, warning } from "./finding.ts";
 const SECRET_CHARS_MIN = 32;
 const DISTINCT_CHARS_MIN = 10;
 
-/** Reports the warnings of `parley config check`. Errors of the configuration end the doctor's other checks. */
+/** Reports the warnings of `parley config check`, and a weak or damaged JWT secret. */
 export const createConfigurationCheck = (warnings: readonly string[]): DoctorCheck => ({
   name: "configuration",
-  find({ config }) {
-    const findings = [...warnings.map(warning), ...judgeSecret(() => findServerSecret(config)?.value ?? null)];
+  run({ config }) {
+    const findings = [...warnings.map(warning), ...checkSecret(() => findServerSecret(config)?.value ?? null)];
     return findings.length > 0 ? findings : [ok(`The configuration is valid (APP_ENV=${config.APP_ENV}).`)];
   },
 });
 
-/** @param find returns the secret that signs tokens; null before the first start generates one. */
-function judgeSecret(find: () => string | null): Finding[] {
+/** @param findSecret returns the JWT secret; null if Parley has not generated one yet. */
+function checkSecret(findSecret: () => string | null): Finding[] {
   let secret: string | null;
   try {
-    secret = find();
+    secret = findSecret();
   } catch (error) {
     return [problem(error instanceof Error ? error.message : String(error))];
   }
@@ -31,6 +31,8 @@ function judgeSecret(find: () => string | null): Finding[] {
     ];
   if (new Set(secret).size >= DISTINCT_CHARS_MIN) return [];
   return [
-    warning("JWT_SECRET has few different characters, so it can be guessed; generate one (openssl rand -base64 32)."),
+    warning(
+      "JWT_SECRET has few different characters, so it may be easy to guess; generate one (openssl rand -base64 32).",
+    ),
   ];
 }

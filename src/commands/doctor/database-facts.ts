@@ -1,36 +1,37 @@
 import type { Sql } from "../../db/client.ts";
 import { type ClockReading, compareClocks } from "./clock-reading.ts";
 
-/** What a database says about itself. Only reads. */
+/** Properties of a database server. */
 export type DatabaseFacts = {
   version: string;
   major: number;
   is_superuser: boolean;
-  /** Of all clients together. */
   max_connections: number;
   reserved_connections: number;
   used_connections: number;
-  /** Of the role and the database; null: none. */
+  /** The role's connection limit; null if there is none. */
   role_limit: number | null;
+  /** The database's connection limit; null if there is none. */
   database_limit: number | null;
   autovacuum: string;
   fsync: string;
   is_tls: boolean;
-  /** Seconds since the oldest transaction of another client began; null if there is none. */
+  /** Age of the oldest transaction of another client; null if there is none. */
   oldest_transaction_s: number | null;
   oldest_client: string | null;
-  /** Statements that have waited for a lock for some seconds. */
+  /** Number of statements that have waited for a lock for more than 3 seconds. */
   blocked_statements: number;
+  /** Number of transactions prepared more than 10 minutes ago. */
   prepared_transactions: number;
-  /** Tables of Parley that the role may not read or write. */
-  closed_tables: string[];
+  /** Parley's tables that the role isn't allowed to read or write. */
+  inaccessible_tables: string[];
   latencyMs: number;
   clock: ClockReading;
 };
 
 const LATENCY_SAMPLES = 3;
 
-/** Reads the facts, and measures how long a statement takes. */
+/** Reads the server's properties, and measures the latency and the clock difference. */
 export async function readDatabaseFacts(sql: Sql): Promise<DatabaseFacts> {
   const [row] = await sql<Omit<DatabaseFacts, "latencyMs" | "clock">[]>`
     select current_setting('server_version') as version,
@@ -54,13 +55,13 @@ export async function readDatabaseFacts(sql: Sql): Promise<DatabaseFacts> {
         and to_regclass('migrations') is not null
         and not (has_table_privilege(oid, 'select') and has_table_privilege(oid, 'insert')
           and has_table_privilege(oid, 'update') and has_table_privilege(oid, 'delete'))
-        order by relname) as closed_tables
+        order by relname) as inaccessible_tables
     from (select 1) one left join lateral (
       select pid, application_name, xact_start from pg_stat_activity
       where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null
         and backend_type = 'client backend'
       order by xact_start limit 1) oldest on true`;
-  if (!row) throw new Error("Postgres gave no row.");
+  if (!row) throw new Error("Postgres returned no row.");
   let latencyMs = Number.POSITIVE_INFINITY;
   let clock: ClockReading | undefined;
   for (let sample = 0; sample < LATENCY_SAMPLES; sample += 1) {
@@ -70,6 +71,6 @@ export async function readDatabaseFacts(sql: Sql): Promise<DatabaseFacts> {
     latencyMs = Math.min(latencyMs, performance.now() - startedAtMs);
     clock = compareClocks("the database", time?.ms ?? 0, { sentAtMs, receivedAtMs: Date.now() });
   }
-  if (!clock) throw new Error("Postgres gave no time.");
+  if (!clock) throw new Error("Postgres returned no time.");
   return { ...row, latencyMs, clock };
 }

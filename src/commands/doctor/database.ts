@@ -1,4 +1,4 @@
-import { readDatabaseAddress } from "../../db/address.ts";
+import { parseDatabaseAddress } from "../../db/address.ts";
 import { type Database, getPooling } from "../../db/client.ts";
 import { describeConnectError, EXTRA_CONNECTIONS_MAX } from "../../db/connect.ts";
 import { explainDatabaseError } from "../../db/explain.ts";
@@ -6,41 +6,41 @@ import { checkMigratable, listMigrations, MigrationError } from "../../db/migrat
 import { prepareSession } from "../../db/session-check.ts";
 import { checkServer, checkWritable, DatabaseNotReadyError, UnsuitableDatabaseError } from "../../db/suitability.ts";
 import { abortable } from "../../lib/abortable.ts";
-import { formatQuantity } from "../selftest/figures.ts";
+import { formatQuantity } from "../selftest/measurements.ts";
 import { type DoctorCheck, type DoctorContext, REQUEST_TIMEOUT_MS } from "./check.ts";
 import { createWarningCollector, openDoctorDatabase } from "./database-connection.ts";
 import { readDatabaseFacts } from "./database-facts.ts";
+import { checkDatabaseFacts } from "./database-findings.ts";
 import { type Finding, ok, problem, skipped, warning } from "./finding.ts";
-import { judgeDatabase } from "./judge-database.ts";
 
 export const databaseCheck: DoctorCheck = {
   name: "database",
-  async find(context) {
+  async run(context) {
     const opened = await openDoctorDatabase(context.config);
-    if ("absent" in opened) return [skipped(opened.absent)];
+    if ("unavailableReason" in opened) return [skipped(opened.unavailableReason)];
     const { database, close } = opened;
-    const limit = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+    const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
     try {
-      return await abortable(examine(database, context), limit);
+      return await abortable(checkDatabase(database, context), timeout);
     } catch (error) {
-      return [problem(limit.aborted ? describeSilence(context) : await describeConnectError(error, database))];
+      return [problem(timeout.aborted ? describeTimeout(context) : await describeConnectError(error, database))];
     } finally {
-      // It may wait for a server that doesn't respond.
+      // Not awaited, because the server may not respond.
       void close().catch(() => {});
     }
   },
 };
 
-const describeSilence = ({ config }: DoctorContext): string =>
+const describeTimeout = ({ config }: DoctorContext): string =>
   config.DATABASE_URL === undefined
     ? `The embedded Postgres did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s; see postgres.log in DATA_DIR, and restart Parley.`
-    : `The database did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s; check host and port of DATABASE_URL, firewalls, and the load of the server.`;
+    : `The database did not respond within ${REQUEST_TIMEOUT_MS / 1_000} s; check the host and port in DATABASE_URL, firewalls, and the server's load.`;
 
-/** @throws an error of the connection. */
-async function examine(database: Database, context: DoctorContext): Promise<Finding[]> {
+/** @throws connection errors. */
+async function checkDatabase(database: Database, context: DoctorContext): Promise<Finding[]> {
   const { log, warnings } = createWarningCollector();
   await prepareSession(database, log);
-  const unsuitable = await collectUnsuitable([
+  const startupFindings = await collectStartupErrors([
     () => checkServer(database),
     () => checkWritable(database),
     () => checkMigratable(database),
@@ -49,23 +49,24 @@ async function examine(database: Database, context: DoctorContext): Promise<Find
   context.clockReadings.push(facts.clock);
   const { config } = context;
   const pooling = getPooling(database);
-  const judged = judgeDatabase(facts, {
+  const serverFindings = checkDatabaseFacts(facts, {
     connectionsMax: config.DATABASE_POOL_SIZE + EXTRA_CONNECTIONS_MAX,
-    isRunning: (await context.ownServer) !== null,
-    host: config.DATABASE_URL === undefined ? undefined : readDatabaseAddress(config.DATABASE_URL).host,
+    isRunning: (await context.localServer) !== null,
+    host: config.DATABASE_URL === undefined ? undefined : parseDatabaseAddress(config.DATABASE_URL).host,
     isPooled: pooling !== "none",
   });
-  const findings = [...unsuitable, ...warnings.map(warning), ...judged];
-  if (unsuitable.length === 0) findings.push(...(await judgeMigrations(database, (await context.ownServer) !== null)));
+  const findings = [...startupFindings, ...warnings.map(warning), ...serverFindings];
+  if (startupFindings.length === 0)
+    findings.push(...(await checkMigrations(database, (await context.localServer) !== null)));
   const through = pooling === "none" ? "" : `, through a pooler in ${pooling} mode`;
   if (!findings.some(({ status }) => status === "problem"))
     findings.unshift(ok(`PostgreSQL ${facts.version} responds in ${facts.latencyMs.toFixed(1)} ms${through}.`));
   return findings;
 }
 
-/** Runs the checks of a start. Each sentence is reported once, since some include others. */
-async function collectUnsuitable(checks: (() => Promise<void>)[]): Promise<Finding[]> {
-  const sentences = new Set<string>();
+/** Runs the startup checks. Several of them can fail with the same message, which is reported once. */
+async function collectStartupErrors(checks: (() => Promise<void>)[]): Promise<Finding[]> {
+  const messages = new Set<string>();
   for (const check of checks)
     try {
       await check();
@@ -76,16 +77,16 @@ async function collectUnsuitable(checks: (() => Promise<void>)[]): Promise<Findi
         error instanceof MigrationError;
       const explained = isKnown ? error.message : explainDatabaseError(error);
       if (explained === null) throw error;
-      sentences.add(explained);
+      messages.add(explained);
     }
-  return [...sentences].map(problem);
+  return [...messages].map(problem);
 }
 
-async function judgeMigrations(database: Database, isRunning: boolean): Promise<Finding[]> {
+async function checkMigrations(database: Database, isRunning: boolean): Promise<Finding[]> {
   const migrations = await listMigrations(database);
   const pending = migrations.filter(({ state }) => state === "pending").length;
   if (pending === 0) return [];
   if (pending === migrations.length) return [ok("The database is empty; the first start creates Parley's tables.")];
   const remedy = isRunning ? "restart Parley with this executable" : "start Parley, or run `parley migrate`";
-  return [warning(`${formatQuantity(pending, "migration")} of this version must still be applied; ${remedy}.`)];
+  return [warning(`${formatQuantity(pending, "migration")} of this version must be applied; ${remedy}.`)];
 }

@@ -13,7 +13,7 @@ const FREE_PROBLEM_BYTES = 100e6;
 const FREE_WARNING_BYTES = 1e9;
 const INODES_PROBLEM = 1_000;
 const INODES_WARNING = 10_000;
-/** Enough that a full disk is noticed; file systems keep a few kilobytes for small files. */
+/** Large enough to detect a full disk: file systems may still have a few kilobytes for small files. */
 const PROBE_BYTES = 64 * 1024;
 
 /** Types of network file systems (statfs(2), linux/magic.h). */
@@ -31,11 +31,13 @@ type Folder = { setting: string; path: string; isForDatabase: boolean };
 
 export const diskCheck: DoctorCheck = {
   name: "disk",
-  async find({ config }) {
+  async run({ config }) {
     const folders = listFolders(config);
     if (folders.length === 0) return [skipped("Parley stores nothing on this machine with these settings.")];
-    const findings = (await Promise.all(folders.map(examineFolder))).flat();
-    const free = await Promise.all(folders.map(async ({ setting, path }) => `${setting} ${await describeFree(path)}`));
+    const findings = (await Promise.all(folders.map(checkFolder))).flat();
+    const free = await Promise.all(
+      folders.map(async ({ setting, path }) => `${setting} ${await describeFreeSpace(path)}`),
+    );
     if (findings.length === folders.length && findings.every(({ status }) => status === "skipped")) return findings;
     return orOk(findings, `Free space: ${free.join(", ")}.`);
   },
@@ -51,29 +53,29 @@ function listFolders(config: Config): Folder[] {
   return folders;
 }
 
-async function describeFree(path: string): Promise<string> {
+async function describeFreeSpace(path: string): Promise<string> {
   const status = await statfs(findExisting(path)).catch(() => null);
   return status ? formatBytes(status.bavail * status.bsize) : "unknown";
 }
 
-/** The folder, or its closest parent that exists. */
+/** Returns the folder, or its closest existing parent. */
 function findExisting(path: string): string {
   let existing = path;
   while (!existsSync(existing) && dirname(existing) !== existing) existing = dirname(existing);
   return existing;
 }
 
-async function examineFolder({ setting, path, isForDatabase }: Folder): Promise<Finding[]> {
-  const closed = findDataDirProblem(path);
-  // The check of the embedded Postgres reports it already.
-  if (closed !== null && isForDatabase) return [skipped(`${setting} ${path} can't be used by this user.`)];
-  if (closed !== null) return [problem(closed.replaceAll("DATA_DIR", setting))];
-  const denied = findFolderProblem(path);
-  if (denied !== null) return [problem(`${setting}: ${denied}`)];
+async function checkFolder({ setting, path, isForDatabase }: Folder): Promise<Finding[]> {
+  const accessProblem = findDataDirProblem(path);
+  // The check `embedded postgres` reports this as a problem.
+  if (accessProblem !== null && isForDatabase) return [skipped(`${setting} ${path} can't be used by this user.`)];
+  if (accessProblem !== null) return [problem(accessProblem.replaceAll("DATA_DIR", setting))];
+  const folderProblem = findFolderProblem(path);
+  if (folderProblem !== null) return [problem(`${setting}: ${folderProblem}`)];
   const existing = findExisting(path);
   const status = await statfs(existing).catch(() => null);
   if (status === null) return [skipped(`The free space of ${setting} ${existing} can't be read.`)];
-  const space = judgeSpace(`${setting} ${path}`, {
+  const space = checkSpace(`${setting} ${path}`, {
     freeBytes: status.bavail * status.bsize,
     freeInodes: status.files > 0 ? status.ffree : null,
   });
@@ -84,34 +86,34 @@ async function examineFolder({ setting, path, isForDatabase }: Folder): Promise<
         `${setting} ${path} is on a network file system (${network}), where Postgres may lose data or hang when the network fails; use a local disk, or set DATABASE_URL.`,
       ),
     );
-  // The probe would only say the same again.
+  // On a full disk, writing a file would only repeat the finding. In a folder that doesn't exist, it would fail.
   if (space.some((finding) => finding.status === "problem") || existing !== path) return space;
-  const failure = tryWriting(path);
+  const failure = findWriteError(path);
   return failure === null
     ? space
     : [
         ...space,
-        problem(`A file in ${setting} ${path} can't be written (${failure}); free some space, or repair the disk.`),
+        problem(`A file can't be written to ${setting} ${path} (${failure}); free some space, or repair the disk.`),
       ];
 }
 
-/** What the free space of a disk means. @param facts.freeInodes null: the file system has no fixed number. */
-export function judgeSpace(place: string, facts: { freeBytes: number; freeInodes: number | null }): Finding[] {
+/** Reports a lack of disk space or inodes. @param facts.freeInodes null if the file system has no fixed number of inodes. */
+export function checkSpace(folder: string, facts: { freeBytes: number; freeInodes: number | null }): Finding[] {
   const { freeBytes, freeInodes } = facts;
   const findings: Finding[] = [];
   if (freeBytes < FREE_WARNING_BYTES) {
-    const sentence = `The disk of ${place} has ${formatBytes(freeBytes)} left; free some space, or use a larger disk.`;
-    findings.push((freeBytes < FREE_PROBLEM_BYTES ? problem : warning)(sentence));
+    const message = `The disk of ${folder} has ${formatBytes(freeBytes)} left; free some space, or use a larger disk.`;
+    findings.push((freeBytes < FREE_PROBLEM_BYTES ? problem : warning)(message));
   }
   if (freeInodes !== null && freeInodes < INODES_WARNING) {
-    const sentence = `The disk of ${place} has room for ${freeInodes} more files (inodes); delete files that are not needed.`;
-    findings.push((freeInodes < INODES_PROBLEM ? problem : warning)(sentence));
+    const message = `The disk of ${folder} can store only ${freeInodes} more files (inodes); delete files that are not needed.`;
+    findings.push((freeInodes < INODES_PROBLEM ? problem : warning)(message));
   }
   return findings;
 }
 
-/** Writes a file and removes it. @returns why that failed, or null. */
-function tryWriting(folder: string): string | null {
+/** Writes a file and removes it. Returns the error code if it can't be written, otherwise null. */
+function findWriteError(folder: string): string | null {
   const path = join(folder, `.parley-doctor-${createId()}`);
   try {
     writeFileSync(path, new Uint8Array(PROBE_BYTES), { mode: 0o600, flush: true });

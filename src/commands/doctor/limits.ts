@@ -8,9 +8,9 @@ import type { DoctorCheck } from "./check.ts";
 import { type Finding, orOk, problem, warning } from "./finding.ts";
 import { type MachineFacts, readMachineFacts } from "./machine-facts.ts";
 
-/** Files of the executable, logs, connections to providers, Redis and webhooks. */
-const OWN_FILES = 200;
-/** Fewer clients than this are probably not intended. */
+/** Number of files that Parley itself opens: the executable, logs, and connections to providers, Redis and webhooks. */
+const PARLEY_FILES = 200;
+/** A limit that allows fewer clients is probably not intended. */
 const CLIENTS_MIN = 1_000;
 const MEMORY_PROBLEM_BYTES = 200e6;
 const MEMORY_WARNING_BYTES = 500e6;
@@ -19,20 +19,20 @@ const BACKLOG_MIN = 512;
 
 export const limitsCheck: DoctorCheck = {
   name: "limits",
-  find({ config }) {
+  run({ config }) {
     const pid = findServerPid(config);
     const facts = readMachineFacts(pid ?? "self");
     const files = facts.openFilesMax === null ? "unknown" : facts.openFilesMax.toLocaleString("en");
     const memory =
       facts.memoryMaxBytes === null || facts.memoryMaxBytes > 1e15 ? "no limit" : formatBytes(facts.memoryMaxBytes);
     return orOk(
-      judgeLimits(facts, config, pid !== null),
+      checkLimits(facts, config, pid !== null),
       `Open files: ${files}${pid === null ? "" : ` (of the running process ${pid})`}; memory: ${memory}, ${formatBytes(facts.memoryFreeBytes)} free.`,
     );
   },
 };
 
-/** The Parley that runs on the embedded database: its limits may differ from those of this shell. */
+/** Finds the Parley that runs on the embedded database, because its limits may differ from this shell's. */
 function findServerPid(config: Config): number | null {
   try {
     const pid = Number(readFileSync(join(config.DATA_DIR, "parley.lock"), "utf8").trim());
@@ -43,26 +43,26 @@ function findServerPid(config: Config): number | null {
   }
 }
 
-/** What the limits mean for a configuration. */
-export function judgeLimits(
+/** Reports limits that are too low for the configuration. */
+export function checkLimits(
   facts: MachineFacts,
   config: Pick<Config, "DATABASE_POOL_SIZE">,
   isRunning: boolean,
 ): Finding[] {
   const findings: Finding[] = [];
-  const needed = config.DATABASE_POOL_SIZE + EXTRA_CONNECTIONS_MAX + OWN_FILES;
+  const needed = config.DATABASE_POOL_SIZE + EXTRA_CONNECTIONS_MAX + PARLEY_FILES;
   const { openFilesMax, memoryMaxBytes, memoryFreeBytes, somaxconn, overcommitMode } = facts;
-  const howToRaise = "raise it (LimitNOFILE= in a systemd unit, `ulimit -n` in a shell, --ulimit nofile= in Docker)";
+  const remedy = "raise it (LimitNOFILE= in a systemd unit, `ulimit -n` in a shell, --ulimit nofile= in Docker)";
   if (openFilesMax !== null && openFilesMax < needed)
     findings.push(
       problem(
-        `Only ${openFilesMax} files may be open at once, and Parley needs ${needed} before any client connects; ${howToRaise}.`,
+        `The limit of open files is ${openFilesMax}, but Parley needs ${needed} before any client connects; ${remedy}.`,
       ),
     );
   else if (openFilesMax !== null && openFilesMax < needed + CLIENTS_MIN)
     findings.push(
       warning(
-        `Only ${openFilesMax} files may be open at once, so about ${openFilesMax - needed} clients can be connected; ${howToRaise}.`,
+        `The limit of open files is ${openFilesMax}, so only about ${openFilesMax - needed} clients can connect; ${remedy}.`,
       ),
     );
   if (memoryMaxBytes !== null && memoryMaxBytes < MEMORY_WARNING_BYTES)
@@ -73,18 +73,18 @@ export function judgeLimits(
     );
   if (!isRunning && memoryFreeBytes < FREE_MEMORY_WARNING_BYTES)
     findings.push(
-      warning(`Only ${formatBytes(memoryFreeBytes)} of memory are free; end other programs, or use a larger machine.`),
+      warning(`Only ${formatBytes(memoryFreeBytes)} of memory is free; stop other programs, or use a larger machine.`),
     );
   if (somaxconn !== null && somaxconn < BACKLOG_MIN)
     findings.push(
       warning(
-        `net.core.somaxconn is ${somaxconn}, so connections are lost when many clients reconnect at once; set it to 4096 (sysctl).`,
+        `net.core.somaxconn is ${somaxconn}, so connections are lost when many clients reconnect simultaneously; set it to 4096 (sysctl).`,
       ),
     );
   if (overcommitMode === 2)
     findings.push(
       warning(
-        "vm.overcommit_memory is 2, so the system may refuse memory that is free; set it to 0 (sysctl), or raise vm.overcommit_ratio.",
+        "vm.overcommit_memory is 2, so allocations may fail while memory is free; set it to 0 (sysctl), or raise vm.overcommit_ratio.",
       ),
     );
   return findings;

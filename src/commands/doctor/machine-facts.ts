@@ -10,32 +10,32 @@ export type MachineFacts = {
   overcommitMode: number | null;
 };
 
-/** Reads them. @param pid of the process whose limits count. */
+/** Reads the limits that apply to the process `pid`. */
 export function readMachineFacts(pid: number | "self"): MachineFacts {
-  const limits = readText(`/proc/${pid}/limits`);
-  // Inside a container, its own group is the root.
-  const group = /^0::(\/.*)$/m.exec(readText(`/proc/${pid}/cgroup`) ?? "")?.[1] ?? "";
+  const limits = findFileText(`/proc/${pid}/limits`);
+  // Inside a container, the path is relative to the container's own cgroup.
+  const group = /^0::(\/.*)$/m.exec(findFileText(`/proc/${pid}/cgroup`) ?? "")?.[1] ?? "";
   const memory =
-    readText(`/sys/fs/cgroup${group}/memory.max`) ??
-    readText("/sys/fs/cgroup/memory.max") ??
-    readText("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-  const available = /^MemAvailable:\s+(\d+) kB/m.exec(readText("/proc/meminfo") ?? "")?.[1];
+    findFileText(`/sys/fs/cgroup${group}/memory.max`) ??
+    findFileText("/sys/fs/cgroup/memory.max") ??
+    findFileText("/sys/fs/cgroup/memory/memory.limit_in_bytes");
+  const available = /^MemAvailable:\s+(\d+) kB/m.exec(findFileText("/proc/meminfo") ?? "")?.[1];
   return {
-    openFilesMax: readNumber(/^Max open files\s+(\S+)/m.exec(limits ?? "")?.[1]),
-    memoryMaxBytes: readNumber(memory),
+    openFilesMax: parseNumber(/^Max open files\s+(\S+)/m.exec(limits ?? "")?.[1]),
+    memoryMaxBytes: parseNumber(memory),
     memoryFreeBytes: available === undefined ? freemem() : Number(available) * 1_024,
-    somaxconn: readNumber(readText("/proc/sys/net/core/somaxconn")),
-    overcommitMode: readNumber(readText("/proc/sys/vm/overcommit_memory")),
+    somaxconn: parseNumber(findFileText("/proc/sys/net/core/somaxconn")),
+    overcommitMode: parseNumber(findFileText("/proc/sys/vm/overcommit_memory")),
   };
 }
 
-/** Null for "max" and "unlimited". */
-function readNumber(text: string | null | undefined): number | null {
+/** Returns null for "max" and "unlimited". */
+function parseNumber(text: string | null | undefined): number | null {
   const value = Number.parseInt(text ?? "", 10);
   return Number.isFinite(value) ? value : null;
 }
 
-function readText(path: string): string | null {
+function findFileText(path: string): string | null {
   try {
     return readFileSync(path, "utf8").trim();
   } catch {

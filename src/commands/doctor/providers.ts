@@ -4,16 +4,16 @@ import { listProviders, type ProviderConfig } from "../../config/list-providers.
 import { maskSecretAddress } from "../../lib/mask-address.ts";
 import { type DoctorCheck, type DoctorContext, REQUEST_TIMEOUT_MS } from "./check.ts";
 import { type Finding, ok, problem, skipped, warning } from "./finding.ts";
-import { requestAnswer } from "./http-answer.ts";
-import { explainStatus, findUnlisted, readModelIds } from "./judge-provider.ts";
+import { requestJson } from "./http-response.ts";
+import { explainErrorStatus, findUnlisted, parseModelIds } from "./provider-findings.ts";
 
-/** The version of its API that Anthropic's SDK requests. */
+/** The API version that Anthropic's SDK requests. */
 const ANTHROPIC_VERSION = "2023-06-01";
 
-/** Asks each configured provider for its list of models, which is free, and looks up those of AI_MODELS. */
+/** Requests each configured provider's list of models, which is free of charge, and looks up the models in AI_MODELS. */
 export const providersCheck: DoctorCheck = {
   name: "providers",
-  async find(context) {
+  async run(context) {
     const { config, isOffline } = context;
     const configured = listProviders(config).filter(({ name, apiKey, baseUrl }) =>
       name === "openai" || name === "anthropic" ? apiKey !== undefined : baseUrl !== undefined,
@@ -21,62 +21,62 @@ export const providersCheck: DoctorCheck = {
     if (configured.length === 0)
       return [
         warning(
-          "No model provider is configured, so Parley answers from its documents only; set OPENAI_API_KEY, ANTHROPIC_API_KEY or COMPATIBLE_BASE_URL.",
+          "No model provider is configured, so Parley answers only from its documents; set OPENAI_API_KEY, ANTHROPIC_API_KEY or COMPATIBLE_BASE_URL.",
         ),
       ];
     if (isOffline) return [skipped("--offline: the model providers are not called.")];
-    return (await Promise.all(configured.map((provider) => examine(provider, context)))).flat();
+    return (await Promise.all(configured.map((provider) => checkProvider(provider, context)))).flat();
   },
 };
 
-async function examine(provider: ProviderConfig, context: DoctorContext): Promise<Finding[]> {
-  const limit = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
+async function checkProvider(provider: ProviderConfig, context: DoctorContext): Promise<Finding[]> {
+  const timeout = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
   const { address, headers } = createModelsRequest(provider);
-  const shown = maskSecretAddress(address);
-  const named = `Provider ${provider.name} (${shown})`;
-  const answer = await requestAnswer(context, address, { headers }, limit);
-  if ("failure" in answer)
+  const maskedUrl = maskSecretAddress(address);
+  const label = `Provider ${provider.name} (${maskedUrl})`;
+  const outcome = await requestJson(context, address, { headers }, timeout);
+  if ("failure" in outcome)
     return [
       problem(
-        `${named} ${answer.failure}; check ${provider.baseUrl === undefined ? "" : `${provider.settings.address}, `}the network, and HTTPS_PROXY or HTTP_PROXY if a proxy is needed.${answer.hint}`,
+        `${label} ${outcome.failure}; check ${provider.baseUrl === undefined ? "" : `${provider.settings.urlDescription}, `}the network, and HTTPS_PROXY or HTTP_PROXY if a proxy is needed.${outcome.hint}`,
       ),
     ];
-  const refused = explainStatus(named, answer.status, provider.settings);
-  if (refused) return [refused];
-  const models = listModelsOf(provider.name, context.config.AI_MODELS);
-  const ids = readModelIds(answer.json);
+  const errorFinding = explainErrorStatus(label, outcome.status, provider.settings);
+  if (errorFinding) return [errorFinding];
+  const models = listProviderModels(provider.name, context.config.AI_MODELS);
+  const ids = parseModelIds(outcome.json);
   if (ids === null)
     return [
       warning(
-        `${named} responded without a list of models, so key and models can't be checked; check that ${provider.settings.address} is the base URL of an API.`,
+        `${label} did not respond with a list of models, so the key and the models can't be checked; check that ${provider.settings.urlDescription} is the base URL of an API.`,
       ),
     ];
   const unlisted = findUnlisted(models, ids);
-  const missing = (await Promise.all(unlisted.map((model) => lookUp(model)))).flat();
-  if (missing.length > 0) return missing;
-  const found = models.length === 0 ? "" : ` and has ${models.join(", ")}`;
-  return [ok(`${named} responds${found}.`)];
+  const missingFindings = (await Promise.all(unlisted.map((model) => checkModel(model)))).flat();
+  if (missingFindings.length > 0) return missingFindings;
+  const modelList = models.length === 0 ? "" : ` and has ${models.join(", ")}`;
+  return [ok(`${label} responds${modelList}.`)];
 
-  /** The list may be incomplete, so each missing model is also requested by its name. */
-  async function lookUp(model: string): Promise<Finding[]> {
+  /** Requests the model by name, because the list may be incomplete. */
+  async function checkModel(model: string): Promise<Finding[]> {
     const request = createModelsRequest(provider, model);
-    const single = await requestAnswer(context, request.address, { headers: request.headers }, limit);
+    const single = await requestJson(context, request.address, { headers: request.headers }, timeout);
     if ("status" in single && single.status === 200) return [];
-    const sentence = `${named} has no model "${model}"; correct AI_MODELS (${shown} lists the names), or install the model there.`;
-    return ["status" in single && single.status === 404 ? problem(sentence) : warning(sentence)];
+    const message = `${label} has no model "${model}"; correct AI_MODELS (${maskedUrl} lists the names), or install the model there.`;
+    return ["status" in single && single.status === 404 ? problem(message) : warning(message)];
   }
 }
 
-/** The names of a provider's models in AI_MODELS, without the provider. */
-const listModelsOf = (provider: string, models: readonly string[]): string[] =>
+/** Returns a provider's models in AI_MODELS, without the provider prefix. */
+const listProviderModels = (provider: string, models: readonly string[]): string[] =>
   models.filter((model) => model.startsWith(`${provider}/`)).map((model) => model.slice(provider.length + 1));
 
-/** The request for the list of models, or for one of them, with the credentials that requests for answers have. */
+/** Creates an authenticated request for the list of models, or for one model. */
 function createModelsRequest({ name, baseUrl, apiKey, headers }: ProviderConfig, model?: string) {
   const isAnthropic = name === "anthropic";
   const base = new URL(baseUrl ?? (isAnthropic ? ANTHROPIC_BASE_URL_DEFAULT : OPENAI_BASE_URL_DEFAULT));
-  const parts = [isAnthropic ? "/v1" : "", "/models", model === undefined ? "" : `/${encodeURIComponent(model)}`];
-  base.pathname = base.pathname.replace(/\/$/, "") + parts.join("");
+  const pathParts = [isAnthropic ? "/v1" : "", "/models", model === undefined ? "" : `/${encodeURIComponent(model)}`];
+  base.pathname = base.pathname.replace(/\/$/, "") + pathParts.join("");
   if (isAnthropic && model === undefined) base.searchParams.set("limit", "1000");
   const credentials: Record<string, string> = isAnthropic
     ? { "x-api-key": apiKey ?? "", "anthropic-version": ANTHROPIC_VERSION }

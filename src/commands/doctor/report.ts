@@ -1,8 +1,8 @@
 import { build } from "../../lib/build.ts";
-import { formatQuantity } from "../selftest/figures.ts";
+import { formatQuantity } from "../selftest/measurements.ts";
 import type { Finding, FindingStatus } from "./finding.ts";
 
-/** What `parley doctor --json` prints. */
+/** The output of `parley doctor --json`. */
 export type DoctorReport = {
   version: string;
   commit: string;
@@ -15,12 +15,12 @@ export type DoctorReport = {
 
 type Results = { name: string; findings: Finding[] }[];
 
-/** @param mask hides known secrets, as the last line of defense: errors of libraries may contain their input. */
+/** @param mask hides known secrets, as a last line of defense: error messages of libraries may contain their input. */
 export function createDoctorReport(results: Results, durationMs: number, mask: (text: string) => string): DoctorReport {
   const findings = results.flatMap(({ name, findings }) =>
-    findings.map(({ status, message }) => ({ check: name, status, message: mask(toLine(message)) })),
+    findings.map(({ status, message }) => ({ check: name, status, message: mask(toSingleLine(message)) })),
   );
-  const count = (wanted: FindingStatus) => findings.filter(({ status }) => status === wanted).length;
+  const count = (status: FindingStatus) => findings.filter((finding) => finding.status === status).length;
   const counts = { ok: count("ok"), warning: count("warning"), problem: count("problem"), skipped: count("skipped") };
   return {
     version: build.version,
@@ -32,15 +32,15 @@ export function createDoctorReport(results: Results, durationMs: number, mask: (
   };
 }
 
-/** Responses of servers are part of some messages: they must not start a line, or send terminal escape codes. */
-const toLine = (text: string): string =>
+/** Removes line breaks and control characters, because some messages contain untrusted server responses. */
+const toSingleLine = (text: string): string =>
   text
     .replaceAll(/\s+/g, " ")
     .replaceAll(/\p{Cc}/gu, "")
     .trim();
 
-/** The report as one line for each finding. */
-export function printDoctorReport({ version, commit, duration_ms, counts, findings }: DoctorReport): string {
+/** Formats the report with one line for each finding. */
+export function formatDoctorReport({ version, commit, duration_ms, counts, findings }: DoctorReport): string {
   const columns = Math.max(...findings.map(({ check }) => check.length));
   const lines = findings.map(
     ({ check, status, message }) => `${status.toUpperCase().padEnd(7)}  ${check.padEnd(columns)}  ${message}`,

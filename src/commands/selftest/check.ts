@@ -1,24 +1,23 @@
-import type { Stage } from "./stage.ts";
+import type { CheckContext } from "./check-context.ts";
 
-/** What a check measured, for the report. Names of times end in `_ms`. */
-export type Figures = Record<string, number | string>;
+/** The measurements of a check, for the report. Names of durations end in `_ms`. */
+export type Measurements = Record<string, number | string>;
 
-/** The result of a check. If there are no problems, the claim holds. */
+/** The outcome of a check. The claim holds if there are no problems. */
 type Outcome = {
-  /** The figures as one human-readable line. */
+  /** The measurements as one human-readable line. */
   summary: string;
-  measured: Figures;
-  /** Each says what was expected and what was found. */
+  measured: Measurements;
+  /** Messages that say what was expected and what was found. */
   problems: string[];
 };
 
-/** A claim, and a check that tests it. */
+/** A claim and how to test it. */
 export type Check = {
   name: string;
-  /** One sentence. */
   claim: string;
   timeoutMs: number;
-  run(stage: Stage): Promise<Outcome>;
+  run(context: CheckContext): Promise<Outcome>;
 };
 
 export type CheckResult = Outcome & {
@@ -31,29 +30,29 @@ export type CheckResult = Outcome & {
 type Listeners = { onStart(check: Check, index: number): void; onEnd(result: CheckResult): void };
 
 /**
- * Runs the checks one after another, since they build on each other. If a check doesn't run to its end, the remaining ones are
+ * Runs the checks one after another, because they build on each other. If a check throws or times out, the remaining checks are
  * not run, because the servers may be in any state.
- * @throws the signal's reason once it is aborted.
+ * @throws the abort reason of `signal`.
  */
 export async function runChecks(
   checks: readonly Check[],
-  stage: Stage,
+  context: CheckContext,
   signal: AbortSignal,
   { onStart, onEnd }: Listeners,
 ): Promise<CheckResult[]> {
   const results: CheckResult[] = [];
-  let isStuck = false;
+  let hasUnfinishedCheck = false;
   for (const [index, check] of checks.entries()) {
     signal.throwIfAborted();
     const { name, claim } = check;
-    if (isStuck) {
-      const none = { summary: "not run, because an earlier check broke off", measured: {}, problems: [] };
-      results.push({ name, claim, status: "not_run", durationMs: 0, ...none });
+    if (hasUnfinishedCheck) {
+      const emptyOutcome = { summary: "not run, because an earlier check did not finish", measured: {}, problems: [] };
+      results.push({ name, claim, status: "not_run", durationMs: 0, ...emptyOutcome });
     } else {
       onStart(check, index);
       const startedAtMs = performance.now();
-      const { outcome, isComplete } = await runOne(check, stage, signal);
-      isStuck = !isComplete;
+      const { outcome, isComplete } = await runOne(check, context, signal);
+      hasUnfinishedCheck = !isComplete;
       const status = outcome.problems.length === 0 ? "passed" : "failed";
       results.push({ name, claim, status, durationMs: Math.round(performance.now() - startedAtMs), ...outcome });
     }
@@ -63,21 +62,21 @@ export async function runChecks(
   return results;
 }
 
-async function runOne(check: Check, stage: Stage, signal: AbortSignal) {
-  const { promise: ending, reject } = Promise.withResolvers<never>();
+async function runOne(check: Check, context: CheckContext, signal: AbortSignal) {
+  const { promise: interruption, reject } = Promise.withResolvers<never>();
   const stop = () => reject(signal.reason);
   signal.addEventListener("abort", stop);
-  const timeout = new Error(`expected the check to end within ${check.timeoutMs / 1_000} s, but it was still running`);
+  const timeout = new Error(`expected the check to finish within ${check.timeoutMs / 1_000} s, but it did not`);
   const timer = setTimeout(() => reject(timeout), check.timeoutMs);
-  const running = check.run(stage);
-  // After a timeout, nothing else handles a rejection.
+  const running = check.run(context);
+  // After a timeout, nothing else handles a rejection of this promise.
   running.catch(() => {});
   try {
-    return { outcome: await Promise.race([running, ending]), isComplete: true };
+    return { outcome: await Promise.race([running, interruption]), isComplete: true };
   } catch (error) {
     signal.throwIfAborted();
     const problem = error instanceof Error ? error.message : String(error);
-    return { outcome: { summary: "broke off", measured: {}, problems: [problem] }, isComplete: false };
+    return { outcome: { summary: "did not finish", measured: {}, problems: [problem] }, isComplete: false };
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", stop);

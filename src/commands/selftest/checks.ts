@@ -11,7 +11,7 @@ import { shutdownCheck } from "./checks/shutdown.ts";
 import { startCheck } from "./checks/start.ts";
 import { stormCheck } from "./checks/storm.ts";
 
-/** All checks, in the order in which they run. Each builds on the ones before it. */
+/** All checks, in execution order. Each builds on earlier ones. */
 export const checks: readonly Check[] = [
   startCheck,
   deliveryCheck,

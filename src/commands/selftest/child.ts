@@ -14,7 +14,7 @@ type Options = {
 
 const QUOTED_CHARS_MAX = 600;
 
-/** Starts a child process in its own process group, so that Ctrl-C reaches only the self-test, which then stops the child. */
+/** Starts a child process in its own process group, so that Ctrl-C interrupts only the self-test, which then stops the child. */
 export function startChild({ command, args, environment, workDir, logFile }: Options) {
   const output = openSync(logFile, "a", 0o600);
   const child = spawn(command, args, {
@@ -27,12 +27,12 @@ export function startChild({ command, args, environment, workDir, logFile }: Opt
   let isRunning = true;
   const exited = new Promise<number | string>((resolve) => {
     child.once("error", (error) => resolve(error.message));
-    child.once("exit", (code, signal) => resolve(code ?? `ended by ${signal}`));
+    child.once("exit", (code, signal) => resolve(code ?? `killed by ${signal}`));
   }).finally(() => {
     isRunning = false;
   });
   return {
-    /** Fulfills with the exit code, or with the reason why there is none. */
+    /** Resolves with the exit code, or with the reason why there is none. */
     exited,
     isRunning: () => isRunning,
     kill: (signal: NodeJS.Signals) => void (isRunning && child.kill(signal)),
@@ -41,7 +41,7 @@ export function startChild({ command, args, environment, workDir, logFile }: Opt
   };
 }
 
-/** Waits until a command exits. @throws Error with the end of its output if it fails. */
+/** Waits until a command exits. @throws Error with its last output if it fails. */
 export async function runChild(child: Child, name: string): Promise<{ tookMs: number }> {
   const startedAtMs = performance.now();
   const code = await child.exited;
@@ -49,5 +49,5 @@ export async function runChild(child: Child, name: string): Promise<{ tookMs: nu
   throw new Error(`expected \`parley ${name}\` to succeed, but got exit code ${code}: ${quoteLog(child)}`);
 }
 
-/** Returns the end of a child's output, for an error message. */
+/** Returns a child's last output, for an error message. */
 export const quoteLog = (child: Child): string => child.readLog().trim().slice(-QUOTED_CHARS_MAX);

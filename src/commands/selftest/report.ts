@@ -1,8 +1,8 @@
 import { availableParallelism } from "node:os";
 import { build } from "../../lib/build.ts";
-import type { CheckResult, Figures } from "./check.ts";
+import type { CheckResult, Measurements } from "./check.ts";
 
-/** The result of a self-test, as `--json` prints it. */
+/** The output of `parley selftest --json`. */
 export type Report = {
   version: string;
   commit: string;
@@ -19,10 +19,10 @@ export type Report = {
     status: CheckResult["status"];
     duration_ms: number;
     summary: string;
-    measured: Figures;
+    measured: Measurements;
     problems: string[];
   }[];
-  /** Folder with the logs of the servers; null if it was removed. */
+  /** The folder with the server logs; null if it was removed. */
   logs: string | null;
 };
 
@@ -34,7 +34,7 @@ type Input = {
   logs: string | null;
 };
 
-/** Builds the report. The self-test passes only if every check was run and passed. */
+/** Creates the report. The self-test passes only if every check was run and passed. */
 export function createReport({ startedAt, durationMs, settings, results, logs }: Input): Report {
   return {
     version: build.version,
@@ -65,11 +65,11 @@ const TIME_CHARS = 7;
 const LINE_CHARS = 120;
 const INDENT = " ".repeat(LABEL_CHARS + NAME_CHARS + TIME_CHARS + 2);
 
-/** Formats the line that reports progress after each check when the output isn't a terminal. */
+/** Formats the result of a check as one line, for output that isn't a terminal. */
 export const describeResult = ({ status, name, durationMs, summary }: CheckResult): string =>
   `${labels[status]} ${name} (${formatSeconds(durationMs)}): ${summary}`;
 
-/** Formats the report for humans. */
+/** Formats the report as plain text. */
 export function formatReport(report: Report): string {
   const { version, commit, platform, cpus, checks, duration_ms, settings, logs } = report;
   const passedCount = checks.filter(({ status }) => status === "passed").length;
@@ -88,11 +88,11 @@ export function formatReport(report: Report): string {
     `${passedCount} of ${checks.length} claims hold (${formatSeconds(duration_ms)}).`,
     wrap(`The servers ran with default settings, except ${names}.`, ""),
   );
-  if (logs !== null) lines.push(`The logs of the servers are in ${logs}.`);
+  if (logs !== null) lines.push(`The server logs are in ${logs}.`);
   return lines.join("\n");
 }
 
-/** Wraps text at word boundaries; all lines but the first are indented. */
+/** Wraps text at word boundaries and indents all lines except the first. */
 function wrap(text: string, indent: string): string {
   const lines: string[] = [];
   let line = "";

@@ -18,14 +18,14 @@ export type StoredMessage = {
 type CallOptions = { token?: string; method?: string; json?: unknown };
 type RestResponse = { status: number; body: unknown };
 
-export type Rest = ReturnType<typeof createRest>;
+export type RestClient = ReturnType<typeof createRestClient>;
 
 const REQUEST_TIMEOUT_MS = 20_000;
-const PAGE_ROWS = 200;
+const PAGE_SIZE = 200;
 
 /** Creates a client for a server's REST API. */
-export function createRest(url: string) {
-  async function call(path: string, { token, method, json }: CallOptions = {}): Promise<RestResponse> {
+export function createRestClient(url: string) {
+  async function request(path: string, { token, method, json }: CallOptions = {}): Promise<RestResponse> {
     const response = await fetch(`${url}${path}`, {
       method: method ?? (json === undefined ? "GET" : "POST"),
       headers: {
@@ -34,26 +34,26 @@ export function createRest(url: string) {
       },
       ...(json !== undefined && { body: JSON.stringify(json) }),
       signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
-      // Servers are killed and restarted on the same port, so a kept-alive connection would be dead.
+      // A server may be killed and restarted on the same port, which breaks persistent connections to it.
       keepalive: false,
     });
     const text = await response.text();
-    return { status: response.status, body: text === "" ? null : parse(text) };
+    return { status: response.status, body: text === "" ? null : parseBody(text) };
   }
 
   async function expectStatus<T>(status: number, path: string, options?: CallOptions): Promise<T> {
-    const answer = await call(path, options);
-    if (answer.status !== status)
-      throw new Error(`expected ${status} from ${path}, but got ${answer.status}: ${JSON.stringify(answer.body)}`);
-    return answer.body as T;
+    const response = await request(path, options);
+    if (response.status !== status)
+      throw new Error(`expected ${status} from ${path}, but got ${response.status}: ${JSON.stringify(response.body)}`);
+    return response.body as T;
   }
 
-  /** Reads all pages of a list that is paginated by `seq`. */
+  /** Fetches all pages of a list that is paginated by `seq`. */
   async function list<T extends { seq: number }>({ token }: TestUser, path: string): Promise<T[]> {
     const rows: T[] = [];
     for (;;) {
       const after = rows.at(-1)?.seq ?? 0;
-      const { data } = await expectStatus<{ data: T[] }>(200, `${path}?after_seq=${after}&limit=${PAGE_ROWS}`, {
+      const { data } = await expectStatus<{ data: T[] }>(200, `${path}?after_seq=${after}&limit=${PAGE_SIZE}`, {
         token,
       });
       if (data.length === 0) return rows;
@@ -62,7 +62,7 @@ export function createRest(url: string) {
   }
 
   return {
-    call,
+    call: request,
 
     async register(name: string): Promise<TestUser> {
       const json = { email: `${name}-${createId()}@example.com`, password: createId(), display_name: name };
@@ -71,7 +71,7 @@ export function createRest(url: string) {
       return { id: user.id, token: access_token };
     },
 
-    /** Creates a conversation in which models answer only if a message requests it. */
+    /** Creates a conversation in which models answer only messages that request an answer. */
     async createConversation(owner: TestUser, members: readonly TestUser[], title: string): Promise<string> {
       const json = { title, kind: "group", reply_mode: "never" };
       const { id } = await expectStatus<{ id: string }>(201, "/api/v1/conversations", { token: owner.token, json });
@@ -97,7 +97,7 @@ export function createRest(url: string) {
   };
 }
 
-function parse(text: string): unknown {
+function parseBody(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

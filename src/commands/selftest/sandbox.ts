@@ -17,11 +17,11 @@ type Launcher = { command: string; args: readonly string[]; environment: Record<
 export type Sandbox = ReturnType<typeof createSandbox>;
 
 const REMOVE_ATTEMPTS_MAX = 100;
-const REMOVE_PAUSE_MS = 50;
+const REMOVE_RETRY_INTERVAL_MS = 50;
 
 /**
- * Creates a temporary folder for servers and their data. Everything started here is a child process with its own environment,
- * so that the user's settings don't affect it.
+ * Creates a temporary folder for servers and their data. Servers and commands run as child processes with a clean environment,
+ * so the user's settings don't affect them.
  */
 export function createSandbox() {
   const folder = createFolder();
@@ -31,16 +31,16 @@ export function createSandbox() {
   for (const path of [logsDir, workDir]) mkdirSync(path, { mode: 0o700 });
   const launcher = findLauncher(folder);
   const children = new Set<ReturnType<typeof startChild>>();
-  let dataDirs = 0;
+  let dataDirCount = 0;
   const closers: (() => Promise<void>)[] = [];
-  let starts = 0;
+  let startCount = 0;
   let isClosed = false;
 
   function spawn(args: readonly string[], settings: Record<string, string>) {
-    // An interrupted check may still be running.
+    // After an interruption, a check may still be running.
     if (isClosed) throw new Error("The self-test was stopped.");
-    starts += 1;
-    const name = `${String(starts).padStart(2, "0")}-${args[0]}`;
+    startCount += 1;
+    const name = `${String(startCount).padStart(2, "0")}-${args[0]}`;
     const child = startChild({
       command: launcher.command,
       args: [...launcher.args, ...args],
@@ -56,7 +56,7 @@ export function createSandbox() {
   const killAll = () => {
     for (const child of children) child.kill("SIGKILL");
   };
-  // The last resort, for a second Ctrl-C or an uncaught error.
+  // After a second Ctrl-C or an uncaught error, this runs instead of `close`.
   const onExit = () => {
     killAll();
     try {
@@ -73,8 +73,8 @@ export function createSandbox() {
 
     /** Returns a path for a new data folder, which the server creates. */
     addDataDir(): string {
-      dataDirs += 1;
-      return join(folder, String(dataDirs));
+      dataDirCount += 1;
+      return join(folder, String(dataDirCount));
     },
 
     /** Starts `parley serve` and waits until it is ready. */
@@ -84,47 +84,47 @@ export function createSandbox() {
     run: (args: readonly string[], settings: Record<string, string>): Promise<{ tookMs: number }> =>
       runChild(spawn(args, settings), args.join(" ")),
 
-    /** Registers a callback that must run before the folder is removed. */
+    /** Registers a callback to run before the folder is removed. */
     onClose(close: () => Promise<void>): void {
       closers.push(close);
     },
 
-    /** Stops all processes, and removes the folder except for what `keep` says. */
+    /** Stops all processes and removes the folder. @param keep what to leave in it. */
     async close(keep: "nothing" | "logs" | "everything"): Promise<void> {
       isClosed = true;
       const running = [...children];
       killAll();
       await Promise.all(running.map(({ exited }) => exited));
       for (const close of closers.splice(0).reverse()) await close();
-      // Where setpriv exists, Postgres exits by itself when its Parley does.
+      // Where setpriv is available, Postgres exits when its Parley exits. Otherwise it must be stopped here.
       const log = createLog("silent", "json");
       for (const name of readdirSync(folder)) await stopLeftoverServer(join(folder, name, "postgres"), log);
       process.off("exit", onExit);
       await removeNewPrograms();
       if (keep === "everything") return;
       for (const name of keep === "nothing" ? [""] : readdirSync(folder).filter((name) => name !== "logs"))
-        await removeTree(join(folder, name));
+        await removeFolder(join(folder, name));
     },
   };
 }
 
-/** Creates the folder. Its path is short, because it must fit in a socket address. */
+/** Creates the folder. Its path is short, because socket paths have a maximum length. */
 function createFolder(): string {
   try {
     const folder = mkdtempSync(join(tmpdir(), "parley-self-"));
-    // If this runs as root, Postgres runs as another user, who needs access.
+    // If this runs as root, Postgres runs as another user, which needs access to the folder.
     if (process.getuid?.() === 0) chmodSync(folder, 0o711);
-    else requirePrograms(folder);
+    else requireExecutable(folder);
     return folder;
   } catch (error) {
     if (error instanceof CommandError) throw error;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new CommandError(`No folder can be created in ${tmpdir()} (${reason}); set TMPDIR to a writable folder.`);
+    throw new CommandError(`${tmpdir()} can't be written (${reason}); set TMPDIR to a writable folder.`);
   }
 }
 
-/** @throws CommandError, after removing the folder, if no program can be run in it. */
-function requirePrograms(folder: string): void {
+/** Checks that programs can be run in the folder. Otherwise removes the folder. @throws CommandError. */
+function requireExecutable(folder: string): void {
   const program = join(folder, "program");
   writeFileSync(program, "#!/bin/sh\n", { mode: 0o700 });
   const { error } = spawnSync(program, { stdio: "ignore" });
@@ -132,24 +132,24 @@ function requirePrograms(folder: string): void {
   if (!error) return;
   rmSync(folder, { recursive: true });
   throw new CommandError(
-    `No program can be run in ${tmpdir()}, which is probably mounted with \`noexec\`; set TMPDIR to a folder on another disk.`,
+    `Programs can't be run in ${tmpdir()}, which is probably mounted with \`noexec\`; set TMPDIR to a folder on another disk.`,
   );
 }
 
 function findLauncher(home: string): Launcher {
   const environment = { PATH: process.env.PATH ?? "/usr/bin:/bin", HOME: home };
   // If Parley runs from source, the executable is Bun.
-  const ownCommand = build.commit === "source" ? [process.execPath, "--no-env-file", Bun.main] : [process.execPath];
-  // If this process is killed, its servers are killed too.
+  const parleyCommand = build.commit === "source" ? [process.execPath, "--no-env-file", Bun.main] : [process.execPath];
+  // If this process is killed, setpriv kills its servers too.
   const prefix = ["setpriv", "--pdeathsig=KILL", "--"];
   const [program = "", ...options] = prefix;
   const isAvailable = spawnSync(program, [...options, "true"], { stdio: "ignore" }).status === 0;
-  const [command = process.execPath, ...args] = [...(isAvailable ? prefix : []), ...ownCommand];
+  const [command = process.execPath, ...args] = [...(isAvailable ? prefix : []), ...parleyCommand];
   return { command, args, environment };
 }
 
-/** Removes a folder. Retries while a dying Postgres still writes to it. @throws CommandError if it can't be removed. */
-async function removeTree(path: string): Promise<void> {
+/** Removes a folder. Retries, because a Postgres that is exiting may still write to it. @throws CommandError if it can't be removed. */
+async function removeFolder(path: string): Promise<void> {
   for (let attempts = 1; existsSync(path); attempts += 1) {
     try {
       rmSync(path, { recursive: true, force: true });
@@ -157,6 +157,6 @@ async function removeTree(path: string): Promise<void> {
       // Retried below.
     }
     if (attempts >= REMOVE_ATTEMPTS_MAX) throw new CommandError(`${path} can't be removed; remove it by hand.`);
-    if (existsSync(path)) await Bun.sleep(REMOVE_PAUSE_MS);
+    if (existsSync(path)) await Bun.sleep(REMOVE_RETRY_INTERVAL_MS);
   }
 }

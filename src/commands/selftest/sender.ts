@@ -1,41 +1,41 @@
+import type { Acknowledged } from "./find-problems.ts";
 import type { StoredMessage } from "./rest.ts";
 import type { ClientSocket } from "./socket.ts";
-import type { Acknowledged } from "./verdicts.ts";
 
 export type SenderOptions = {
   socket: ClientSocket;
   conversationId: string;
-  /** The prefix of the messages' client ids. */
+  /** Prefix of the client message ids. */
   name: string;
-  /** The maximum number of unacknowledged messages. */
-  inFlight: number;
+  /** Maximum number of unacknowledged messages. */
+  inFlightMax: number;
   /** Pause after each acknowledgement. */
-  paceMs?: number;
-  /** The number of messages to send; absent: until `stop` is called. */
+  pauseMs?: number;
+  /** Number of messages to send. If absent, sends until `stop` is called. */
   messagesMax?: number;
 };
 
 export type Sender = {
-  /** The acknowledged messages by client id, in order of acknowledgement. */
+  /** Acknowledged messages by client message id, in the order of their acknowledgements. */
   readonly acknowledged: Map<string, Acknowledged>;
-  /** Client ids of messages that were sent but not acknowledged. */
+  /** Client message ids that were sent but not acknowledged. */
   readonly pending: Set<string>;
-  /** When each message was sent, by client id, as returned by `performance.now()`. */
+  /** Time at which each message was sent (`performance.now()`), by client message id. */
   readonly sentAtMs: Map<string, number>;
   readonly problems: string[];
-  /** Fulfills when the sender has stopped, or its connection is closed. */
+  /** Resolves when the sender has stopped or its connection is closed. */
   readonly done: Promise<void>;
   stop(): Promise<void>;
 };
 
-const RETRY_PAUSE_MS = 50;
+const RETRY_INTERVAL_MS = 50;
 
-/** Returns the content of a message. It names the client id, so that a mix-up is noticed. */
-export const contentOf = (clientId: string): string => `The text of message ${clientId}, which nobody may lose.`;
+/** Returns the content of a message. It contains the client message id, so that swapped messages are detected. */
+export const createContent = (clientId: string): string => `The text of message ${clientId}, which must not be lost.`;
 
 /** Sends messages over a socket as fast as they are acknowledged. Retries after temporary errors, as clients do. */
 export function startSender(options: SenderOptions): Sender {
-  const { socket, conversationId, name, inFlight, paceMs = 0, messagesMax = Number.POSITIVE_INFINITY } = options;
+  const { socket, conversationId, name, inFlightMax, pauseMs = 0, messagesMax = Number.POSITIVE_INFINITY } = options;
   let isStopped = false;
   let count = 0;
   const acknowledged = new Map<string, Acknowledged>();
@@ -44,20 +44,20 @@ export function startSender(options: SenderOptions): Sender {
   const problems: string[] = [];
 
   async function send(clientId: string): Promise<void> {
-    const frame = { conversation_id: conversationId, client_message_id: clientId, content: contentOf(clientId) };
+    const frame = { conversation_id: conversationId, client_message_id: clientId, content: createContent(clientId) };
     for (;;) {
-      const answer = await socket.request({ type: "message.send", ...frame, reply: false });
-      if (answer.type === "ack") {
-        acknowledged.set(clientId, answer.message as StoredMessage);
+      const response = await socket.request({ type: "message.send", ...frame, reply: false });
+      if (response.type === "ack") {
+        acknowledged.set(clientId, response.message as StoredMessage);
         pending.delete(clientId);
         return;
       }
-      if (answer.temporary !== true) throw new Error(`expected an ack of ${clientId}, but got ${answer.code}`);
-      await Bun.sleep(RETRY_PAUSE_MS);
+      if (response.temporary !== true) throw new Error(`expected an ack of ${clientId}, but got ${response.code}`);
+      await Bun.sleep(RETRY_INTERVAL_MS);
     }
   }
 
-  async function work(): Promise<void> {
+  async function sendMessages(): Promise<void> {
     while (!isStopped && count < messagesMax) {
       count += 1;
       const clientId = `${name}-${count}`;
@@ -66,15 +66,15 @@ export function startSender(options: SenderOptions): Sender {
       try {
         await send(clientId);
       } catch (error) {
-        // Some checks close the connection on purpose, and then look at what was acknowledged.
+        // Some checks close the connection on purpose.
         if (socket.isOpen()) problems.push(error instanceof Error ? error.message : String(error));
         return;
       }
-      if (paceMs > 0) await Bun.sleep(paceMs);
+      if (pauseMs > 0) await Bun.sleep(pauseMs);
     }
   }
 
-  const done = Promise.all(Array.from({ length: inFlight }, work)).then(() => {});
+  const done = Promise.all(Array.from({ length: inFlightMax }, sendMessages)).then(() => {});
   return {
     acknowledged,
     pending,

@@ -1,13 +1,13 @@
 import { join } from "node:path";
 import { readPostmasterFile } from "../../db/embedded/postmaster-file.ts";
-import { isServerOf } from "../../db/embedded/process.ts";
+import { isClusterServer } from "../../db/embedded/process.ts";
 import { type Child, quoteLog } from "./child.ts";
-import { createRest, type Rest } from "./rest.ts";
+import { createRestClient, type RestClient } from "./rest.ts";
 
 export type StartOptions = {
   dataDir: string;
   settings: Record<string, string>;
-  /** The port; absent: a free one. */
+  /** If absent, a free port is used. */
   port?: number;
 };
 
@@ -16,12 +16,12 @@ export type ServerProcess = {
   readonly url: string;
   readonly port: number;
   readonly dataDir: string;
-  readonly rest: Rest;
-  /** From the start of the process until `/readyz` returned 200. */
+  readonly rest: RestClient;
+  /** Time from the start of the process until `/readyz` returned 200. */
   readonly readyMs: number;
-  /** Kills the server and its Postgres with SIGKILL at the same time, like a crash of the machine. */
+  /** Kills the server and its Postgres simultaneously with SIGKILL, to simulate a machine crash. */
   kill(): Promise<void>;
-  /** Sends SIGTERM, and waits until the server has exited. */
+  /** Sends SIGTERM and waits until the server has exited. */
   stop(): Promise<{ code: number | string; tookMs: number }>;
 };
 
@@ -34,15 +34,15 @@ const POLL_MS = 10;
 export async function startServer(spawn: Spawn, { dataDir, settings, port = 0 }: StartOptions): Promise<ServerProcess> {
   const startedAtMs = performance.now();
   const child = spawn(["serve"], { HOST: "127.0.0.1", PORT: String(port), DATA_DIR: dataDir, ...settings });
-  const bound = await poll(child, () => /"address":"127\.0\.0\.1:(\d+)"/.exec(child.readLog())?.[1]);
-  const url = `http://127.0.0.1:${bound}`;
-  const rest = createRest(url);
+  const boundPort = await poll(child, () => /"address":"127\.0\.0\.1:(\d+)"/.exec(child.readLog())?.[1]);
+  const url = `http://127.0.0.1:${boundPort}`;
+  const rest = createRestClient(url);
   await poll(child, async () => ((await rest.call("/readyz")).status === 200 ? true : undefined));
   const readyMs = performance.now() - startedAtMs;
 
   return {
     url,
-    port: Number(bound),
+    port: Number(boundPort),
     dataDir,
     rest,
     readyMs,
@@ -50,9 +50,9 @@ export async function startServer(spawn: Spawn, { dataDir, settings, port = 0 }:
     async kill() {
       const clusterDir = join(dataDir, "postgres");
       const postgres = readPostmasterFile(clusterDir);
-      const isOwn = postgres !== null && (await isServerOf(clusterDir, postgres));
+      const isOwnPostgres = postgres !== null && (await isClusterServer(clusterDir, postgres));
       child.kill("SIGKILL");
-      if (isOwn) process.kill(postgres.pid, "SIGKILL");
+      if (isOwnPostgres) process.kill(postgres.pid, "SIGKILL");
       await child.exited;
     },
 
@@ -67,10 +67,10 @@ export async function startServer(spawn: Spawn, { dataDir, settings, port = 0 }:
 async function poll<T>(child: Child, probe: () => Promise<T | undefined> | T | undefined): Promise<T> {
   const deadlineMs = performance.now() + START_TIMEOUT_MS;
   for (;;) {
-    const seen = await probe();
-    if (seen !== undefined) return seen;
+    const value = await probe();
+    if (value !== undefined) return value;
     if (!child.isRunning())
-      throw new Error(`expected a server, but it ended with ${await child.exited}: ${quoteLog(child)}`);
+      throw new Error(`expected a running server, but it exited (${await child.exited}): ${quoteLog(child)}`);
     if (performance.now() > deadlineMs)
       throw new Error(`expected a server to be ready within ${START_TIMEOUT_MS / 1_000} s: ${quoteLog(child)}`);
     await Bun.sleep(POLL_MS);

@@ -22,7 +22,7 @@ export type Frame = {
 
 type FrameListener = (frame: Frame) => void;
 
-const ANSWER_TIMEOUT_MS = 20_000;
+const RESPONSE_TIMEOUT_MS = 20_000;
 
 export type ClientSocket = Awaited<ReturnType<typeof connectSocket>>;
 
@@ -31,13 +31,13 @@ export type ClientSocket = Awaited<ReturnType<typeof connectSocket>>;
  * @throws Error if the connection is refused.
  */
 export async function connectSocket(url: string, token: string, onFrame: FrameListener = () => {}) {
-  // Bun's WebSocket accepts headers, but the browser's types don't declare them.
+  // Bun's WebSocket accepts headers, but the DOM types don't declare them.
   const options = { protocols: ["parley.v1"], headers: { authorization: `Bearer ${token}` } } as unknown as string[];
   const socket = new WebSocket(`${url.replace("http", "ws")}/realtime`, options);
   const frames: Frame[] = [];
   const listeners = new Set<FrameListener>();
   const pending = new Map<string, (frame: Frame) => void>();
-  let count = 0;
+  let requestCount = 0;
   const closed = new Promise<number>((resolve) => {
     socket.onclose = ({ code }) => resolve(code);
   });
@@ -52,15 +52,18 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
     for (const listener of listeners) listener(frame);
   };
 
-  /** Waits for a matching frame, which may have been received already. @throws Error if there is none within the timeout. */
-  async function waitFor(what: string, matches: (frame: Frame) => boolean, timeoutMs = ANSWER_TIMEOUT_MS) {
+  /** Returns the first matching frame, or waits for one. @throws Error after the timeout. */
+  async function waitFor(description: string, matches: (frame: Frame) => boolean, timeoutMs = RESPONSE_TIMEOUT_MS) {
     const found = frames.find(matches);
     if (found) return found;
     const { promise, resolve, reject } = Promise.withResolvers<Frame>();
     const listener = (frame: Frame) => void (matches(frame) && resolve(frame));
     listeners.add(listener);
-    const timer = setTimeout(() => reject(new Error(`expected ${what} within ${timeoutMs / 1_000} s`)), timeoutMs);
-    void closed.then((code) => reject(new Error(`expected ${what}, but the socket was closed with ${code}`)));
+    const timer = setTimeout(
+      () => reject(new Error(`expected ${description} within ${timeoutMs / 1_000} s`)),
+      timeoutMs,
+    );
+    void closed.then((code) => reject(new Error(`expected ${description}, but the socket was closed with ${code}`)));
     try {
       return await promise;
     } finally {
@@ -69,16 +72,16 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
     }
   }
 
-  const opened = {
+  const client = {
     frames,
     closed,
     waitFor,
     isOpen: () => socket.readyState === WebSocket.OPEN,
 
-    /** Sends a frame and returns its ack or error. @throws Error if the connection is closed first. */
+    /** Sends a frame and returns the response: an ack or an error. @throws Error if the connection is closed first. */
     async request(frame: Record<string, unknown> & { type: string }): Promise<Frame> {
-      count += 1;
-      const id = String(count);
+      requestCount += 1;
+      const id = String(requestCount);
       const { promise, resolve, reject } = Promise.withResolvers<Frame>();
       pending.set(id, resolve);
       void closed.then((code) => reject(new Error(`${frame.type} was not acknowledged: closed with ${code}`)));
@@ -88,8 +91,8 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
 
     /** Subscribes to a conversation. @throws Error if the server refuses it. */
     async subscribe(conversationId: string, afterSeq?: number): Promise<Frame> {
-      const more = afterSeq === undefined ? {} : { after_seq: afterSeq };
-      const ack = await opened.request({ type: "subscribe", conversation_id: conversationId, ...more });
+      const position = afterSeq === undefined ? {} : { after_seq: afterSeq };
+      const ack = await client.request({ type: "subscribe", conversation_id: conversationId, ...position });
       if (ack.type !== "ack") throw new Error(`expected an ack of subscribe, but got ${JSON.stringify(ack)}`);
       return ack;
     },
@@ -100,11 +103,11 @@ export async function connectSocket(url: string, token: string, onFrame: FrameLi
     },
   };
   await waitFor("the frame `ready`", ({ type }) => type === "ready");
-  return opened;
+  return client;
 }
 
 /** Connects and subscribes to a conversation. */
-export async function openSubscribed(url: string, token: string, conversationId: string, afterSeq?: number) {
+export async function connectAndSubscribe(url: string, token: string, conversationId: string, afterSeq?: number) {
   const socket = await connectSocket(url, token);
   await socket.subscribe(conversationId, afterSeq);
   return socket;

@@ -4,36 +4,37 @@ import type { Readable } from "node:stream";
 import { CommandError, type Environment, exitCodes } from "../command.ts";
 
 export type BuildVersion = { version: string; commit: string };
-/** How to run a command that uses the database. Root runs it as the owner of the data, as the service does. */
-export type Runner = {
+/** How to run a command that uses the database. */
+export type ProgramOptions = {
   environment: Environment;
+  /** The user to run the command as: the owner of the data if this process runs as root, otherwise the current user. */
   user?: { uid: number; gid: number } | undefined;
   /** Kills the command when aborted. */
   signal: AbortSignal;
 };
 
 const VERSION_TIMEOUT_MS = 20_000;
-/** Includes starting the embedded Postgres, which may have to recover after a crash. */
+/** Includes starting the embedded Postgres, which may need to recover after a crash. */
 const STATUS_TIMEOUT_MS = 300_000;
 const OUTPUT_CHARS_MAX = 1_000_000;
 const BUSY_ATTEMPTS_MAX = 20;
-const BUSY_PAUSE_MS = 100;
+const BUSY_RETRY_INTERVAL_MS = 100;
 /** Values of `e_machine` in the ELF specification. */
 const elfMachines: Partial<Record<NodeJS.Architecture, number>> = { x64: 62, arm64: 183 };
-const archives: [string, string][] = [
+const archiveFormats: [string, string][] = [
   ["1f8b", "a gzip archive"],
   ["504b0304", "a ZIP archive"],
   ["28b52ffd", "a zstd archive"],
   ["fd377a58", "an xz archive"],
 ];
 
-/** Checks the first bytes of the file, for clearer errors than the operating system's. @throws CommandError. */
+/** Checks the file's first bytes. Without this, a wrong file would cause an unclear error when run. @throws CommandError. */
 export function checkFormat(path: string, label: string): void {
   const head = Buffer.alloc(20);
   const descriptor = openSync(path, "r");
   const bytes = readSync(descriptor, head);
   closeSync(descriptor);
-  const archive = archives.find(([magic]) => head.toString("hex").startsWith(magic));
+  const archive = archiveFormats.find(([magic]) => head.toString("hex").startsWith(magic));
   if (archive) throw new CommandError(`${label} is ${archive[1]}; unpack it, and pass the executable inside.`);
   if (process.platform !== "linux") return;
   if (bytes < head.length || head.toString("hex", 0, 4) !== "7f454c46")
@@ -42,10 +43,10 @@ export function checkFormat(path: string, label: string): void {
     throw new CommandError(`${label} was built for another processor; use the one named linux-${process.arch}.`);
 }
 
-/** Runs the executable to find out its version. @throws CommandError if it doesn't run on this machine, or isn't Parley. */
-export async function readVersion(path: string, label: string, signal: AbortSignal): Promise<BuildVersion> {
-  // Runs without settings, because an unknown program must not see secrets.
-  const { code, output, errors } = await run(
+/** Runs the executable to determine its version. @throws CommandError if it doesn't run on this machine, or isn't Parley. */
+export async function findExecutableVersion(path: string, label: string, signal: AbortSignal): Promise<BuildVersion> {
+  // An unknown program must not receive secrets, so it runs without settings.
+  const { code, output, errors } = await runProgram(
     path,
     ["--version"],
     { environment: { PATH: process.env.PATH }, signal },
@@ -54,20 +55,24 @@ export async function readVersion(path: string, label: string, signal: AbortSign
   const [, version, commit] = /^parley (\d+\.\d+\.\d+\S*) \((.+)\)\n$/.exec(output) ?? [];
   if (code === exitCodes.success && version !== undefined && commit !== undefined) return { version, commit };
   const reason =
-    code === exitCodes.success ? "it doesn't name a version of Parley" : firstLine(errors) || describe(code);
+    code === exitCodes.success ? "it doesn't name a version of Parley" : findFirstLine(errors) || describeResult(code);
   throw new CommandError(`${label} is not a Parley that runs on this machine: ${reason}.`);
 }
 
 /**
  * Lists the migrations that the new executable would apply to the database.
- * @throws CommandError if the new executable doesn't know one of the database's migrations, or can't use the settings or the
+ * @throws CommandError if the new executable doesn't contain all migrations of the database, or can't use the settings or the
  * database.
  */
-export async function listPendingMigrations(path: string, runner: Runner, name: string): Promise<string[]> {
-  const { code, output, errors } = await run(path, ["migrate", "--status"], runner, STATUS_TIMEOUT_MS);
+export async function listPendingMigrations(
+  path: string,
+  programOptions: ProgramOptions,
+  name: string,
+): Promise<string[]> {
+  const { code, output, errors } = await runProgram(path, ["migrate", "--status"], programOptions, STATUS_TIMEOUT_MS);
   if (code !== exitCodes.success)
     throw new CommandError(
-      `${name} can't use the settings or the database of this version: ${errors.trim() || describe(code)}`,
+      `${name} can't use the settings or the database of this version: ${errors.trim() || describeResult(code)}`,
     );
   const states = [...output.matchAll(/^(applied|pending|changed|unknown) +(\S+)/gm)].map(
     ([, state, migration = ""]) => ({
@@ -75,28 +80,33 @@ export async function listPendingMigrations(path: string, runner: Runner, name: 
       migration,
     }),
   );
-  const foreign = states.find(({ state }) => state === "unknown" || state === "changed");
-  if (foreign)
+  const conflict = states.find(({ state }) => state === "unknown" || state === "changed");
+  if (conflict)
     throw new CommandError(
-      `${name} doesn't know the database's migration ${foreign.migration}, so it would not start; use a newer version, or restore a backup from before that migration.`,
+      `${name} doesn't know the database's migration ${conflict.migration}, so it would not start; use a newer version, or restore a backup from before that migration.`,
     );
   return states.filter(({ state }) => state === "pending").map(({ migration }) => migration);
 }
 
-/** Runs a command of the current executable; its output is written to stderr. @throws CommandError if it fails. */
-export async function runCommand(path: string, args: string[], runner: Runner): Promise<void> {
+/** Runs a command of the current executable, with its output on stderr. @throws CommandError if it fails. */
+export async function runCommand(path: string, args: string[], programOptions: ProgramOptions): Promise<void> {
   const child = spawn(path, args, {
-    env: runner.environment,
-    ...runner.user,
+    env: programOptions.environment,
+    ...programOptions.user,
     stdio: ["ignore", process.stderr, process.stderr],
   });
-  const ending = await waitForExit(child, runner.signal);
-  if (ending !== exitCodes.success)
-    throw new CommandError(`\`parley ${args[0]}\` failed (${describe(ending)}), so nothing was replaced.`);
+  const result = await waitForExit(child, programOptions.signal);
+  if (result !== exitCodes.success)
+    throw new CommandError(`\`parley ${args[0]}\` failed (${describeResult(result)}), so nothing was replaced.`);
 }
 
-/** Runs a program. @returns its output, and its exit code or the reason why there is none. */
-async function run(path: string, args: string[], { environment, user, signal }: Runner, timeoutMs: number) {
+/** Runs a program. Returns its output, and its exit code or the reason why there is none. */
+async function runProgram(
+  path: string,
+  args: string[],
+  { environment, user, signal }: ProgramOptions,
+  timeoutMs: number,
+) {
   for (let attempts = 1; ; attempts += 1) {
     const child = spawn(path, args, {
       env: environment,
@@ -105,16 +115,16 @@ async function run(path: string, args: string[], { environment, user, signal }: 
       timeout: timeoutMs,
       killSignal: "SIGKILL",
     });
-    const [readOutput, readErrors] = [collect(child.stdout), collect(child.stderr)];
+    const [readOutput, readErrors] = [collectOutput(child.stdout), collectOutput(child.stderr)];
     const code = await waitForExit(child, signal);
-    // ETXTBSY: a process forked while the file was being written keeps it open for a moment.
+    // ETXTBSY: a process that was forked while the file was being written has it open for a moment.
     if (typeof code === "number" || !code.includes("ETXTBSY") || attempts >= BUSY_ATTEMPTS_MAX)
       return { code, output: readOutput(), errors: readErrors() };
-    await Bun.sleep(BUSY_PAUSE_MS);
+    await Bun.sleep(BUSY_RETRY_INTERVAL_MS);
   }
 }
 
-function collect(stream: Readable): () => string {
+function collectOutput(stream: Readable): () => string {
   let text = "";
   stream.on("data", (chunk: Buffer) => {
     if (text.length < OUTPUT_CHARS_MAX) text += chunk.toString();
@@ -127,7 +137,7 @@ async function waitForExit(child: ChildProcess, signal: AbortSignal): Promise<nu
   const stop = () => child.kill("SIGTERM");
   signal.addEventListener("abort", stop);
   child.once("error", (error) => resolve(error.message));
-  child.once("close", (code, ending) => resolve(code ?? `ended by ${ending}`));
+  child.once("close", (code, killSignal) => resolve(code ?? `killed by ${killSignal}`));
   try {
     return await promise;
   } finally {
@@ -135,7 +145,7 @@ async function waitForExit(child: ChildProcess, signal: AbortSignal): Promise<nu
   }
 }
 
-/** Formats another program's message for use within a sentence. */
-const firstLine = (text: string): string => text.trim().split("\n")[0]?.replace(/\.$/, "") ?? "";
+/** Returns the first line of another program's message, for use within a sentence. */
+const findFirstLine = (text: string): string => text.trim().split("\n")[0]?.replace(/\.$/, "") ?? "";
 
-const describe = (code: number | string): string => (typeof code === "number" ? `exit code ${code}` : code);
+const describeResult = (code: number | string): string => (typeof code === "number" ? `exit code ${code}` : code);

@@ -10,9 +10,9 @@ import { EXECUTABLE_BYTES_MAX, type ExecutableSource } from "./source.ts";
 const IDLE_TIMEOUT_MS = 30_000;
 const DOWNLOAD_TIMEOUT_MS = 1_800_000;
 const PREFIX = ".parley-upgrade-";
-const draftName = /^\.parley-upgrade-(\d+)-[0-9a-f]{8}$/;
+const DRAFT_NAME = /^\.parley-upgrade-(\d+)-[0-9a-f]{8}$/;
 
-/** A new executable in the same folder as the one that it will replace, so that it can be renamed atomically. */
+/** A copy of the new executable in the folder of the current one, so that an atomic rename can replace it. */
 export type Draft = { path: string; sha256: string };
 
 type Progress = (bytes: number, totalBytes: number | null) => void;
@@ -30,8 +30,8 @@ export function requireWritable(target: string): void {
 }
 
 /**
- * Copies a source next to `target`, with the owner and mode of `target`, and removes leftovers of killed upgrades there.
- * If the copy fails, its file is removed.
+ * Copies the new executable to a file next to `target`, with the owner and mode of `target`. Before that, removes the files of
+ * upgrades that were killed. If the copy fails, removes the incomplete file.
  * @throws CommandError with the reason.
  */
 export async function createDraft(
@@ -40,7 +40,7 @@ export async function createDraft(
   { signal, onProgress }: { signal: AbortSignal; onProgress: Progress },
 ): Promise<Draft> {
   const folder = dirname(target);
-  removeAbandoned(folder);
+  removeAbandonedDrafts(folder);
   const path = join(folder, `${PREFIX}${process.pid}-${randomUUID().slice(0, 8)}`);
   try {
     const sha256 = await copy(source, path, { signal, onProgress });
@@ -48,7 +48,7 @@ export async function createDraft(
     return { path, sha256 };
   } catch (error) {
     rmSync(path, { force: true });
-    throw explain(error, folder);
+    throw explainFileError(error, folder);
   }
 }
 
@@ -58,15 +58,15 @@ async function copy(
   { signal, onProgress }: { signal: AbortSignal; onProgress: Progress },
 ): Promise<string> {
   const idle = new AbortController();
-  const stalled = () => idle.abort(new CommandError(`${source.label} stalled; try again.`));
-  let timer = setTimeout(stalled, IDLE_TIMEOUT_MS);
-  const tooSlow = AbortSignal.timeout(DOWNLOAD_TIMEOUT_MS);
-  const anySignal = AbortSignal.any([signal, idle.signal, tooSlow]);
+  const abortStalled = () => idle.abort(new CommandError(`${source.label} stalled; try again.`));
+  let timer = setTimeout(abortStalled, IDLE_TIMEOUT_MS);
+  const downloadTimeout = AbortSignal.timeout(DOWNLOAD_TIMEOUT_MS);
+  const anySignal = AbortSignal.any([signal, idle.signal, downloadTimeout]);
   const file = await open(path, "wx", 0o600);
   try {
     const { chunks, bytes: totalBytes } = await source.open(anySignal);
-    const free = await findFreeBytes(dirname(path));
-    if (totalBytes !== null && free !== null && totalBytes > free)
+    const freeBytes = await findFreeBytes(dirname(path));
+    if (totalBytes !== null && freeBytes !== null && totalBytes > freeBytes)
       throw new CommandError(
         `${dirname(path)} has not enough space for ${source.label} (${totalBytes} bytes); free some space.`,
       );
@@ -75,7 +75,7 @@ async function copy(
     for await (const chunk of chunks) {
       anySignal.throwIfAborted();
       clearTimeout(timer);
-      timer = setTimeout(stalled, IDLE_TIMEOUT_MS);
+      timer = setTimeout(abortStalled, IDLE_TIMEOUT_MS);
       bytes += chunk.length;
       if (bytes > EXECUTABLE_BYTES_MAX)
         throw new CommandError(`${source.label} is larger than ${EXECUTABLE_BYTES_MAX} bytes; check the URL.`);
@@ -88,10 +88,10 @@ async function copy(
     await file.sync();
     return hash.digest("hex");
   } catch (error) {
-    if (tooSlow.aborted)
+    if (downloadTimeout.aborted)
       throw new CommandError(`${source.label} took longer than ${DOWNLOAD_TIMEOUT_MS / 60_000} minutes; try again.`);
     if (anySignal.aborted) throw anySignal.reason;
-    if (error instanceof CommandError || refusals.has(codeOf(error))) throw error;
+    if (error instanceof CommandError || diskErrors.has(getErrorCode(error))) throw error;
     const reason = error instanceof Error ? error.message : String(error);
     throw new CommandError(
       `${source.label} could not be read completely (${reason}); try again. Nothing was replaced.`,
@@ -102,15 +102,15 @@ async function copy(
   }
 }
 
-/** Copies the owner and mode of the executable to be replaced, without setuid and setgid bits. */
+/** Applies the owner and mode of the current executable, without setuid and setgid bits. */
 function copyPermissions(path: string, { uid, gid, mode }: Stats): void {
   if (process.getuid?.() === 0) chownSync(path, uid, gid);
   chmodSync(path, (mode & 0o777) | 0o100);
 }
 
-function removeAbandoned(folder: string): void {
+function removeAbandonedDrafts(folder: string): void {
   for (const name of readdirSync(folder)) {
-    const [, pid] = draftName.exec(name) ?? [];
+    const [, pid] = DRAFT_NAME.exec(name) ?? [];
     if (pid !== undefined && !isAlive(Number(pid))) rmSync(join(folder, name), { force: true });
   }
 }
@@ -124,21 +124,21 @@ function isAlive(pid: number): boolean {
   }
 }
 
-const codeOf = (error: unknown): string => (error instanceof Error && "code" in error ? String(error.code) : "");
+const getErrorCode = (error: unknown): string => (error instanceof Error && "code" in error ? String(error.code) : "");
 
-const fullDisk = (folder: string) => `The disk of ${folder} is full; free some space. Nothing was replaced.`;
-const notPermitted = (folder: string) =>
+const describeFullDisk = (folder: string) => `The disk of ${folder} is full; free some space. Nothing was replaced.`;
+const describeMissingPermission = (folder: string) =>
   `${folder} can't be written by this user; run this as root. Nothing was replaced.`;
-const refusals = new Map([
-  ["ENOSPC", fullDisk],
-  ["EDQUOT", fullDisk],
-  ["EACCES", notPermitted],
-  ["EPERM", notPermitted],
-  ["EROFS", notPermitted],
+const diskErrors = new Map([
+  ["ENOSPC", describeFullDisk],
+  ["EDQUOT", describeFullDisk],
+  ["EACCES", describeMissingPermission],
+  ["EPERM", describeMissingPermission],
+  ["EROFS", describeMissingPermission],
 ]);
 
-/** Explains a file system error in the folder of the executable. */
-export function explain(error: unknown, folder: string): unknown {
-  const describe = refusals.get(codeOf(error));
+/** Returns a CommandError that explains a file system error; returns other errors unchanged. */
+export function explainFileError(error: unknown, folder: string): unknown {
+  const describe = diskErrors.get(getErrorCode(error));
   return describe ? new CommandError(describe(folder)) : error;
 }

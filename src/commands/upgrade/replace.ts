@@ -11,28 +11,29 @@ import {
 } from "node:fs";
 import { dirname } from "node:path";
 
-export const previousOf = (target: string): string => `${target}.previous`;
+export const getPreviousPath = (target: string): string => `${target}.previous`;
 
 /**
  * Replaces `target` with the new executable, and keeps the old one as `<target>.previous`. Both steps are renames, so `target`
- * is a complete executable at all times, and running processes keep their own file.
- * @param options `keepsPrevious`: false if old and new are the same file, because an existing `.previous` is more useful then.
+ * is always a complete executable, and running processes keep using the old file.
+ * @param options `savesOld`: false if the new executable is the same as the old one, so that an existing `.previous` isn't
+ * overwritten.
  */
-export function replaceExecutable(draft: string, target: string, { keepsPrevious }: { keepsPrevious: boolean }): void {
-  if (keepsPrevious) {
-    const kept = `${draft}-previous`;
-    rmSync(kept, { force: true });
+export function replaceExecutable(draft: string, target: string, { savesOld }: { savesOld: boolean }): void {
+  if (savesOld) {
+    const temporaryPrevious = `${draft}-previous`;
+    rmSync(temporaryPrevious, { force: true });
     try {
       try {
-        linkSync(target, kept);
+        linkSync(target, temporaryPrevious);
       } catch {
-        // For file systems without hard links, and systems with protected hard links.
-        copyFileSync(target, kept);
-        chmodSync(kept, statSync(target).mode & 0o777);
+        // The file system may not support hard links, or the kernel may forbid them (`fs.protected_hardlinks`).
+        copyFileSync(target, temporaryPrevious);
+        chmodSync(temporaryPrevious, statSync(target).mode & 0o777);
       }
-      renameSync(kept, previousOf(target));
+      renameSync(temporaryPrevious, getPreviousPath(target));
     } finally {
-      rmSync(kept, { force: true });
+      rmSync(temporaryPrevious, { force: true });
     }
   }
   renameSync(draft, target);

@@ -1,25 +1,25 @@
-import { previousOf } from "./replace.ts";
+import { getPreviousPath } from "./replace.ts";
 
-/** Where `deploy/install.sh` installs the executable. */
+/** The path to which `deploy/install.sh` installs the executable. */
 export const SERVICE_TARGET = "/usr/local/bin/parley";
 
-export type Upgraded = {
+export type UpgradeResult = {
   target: string;
   isService: boolean;
-  /** The version that was replaced, like `0.1.0 (0123456789ab)`. */
+  /** The replaced version, for example `0.1.0 (0123456789ab)`. */
   from: string;
   /** The path of the backup; null if none was made. */
   backup: string | null;
   /** The migrations that the new version will apply; null if the database was not checked. */
-  pending: string[] | null;
+  pendingMigrations: string[] | null;
   /** The folder of the embedded database; null for a Postgres server. */
-  cluster: string | null;
+  clusterDir: string | null;
   database: string;
 };
 
-/** Describes how to switch to the new executable and how to roll back, with commands to copy. */
-export function describeNextSteps(upgraded: Upgraded): string {
-  const { isService, from, backup, pending, target } = upgraded;
+/** Describes how to switch to the new executable and how to roll back. */
+export function describeNextSteps(result: UpgradeResult): string {
+  const { isService, from, backup, pendingMigrations, target } = result;
   const restart = isService
     ? "systemctl restart parley"
     : "stop the running `parley serve` (SIGTERM), then start it again";
@@ -30,26 +30,33 @@ export function describeNextSteps(upgraded: Upgraded): string {
     `To roll back to ${from}:`,
     isService ? "  systemctl stop parley" : "  stop the running `parley serve`",
   );
-  lines.push(`  mv ${quote(previousOf(target))} ${quote(target)}`);
-  lines.push(...describeRestore(upgraded));
+  lines.push(`  mv ${quote(getPreviousPath(target))} ${quote(target)}`);
+  lines.push(...describeRestore(result));
   lines.push(isService ? "  systemctl start parley" : "  start `parley serve` again");
-  if (pending?.length === 0) lines.push("No restore is needed: the new version has no new migrations.");
+  if (pendingMigrations?.length === 0) lines.push("No restore is needed: the new version has no new migrations.");
   return lines.join("\n");
 }
 
-function describeRestore({ pending, backup, cluster, database, isService, target }: Upgraded): string[] {
-  if (pending?.length === 0) return [];
+function describeRestore({
+  pendingMigrations,
+  backup,
+  clusterDir,
+  database,
+  isService,
+  target,
+}: UpgradeResult): string[] {
+  if (pendingMigrations?.length === 0) return [];
   const command = isService ? "parley-run" : quote(target);
   if (backup === null)
     return [
       "  # If the new version has migrated the database: restore a backup from before the upgrade into an empty one.",
     ];
-  const empty =
-    cluster === null
+  const emptyStep =
+    clusterDir === null
       ? `  drop ${database} and create it again`
-      : `  mv ${quote(cluster)} ${quote(`${cluster}.after-upgrade`)}`;
+      : `  mv ${quote(clusterDir)} ${quote(`${clusterDir}.after-upgrade`)}`;
   return [
-    empty,
+    emptyStep,
     `  ${command} restore ${quote(backup)}`,
     `  # The backup doesn't contain data stored after the upgrade.`,
   ];

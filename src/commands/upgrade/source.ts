@@ -2,11 +2,11 @@ import { accessSync, constants, createReadStream, readFileSync, type Stats, stat
 import { basename, dirname, join, resolve } from "node:path";
 import type { Fetch } from "../../lib/outgoing/create-fetch.ts";
 import { CommandError, UsageError } from "../command.ts";
-import { readChecksum } from "./checksum.ts";
+import { findChecksum } from "./checksum.ts";
 
 /** The source of a new executable. */
 export interface ExecutableSource {
-  /** The path or URL as the user wrote it, for messages. */
+  /** The path or URL, for messages. It contains no credentials. */
   readonly label: string;
   /** Opens the executable for reading. @throws CommandError if it can't be opened or is too large. */
   open(signal: AbortSignal): Promise<{ chunks: AsyncIterable<Uint8Array>; bytes: number | null }>;
@@ -14,30 +14,30 @@ export interface ExecutableSource {
   findChecksum(signal: AbortSignal): Promise<string | null>;
 }
 
-/** Parley's executable is about 150 MB. A file larger than this is something else, and would only fill the disk. */
+/** Maximum size of a new executable. Parley's is about 150 MB. */
 export const EXECUTABLE_BYTES_MAX = 536_870_912;
-/** A file larger than this isn't a list of checksums. */
+/** Maximum size of a list of checksums. */
 const CHECKSUMS_BYTES_MAX = 1_048_576;
 const CHECKSUMS_TIMEOUT_MS = 30_000;
 const REDIRECTS_MAX = 5;
 
 /**
  * Creates the source for a path or URL.
- * @param isTrusted whether the checksum is known from elsewhere, so that the connection needn't be secure.
+ * @param hasChecksum whether the user passed a checksum. If so, the connection needn't be secure.
  * @throws UsageError for an unusable URL.
  */
-export function createSource(text: string, isTrusted: boolean, fetch: Fetch): ExecutableSource {
-  if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(text)) return createFileSource(resolve(text));
-  const url = URL.canParse(text) ? new URL(text) : null;
+export function createSource(location: string, hasChecksum: boolean, fetch: Fetch): ExecutableSource {
+  if (!/^[a-z][a-z0-9+.-]*:\/\//i.test(location)) return createFileSource(resolve(location));
+  const url = URL.canParse(location) ? new URL(location) : null;
   if (url === null || !/^https?:$/.test(url.protocol))
     throw new UsageError(
-      `${text.replace(/\/\/[^/]*@/, "//")} is neither a file nor an https URL; \`parley upgrade --help\` shows the usage.`,
+      `${location.replace(/\/\/[^/]*@/, "//")} is neither a file nor an https URL; \`parley upgrade --help\` shows the usage.`,
     );
-  if (!isSecure(url) && !isTrusted)
+  if (!isSecure(url) && !hasChecksum)
     throw new UsageError(
       `Without TLS, anyone on the network could replace the executable and its checksum: use https for ${maskUrl(url)}, or pass --sha256.`,
     );
-  return createUrlSource(url, isTrusted, fetch);
+  return createUrlSource(url, hasChecksum, fetch);
 }
 
 function createFileSource(path: string): ExecutableSource {
@@ -47,23 +47,23 @@ function createFileSource(path: string): ExecutableSource {
       const stats = findStats(path);
       if (!stats) throw new CommandError(`The file ${path} doesn't exist; check the path.`);
       if (!stats.isFile()) throw new CommandError(`${path} is not a file; pass the executable itself.`);
-      if (stats.size > EXECUTABLE_BYTES_MAX) throw tooLarge(path);
+      if (stats.size > EXECUTABLE_BYTES_MAX) throw createTooLargeError(path);
       requireReadable(path);
       return { chunks: createReadStream(path, { highWaterMark: 1_048_576 }), bytes: stats.size };
     },
     async findChecksum() {
       const name = basename(path);
-      const ownChecksum = readText(`${path}.sha256`);
-      const listed = readText(join(dirname(path), "SHA256SUMS"));
+      const ownChecksum = findText(`${path}.sha256`);
+      const checksumList = findText(join(dirname(path), "SHA256SUMS"));
       return (
-        (ownChecksum === null ? null : readChecksum(ownChecksum, name, { isAlone: true })) ??
-        (listed === null ? null : readChecksum(listed, name))
+        (ownChecksum === null ? null : findChecksum(ownChecksum, name, { isOnlyEntry: true })) ??
+        (checksumList === null ? null : findChecksum(checksumList, name))
       );
     },
   };
 }
 
-function readText(path: string): string | null {
+function findText(path: string): string | null {
   const stats = findStats(path);
   if (!stats?.isFile() || stats.size > CHECKSUMS_BYTES_MAX) return null;
   requireReadable(path);
@@ -74,7 +74,7 @@ function findStats(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
   } catch {
-    throw unreadable(path);
+    throw createUnreadableError(path);
   }
 }
 
@@ -82,52 +82,52 @@ function requireReadable(path: string): void {
   try {
     accessSync(path, constants.R_OK);
   } catch {
-    throw unreadable(path);
+    throw createUnreadableError(path);
   }
 }
 
-const unreadable = (path: string) =>
+const createUnreadableError = (path: string) =>
   new CommandError(`${path} can't be read by this user; change its permissions, or run this as root.`);
 
-function createUrlSource(url: URL, isTrusted: boolean, fetch: Fetch): ExecutableSource {
+function createUrlSource(url: URL, hasChecksum: boolean, fetch: Fetch): ExecutableSource {
   const label = maskUrl(url);
-  const get: Get = (target, isTrusted, signal) => follow(fetch, target, isTrusted, signal);
+  const get: Get = (target, hasChecksum, signal) => fetchFollowingRedirects(fetch, target, hasChecksum, signal);
   return {
     label,
     async open(signal) {
-      const response = await get(url, isTrusted, signal);
+      const response = await get(url, hasChecksum, signal);
       if (response.status !== 200) {
         await response.body?.cancel();
         throw new CommandError(`${label} can't be downloaded (status ${response.status}); check the URL.`);
       }
       const bytes = Number(response.headers.get("content-length") ?? Number.NaN);
-      if (bytes > EXECUTABLE_BYTES_MAX) throw tooLarge(label);
+      if (bytes > EXECUTABLE_BYTES_MAX) throw createTooLargeError(label);
       if (response.body === null) throw new CommandError(`${label} is empty; check the URL.`);
       return { chunks: response.body, bytes: Number.isFinite(bytes) ? bytes : null };
     },
     async findChecksum(signal) {
-      const name = decode(basename(url.pathname));
-      const ownChecksum = await getText(get, withPath(url, `${url.pathname}.sha256`), signal);
-      const found = ownChecksum === null ? null : readChecksum(ownChecksum, name, { isAlone: true });
-      if (found !== null) return found;
-      const listed = await getText(
+      const name = decodeName(basename(url.pathname));
+      const ownChecksum = await fetchText(get, withPath(url, `${url.pathname}.sha256`), signal);
+      const checksum = ownChecksum === null ? null : findChecksum(ownChecksum, name, { isOnlyEntry: true });
+      if (checksum !== null) return checksum;
+      const listed = await fetchText(
         get,
         withPath(url, `${dirname(url.pathname).replace(/\/$/, "")}/SHA256SUMS`),
         signal,
       );
-      return listed === null ? null : readChecksum(listed, name);
+      return listed === null ? null : findChecksum(listed, name);
     },
   };
 }
 
 /** Returns the URL of a file next to the executable. Keeps the query, which may grant access. */
 function withPath(url: URL, path: string): URL {
-  const other = new URL(url);
-  other.pathname = path;
-  return other;
+  const sibling = new URL(url);
+  sibling.pathname = path;
+  return sibling;
 }
 
-function decode(name: string): string {
+function decodeName(name: string): string {
   try {
     return decodeURIComponent(name);
   } catch {
@@ -135,36 +135,41 @@ function decode(name: string): string {
   }
 }
 
-type Get = (url: URL, isTrusted: boolean, signal: AbortSignal) => Promise<Response>;
+type Get = (url: URL, hasChecksum: boolean, signal: AbortSignal) => Promise<Response>;
 
-async function getText(get: Get, url: URL, signal: AbortSignal): Promise<string | null> {
+async function fetchText(get: Get, url: URL, signal: AbortSignal): Promise<string | null> {
   try {
-    return await readBody(get, url, AbortSignal.any([signal, AbortSignal.timeout(CHECKSUMS_TIMEOUT_MS)]));
+    return await fetchBody(get, url, AbortSignal.any([signal, AbortSignal.timeout(CHECKSUMS_TIMEOUT_MS)]));
   } catch (error) {
     if (signal.aborted || error instanceof CommandError) throw error;
-    throw new CommandError(`${maskUrl(url)} can't be read (${describe(error)}); try again, or pass --sha256.`);
+    throw new CommandError(`${maskUrl(url)} can't be read (${formatError(error)}); try again, or pass --sha256.`);
   }
 }
 
-async function readBody(get: Get, url: URL, signal: AbortSignal): Promise<string | null> {
+async function fetchBody(get: Get, url: URL, signal: AbortSignal): Promise<string | null> {
   const response = await get(url, false, signal);
   if (response.status !== 200) {
     await response.body?.cancel();
     return null;
   }
-  const parts: Uint8Array[] = [];
+  const chunks: Uint8Array[] = [];
   let bytes = 0;
-  for await (const part of response.body ?? []) {
-    bytes += part.length;
+  for await (const chunk of response.body ?? []) {
+    bytes += chunk.length;
     // This is probably an HTML page that the server returns for every URL.
     if (bytes > CHECKSUMS_BYTES_MAX) return null;
-    parts.push(part);
+    chunks.push(chunk);
   }
-  return Buffer.concat(parts).toString("utf8");
+  return Buffer.concat(chunks).toString("utf8");
 }
 
 /** Follows redirects, but never from HTTPS to HTTP. */
-async function follow(fetch: Fetch, url: URL, isTrusted: boolean, signal: AbortSignal): Promise<Response> {
+async function fetchFollowingRedirects(
+  fetch: Fetch,
+  url: URL,
+  hasChecksum: boolean,
+  signal: AbortSignal,
+): Promise<Response> {
   let target = url;
   for (let redirects = 0; redirects <= REDIRECTS_MAX; redirects += 1) {
     const response = await fetch(target, {
@@ -173,7 +178,7 @@ async function follow(fetch: Fetch, url: URL, isTrusted: boolean, signal: AbortS
     }).catch((error: unknown) => {
       if (signal.aborted) throw signal.reason;
       throw new CommandError(
-        `${maskUrl(target)} can't be reached (${describe(error)}); check the URL and the network.`,
+        `${maskUrl(target)} can't be reached (${formatError(error)}); check the URL and the network.`,
       );
     });
     const location = response.headers.get("location");
@@ -182,7 +187,7 @@ async function follow(fetch: Fetch, url: URL, isTrusted: boolean, signal: AbortS
     const next = URL.parse(location, target.href);
     if (next === null || !/^https?:$/.test(next.protocol))
       throw new CommandError(`${maskUrl(target)} redirects to an unusable URL; download the file by hand.`);
-    if (!isSecure(next) && !isTrusted)
+    if (!isSecure(next) && !hasChecksum)
       throw new CommandError(
         `${maskUrl(target)} redirects to ${maskUrl(next)}, which doesn't use TLS; download the file by hand, or pass --sha256.`,
       );
@@ -191,21 +196,21 @@ async function follow(fetch: Fetch, url: URL, isTrusted: boolean, signal: AbortS
   throw new CommandError(`${maskUrl(url)} redirects more than ${REDIRECTS_MAX} times; download the file by hand.`);
 }
 
-/** Formats the reason for an error, for use within a sentence. */
-function describe(error: unknown): string {
+/** Formats an error for use within a sentence. */
+function formatError(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).replace(/[.?]$/, "");
 }
 
-/** A loopback connection can't be intercepted. */
+/** Returns whether a connection is protected against tampering, because it uses TLS or a loopback address. */
 const isSecure = ({ protocol, hostname }: URL): boolean =>
   protocol === "https:" || /^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname);
 
-/** Formats a URL without anything that may be a credential. */
+/** Formats a URL without its user, password, query and fragment, which may contain credentials. */
 function maskUrl({ origin, pathname }: URL): string {
   return `${origin}${pathname}`;
 }
 
-const tooLarge = (label: string) =>
+const createTooLargeError = (label: string) =>
   new CommandError(
     `${label} is larger than ${EXECUTABLE_BYTES_MAX / 1_048_576} MiB, so it isn't Parley; check the name.`,
   );

@@ -1,7 +1,7 @@
 import type { Readable } from "node:stream";
 import { build } from "../../lib/build.ts";
 import { createSidePool, type Database, type Sql } from "../client.ts";
-import { type AppliedMigration, readAppliedMigrations, requireKnown } from "../migrate.ts";
+import { type AppliedMigration, readAppliedMigrations, requireKnownMigrations } from "../migrate.ts";
 import { listSequences, listStoredTables, quote, type StoredTable } from "./contents.ts";
 import { createEncryptingSink } from "./encryption.ts";
 import { ArchiveError } from "./error.ts";
@@ -21,9 +21,9 @@ import { fingerprintSecret, type ServerSecret } from "./secret.ts";
 import { type BackupSummary, createSummary, type Progress } from "./summary.ts";
 import { type ArchiveWriter, openArchiveWriter, type Sink } from "./writer.ts";
 
-/** The longest pause between two statements. The snapshot blocks Postgres's cleanup, so it must not outlive a hung process. */
-const SILENCE_MS_MAX = 600_000;
-/** Lock timeout, in case a migration is changing a table. */
+/** The maximum time between two statements. The snapshot blocks vacuum, so a frozen process must not keep it open. */
+const IDLE_TIMEOUT_MS = 600_000;
+/** The timeout for a lock on a table that a migration is changing. */
 const LOCK_TIMEOUT_MS = 30_000;
 const ISOLATION = "isolation level repeatable read read only";
 
@@ -31,7 +31,7 @@ export type BackupOptions = {
   /** Must have been opened by openDatabase. The backup uses an additional connection. */
   database: Database;
   sink: Sink;
-  /** The server's secret; null if it is unknown. Included in the backup unless it is set by JWT_SECRET. */
+  /** The server's secret, or null if it is unknown. It is included in the backup unless `JWT_SECRET` sets it. */
   secret: ServerSecret | null;
   /** If set, the backup is encrypted. */
   passphrase?: string | undefined;
@@ -41,9 +41,10 @@ export type BackupOptions = {
 };
 
 /**
- * Writes a backup of all stored data from a single snapshot, while Parley keeps serving. Uses a bounded amount of memory.
- * @throws ArchiveError if there is nothing to back up, or a newer Parley has migrated the database. Also throws what the sink
- * throws, the driver's errors, and the signal's reason.
+ * Writes a backup of all stored data from a single snapshot, while Parley keeps running. Uses a limited amount of memory.
+ * @throws ArchiveError if there is nothing to back up.
+ * @throws MigrationError if a newer Parley has migrated the database. Also throws errors from the sink and the driver, and the
+ * signal's reason.
  */
 export async function writeBackup(options: BackupOptions): Promise<BackupSummary & { fileBytes: number }> {
   const { database, passphrase, signal } = options;
@@ -65,7 +66,7 @@ export async function writeBackup(options: BackupOptions): Promise<BackupSummary
         return await writeContents(sql, writer, options);
       } catch (error) {
         failure = error;
-        // Closes the connection, because otherwise a running COPY would block the end of the transaction.
+        // Closes the connection, because otherwise a running COPY would block the rollback.
         void pool.close();
         throw error;
       }
@@ -84,11 +85,11 @@ export async function writeBackup(options: BackupOptions): Promise<BackupSummary
 
 async function writeContents(sql: Sql, writer: ArchiveWriter, options: BackupOptions): Promise<BackupSummary> {
   const { secret, passphrase } = options;
-  await setLimits(sql);
+  await setTimeouts(sql);
   const migrations = await readAppliedMigrations(sql);
   if (migrations.length === 0)
     throw new ArchiveError("target", "The database has no Parley tables; there is nothing to back up.");
-  requireKnown(migrations);
+  requireKnownMigrations(migrations);
   const tables = await listStoredTables(sql, migrations);
   const [server] = await sql<{ version: string; at: Date }[]>`
     select current_setting('server_version') as version, now() as at`;
@@ -111,29 +112,29 @@ async function writeContents(sql: Sql, writer: ArchiveWriter, options: BackupOpt
   return createSummary(header, manifest, passphrase !== undefined);
 }
 
-/** Describes the migrations for the header, with full precision of their timestamps. */
+/** Returns the migrations for the header, with timestamps in full precision. */
 async function describeMigrations(
   sql: Sql,
   migrations: readonly AppliedMigration[],
 ): Promise<ArchiveHeader["migrations"]> {
   const times = await sql<{ name: string; at: string }[]>`
     select name, to_char(applied_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at from migrations`;
-  const timeOf = new Map(times.map(({ name, at }) => [name, at]));
+  const appliedAtByName = new Map(times.map(({ name, at }) => [name, at]));
   return migrations.map(({ name, checksum, version, applied_at }) => ({
     name,
     checksum,
     version,
-    applied_at: timeOf.get(name) ?? applied_at.toISOString(),
+    applied_at: appliedAtByName.get(name) ?? applied_at.toISOString(),
   }));
 }
 
-/** Sets the timeouts for this transaction only, so that they also work behind a pooler. */
-async function setLimits(sql: Sql): Promise<void> {
+/** Sets the timeouts for this transaction only, so that they work behind a pooler. */
+async function setTimeouts(sql: Sql): Promise<void> {
   await sql`
     select set_config('statement_timeout', '0', true), set_config('lock_timeout', ${`${LOCK_TIMEOUT_MS}ms`}, true),
-      set_config('idle_in_transaction_session_timeout', ${`${SILENCE_MS_MAX}ms`}, true),
+      set_config('idle_in_transaction_session_timeout', ${`${IDLE_TIMEOUT_MS}ms`}, true),
       -- Backpressure: while the sink is slow, nothing is read from the connection.
-      set_config('tcp_user_timeout', ${`${SILENCE_MS_MAX}ms`}, true)`;
+      set_config('tcp_user_timeout', ${`${IDLE_TIMEOUT_MS}ms`}, true)`;
 }
 
 async function writeTables(
@@ -147,22 +148,22 @@ async function writeTables(
     tables.reduce((sum, { storedBytes }) => sum + storedBytes, 0),
   );
   const tableEnds: TableEnd[] = [];
-  let before = 0;
+  let bytesBefore = 0;
   let rows = 0;
   let dataBytes = 0;
   for (const table of tables) {
     const end = await writeTable(sql, writer, table, signal, (sums) => {
-      // In text format, rows are about as large as in their table.
-      const within = Math.min(table.storedBytes, sums.bytes);
+      // In COPY's text format, rows are about as large as in their table.
+      const bytesInTable = Math.min(table.storedBytes, sums.bytes);
       onProgress?.({
         table: table.name,
         rows: rows + sums.rows,
         dataBytes: dataBytes + sums.bytes,
-        done: Math.min(1, (before + within) / totalBytes),
+        fractionDone: Math.min(1, (bytesBefore + bytesInTable) / totalBytes),
       });
     });
     tableEnds.push(end);
-    before += table.storedBytes;
+    bytesBefore += table.storedBytes;
     rows += end.rows;
     dataBytes += end.bytes;
   }
@@ -183,28 +184,28 @@ async function writeTable(
     digest.add(content);
     parts += 1;
     await writer.add(partPath(name, parts), content);
-    onPart(digest.end());
+    onPart(digest.getSums());
   };
   const copy = `copy ${quote(name)} (${columns.map(quote).join(", ")}) to stdout`;
   const stream: Readable = await sql.unsafe(copy).readable();
   let part = Buffer.allocUnsafe(PART_BYTES);
-  let used = 0;
-  for await (const piece of stream as AsyncIterable<Buffer>)
-    for (let from = 0; from < piece.length; ) {
-      const copied = piece.copy(part, used, from);
+  let usedBytes = 0;
+  for await (const chunk of stream as AsyncIterable<Buffer>)
+    for (let from = 0; from < chunk.length; ) {
+      const copied = chunk.copy(part, usedBytes, from);
       from += copied;
-      used += copied;
-      if (used < PART_BYTES) continue;
+      usedBytes += copied;
+      if (usedBytes < PART_BYTES) continue;
       await addPart(part);
       part = Buffer.allocUnsafe(PART_BYTES);
-      used = 0;
+      usedBytes = 0;
     }
-  if (used > 0) await addPart(part.subarray(0, used));
-  if (!digest.isWhole()) throw new Error(`The rows of ${name} have no end.`);
-  return { name, parts, ...digest.end() };
+  if (usedBytes > 0) await addPart(part.subarray(0, usedBytes));
+  if (!digest.isComplete()) throw new Error(`The last row of ${name} is incomplete.`);
+  return { name, parts, ...digest.getSums() };
 }
 
-/** Reads the state of the sequences. They aren't part of the snapshot, so numbers used since then are skipped, which is harmless. */
+/** Reads the sequences' states. They aren't part of the snapshot, so numbers allocated since then are skipped, which is harmless. */
 async function readSequences(sql: Sql, tables: StoredTable[]): Promise<Sequence[]> {
   const names = await listSequences(
     sql,

@@ -10,7 +10,7 @@ export interface ByteReader {
   /** Reads `length` bytes, or fewer at the end of the source. */
   readUpTo(length: number): Promise<Buffer>;
   /** Returns all remaining bytes. The reader must not be used afterwards. */
-  rest(): ByteSource;
+  readRest(): ByteSource;
   /** Returns the number of bytes read so far. */
   position(): number;
   /** Closes the source. */
@@ -19,7 +19,7 @@ export interface ByteReader {
 
 export function createByteReader(source: ByteSource): ByteReader {
   const iterator = source[Symbol.asyncIterator]();
-  let pieces: Uint8Array[] = [];
+  let chunks: Uint8Array[] = [];
   let bufferedBytes = 0;
   let position = 0;
 
@@ -27,14 +27,14 @@ export function createByteReader(source: ByteSource): ByteReader {
     while (bufferedBytes < length) {
       const next = await iterator.next();
       if (next.done) break;
-      pieces.push(next.value);
+      chunks.push(next.value);
       bufferedBytes += next.value.length;
     }
-    const [first] = pieces;
+    const [first] = chunks;
     const all =
-      pieces.length === 1 && first ? Buffer.from(first.buffer, first.byteOffset, first.length) : Buffer.concat(pieces);
+      chunks.length === 1 && first ? Buffer.from(first.buffer, first.byteOffset, first.length) : Buffer.concat(chunks);
     const result = all.subarray(0, length);
-    pieces = result.length < all.length ? [all.subarray(length)] : [];
+    chunks = result.length < all.length ? [all.subarray(length)] : [];
     bufferedBytes = all.length - result.length;
     position += result.length;
     return result;
@@ -49,8 +49,8 @@ export function createByteReader(source: ByteSource): ByteReader {
       return bytes;
     },
 
-    async *rest() {
-      yield* pieces;
+    async *readRest() {
+      yield* chunks;
       for (let next = await iterator.next(); !next.done; next = await iterator.next()) yield next.value;
     },
 

@@ -1,7 +1,7 @@
 import type { Sql } from "../client.ts";
 import { type AppliedMigration, bundledSql } from "../migrate.ts";
 
-/** A Parley table in the database. */
+/** One of Parley's tables in the database. */
 export type StoredTable = { name: string; columns: string[]; storedBytes: number };
 
 const CREATED_TABLE = /^create (?:unlogged )?table (?:if not exists )?"?(\w+)/gim;
@@ -13,9 +13,9 @@ export const listCreatedTables = (names: ReadonlySet<string>): string[] =>
     .flatMap(({ text }) => [...text.matchAll(CREATED_TABLE)].map(([, name = ""]) => name));
 
 /**
- * Lists the tables to back up: all of Parley's tables except unlogged ones, which Postgres empties after a crash and whose
- * contents are short-lived (tickets, messages between instances). Derived data (search index, analytics) is included, because
- * it must match the other data. Functions aren't, because each build contains them. Other tables in the schema are ignored.
+ * Lists the tables to back up: all of Parley's tables except unlogged ones, whose contents are short-lived (tickets, messages
+ * between instances). Derived data (search index, analytics) is included, because it must match the other data. Other tables in
+ * the schema are ignored.
  */
 export async function listStoredTables(sql: Sql, migrations: readonly AppliedMigration[]): Promise<StoredTable[]> {
   const created = listCreatedTables(new Set(migrations.map(({ name }) => name)));

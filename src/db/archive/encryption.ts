@@ -6,22 +6,22 @@ import type { ByteSource } from "./byte-reader.ts";
 import { ArchiveError } from "./error.ts";
 import type { Sink } from "./writer.ts";
 
-// Encrypted backups are age files (age-encryption.org/v1, C2SP), so `age -d` can decrypt them. A package implements the format.
-// The key is derived here instead, because the package's scrypt would block the event loop for a second.
+// Encrypted backups are age files (age-encryption.org/v1, C2SP), so `age -d` can decrypt them. The package `age-encryption` implements the
+// format. The key is derived here, because the package's scrypt would block the event loop for a second.
 
-/** The bytes with which an encrypted file begins. */
-export const ENCRYPTED_START = "age-encryption.org/v1\n";
+/** The first line of an encrypted file. */
+export const AGE_VERSION_LINE = "age-encryption.org/v1\n";
 
 const SCRYPT_LABEL = "age-encryption.org/v1/scrypt";
-/** 2^18, as in age itself: each attempt at the passphrase takes about a second and 256 MiB. */
+/** The base-2 logarithm of scrypt's cost, as in age: each guess of the passphrase takes about a second and 256 MiB. */
 const WORK_FACTOR = 18;
 /** The highest work factor accepted in a file. It needs 1 GiB. */
 const WORK_FACTOR_MAX = 20;
-/** A header is about 150 bytes long, but the package would buffer one of any length. */
+/** The maximum size of a header. It is usually about 150 bytes long, but the package would buffer any length. */
 const HEADER_BYTES_MAX = 1_048_576;
 const SALT_BYTES = 16;
 const KEY_BYTES = 32;
-/** Memory per round of scrypt, with a block size of 8. */
+/** The memory per round of scrypt, with a block size of 8. */
 const BYTES_PER_ROUND = 128 * 8;
 const NONCE = new Uint8Array(12);
 
@@ -33,7 +33,7 @@ async function deriveKey(passphrase: string, salt: Uint8Array, workFactor: numbe
   return await deriveBytes(passphrase, Buffer.concat([Buffer.from(SCRYPT_LABEL), salt]), KEY_BYTES, options);
 }
 
-/** Encodes bytes as base64 without padding, as age does. */
+/** Encodes bytes as base64 without padding, like age. */
 const encodeBase64 = (bytes: Buffer): string => bytes.toString("base64").replace(/=+$/, "");
 
 const createRecipient = (passphrase: string): Recipient => ({
@@ -55,7 +55,7 @@ const createIdentity = (passphrase: string): Identity => ({
       );
     const salt = Buffer.from(saltText, "base64");
     const workFactor = /^[1-9]\d?$/.test(factorText) ? Number(factorText) : Number.NaN;
-    if (salt.length !== SALT_BYTES || !(workFactor <= WORK_FACTOR_MAX)) throw createDamagedHeader();
+    if (salt.length !== SALT_BYTES || !(workFactor <= WORK_FACTOR_MAX)) throw createDamagedHeaderError();
     const key = await deriveKey(passphrase, salt, workFactor);
     try {
       return chacha20poly1305(key, NONCE).decrypt(stanzas[0]?.body ?? new Uint8Array());
@@ -69,14 +69,14 @@ const createIdentity = (passphrase: string): Identity => ({
   },
 });
 
-const createDamagedHeader = (cause?: unknown) =>
+const createDamagedHeaderError = (cause?: unknown) =>
   new ArchiveError(
     "damaged",
     "The backup is damaged (encryption header). Copy it again from its source, or use another backup.",
     { cause },
   );
 
-/** Creates a sink that encrypts bytes and passes them to another sink. The output is complete once `close` has fulfilled. */
+/** Creates a sink that encrypts bytes and passes them to another sink. The output is complete once `close` has resolved. */
 export async function createEncryptingSink(
   sink: Sink,
   passphrase: string,
@@ -85,52 +85,52 @@ export async function createEncryptingSink(
   const encrypter = new Encrypter();
   encrypter.addRecipient(createRecipient(passphrase));
   const encrypted = await encrypter.encrypt(readable);
-  const pumped = (async () => {
+  const output = (async () => {
     for await (const bytes of encrypted) await sink(bytes);
   })();
-  pumped.catch(() => {});
+  output.catch(() => {});
   const writer = writable.getWriter();
   writer.closed.catch(() => {});
-  // If the sink fails, its own error is reported.
-  const orPumped = async (work: Promise<void>) => {
+  // If the sink fails, its error is thrown instead of the stream's.
+  const raceWithOutput = async (work: Promise<void>) => {
     work.catch(() => {});
-    await Promise.race([work.catch(() => pumped), pumped]);
+    await Promise.race([work.catch(() => output), output]);
   };
 
   return {
-    sink: (bytes) => orPumped(writer.write(bytes)),
+    sink: (bytes) => raceWithOutput(writer.write(bytes)),
     async close() {
-      await orPumped(writer.close());
-      await pumped;
+      await raceWithOutput(writer.close());
+      await output;
     },
     async abort() {
       await writer.abort().catch(() => {});
-      await pumped.catch(() => {});
+      await output.catch(() => {});
     },
   };
 }
 
 /**
  * Decrypts an encrypted file.
- * @throws ArchiveError if the passphrase is wrong; while reading, also if bytes have changed or are missing.
+ * @throws ArchiveError if the passphrase is wrong. Reading the result throws ArchiveError if bytes have changed or are missing.
  */
 export async function decrypt(source: ByteSource, passphrase: string): Promise<ByteSource> {
   let isAtEnd = false;
   let isHeaderRead = false;
-  async function* watch(): ByteSource {
+  async function* watchSource(): ByteSource {
     let bytes = 0;
-    for await (const piece of source) {
-      bytes += piece.length;
-      if (!isHeaderRead && bytes > HEADER_BYTES_MAX) throw createDamagedHeader();
-      yield piece;
+    for await (const chunk of source) {
+      bytes += chunk.length;
+      if (!isHeaderRead && bytes > HEADER_BYTES_MAX) throw createDamagedHeaderError();
+      yield chunk;
     }
     isAtEnd = true;
   }
   const decrypter = new Decrypter();
   decrypter.addIdentity(createIdentity(passphrase));
-  const encrypted = createReadable(watch());
+  const encrypted = createReadable(watchSource());
   const plain = await decrypter.decrypt(encrypted).catch((error: unknown) => {
-    throw error instanceof ArchiveError ? error : createDamagedHeader(error);
+    throw error instanceof ArchiveError ? error : createDamagedHeaderError(error);
   });
   isHeaderRead = true;
   return (async function* () {
@@ -153,7 +153,7 @@ export async function decrypt(source: ByteSource, passphrase: string): Promise<B
   })();
 }
 
-/** Whether the error comes from the disk or another source of the bytes. */
+/** Returns whether the error comes from the operating system, for example because the disk is failing. */
 const isSystemError = (error: unknown): boolean => error instanceof Error && "code" in error;
 
 function createReadable(source: ByteSource): ReadableStream<Uint8Array> {

@@ -1,9 +1,9 @@
 /**
- * A backup cannot be written, read or restored. The message tells the operator what to do.
+ * Thrown if a backup can't be written, read or restored. The message tells the operator what to do. The reasons are:
  * - `damaged`: bytes have changed. `truncated`: the end is missing. `foreign`: the file isn't a Parley backup.
  * - `newer`: a newer Parley made the backup. `passphrase`: the passphrase is missing or wrong.
  * - `file`: the file can't be created or read.
- * - `target`: this database can't be backed up, or can't be restored into.
+ * - `target`: the database can't be backed up, or a backup can't be restored into it.
  */
 export class ArchiveError extends Error {
   constructor(
@@ -16,7 +16,7 @@ export class ArchiveError extends Error {
   }
 }
 
-/** @param what the damaged part, for debugging. */
+/** Creates the error for a damaged backup. @param what the damaged part. */
 export const createDamaged = (what: string): ArchiveError =>
   new ArchiveError("damaged", `The backup is damaged (${what}). Copy it again from its source, or use another backup.`);
 

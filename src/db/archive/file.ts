@@ -6,16 +6,16 @@ import type { ByteSource } from "./byte-reader.ts";
 import { ArchiveError } from "./error.ts";
 import type { Sink } from "./writer.ts";
 
-/** The file name that stands for stdin or stdout. */
-export const STREAM = "-";
-const MODE = 0o600;
+/** The file name that means stdin or stdout. */
+export const STDIO = "-";
+const FILE_MODE = 0o600;
 const partialName = /^\.(.+)\.(\d+)-[0-9a-f]{8}\.partial$/;
 
 const createFileError = (message: string): ArchiveError => new ArchiveError("file", message);
 
 export interface BackupFile {
   write: Sink;
-  /** Flushes the file to disk and renames it to its final name. @throws ArchiveError if a file of that name now exists. */
+  /** Flushes the file to disk and gives it its final name. @throws ArchiveError if a file with that name now exists. */
   finish(): Promise<void>;
   /** Removes the partial file. */
   discard(): Promise<void>;
@@ -24,16 +24,16 @@ export interface BackupFile {
 /**
  * Creates a backup file. It has a hidden temporary name in the same folder until it is complete. `discard` removes an
  * incomplete file, as does the next backup with the same name.
- * @throws ArchiveError if the file can't be created, or it exists and `isForced` is not set.
+ * @throws ArchiveError if the file can't be created, or if it exists and `canReplace` is false.
  */
-export async function createBackupFile(path: string, isForced: boolean): Promise<BackupFile> {
-  const target = findTarget(path, isForced);
+export async function createBackupFile(path: string, canReplace: boolean): Promise<BackupFile> {
+  const target = resolveTarget(path, canReplace);
   const folder = dirname(target);
-  removePartial(folder, basename(target));
+  removeStalePartials(folder, basename(target));
   const suffix = randomBytes(4).toString("hex");
   const partial = join(folder, `.${basename(target)}.${process.pid}-${suffix}.partial`);
-  const file = await open(partial, "wx", MODE).catch((error: unknown) => {
-    throw explain(error, path);
+  const file = await open(partial, "wx", FILE_MODE).catch((error: unknown) => {
+    throw explainWriteError(error, path);
   });
   let isClosed = false;
   const close = async () => {
@@ -43,17 +43,17 @@ export async function createBackupFile(path: string, isForced: boolean): Promise
   };
 
   return {
-    write: (bytes) => writeAll(file, bytes).catch((error: unknown) => Promise.reject(explain(error, path))),
+    write: (bytes) => writeAll(file, bytes).catch((error: unknown) => Promise.reject(explainWriteError(error, path))),
 
     async finish() {
       try {
         await file.sync();
         await close();
-        if (isForced) await rename(partial, target);
-        else await publish(partial, target, path);
+        if (canReplace) await rename(partial, target);
+        else await moveIntoPlace(partial, target, path);
         await syncFolder(folder);
       } catch (error) {
-        throw explain(error, path);
+        throw explainWriteError(error, path);
       }
     },
 
@@ -64,13 +64,13 @@ export async function createBackupFile(path: string, isForced: boolean): Promise
   };
 }
 
-function findTarget(path: string, isForced: boolean): string {
+function resolveTarget(path: string, canReplace: boolean): string {
   const absolute = resolve(path);
   let status: ReturnType<typeof statSync>;
   try {
     status = statSync(absolute, { throwIfNoEntry: false });
   } catch (error) {
-    throw explain(error, path);
+    throw explainWriteError(error, path);
   }
   if (!status) {
     // `path` is a dangling link, which the file would replace.
@@ -81,26 +81,27 @@ function findTarget(path: string, isForced: boolean): string {
   if (status.isDirectory()) throw createFileError(`${path} is a folder; name a file in it.`);
   if (!status.isFile())
     throw createFileError(`${path} is not a regular file; name one, or use \`-\` to write to standard output.`);
-  if (!isForced) throw createExists(path);
+  if (!canReplace) throw createExistsError(path);
   return realpathSync(absolute);
 }
 
-const createExists = (path: string) =>
+const createExistsError = (path: string) =>
   createFileError(`${path} already exists; name another file, or use --force to replace it.`);
 
 /** Removes files left by processes that were killed while writing a backup with this name. */
-function removePartial(folder: string, name: string): void {
+function removeStalePartials(folder: string, name: string): void {
   let names: string[] = [];
   try {
     names = readdirSync(folder);
   } catch {
     // The error is reported when the file is created.
   }
-  for (const found of names) {
-    const [, targetName, pid] = partialName.exec(found) ?? [];
-    // PIDs are reused in containers. A file with this process's PID is another's, because this one's doesn't exist yet.
+  for (const fileName of names) {
+    const [, targetName, pid] = partialName.exec(fileName) ?? [];
+    // PIDs are reused in containers. A file with this process's PID belongs to an earlier process, because this process hasn't
+    // created its file yet.
     if (targetName === name && (Number(pid) === process.pid || !isAlive(Number(pid))))
-      rmSync(join(folder, found), { force: true });
+      rmSync(join(folder, fileName), { force: true });
   }
 }
 
@@ -120,14 +121,14 @@ async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
   }
 }
 
-/** Gives the file its final name. Links it, which fails if the name is taken; renames it on file systems without links. */
-async function publish(partial: string, target: string, path: string): Promise<void> {
+/** Gives the file its final name. Uses a link, which fails if the name is taken. Renames the file if links aren't supported. */
+async function moveIntoPlace(partial: string, target: string, path: string): Promise<void> {
   try {
     await link(partial, target);
     await rm(partial);
   } catch (error) {
-    if (codeOf(error) === "EEXIST") throw createExists(path);
-    if (statSync(target, { throwIfNoEntry: false })) throw createExists(path);
+    if (getErrorCode(error) === "EEXIST") throw createExistsError(path);
+    if (statSync(target, { throwIfNoEntry: false })) throw createExistsError(path);
     await rename(partial, target);
   }
 }
@@ -139,12 +140,12 @@ async function syncFolder(folder: string): Promise<void> {
   await opened?.close();
 }
 
-const codeOf = (error: unknown): string =>
+const getErrorCode = (error: unknown): string =>
   error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 
-function explain(error: unknown, path: string): unknown {
+function explainWriteError(error: unknown, path: string): unknown {
   const folder = dirname(resolve(path));
-  switch (codeOf(error)) {
+  switch (getErrorCode(error)) {
     case "ENOSPC":
     case "EDQUOT":
       return createFileError(`The disk of ${folder} is full; free some space, or name a file on another disk.`);
@@ -166,14 +167,14 @@ function explain(error: unknown, path: string): unknown {
   }
 }
 
-const PIECE_BYTES = 256 * 1024;
+const CHUNK_BYTES = 256 * 1024;
 
 export type OpenBackup = {
   source: ByteSource;
-  /** The file's size; null if it isn't a regular file. */
+  /** The file's size, or null if it isn't a regular file. */
   sizeBytes: number | null;
-  /** Returns the fraction read so far, from 0 to 1; null if unknown. */
-  findDone(): number | null;
+  /** Returns the fraction that has been read, from 0 to 1, or null if that is unknown. */
+  getFractionRead(): number | null;
 };
 
 /**
@@ -181,10 +182,10 @@ export type OpenBackup = {
  * @throws ArchiveError if the backup can't be read.
  */
 export async function openBackupFile(path: string): Promise<OpenBackup> {
-  if (path === STREAM) {
+  if (path === STDIO) {
     if (process.stdin.isTTY)
       throw createFileError("Standard input is a terminal; name a file, or pipe a backup to standard input.");
-    return { source: Bun.stdin.stream(), sizeBytes: null, findDone: () => null };
+    return { source: Bun.stdin.stream(), sizeBytes: null, getFractionRead: () => null };
   }
   try {
     const file = await open(path, "r");
@@ -195,33 +196,33 @@ export async function openBackupFile(path: string): Promise<OpenBackup> {
     }
     const sizeBytes = status.isFile() ? status.size : null;
     let readBytes = 0;
-    const source = readPieces(file, path, (bytes) => {
+    const source = readChunks(file, path, (bytes) => {
       readBytes += bytes;
     });
-    return { source, sizeBytes, findDone: () => (sizeBytes ? Math.min(1, readBytes / sizeBytes) : null) };
+    return { source, sizeBytes, getFractionRead: () => (sizeBytes ? Math.min(1, readBytes / sizeBytes) : null) };
   } catch (error) {
-    throw explainRead(error, path);
+    throw explainReadError(error, path);
   }
 }
 
-async function* readPieces(file: FileHandle, path: string, onRead: (bytes: number) => void): ByteSource {
+async function* readChunks(file: FileHandle, path: string, onRead: (bytes: number) => void): ByteSource {
   try {
     for (;;) {
-      const piece = Buffer.allocUnsafe(PIECE_BYTES);
-      const { bytesRead } = await file.read(piece, 0, piece.length);
+      const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+      const { bytesRead } = await file.read(chunk, 0, chunk.length);
       if (bytesRead === 0) return;
       onRead(bytesRead);
-      yield piece.subarray(0, bytesRead);
+      yield chunk.subarray(0, bytesRead);
     }
   } catch (error) {
-    throw explainRead(error, path);
+    throw explainReadError(error, path);
   } finally {
     await file.close();
   }
 }
 
-function explainRead(error: unknown, path: string): unknown {
-  switch (codeOf(error)) {
+function explainReadError(error: unknown, path: string): unknown {
+  switch (getErrorCode(error)) {
     case "ENOENT":
     case "ENOTDIR":
       return createFileError(`The file ${path} doesn't exist; name a backup that \`parley backup\` made.`);

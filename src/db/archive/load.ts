@@ -7,17 +7,17 @@ import type { ArchiveHeader } from "./manifest.ts";
 
 export interface Loader {
   /**
-   * Checks that the tables of the backup exist, and removes rows that migrations inserted.
-   * @param created the tables that were just created. Other tables aren't touched, even if the backup names them.
+   * Checks that the backup's tables exist, and removes rows that migrations inserted.
+   * @param created the tables that were just created. Other tables aren't changed, even if they are in the backup.
    */
   prepare(tables: ArchiveHeader["tables"], created: readonly string[]): Promise<void>;
   add(table: string, columns: string[], content: Buffer): Promise<void>;
-  end(table: string): Promise<void>;
+  finish(table: string): Promise<void>;
 }
 
 /** Creates a loader, which loads tables one after another with COPY. */
 export function openLoader(sql: Sql): Loader {
-  let current: { table: string; stream: Writable } | undefined;
+  let openTable: { table: string; stream: Writable } | undefined;
 
   return {
     async prepare(tables, created) {
@@ -36,20 +36,20 @@ export function openLoader(sql: Sql): Loader {
     },
 
     async add(table, columns, content) {
-      if (!current) {
-        // Frozen rows needn't be rewritten by a later vacuum. They are visible to everyone once the transaction is committed.
+      if (!openTable) {
+        // A later vacuum needn't rewrite frozen rows. They become visible to all sessions when the transaction is committed.
         const copy = `copy ${quote(table)} (${columns.map(quote).join(", ")}) from stdin with (format text, freeze)`;
-        current = { table, stream: await sql.unsafe(copy).writable() };
+        openTable = { table, stream: await sql.unsafe(copy).writable() };
         // Errors are thrown by the next write, or by `end`.
-        current.stream.on("error", () => {});
+        openTable.stream.on("error", () => {});
       }
-      await write(current.stream, content);
+      await write(openTable.stream, content);
     },
 
-    async end(table) {
-      if (current?.table !== table) return;
-      const { stream } = current;
-      current = undefined;
+    async finish(table) {
+      if (openTable?.table !== table) return;
+      const { stream } = openTable;
+      openTable = undefined;
       const finished = once(stream, "finish");
       stream.end();
       await finished;

@@ -6,7 +6,7 @@ const TABLES_MAX = 1_000;
 const Name = Type.String({ minLength: 1, maxLength: 63 });
 const NonNegativeInteger = Type.Integer({ minimum: 0 });
 
-/** One row of `migrations`. */
+/** A row of `migrations`. */
 const Migration = Type.Object({
   name: Type.String({ minLength: 1, maxLength: 200 }),
   checksum: Type.String({ maxLength: 200 }),
@@ -26,7 +26,7 @@ export const ArchiveHeader = Type.Object({
     maxItems: TABLES_MAX,
   }),
   jwt_secret: Type.Object({
-    /** `included`: stored in the entry `jwt-secret`. `configured`: set by JWT_SECRET, so not stored. `unknown`: not found. */
+    /** `included`: stored in the entry `jwt-secret`. `configured`: not stored, because JWT_SECRET sets it. `unknown`: not found. */
     state: Type.Union([Type.Literal("included"), Type.Literal("configured"), Type.Literal("unknown")]),
     /** Identifies the secret without revealing it. */
     fingerprint: Type.Union([Type.String({ maxLength: 100 }), Type.Null()]),
@@ -37,10 +37,10 @@ export type ArchiveHeader = Static<typeof ArchiveHeader>;
 const TableEnd = Type.Object({
   name: Name,
   rows: NonNegativeInteger,
-  /** Size of the rows in COPY's text format. */
+  /** The size of the rows in COPY's text format. */
   bytes: NonNegativeInteger,
   parts: NonNegativeInteger,
-  /** The sum of all rows' XXH64 modulo 2^64, in hexadecimal. It doesn't depend on the order of the rows. */
+  /** The sum of all rows' XXH64 hashes modulo 2^64, in hexadecimal. It doesn't depend on the order of the rows. */
   checksum: Type.String({ pattern: "^[0-9a-f]{16}$" }),
 });
 export type TableEnd = Static<typeof TableEnd>;
@@ -59,19 +59,19 @@ export const ArchiveManifest = Type.Object({
 });
 export type ArchiveManifest = Static<typeof ArchiveManifest>;
 
-export const readHeader = (content: Uint8Array): ArchiveHeader => {
-  const value = parse(content, HEADER_PATH);
+export const parseHeader = (content: Uint8Array): ArchiveHeader => {
+  const value = parseJson(content, HEADER_PATH);
   if (!Value.Check(ArchiveHeader, value)) throw createDamaged(`${HEADER_PATH} has an unexpected structure`);
   return value;
 };
 
-export const readManifest = (content: Uint8Array): ArchiveManifest => {
-  const value = parse(content, MANIFEST_PATH);
+export const parseManifest = (content: Uint8Array): ArchiveManifest => {
+  const value = parseJson(content, MANIFEST_PATH);
   if (!Value.Check(ArchiveManifest, value)) throw createDamaged(`${MANIFEST_PATH} has an unexpected structure`);
   return value;
 };
 
-function parse(content: Uint8Array, path: string): unknown {
+function parseJson(content: Uint8Array, path: string): unknown {
   try {
     return JSON.parse(Buffer.from(content).toString());
   } catch {
@@ -83,5 +83,5 @@ export const HEADER_PATH = "parley-backup.json";
 export const MANIFEST_PATH = "manifest.json";
 export const SECRET_PATH = "jwt-secret";
 
-/** Returns the path in the archive of part `n` (from 1) of a table. */
+/** Returns the archive path of a table's part. Parts are numbered from 1. */
 export const partPath = (table: string, n: number): string => `tables/${table}/${String(n).padStart(6, "0")}.copy`;

@@ -5,9 +5,9 @@ import {
   type ArchiveManifest,
   HEADER_PATH,
   MANIFEST_PATH,
+  parseHeader,
+  parseManifest,
   partPath,
-  readHeader,
-  readManifest,
   SECRET_PATH,
   type TableEnd,
 } from "./manifest.ts";
@@ -19,18 +19,18 @@ import { type BackupSummary, createSummary, type Progress } from "./summary.ts";
 export type BackupHandler = {
   onHeader?(header: ArchiveHeader): Promise<void>;
   onSecret?(secret: string): Promise<void>;
-  /** Receives rows of a table in COPY's text format, split anywhere. */
+  /** Receives rows of a table in COPY's text format. They may be split within a row. */
   onRows?(table: ArchiveHeader["tables"][number], content: Buffer): Promise<void>;
   onTableEnd?(table: ArchiveHeader["tables"][number]): Promise<void>;
-  /** Called once the contents match the manifest. The checksum of the file hasn't been verified yet. */
+  /** Called once the contents match the manifest. The file's checksum hasn't been verified yet. */
   onManifest?(manifest: ArchiveManifest): Promise<void>;
   onProgress?: ((progress: Progress) => void) | undefined;
 };
 
 /**
- * Reads a backup once, front to back, and verifies it: each part as it arrives, the rows of each table against the manifest,
- * and the whole file by its SHA-256.
- * @throws ArchiveError as openArchive does; whatever the handler throws.
+ * Reads a backup in one pass and verifies it: each part as it arrives, each table's rows against the manifest, and the whole file by its
+ * SHA-256.
+ * @throws the errors of `openArchive` and of the handler.
  */
 export async function readBackup(
   source: ByteSource,
@@ -39,13 +39,13 @@ export async function readBackup(
 ): Promise<BackupSummary> {
   const archive = await openArchive(source, options);
   try {
-    let contents: Contents | undefined;
+    let contents: ContentsReader | undefined;
     for await (const { path, content } of archive.entries) {
       if (contents) await contents.add(path, Buffer.from(content.buffer, content.byteOffset, content.length));
       else if (path === HEADER_PATH) {
-        const header = readHeader(content);
+        const header = parseHeader(content);
         await handler.onHeader?.(header);
-        contents = createContents(header, handler);
+        contents = createContentsReader(header, handler);
       } else throw createDamaged(`${path} comes before ${HEADER_PATH}`);
     }
     const manifest = contents?.findManifest();
@@ -56,64 +56,68 @@ export async function readBackup(
   }
 }
 
-type Contents = {
+type ContentsReader = {
   header: ArchiveHeader;
   add(path: string, content: Buffer): Promise<void>;
   findManifest(): ArchiveManifest | undefined;
 };
 
-/** Processes the entries after the header: the secret, the tables in the header's order, the manifest. */
-function createContents(header: ArchiveHeader, handler: BackupHandler): Contents {
+/** Creates the reader of the entries after the header: the secret, the tables in the header's order, and the manifest. */
+function createContentsReader(header: ArchiveHeader, handler: BackupHandler): ContentsReader {
   const tables = header.tables.map((table) => ({ table, digest: createRowDigest(), parts: 0 }));
   let current = -1;
   let rows = 0;
   let dataBytes = 0;
   let manifest: ArchiveManifest | undefined;
 
-  /** Completes the current table and any following tables without rows, up to `until`. */
+  /** Completes the current table, and all tables without rows that follow it, up to `until`. */
   async function advance(until: number): Promise<void> {
     for (; current < until; current += 1) {
-      const ended = tables[current];
-      if (!ended) continue;
-      const sums = ended.digest.end();
+      const completed = tables[current];
+      if (!completed) continue;
+      const sums = completed.digest.getSums();
       rows += sums.rows;
       dataBytes += sums.bytes;
-      await handler.onTableEnd?.(ended.table);
+      await handler.onTableEnd?.(completed.table);
     }
   }
 
   async function addRows(path: string, content: Buffer): Promise<void> {
-    // This is the next part of the current table, or the first part of a later one.
-    const place = tables.findIndex(
-      ({ table, parts }, place) => place >= current && partPath(table.name, parts + 1) === path,
+    // Only the next part of the current table or the first part of a later table is valid.
+    const index = tables.findIndex(
+      ({ table, parts }, tableIndex) => tableIndex >= current && partPath(table.name, parts + 1) === path,
     );
-    const found = tables[place];
-    if (!found) throw createDamaged(`${path} is unexpected here`);
-    await advance(place);
-    found.parts += 1;
-    found.digest.add(content);
-    await handler.onRows?.(found.table, content);
-    const sums = found.digest.end();
+    const entry = tables[index];
+    if (!entry) throw createDamaged(`${path} is unexpected here`);
+    await advance(index);
+    entry.parts += 1;
+    entry.digest.add(content);
+    await handler.onRows?.(entry.table, content);
+    const sums = entry.digest.getSums();
     handler.onProgress?.({
-      table: found.table.name,
+      table: entry.table.name,
       rows: rows + sums.rows,
       dataBytes: dataBytes + sums.bytes,
-      done: null,
+      fractionDone: null,
     });
   }
 
   async function end(content: Buffer): Promise<ArchiveManifest> {
     await advance(tables.length);
-    const read = readManifest(content);
-    if (read.tables.length !== tables.length) throw createDamaged("its manifest names other tables");
-    for (const [place, expected] of read.tables.entries()) {
-      const found = tables[place];
-      const sums: TableEnd | undefined = found && { name: found.table.name, parts: found.parts, ...found.digest.end() };
-      if (!found?.digest.isWhole() || !sums || !isSame(sums, expected))
+    const parsed = parseManifest(content);
+    if (parsed.tables.length !== tables.length) throw createDamaged("its manifest names other tables");
+    for (const [index, expected] of parsed.tables.entries()) {
+      const found = tables[index];
+      const sums: TableEnd | undefined = found && {
+        name: found.table.name,
+        parts: found.parts,
+        ...found.digest.getSums(),
+      };
+      if (!found?.digest.isComplete() || !sums || !areSumsEqual(sums, expected))
         throw createDamaged(`the rows of ${expected.name} differ from the manifest`);
     }
-    await handler.onManifest?.(read);
-    return read;
+    await handler.onManifest?.(parsed);
+    return parsed;
   }
 
   return {
@@ -130,9 +134,9 @@ function createContents(header: ArchiveHeader, handler: BackupHandler): Contents
   };
 }
 
-const isSame = (one: TableEnd, other: TableEnd): boolean =>
-  one.name === other.name &&
-  one.rows === other.rows &&
-  one.bytes === other.bytes &&
-  one.parts === other.parts &&
-  one.checksum === other.checksum;
+const areSumsEqual = (left: TableEnd, right: TableEnd): boolean =>
+  left.name === right.name &&
+  left.rows === right.rows &&
+  left.bytes === right.bytes &&
+  left.parts === right.parts &&
+  left.checksum === right.checksum;

@@ -2,22 +2,22 @@ import { promisify } from "node:util";
 import { zstdDecompress } from "node:zlib";
 import { decodeTarEntry, TAR_END, type TarEntry } from "../../lib/tar.ts";
 import { type ByteReader, type ByteSource, createByteReader } from "./byte-reader.ts";
-import { decrypt, ENCRYPTED_START } from "./encryption.ts";
+import { AGE_VERSION_LINE, decrypt } from "./encryption.ts";
 import { ArchiveError, createDamaged, createTruncated } from "./error.ts";
 import {
   decodeEnd,
-  decodeMarkPrefix,
-  decodePartMark,
+  decodeMarkerPrefix,
+  decodePartMarker,
   decodeStart,
   encodeStart,
   FORMAT_VERSION,
   hashPart,
-  MARK_PREFIX_BYTES,
-  type PartMark,
+  MARKER_PREFIX_BYTES,
+  type PartMarker,
   START_BYTES,
 } from "./format.ts";
 
-const inflate = promisify<Uint8Array, object, Buffer>(zstdDecompress);
+const decompress = promisify<Uint8Array, object, Buffer>(zstdDecompress);
 
 export type ReadOptions = {
   /** Called only if the backup is encrypted. */
@@ -25,33 +25,35 @@ export type ReadOptions = {
   signal?: AbortSignal | undefined;
 };
 
-/** The entries of a backup in order. Each is verified before it is yielded; the end of the file is verified after the last one. */
+/** The entries of a backup, in order. Each is verified before it is yielded. The end of the file is verified after the last entry. */
 export type ArchiveEntries = { isEncrypted: boolean; entries: AsyncIterable<TarEntry>; close(): Promise<void> };
 
 /**
  * Opens a backup and decrypts it.
- * @throws ArchiveError if the file isn't a backup, a newer Parley made it, or the passphrase is missing or wrong. Reading the
- * entries throws one if the backup is damaged or truncated.
+ * @throws ArchiveError if the file isn't a backup, a newer Parley made it, or the passphrase is missing or wrong. Reading the entries
+ * throws ArchiveError if the backup is damaged or truncated.
  */
 export async function openArchive(source: ByteSource, { getPassphrase, signal }: ReadOptions): Promise<ArchiveEntries> {
-  const outer = createByteReader(source);
+  const fileReader = createByteReader(source);
   try {
-    const start = await outer.readUpTo(START_BYTES);
+    const start = await fileReader.readUpTo(START_BYTES);
     if (start.length === 0) throw new ArchiveError("foreign", "The file is empty; it is not a Parley backup.");
-    const isEncrypted = isStartOf(start, ENCRYPTED_START);
-    const whole = joinSource(start, outer.rest());
-    const reader = isEncrypted ? createByteReader(await decryptSource(whole, getPassphrase)) : createByteReader(whole);
+    const isEncrypted = isStartOf(start, AGE_VERSION_LINE);
+    const fullSource = prepend(start, fileReader.readRest());
+    const reader = isEncrypted
+      ? createByteReader(await decryptSource(fullSource, getPassphrase))
+      : createByteReader(fullSource);
     const mark = await readStart(reader, isEncrypted);
-    return { isEncrypted, entries: readEntries(reader, mark, signal), close: outer.close };
+    return { isEncrypted, entries: readEntries(reader, mark, signal), close: fileReader.close };
   } catch (error) {
-    await outer.close();
+    await fileReader.close();
     throw error;
   }
 }
 
 const isStartOf = (bytes: Buffer, text: string): boolean => bytes.toString("latin1", 0, text.length) === text;
 
-async function* joinSource(start: Uint8Array, rest: ByteSource): ByteSource {
+async function* prepend(start: Uint8Array, rest: ByteSource): ByteSource {
   yield start;
   yield* rest;
 }
@@ -80,7 +82,7 @@ async function readStart(reader: ByteReader, isEncrypted: boolean): Promise<Buff
   return start;
 }
 
-/** Whether the bytes are the start of a backup that was truncated within its first marker. */
+/** Returns whether the file is a backup that was truncated within its first marker. */
 const isTruncatedStart = (start: Buffer): boolean =>
   start.length > 0 && start.length < START_BYTES && encodeStart().subarray(0, start.length).equals(start);
 
@@ -113,24 +115,24 @@ async function* readEntries(
 /** Reads the next part. Returns null at the end marker, once all bytes before it are verified. */
 async function readPart(reader: ByteReader, hasher: Bun.CryptoHasher): Promise<Buffer | null> {
   const at = reader.position();
-  const prefix = await reader.read(MARK_PREFIX_BYTES);
-  const { mark, payloadBytes } = decodeMarkPrefix(prefix, at);
+  const prefix = await reader.read(MARKER_PREFIX_BYTES);
+  const { mark, payloadBytes } = decodeMarkerPrefix(prefix, at);
   const payload = await reader.read(payloadBytes);
   if (mark === "end") {
     if (!decodeEnd(payload, at).equals(hasher.digest())) throw createDamaged("its SHA-256 differs");
     return null;
   }
-  const part = decodePartMark(payload, at);
+  const part = decodePartMarker(payload, at);
   const packed = await reader.read(part.packedBytes);
   hasher.update(prefix).update(payload).update(packed);
-  return unpack(packed, part, at);
+  return decompressPart(packed, part, at);
 }
 
-async function unpack(packed: Buffer, { plainBytes, hash }: PartMark, at: number): Promise<Buffer> {
+async function decompressPart(packed: Buffer, { plainBytes, hash }: PartMarker, at: number): Promise<Buffer> {
   const what = `the part at byte ${at}`;
   if (hashPart(packed) !== hash) throw createDamaged(what);
-  // The frame header could claim any length.
-  const plain = await inflate(packed, { maxOutputLength: Math.max(1, plainBytes) }).catch(() => null);
+  // Limits the output, because the frame header could claim any length.
+  const plain = await decompress(packed, { maxOutputLength: Math.max(1, plainBytes) }).catch(() => null);
   if (plain?.length !== plainBytes) throw createDamaged(what);
   return plain;
 }

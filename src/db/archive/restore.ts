@@ -1,6 +1,6 @@
 import type { Log } from "../../lib/log.ts";
 import { createSidePool, type Database, getPooling, type Sql } from "../client.ts";
-import { bundledSql, migrate, requireKnown } from "../migrate.ts";
+import { bundledSql, migrate, requireKnownMigrations } from "../migrate.ts";
 import { MIGRATION_LOCK } from "../migration-lock.ts";
 import { checkServer } from "../suitability.ts";
 import type { ByteSource } from "./byte-reader.ts";
@@ -13,9 +13,9 @@ import type { ReadOptions } from "./reader.ts";
 import { createTables, dropEmptyTables, dropIndexes, rebuildIndexes } from "./schema.ts";
 import type { BackupSummary, Progress } from "./summary.ts";
 
-/** Lock timeout, in case another session is reading a table. */
+/** The timeout for a lock on a table that another session is reading. */
 const LOCK_TIMEOUT_MS = 5_000;
-/** Memory for building indexes; Postgres uses less for smaller tables. */
+/** The memory for building indexes. Postgres uses less for smaller tables. */
 const MAINTENANCE_MEMORY = "128MB";
 const ISOLATION = "isolation level read committed";
 
@@ -24,25 +24,25 @@ export type RestoreOptions = ReadOptions & {
   database: Database;
   log: Log;
   /**
-   * Called with the server's secret if the backup contains it. This happens before the data is committed, so that the data is
-   * never stored without its secret.
+   * Called with the server's secret if the backup contains it. It is called before the commit, so that the data is never stored
+   * without its secret.
    */
   onSecret?: ((secret: string) => Promise<void>) | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
-  /** Called for each step that follows the loading of the rows. */
+  /** Called for each step after the rows are loaded. */
   onStep?: ((step: "indexes" | "migrations" | "statistics") => void) | undefined;
-  /** What to do if the database isn't empty, as the end of a sentence. */
-  emptyRemedy: string;
+  /** The end of the error message if the database isn't empty. It says what to do. */
+  notEmptyRemedy: string;
 };
 
 /** The restored contents, and the migrations applied afterwards. */
 export type RestoreSummary = BackupSummary & { migrated: string[] };
 
 /**
- * Loads a backup into an empty database. Creates, fills and checks the tables in a single transaction, then migrates the
+ * Loads a backup into an empty database. Creates, fills and checks the tables in a single transaction, and then migrates the
  * schema.
- * @throws ArchiveError if the backup is damaged or was made by a newer Parley, or the database is not empty or is in use. Also
- * throws what the source throws, the driver's errors, and the signal's reason.
+ * @throws ArchiveError if the backup is damaged or was made by a newer Parley, or if the database is not empty or is in use. Also
+ * throws errors from the source and the driver, and the signal's reason.
  */
 export async function restoreBackup(source: ByteSource, options: RestoreOptions): Promise<RestoreSummary> {
   const { database, log, onStep } = options;
@@ -50,10 +50,10 @@ export async function restoreBackup(source: ByteSource, options: RestoreOptions)
   if (getPooling(database) === "transaction")
     throw new ArchiveError(
       "target",
-      "DATABASE_URL points to a pooler, which keeps other connections open; for the restore, set DATABASE_URL to Postgres itself.",
+      "DATABASE_URL points to a pooler, which keeps other connections open; for the restore, connect DATABASE_URL directly to Postgres.",
     );
   const summary = await loadExclusively(source, options);
-  // The data is committed. Everything below also happens whenever Parley starts.
+  // The data is committed. Parley would also migrate it at its next start.
   onStep?.("migrations");
   try {
     return { ...summary, migrated: await migrate(database, log) };
@@ -87,7 +87,7 @@ async function loadExclusively(source: ByteSource, options: RestoreOptions): Pro
         return loaded;
       } catch (error) {
         failure = error;
-        // Closes the connection, because otherwise a running COPY would block the end of the transaction.
+        // Closes the connection, because otherwise a running COPY would block the rollback.
         void pool.close();
         throw error;
       }
@@ -103,7 +103,7 @@ async function loadExclusively(source: ByteSource, options: RestoreOptions): Pro
 }
 
 async function load(sql: Sql, source: ByteSource, options: RestoreOptions): Promise<BackupSummary> {
-  const { onSecret, onProgress, onStep, emptyRemedy } = options;
+  const { onSecret, onProgress, onStep, notEmptyRemedy } = options;
   let header: ArchiveHeader | undefined;
   let secret: string | undefined;
   const loader = openLoader(sql);
@@ -116,32 +116,35 @@ async function load(sql: Sql, source: ByteSource, options: RestoreOptions): Prom
   const summary = await readBackup(source, options, {
     onProgress,
 
-    async onHeader(read) {
-      header = read;
-      checkSchema(read);
+    async onHeader(backupHeader) {
+      header = backupHeader;
+      checkSchema(backupHeader);
       await lockDatabase(sql);
-      await dropEmptyTables(sql, emptyRemedy);
-      await createTables(sql, read.migrations);
+      await dropEmptyTables(sql, notEmptyRemedy);
+      await createTables(sql, backupHeader.migrations);
       indexes = await dropIndexes(sql);
-      await loader.prepare(read.tables, listCreatedTables(new Set(read.migrations.map(({ name }) => name))));
+      await loader.prepare(
+        backupHeader.tables,
+        listCreatedTables(new Set(backupHeader.migrations.map(({ name }) => name))),
+      );
     },
 
-    async onSecret(read) {
-      secret = read;
+    async onSecret(backupSecret) {
+      secret = backupSecret;
     },
 
     onRows: ({ name, columns }, content) => loader.add(name, columns, content),
-    onTableEnd: ({ name }) => loader.end(name),
+    onTableEnd: ({ name }) => loader.finish(name),
 
     async onManifest(manifest) {
       onStep?.("indexes");
       await setSequences(sql, manifest);
       await rebuildIndexes(sql, indexes ?? []);
-      await checkCounts(sql, manifest);
+      await checkRowCounts(sql, manifest);
     },
   });
-  // Here the checksum of the file has been verified too.
-  if (header) await endLeases(sql, header.created_at);
+  // By now, the file's checksum has been verified too.
+  if (header) await expireLeases(sql, header.created_at);
   onStep?.("statistics");
   for (const { name } of summary.tables) await sql`analyze ${sql(name)}`;
   if (secret !== undefined) await onSecret?.(secret);
@@ -157,11 +160,11 @@ function checkSchema({ migrations, parley }: ArchiveHeader): void {
       "newer",
       `The backup was made by a newer Parley (${parley.version}, migration ${unknown.name}), which this one cannot read; restore it with Parley ${unknown.version ?? parley.version}, or a newer version.`,
     );
-  requireKnown(migrations, bundledSql.migrations, "backup");
+  requireKnownMigrations(migrations, bundledSql.migrations, "backup");
 }
 
 /**
- * Takes the migration lock, so that instances that start now wait until the restore is complete.
+ * Acquires the migration lock, so that instances that start now wait until the restore is complete.
  * @throws ArchiveError if the database is in use.
  */
 async function lockDatabase(sql: Sql): Promise<void> {
@@ -174,7 +177,7 @@ async function lockDatabase(sql: Sql): Promise<void> {
   if (state?.is_locked && state.others === 0) return;
   throw new ArchiveError(
     "target",
-    "Parley is running on this database, or a killed restore hasn't ended yet; stop every instance, and restore again.",
+    "Parley is running on this database, or a killed restore is still running; stop every instance, and restore again.",
   );
 }
 
@@ -187,7 +190,7 @@ async function setSequences(sql: Sql, { sequences }: ArchiveManifest): Promise<v
 }
 
 /** Compares the manifest's row counts with those in Postgres. */
-async function checkCounts(sql: Sql, { tables }: ArchiveManifest): Promise<void> {
+async function checkRowCounts(sql: Sql, { tables }: ArchiveManifest): Promise<void> {
   for (const { name, rows } of tables) {
     const [count] = await sql<{ rows: number }[]>`select count(*) as rows from ${sql(name)}`;
     if (Number(count?.rows) !== rows)
@@ -196,10 +199,10 @@ async function checkCounts(sql: Sql, { tables }: ArchiveManifest): Promise<void>
 }
 
 /**
- * Ends all leases, so that instances take over leased work immediately: the instances that held them no longer exist. Scheduled
- * jobs keep their time, unless this server's clock is behind the backup's.
+ * Expires all leases, because the instances that held them no longer exist. Other instances can then take over their work
+ * immediately. Scheduled jobs keep their time, unless this server's clock is behind the backup's.
  */
-async function endLeases(sql: Sql, createdAt: string): Promise<void> {
+async function expireLeases(sql: Sql, createdAt: string): Promise<void> {
   const tables = await sql<{ name: string }[]>`
     select c.relname as name from pg_class c
     join pg_attribute l on l.attrelid = c.oid and l.attname = 'lease_until'

@@ -1,12 +1,12 @@
 import type { Sql } from "../client.ts";
-import { bundledSql, createBookkeeping, readAppliedMigrations, requireKnown } from "../migrate.ts";
-import { checkBookkeeping, checkTablesCanBeCreated } from "../suitability.ts";
+import { bundledSql, createMigrationTables, readAppliedMigrations, requireKnownMigrations } from "../migrate.ts";
+import { checkMigrationTables, checkTablesCanBeCreated } from "../suitability.ts";
 import { listCreatedTables, quote } from "./contents.ts";
 import { ArchiveError } from "./error.ts";
 import type { ArchiveHeader } from "./manifest.ts";
 
 /** If any of these tables has a row, the database is in use. */
-const USED_BY = ["users", "conversations"];
+const IN_USE_TABLES = ["users", "conversations"];
 const CREATED_FUNCTION = /^create (?:or replace )?function (\w+)/gim;
 const CREATED_VIEW = /^create (?:or replace )?view (\w+)/gim;
 const CREATED_TYPE = /^create type (\w+)/gim;
@@ -16,21 +16,22 @@ const matchAll = (files: readonly { text: string }[], pattern: RegExp): string[]
 
 /**
  * Drops the tables of an unused Parley schema, so that the restore can create them again.
- * @throws ArchiveError if the schema is in use; MigrationError if a newer Parley created it; UnsuitableDatabaseError if it has
- * tables of another application.
+ * @throws ArchiveError if the schema is in use.
+ * @throws MigrationError if a newer Parley created it.
+ * @throws UnsuitableDatabaseError if it has another application's tables.
  */
 export async function dropEmptyTables(sql: Sql, remedy: string): Promise<void> {
-  await checkBookkeeping(sql);
-  const [has] = await sql<{ is_parley: boolean }[]>`select to_regclass('migrations') is not null as is_parley`;
+  await checkMigrationTables(sql);
+  const [state] = await sql<{ is_parley: boolean }[]>`select to_regclass('migrations') is not null as is_parley`;
   const all = listCreatedTables(new Set(bundledSql.migrations.map(({ name }) => name)));
-  if (!has?.is_parley) {
+  if (!state?.is_parley) {
     await checkTablesCanBeCreated(sql, all);
     return;
   }
   await checkUnused(sql, remedy);
-  requireKnown(await readAppliedMigrations(sql));
+  requireKnownMigrations(await readAppliedMigrations(sql));
   const inSchema = sql`relnamespace = current_schema()::regnamespace`;
-  // This cascades to triggers and views. Functions created by migrations stay for now, because indexes use them.
+  // This also drops triggers and views. Functions created by migrations are dropped later, because indexes use them.
   await dropFunctions(sql, matchAll(bundledSql.functions, CREATED_FUNCTION), "cascade");
   const views = await sql<{ name: string }[]>`
     select relname as name from pg_class
@@ -56,7 +57,7 @@ async function dropFunctions(sql: Sql, names: string[], behavior: "cascade" | "r
 }
 
 async function checkUnused(sql: Sql, remedy: string): Promise<void> {
-  for (const name of USED_BY) {
+  for (const name of IN_USE_TABLES) {
     const [table] = await sql<{ is_there: boolean }[]>`select to_regclass(${name}) is not null as is_there`;
     if (!table?.is_there) continue;
     const [row] = await sql`select 1 from ${sql(name)} limit 1`;
@@ -66,18 +67,18 @@ async function checkUnused(sql: Sql, remedy: string): Promise<void> {
 }
 
 /**
- * Applies these migrations in the current transaction, so that the tables become visible only once they are complete. Triggers
- * and functions are created later by `migrate`, because restored rows must not fire them.
+ * Applies these migrations in the current transaction, so that the tables become visible only when they are complete. `migrate`
+ * creates functions and triggers later, because restored rows must not fire triggers.
  */
 export async function createTables(sql: Sql, migrations: ArchiveHeader["migrations"]): Promise<void> {
-  await createBookkeeping(sql);
-  const wanted = new Map(migrations.map((row) => [row.name, row]));
+  await createMigrationTables(sql);
+  const migrationsByName = new Map(migrations.map((row) => [row.name, row]));
   for (const { name, text } of bundledSql.migrations) {
-    const row = wanted.get(name);
+    const row = migrationsByName.get(name);
     if (!row) continue;
-    // A transaction can't build an index concurrently, which isn't needed anyway because nothing else uses the tables.
+    // A transaction can't build an index concurrently. That isn't needed here, because nothing else uses the tables.
     await sql.unsafe(text.replace(/\bindex\s+concurrently\b/gi, "index"));
-    // The time is passed as text, because the driver would round it to milliseconds.
+    // The time is passed as a string, because the driver would round it to milliseconds.
     await sql`
       insert into migrations (name, checksum, applied_at, version)
       values (${row.name}, ${row.checksum}, ${row.applied_at}::text::timestamptz, ${row.version})`;
@@ -85,13 +86,13 @@ export async function createTables(sql: Sql, migrations: ArchiveHeader["migratio
 }
 
 /** An index or constraint, with the statements that drop it and create it again. */
-type Rebuilt = { table: string; drop: string; create: string[] };
+type RebuildableIndex = { table: string; drop: string; create: string[] };
 
 /**
- * Drops foreign keys and indexes, because indexing a full table is many times faster than filling an indexed one.
- * @returns the statements that create them again, in the right order.
+ * Drops foreign keys and indexes, because building an index after loading the rows is many times faster.
+ * @returns the statements that create them again, in order.
  */
-export async function dropIndexes(sql: Sql): Promise<Rebuilt[]> {
+export async function dropIndexes(sql: Sql): Promise<RebuildableIndex[]> {
   const indexes = await sql<{ table: string; name: string; definition: string; constraint: string | null }[]>`
     select t.relname as "table", i.relname as name, pg_get_indexdef(x.indexrelid) as definition,
       case k.contype when 'p' then 'primary key' when 'u' then 'unique' end as constraint
@@ -107,12 +108,12 @@ export async function dropIndexes(sql: Sql): Promise<Rebuilt[]> {
     from pg_constraint k join pg_class t on t.oid = k.conrelid
     where k.contype = 'f' and t.relnamespace = current_schema()::regnamespace
     order by t.relname, k.conname`;
-  const keys = foreignKeys.map(({ table, name, definition }) => ({
+  const foreignKeyStatements = foreignKeys.map(({ table, name, definition }) => ({
     table,
     drop: `alter table ${quote(table)} drop constraint ${quote(name)}`,
     create: [`alter table ${quote(table)} add constraint ${quote(name)} ${definition}`],
   }));
-  const others = indexes.map(({ table, name, definition, constraint }) => {
+  const indexStatements = indexes.map(({ table, name, definition, constraint }) => {
     const change = `alter table ${quote(table)}`;
     const add = `${change} add constraint ${quote(name)} ${constraint} using index ${quote(name)}`;
     return {
@@ -121,10 +122,10 @@ export async function dropIndexes(sql: Sql): Promise<Rebuilt[]> {
       create: constraint ? [definition, add] : [definition],
     };
   });
-  for (const { drop } of [...keys, ...others]) await sql.unsafe(drop);
-  return [...others, ...keys];
+  for (const { drop } of [...foreignKeyStatements, ...indexStatements]) await sql.unsafe(drop);
+  return [...indexStatements, ...foreignKeyStatements];
 }
 
-export async function rebuildIndexes(sql: Sql, rebuilt: Rebuilt[]): Promise<void> {
-  for (const { create } of rebuilt) for (const statement of create) await sql.unsafe(statement);
+export async function rebuildIndexes(sql: Sql, indexes: RebuildableIndex[]): Promise<void> {
+  for (const { create } of indexes) for (const statement of create) await sql.unsafe(statement);
 }

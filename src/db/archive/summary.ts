@@ -11,7 +11,7 @@ export type BackupSummary = {
   jwtSecret: ArchiveHeader["jwt_secret"];
   tables: TableEnd[];
   rows: number;
-  /** Size of the rows in COPY's text format. */
+  /** The size of the rows in COPY's text format. */
   dataBytes: number;
 };
 
@@ -31,9 +31,9 @@ export function createSummary(header: ArchiveHeader, { tables }: ArchiveManifest
 
 export type Progress = {
   table: string;
-  /** The rows so far, of all tables. */
+  /** The number of rows so far in all tables. */
   rows: number;
   dataBytes: number;
-  /** The estimated fraction done, from 0 to 1; null if unknown. */
-  done: number | null;
+  /** The estimated fraction that is done, from 0 to 1, or null if it is unknown. */
+  fractionDone: number | null;
 };

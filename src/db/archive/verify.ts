@@ -7,7 +7,7 @@ export type VerifyOptions = ReadOptions & { onProgress?: ((progress: Progress) =
 
 /**
  * Verifies a backup in a single pass, without a database.
- * @throws ArchiveError that says what is wrong with the backup; what the source throws; the signal's reason.
+ * @throws ArchiveError if the backup is invalid. Also throws the source's errors and the signal's reason.
  */
 export const verifyBackup = (
   source: ByteSource,

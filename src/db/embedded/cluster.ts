@@ -12,8 +12,7 @@ const REMOVE_ATTEMPTS_MAX = 40;
 const REMOVE_PAUSE_MS = 50;
 
 /**
- * Creates the cluster if there is none. It has a temporary name until it is complete, so that a killed Parley never leaves a
- * partial cluster.
+ * Creates the cluster if there is none. It has a temporary name until it is complete, so that a partial cluster is never used.
  * @returns whether the cluster was created.
  * @throws EmbeddedPostgresError if the existing cluster has a different major version, or initdb fails.
  */
@@ -34,7 +33,7 @@ export async function ensureCluster(
   mkdirSync(temporary, { mode: 0o700 });
   chmodSync(temporary, 0o700);
   if (process.getuid?.() !== owner.uid) chownSync(temporary, owner.uid, owner.gid);
-  await initialize(temporary, home, launch);
+  await runInitdb(temporary, home, launch);
   renameSync(temporary, clusterDir);
   return true;
 }
@@ -43,7 +42,7 @@ function checkCluster(clusterDir: string): void {
   const path = join(clusterDir, "PG_VERSION");
   if (!existsSync(path))
     throw new EmbeddedPostgresError(
-      `${clusterDir} is not a PostgreSQL data folder; move it away, or set another DATA_DIR.`,
+      `${clusterDir} is not a PostgreSQL data folder; move it elsewhere, or set another DATA_DIR.`,
     );
   const found = readFileSync(path, "utf8").trim();
   if (found !== majorVersion)
@@ -52,12 +51,12 @@ function checkCluster(clusterDir: string): void {
     );
 }
 
-async function initialize(directory: string, home: string, launch: Launch): Promise<void> {
-  // Uses Postgres's own collation. One of the system's libraries could change with an update, which would corrupt indexes.
+async function runInitdb(directory: string, home: string, launch: Launch): Promise<void> {
+  // Uses Postgres's own collation. A system library's collation could change with an update, which would corrupt indexes.
   const args = [
     `--pgdata=${directory}`,
     `--username=${SUPERUSER}`,
-    // Everyone who can reach the socket is trusted, because only the cluster's owner can enter its folder.
+    // All users who can access the socket are trusted, because only the cluster's owner can enter its folder.
     "--auth=trust",
     "--encoding=UTF8",
     "--locale=C",
@@ -82,10 +81,10 @@ async function initialize(directory: string, home: string, launch: Launch): Prom
   });
   if (code === 0) return;
   await removeTree(directory);
-  const nameless = /could not look up effective user ID (\d+)/.exec(output)?.[1];
-  if (nameless)
+  const unnamedUid = /could not look up effective user ID (\d+)/.exec(output)?.[1];
+  if (unnamedUid)
     throw new EmbeddedPostgresError(
-      `The embedded Postgres needs a named user, and user ${nameless} has no entry in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.`,
+      `The embedded Postgres needs a named user, and user ${unnamedUid} has no entry in /etc/passwd; start Parley as another user (10001 in its container image), or set DATABASE_URL.`,
     );
   throw new EmbeddedPostgresError(
     describeMissingRequirement(output) ??
@@ -93,7 +92,7 @@ async function initialize(directory: string, home: string, launch: Launch): Prom
   );
 }
 
-/** Removes a folder. Retries while the initdb of a killed Parley is still writing to it. The next start removes any remainder. */
+/** Removes a folder. Retries while a killed Parley's initdb is still writing to it. The next start removes remaining files. */
 async function removeTree(path: string): Promise<void> {
   for (let attempts = 0; existsSync(path) && attempts < REMOVE_ATTEMPTS_MAX; attempts++) {
     if (attempts > 0) await Bun.sleep(REMOVE_PAUSE_MS);

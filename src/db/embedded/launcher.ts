@@ -7,7 +7,7 @@ import { createUnreachableError } from "./error.ts";
 /** The user that owns the cluster and runs the server. */
 export type ProcessOwner = { uid: number; gid: number };
 
-/** Starts a PostgreSQL program as the cluster's owner. The program doesn't inherit Parley's environment, which has secrets. */
+/** Starts a PostgreSQL program as the cluster's owner. It doesn't inherit Parley's environment variables, which have secrets. */
 export type Launch = (program: string, args: string[], output: number | "pipe") => ChildProcess;
 
 const environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL: "C", TZ: "UTC" };
@@ -15,8 +15,8 @@ const environment = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/
 const isRoot = () => process.getuid?.() === 0;
 
 /**
- * Returns the owner of an existing cluster. For a new one, returns the current user, or `postgres` or `nobody` if that is root,
- * because PostgreSQL refuses to run as root.
+ * Returns the owner of an existing cluster. For a new cluster, returns the current user. If that is root, returns `postgres` or
+ * `nobody`, because PostgreSQL refuses to run as root.
  */
 export function findOwner(clusterDir: string): ProcessOwner {
   const currentUser = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
@@ -36,24 +36,24 @@ function findUser(name: string): ProcessOwner | null {
 }
 
 /**
- * Finds a way to start programs as `owner`. With setpriv (part of util-linux), the server exits when Parley does, even after
- * kill -9. Without it, a leftover server is stopped at the next start. The server normally has no capabilities. If its user
- * can't enter a parent folder of the cluster, it gets one for that, and a warning is logged.
+ * Returns a function that starts programs as `owner`. It uses setpriv (part of util-linux) if possible, so that the server exits
+ * when Parley does, even after kill -9. Otherwise, a leftover server is stopped at the next start. The server normally has no
+ * capabilities. If its user can't enter a parent folder of the cluster, it gets a capability for that, and a warning is logged.
  * @throws EmbeddedPostgresError if the owner has no access to the cluster.
  */
 export function createLauncher(owner: ProcessOwner, clusterDir: string, log: Log): Launch {
-  const closed = isRoot() ? listClosedFolders(clusterDir, owner) : [];
+  const closedFolders = isRoot() ? listClosedFolders(clusterDir, owner) : [];
   // Tries the weaker capability first, because entering a folder needs no write access.
-  const capabilities = closed.length > 0 ? ["dac_read_search", "dac_override"] : [null];
+  const capabilities = closedFolders.length > 0 ? ["dac_read_search", "dac_override"] : [null];
   const prefixes = capabilities.flatMap((capability) => listPrefixes(owner, capability));
-  const found = prefixes.find(({ prefix }) => isWorking(prefix));
-  if (!found && closed.length > 0) throw createUnreachableError(clusterDir, owner);
-  if (found?.capability)
+  const workingPrefix = prefixes.find(({ prefix }) => isWorking(prefix));
+  if (!workingPrefix && closedFolders.length > 0) throw createUnreachableError(clusterDir, owner);
+  if (workingPrefix?.capability)
     log.warn(
-      { folders: closed, capability: found.capability },
-      `Postgres runs as user ${owner.uid} with the capability ${found.capability}, because that user has no access to ${closed.join(", ")}. To avoid that, use \`chmod o+x ${closed.join(" ")}\` or another DATA_DIR.`,
+      { folders: closedFolders, capability: workingPrefix.capability },
+      `Postgres runs as user ${owner.uid} with the capability ${workingPrefix.capability}, because that user has no access to ${closedFolders.join(", ")}. To avoid that, use \`chmod o+x ${closedFolders.join(" ")}\` or another DATA_DIR.`,
     );
-  const prefix = found?.prefix;
+  const prefix = workingPrefix?.prefix;
   return (program, args, output) => {
     const [command = program, ...rest] = [...(prefix ?? []), program, ...args];
     return spawn(command, rest, {
@@ -70,7 +70,7 @@ export function createLauncher(owner: ProcessOwner, clusterDir: string, log: Log
 
 type Prefix = { prefix: string[]; capability: string | null };
 
-/** Lists setpriv commands to try. The first drops capabilities of Parley itself (systemd's `AmbientCapabilities`). */
+/** Lists setpriv commands to try. The first one drops Parley's own capabilities (systemd's `AmbientCapabilities`). */
 const listPrefixes = (owner: ProcessOwner, capability: string | null): Prefix[] =>
   [["-all"], []].map((dropped) => ({ prefix: setpriv(owner, capability, dropped), capability }));
 
@@ -81,16 +81,16 @@ function setpriv(owner: ProcessOwner, capability: string | null, dropped: string
   return ["setpriv", ...user, ...capabilityOptions, "--no-new-privs", "--pdeathsig=INT", "--"];
 }
 
-/** Whether setpriv works: old versions lack options, and a container may forbid some. */
+/** Returns whether this setpriv command works. Old versions lack some options, and a container may forbid others. */
 function isWorking(prefix: string[]): boolean {
   const [command = "", ...args] = [...prefix, "true"];
   return spawnSync(command, args, { env: environment, stdio: "ignore" }).status === 0;
 }
 
-/** Whether the user may enter every parent folder of `path`. */
+/** Returns whether the user can enter every parent folder of `path`. */
 export const isReachable = (path: string, owner: ProcessOwner): boolean => listClosedFolders(path, owner).length === 0;
 
-/** Lists the parent folders of `path` that the user may not enter, from the top down. */
+/** Lists the parent folders of `path` that the user can't enter, from the top down. */
 function listClosedFolders(path: string, { uid, gid }: ProcessOwner): string[] {
   const folder = dirname(path);
   const status = statSync(folder);

@@ -13,7 +13,7 @@ export type DirectoryLock = { release(): void };
 
 /**
  * Locks `DATA_DIR` for this process. The operating system releases the lock when the process exits, even if it is killed. The
- * lock file stays, and contains the PID of the last holder.
+ * lock file remains, and contains the PID of the last holder.
  * @throws DataDirectoryInUseError if another running Parley holds the lock.
  */
 export function lockDirectory(dataDir: string): DirectoryLock {

@@ -4,7 +4,7 @@ import manifest from "../../../dist/embedded/postgres.json";
 import archive from "../../../dist/embedded/postgres.tar.zst" with { type: "file" };
 import { EmbeddedPostgresError } from "./error.ts";
 
-/** Temporary folders older than this were left by processes that were killed while unpacking. */
+/** The age above which a temporary folder is removed. A process that was killed while unpacking has left it. */
 const STALE_AFTER_MS = 600_000;
 
 const folderName = `postgres-${manifest.version}-${manifest.digest}`;
@@ -12,7 +12,7 @@ const folderName = `postgres-${manifest.version}-${manifest.digest}`;
 /** The version of the bundled PostgreSQL package, such as `18.4.0-beta.17`. */
 export const payloadVersion: string = manifest.version;
 
-/** Whether this build includes PostgreSQL. Builds for musl and Windows don't (scripts/pack-postgres.ts). */
+/** Whether this build includes PostgreSQL. Builds for musl and Windows don't include it (scripts/pack-postgres.ts). */
 export const hasPayload = payloadVersion !== "";
 
 /** The major version of the bundled PostgreSQL, as in a cluster's `PG_VERSION`. */
@@ -25,29 +25,29 @@ export const majorVersion = payloadVersion.split(".")[0] ?? "";
 export async function unpackPostgres(parent: string): Promise<string> {
   const home = join(parent, folderName);
   if (isComplete(home)) return home;
-  removeStale(parent);
+  removeStaleFolders(parent);
   const temporary = `${home}.tmp-${process.pid}`;
   rmSync(temporary, { recursive: true, force: true });
   try {
     const tar = await Bun.zstdDecompress(await Bun.file(archive).bytes());
     await new Bun.Archive(tar).extract(temporary);
-    openToAll(temporary);
+    makeReadableForAll(temporary);
   } catch (cause) {
     rmSync(temporary, { recursive: true, force: true });
     throw new EmbeddedPostgresError(`PostgreSQL could not be unpacked into ${parent}; is the disk full?`, { cause });
   }
-  replace(home, temporary);
+  moveIntoPlace(home, temporary);
   if (!isComplete(home))
     throw new EmbeddedPostgresError(`PostgreSQL could not be unpacked into ${home}; is the disk full?`);
   return home;
 }
 
 /** Renames `temporary` to `home`, unless another Parley has already unpacked the same files there. */
-function replace(home: string, temporary: string): void {
+function moveIntoPlace(home: string, temporary: string): void {
   const old = `${home}.tmp-old-${process.pid}`;
   try {
-    // The existing copy is incomplete, after a power failure or a cleanup of /var/cache. It may be in use, so it is moved
-    // instead of emptied.
+    // An existing copy may be incomplete after a power failure or a cleanup of /var/cache. It is moved before it is removed,
+    // because it may be in use.
     if (existsSync(home) && !isComplete(home)) renameSync(home, old);
     if (!existsSync(home)) renameSync(temporary, home);
   } catch (error) {
@@ -57,7 +57,7 @@ function replace(home: string, temporary: string): void {
   }
 }
 
-/** Checks the number and total size of the files. This takes milliseconds, and detects files cut short by a power failure. */
+/** Checks the number and total size of the files. This takes milliseconds, and detects files truncated by a power failure. */
 function isComplete(home: string): boolean {
   if (!existsSync(home)) return false;
   let files = 0;
@@ -70,8 +70,8 @@ function isComplete(home: string): boolean {
   return files === manifest.files && bytes === manifest.bytes;
 }
 
-/** Makes the files readable for everyone whatever the umask, because the server may run as a different user. */
-function openToAll(folder: string): void {
+/** Makes the files readable for all users, regardless of the umask, because the server may run as a different user. */
+function makeReadableForAll(folder: string): void {
   chmodSync(folder, 0o755);
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
     const isProgram = entry.isDirectory() || entry.parentPath.endsWith("/bin");
@@ -79,7 +79,7 @@ function openToAll(folder: string): void {
   }
 }
 
-function removeStale(parent: string): void {
+function removeStaleFolders(parent: string): void {
   mkdirSync(parent, { recursive: true });
   for (const name of readdirSync(parent)) {
     const path = join(parent, name);
@@ -88,7 +88,7 @@ function removeStale(parent: string): void {
   }
 }
 
-/** Removes other PostgreSQL versions that older Parleys unpacked into `DATA_DIR`. None of them may be in use. */
+/** Removes PostgreSQL versions that other versions of Parley unpacked into `DATA_DIR`. They must not be in use. */
 export function removeOtherVersions(dataDir: string): void {
   for (const name of readdirSync(dataDir))
     if (/^postgres-\d/.test(name) && name !== folderName) rmSync(join(dataDir, name), { recursive: true, force: true });

@@ -5,12 +5,12 @@ import { join } from "node:path";
 
 /** The unit of process start times on Linux (sysconf(_SC_CLK_TCK)). */
 const TICKS_PER_SECOND = 100;
-/** The tolerance when comparing start times: the server records its own slightly late, and both are rounded. */
+/** The tolerance when comparing start times. The server records its start time slightly late, and both times are rounded. */
 const START_TOLERANCE_S = 5;
 const PROBE_TIMEOUT_MS = 1_000;
 const isLinux = process.platform === "linux";
 
-/** Whether the process exists. A zombie counts as dead, because it holds no resources. */
+/** Returns whether the process exists. A zombie doesn't count, because it has no resources. */
 export function isAlive(pid: number): boolean {
   if (!isLinux) return readArguments(pid) !== null;
   try {
@@ -21,22 +21,25 @@ export function isAlive(pid: number): boolean {
 }
 
 /**
- * Whether the process is the server that wrote this `postmaster.pid`. PIDs are reused, so the process must also be a Postgres
- * on this folder that started at the recorded time. If the clock was changed since then, a response on the cluster's socket is
- * sufficient.
+ * Returns whether the process is the server that wrote this `postmaster.pid`. PIDs are reused, so the process must be a Postgres
+ * server that uses this folder. It must also have started at the recorded time, or accept connections on the cluster's socket (in
+ * case the clock has been changed since).
  */
-export async function isServerOf(
+export async function isClusterServer(
   clusterDir: string,
   { pid, startedAtS }: { pid: number; startedAtS: number },
 ): Promise<boolean> {
-  if (!isAlive(pid) || !isPostgresOn(clusterDir, pid)) return false;
+  if (!isAlive(pid) || !isPostgresUsing(clusterDir, pid)) return false;
   const startS = findStartS(pid);
   if (startS !== null && Math.abs(startS - startedAtS) <= START_TOLERANCE_S) return true;
-  return isSocketAnswering(join(clusterDir, ".s.PGSQL.5432"));
+  return isAcceptingConnections(join(clusterDir, ".s.PGSQL.5432"));
 }
 
-/** Whether the process is a Postgres on this folder. Every user can read its command line; the working directory is compared if it is readable. */
-function isPostgresOn(clusterDir: string, pid: number): boolean {
+/**
+ * Returns whether the process is a Postgres server that uses this folder. Every user can read its command line. Its working directory is
+ * also compared if it is readable.
+ */
+function isPostgresUsing(clusterDir: string, pid: number): boolean {
   if (!isLinux) return readArguments(pid)?.includes(`/postgres -D ${clusterDir} `) ?? false;
   try {
     const args = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
@@ -51,7 +54,7 @@ function isPostgresOn(clusterDir: string, pid: number): boolean {
   }
 }
 
-/** Reads a process's command line on systems without /proc (macOS); null if it doesn't exist. A zombie has no arguments. */
+/** Reads a process's command line on systems without /proc (macOS). Returns null if the process doesn't exist or is a zombie. */
 function readArguments(pid: number): string | null {
   if (!Number.isSafeInteger(pid) || pid <= 0) return null;
   const { status, stdout } = spawnSync("/bin/ps", ["-ww", "-o", "stat=,args=", "-p", String(pid)], {
@@ -60,10 +63,10 @@ function readArguments(pid: number): string | null {
   return status === 0 && !stdout.trimStart().startsWith("Z") ? stdout : null;
 }
 
-/** Returns when a process started, in seconds since 1970; null if unknown. */
+/** Returns when a process started, in seconds since 1970, or null if that is unknown. */
 function findStartS(pid: number): number | null {
   try {
-    // The name is in parentheses and may contain anything; the start time is the 20th field after it.
+    // The program's name is in parentheses and may contain any character. The start time is the 20th field after it.
     const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").pop()?.split(" ") ?? [];
     const bootS = Number(/^btime (\d+)$/m.exec(readFileSync("/proc/stat", "utf8"))?.[1]);
     const startS = bootS + Number(fields[19]) / TICKS_PER_SECOND;
@@ -73,8 +76,8 @@ function findStartS(pid: number): number | null {
   }
 }
 
-/** Whether a process accepts connections on this socket. The socket file of a dead server refuses them. */
-async function isSocketAnswering(path: string): Promise<boolean> {
+/** Returns whether a process accepts connections on this socket. The socket file of a dead server refuses them. */
+async function isAcceptingConnections(path: string): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = connect(path);
   socket.setTimeout(PROBE_TIMEOUT_MS, () => resolve(false));

@@ -3,21 +3,22 @@ import { dirname } from "node:path";
 
 const SHELL = "/bin/sh";
 
-/** The packages that usually provide a library, if that isn't obvious from its name. */
+/** Libraries whose package isn't obvious from their name. */
 const packages: Record<string, string> = {
   "libstdc++.so.6": "package libstdc++6 on Debian and Ubuntu, libstdc++ elsewhere",
   "libgcc_s.so.1": "package libgcc-s1 on Debian and Ubuntu, libgcc elsewhere",
 };
 
 /**
- * Describes what a minimal or hardened system lacks to run PostgreSQL: a shell, a library, or a disk without `noexec`. Judges by
- * the output of PostgreSQL's programs; returns null if that shows another cause.
+ * Describes what a minimal or hardened system lacks to run PostgreSQL: a shell, a library, or a disk without `noexec`. Returns null
+ * if the output of PostgreSQL's programs shows another cause.
  */
 export function describeMissingRequirement(errorOutput: string, hasFile = existsSync): string | null {
-  const [, set, spawned] = /failed to execute (\/.+): Permission denied|spawn (\/.+) EACCES/.exec(errorOutput) ?? [];
-  const program = set ?? spawned;
+  const [, executed, spawned] =
+    /failed to execute (\/.+): Permission denied|spawn (\/.+) EACCES/.exec(errorOutput) ?? [];
+  const program = executed ?? spawned;
   if (program)
-    return `${program} may not be run: ${dirname(program)} is probably on a disk mounted with \`noexec\`. Set DATA_DIR to a folder on another disk, or set DATABASE_URL to the address of a PostgreSQL server.`;
+    return `${program} can't be executed: ${dirname(program)} is probably on a disk mounted with \`noexec\`. Set DATA_DIR to a folder on another disk, or set DATABASE_URL to the address of a PostgreSQL server.`;
   const missing: string[] = [];
   const [, library] = /error while loading shared libraries: ([\w.+-]+):/.exec(errorOutput) ?? [];
   if (library) missing.push(packages[library] ? `${library} (${packages[library]})` : library);

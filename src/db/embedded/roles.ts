@@ -9,8 +9,8 @@ export const APPLICATION_ROLE = "parley_app";
 const DATABASE = "parley";
 const NO_SUCH_DATABASE = "3D000";
 
-/** One query per catalog of schema objects: the class, oid, owner and schema of each object whose owner can be changed. */
-const OWNED = [
+/** Queries for the class, oid, owner and schema of each object whose owner can be changed. There is one query per catalog. */
+const OWNED_OBJECTS = [
   // A sequence owned by a column follows its table.
   "select 'pg_class'::regclass as class, c.oid, relowner as owner, relnamespace as schema from pg_class c where relkind in ('r', 'p', 'v', 'm', 'f') or relkind = 'S' and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i'))",
   "select 'pg_type'::regclass, t.oid, typowner, typnamespace from pg_type t where typtype in ('e', 'd', 'r') or typtype = 'c' and exists (select from pg_class c where c.oid = typrelid and relkind = 'c')",
@@ -19,12 +19,12 @@ const OWNED = [
   "select 'pg_ts_dict'::regclass, oid, dictowner, dictnamespace from pg_ts_dict",
   "select 'pg_namespace'::regclass, oid, nspowner, oid from pg_namespace",
 ];
-/** The lowest OID of objects that don't belong to the system (FirstNormalObjectId in PostgreSQL). */
+/** The lowest OID of objects that aren't system objects (FirstNormalObjectId in PostgreSQL). */
 const FIRST_USER_OID = 16_384;
 
-/** Selects objects that the superuser still owns, except members of extensions. */
+/** Selects objects that the superuser still owns, except extension members. */
 const UNTRANSFERRED = `
-  from (${OWNED.join("\n  union all ")}) o
+  from (${OWNED_OBJECTS.join("\n  union all ")}) o
   join pg_namespace n on n.oid = o.schema
   where o.owner = '${SUPERUSER}'::regrole
     and o.oid >= ${FIRST_USER_OID}
@@ -37,22 +37,22 @@ const ENSURE_ROLE = `
   end if`;
 
 /**
- * Creates the role and the database if they are missing, and gives the role all objects that the superuser still owns (because
- * they predate the role, or an earlier transfer was killed). The superuser's connection is closed afterwards.
+ * Creates the role and the database if they are missing. Makes the role the owner of all objects that the superuser still owns
+ * (because they predate the role, or an earlier transfer was interrupted). The superuser's connection is closed afterwards.
  * @param isNew whether the cluster was just created and has no database yet.
  */
 export async function prepareDatabase(socketDirectory: string, isNew: boolean): Promise<void> {
-  if (isNew) await asSuperuser(socketDirectory, "postgres", createApplicationDatabase);
+  if (isNew) await runAsSuperuser(socketDirectory, "postgres", createApplicationDatabase);
   else
     try {
-      await asSuperuser(socketDirectory, DATABASE, transferOwnership);
+      await runAsSuperuser(socketDirectory, DATABASE, transferOwnership);
     } catch (error) {
       if (!(error instanceof postgres.PostgresError && error.code === NO_SUCH_DATABASE)) throw error;
-      await asSuperuser(socketDirectory, "postgres", createApplicationDatabase);
+      await runAsSuperuser(socketDirectory, "postgres", createApplicationDatabase);
     }
 }
 
-async function asSuperuser(
+async function runAsSuperuser(
   socketDirectory: string,
   database: string,
   work: (sql: Sql) => Promise<void>,
@@ -70,7 +70,6 @@ async function createApplicationDatabase(sql: Sql): Promise<void> {
   await sql.unsafe(`create database ${DATABASE} owner ${APPLICATION_ROLE}`);
 }
 
-/** Makes the role the owner of everything, unless it already is. */
 async function transferOwnership(sql: Sql): Promise<void> {
   const [state] = await sql.unsafe(`
     select datdba = to_regrole('${APPLICATION_ROLE}') and not exists (select ${UNTRANSFERRED}) as "isDone"

@@ -9,16 +9,16 @@ import type { ServerLog } from "./server-log.ts";
 import { serverSettings } from "./settings.ts";
 
 const READY_POLL_MS = 10;
-/** Crash recovery replays at most `max_wal_size`. If that takes longer than this, something is wrong with the machine. */
+/** The timeout of a start. Crash recovery replays at most `max_wal_size`, which is much faster unless the machine is broken. */
 const START_TIMEOUT_MS = 300_000;
 const STILL_STARTING_LOG_INTERVAL_MS = 10_000;
-/** After a kill, PostgreSQL's processes notice the death of their parent, and exit: on a busy machine, after seconds. */
+/** The maximum time to wait for the processes of a killed server to exit. On a busy machine, they take seconds. */
 const LEFTOVER_TIMEOUT_MS = 30_000;
 const LEFTOVER_POLL_MS = 200;
 const SHARED_MEMORY_IN_USE = /pre-existing shared memory block/;
 const RESTART_DELAY_MIN_MS = 100;
 const RESTART_DELAY_MAX_MS = 5_000;
-/** After running this long, a server is restarted with the minimum delay again. */
+/** If a server has run longer than this, it is restarted with the minimum delay. */
 const STABLE_AFTER_MS = 10_000;
 const FAST_SHUTDOWN_MS = 15_000;
 const IMMEDIATE_SHUTDOWN_MS = 5_000;
@@ -34,7 +34,7 @@ export type ServerOptions = {
 
 export type Server = { stop(): Promise<void> };
 
-type Running = { process: ChildProcess; startedAtMs: number; logOffset: number; ended: Promise<string> };
+type RunningServer = { process: ChildProcess; startedAtMs: number; logOffset: number; exitReason: Promise<string> };
 
 /**
  * Starts the server, waits until it accepts connections, and restarts it whenever it exits unexpectedly.
@@ -43,16 +43,19 @@ type Running = { process: ChildProcess; startedAtMs: number; logOffset: number; 
 export async function runServer(options: ServerOptions): Promise<Server> {
   const { log } = options;
   const stopping = new AbortController();
-  let running = await launchFirst(options);
+  let running = await launchInitialServer(options);
   const supervision = supervise();
 
   async function supervise(): Promise<void> {
     let delayMs = RESTART_DELAY_MIN_MS;
     for (;;) {
-      const ending = await running.ended;
+      const reportedExit = await running.exitReason;
       if (stopping.signal.aborted) return;
       const reason = options.serverLog.findReason(running.logOffset);
-      log.error({ ending, reason, restart_in_ms: delayMs }, "the embedded Postgres ended unexpectedly; restarting it");
+      log.error(
+        { ending: reportedExit, reason, restart_in_ms: delayMs },
+        "the embedded Postgres exited unexpectedly; restarting it",
+      );
       await sleep(delayMs, undefined, { signal: stopping.signal }).catch(() => {});
       if (stopping.signal.aborted) return;
       const isStable = performance.now() - running.startedAtMs > STABLE_AFTER_MS;
@@ -65,50 +68,53 @@ export async function runServer(options: ServerOptions): Promise<Server> {
   return {
     async stop() {
       stopping.abort();
-      await endServer(running);
+      await stopServer(running);
       await supervision;
     },
   };
 }
 
-/** Retries while processes of a killed server still use its shared memory. @throws EmbeddedPostgresError. */
-async function launchFirst(options: ServerOptions): Promise<Running> {
+/** Launches the server. Retries while processes of a killed server still use its shared memory. @throws EmbeddedPostgresError. */
+async function launchInitialServer(options: ServerOptions): Promise<RunningServer> {
   for (const deadlineMs = performance.now() + LEFTOVER_TIMEOUT_MS; ; ) {
     const running = launchServer(options);
     const problem = await waitUntilReady(running, options);
     if (problem === null) return running;
-    await endServer(running);
+    await stopServer(running);
     if (!SHARED_MEMORY_IN_USE.test(problem) || performance.now() > deadlineMs)
       throw new EmbeddedPostgresError(`The embedded Postgres failed to start: ${problem}`);
     await Bun.sleep(LEFTOVER_POLL_MS);
   }
 }
 
-function launchServer({ clusterDir, home, poolSize, launch, serverLog }: ServerOptions): Running {
+function launchServer({ clusterDir, home, poolSize, launch, serverLog }: ServerOptions): RunningServer {
   const settings = Object.entries(serverSettings(poolSize)).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
   const logOffset = serverLog.sizeBytes();
   disownPostmasterFile(clusterDir);
   const child = launch(join(home, "bin/postgres"), ["-D", clusterDir, ...settings], serverLog.descriptor);
-  const ended = new Promise<string>((resolve) => {
+  const exitReason = new Promise<string>((resolve) => {
     child.once("error", (error) => resolve(error.message));
     child.once("exit", (code, signal) => resolve(signal ? `signal ${signal}` : `exit code ${code}`));
   });
-  return { process: child, startedAtMs: performance.now(), logOffset, ended };
+  return { process: child, startedAtMs: performance.now(), logOffset, exitReason };
 }
 
-/** Waits until the server accepts connections. @returns null if it does, otherwise the reason. */
-async function waitUntilReady(running: Running, { clusterDir, serverLog, log }: ServerOptions): Promise<string | null> {
-  let ending: string | null = null;
-  void running.ended.then((text) => {
-    ending = text;
+/** Waits until the server accepts connections. @returns null if it does, or the reason why it doesn't. */
+async function waitUntilReady(
+  running: RunningServer,
+  { clusterDir, serverLog, log }: ServerOptions,
+): Promise<string | null> {
+  let reportedExit: string | null = null;
+  void running.exitReason.then((text) => {
+    reportedExit = text;
   });
   let nextNoticeMs = STILL_STARTING_LOG_INTERVAL_MS;
   for (;;) {
-    if (ending !== null) return serverLog.findReason(running.logOffset) || ending;
+    if (reportedExit !== null) return serverLog.findReason(running.logOffset) || reportedExit;
     const file = readPostmasterFile(clusterDir);
     if (file?.pid === running.process.pid && file?.isReady) return null;
     const waitedMs = performance.now() - running.startedAtMs;
-    if (waitedMs > START_TIMEOUT_MS) return `it accepts no connections after ${START_TIMEOUT_MS / 1000} seconds`;
+    if (waitedMs > START_TIMEOUT_MS) return `it didn't accept connections within ${START_TIMEOUT_MS / 1000} seconds`;
     if (waitedMs > nextNoticeMs) {
       log.info({ waited_ms: Math.round(waitedMs) }, "the embedded Postgres is still starting; it may be recovering");
       nextNoticeMs += STILL_STARTING_LOG_INTERVAL_MS;
@@ -117,19 +123,19 @@ async function waitUntilReady(running: Running, { clusterDir, serverLog, log }: 
   }
 }
 
-/** Shuts down the server in fast mode. If that takes too long, uses immediate mode, and the next start has to recover. */
-async function endServer({ process: child, ended }: Running): Promise<void> {
+/** Shuts down the server in fast mode. If that takes too long, uses immediate mode; the next start then recovers. */
+async function stopServer({ process: child, exitReason }: RunningServer): Promise<void> {
   for (const [signal, timeoutMs] of [
     ["SIGINT", FAST_SHUTDOWN_MS],
     ["SIGQUIT", IMMEDIATE_SHUTDOWN_MS],
     ["SIGKILL", IMMEDIATE_SHUTDOWN_MS],
   ] as const) {
     child.kill(signal);
-    if (await isDoneWithin(ended, timeoutMs)) return;
+    if (await hasSettledWithin(exitReason, timeoutMs)) return;
   }
 }
 
-async function isDoneWithin(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+async function hasSettledWithin(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const timer = setTimeout(() => resolve(false), timeoutMs);
   void work.then(() => resolve(true));

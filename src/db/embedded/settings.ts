@@ -1,9 +1,9 @@
-/** Connections besides the pools: for LISTEN, for commands run while Parley is running, and for the superuser. */
+/** Connections for LISTEN, for commands that run while Parley is running, and for the superuser. */
 const SPARE_CONNECTIONS = 20;
 
 /**
- * Returns all settings of the embedded Postgres that differ from the defaults. They are meant for one small machine; for larger
- * ones, use a Postgres server (`DATABASE_URL`). fsync and full_page_writes stay on, so that acknowledged rows are on disk.
+ * Returns the embedded Postgres's settings that differ from the defaults. They are meant for a single small machine; on a larger
+ * one, use a Postgres server (`DATABASE_URL`). fsync and full_page_writes stay on, so that acknowledged rows are on disk.
  */
 export function serverSettings(poolSize: number): Record<string, string> {
   return {
@@ -18,7 +18,7 @@ export function serverSettings(poolSize: number): Record<string, string> {
     min_wal_size: "64MB",
     max_wal_size: "256MB",
 
-    // Without replicas and parallel plans, there are fewer processes and less WAL, and no large /dev/shm is needed.
+    // No replicas and no parallel plans: fewer processes, less WAL, and no need for a large /dev/shm.
     wal_level: "minimal",
     max_wal_senders: "0",
     max_logical_replication_workers: "0",

@@ -1,5 +1,5 @@
 declare module "*.tar.zst" {
-  /** The path of the file: on disk, or inside the executable. */
+  /** The file's path, on disk or inside the executable. */
   const path: string;
   export default path;
 }

@@ -1,4 +1,4 @@
-/** The search of the page. Without it, everything is shown. */
+/** The script for the page's search. The rest of the page works without it. */
 export const pageScript = `
 "use strict";
 const field = document.querySelector("#search");
@@ -32,7 +32,7 @@ document.addEventListener("keydown", (event) => {
     search();
   }
 });
-// A link must lead to its target even while the search hides it.
+// Clears the search if a link leads to a hidden entry.
 addEventListener("hashchange", () => {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!target?.closest("[hidden]")) return;

@@ -3,8 +3,8 @@ import type { PublicServer } from "../../protocol/asyncapi.ts";
 import { readUrl } from "../request-url.ts";
 
 /**
- * Where clients reach this server: `PUBLIC_URL`, or without it the host of the request. A forged `Host` only changes the
- * client's own response.
+ * Returns the server's public address from `PUBLIC_URL`, or else from the request's host. A forged `Host` header only affects
+ * the client's own response.
  */
 export function findPublicServer(request: Request, settings: Partial<Pick<Config, "PUBLIC_URL">>): PublicServer {
   const { host, pathname, protocol } = new URL(settings.PUBLIC_URL ?? readUrl(request).origin);

@@ -2,20 +2,20 @@ import { escapeHtml } from "../../lib/html.ts";
 import type { JsonObject } from "../../lib/json.ts";
 import { createLayoutPolicy, renderSitePage } from "../pages/layout.ts";
 import { pageScript } from "./page-script.ts";
-import { readAsyncApi } from "./read-document.ts";
+import { parseAsyncApi } from "./parse-document.ts";
 import { renderText } from "./render-schema.ts";
 import { createSections, type Section } from "./render-sections.ts";
 
 export const asyncApiPagePolicy = createLayoutPolicy(pageScript);
 
-/** An AsyncAPI document as a page that needs nothing else. Works without its script, except the search. */
+/** Renders an AsyncAPI document as a self-contained HTML page. Only the search needs the page's script. */
 export function renderAsyncApiPage(document: JsonObject): string {
-  const shown = readAsyncApi(document);
-  const sections = createSections(shown);
+  const parsed = parseAsyncApi(document);
+  const sections = createSections(parsed);
   return renderSitePage({
     title: "Parley realtime API",
     markdownPath: "/asyncapi.md",
-    header: `<h1>Parley realtime API ${escapeHtml(String(shown.info.version))}</h1>
+    header: `<h1>Parley realtime API ${escapeHtml(String(parsed.info.version))}</h1>
 <label><span class="label">Search</span><input id="search" type="search" placeholder="Search (press /)" autocomplete="off"></label>
 <span id="found" role="status"></span>
 <span><a href="/asyncapi.json">JSON</a> · <a href="/asyncapi.yaml">YAML</a></span>`,

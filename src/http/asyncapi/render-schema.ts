@@ -1,12 +1,12 @@
 import { escapeHtml } from "../../lib/html.ts";
 import { isJsonObject, type Json, type JsonObject } from "../../lib/json.ts";
 
-/** Text with code in backticks, escaped. */
+/** Renders text with code in backticks as HTML. */
 export const renderText = (text: string): string => escapeHtml(text).replaceAll(/`([^`]+)`/g, "<code>$1</code>");
 
-const nameOf = (ref: string): string => ref.split("/").at(-1) ?? "";
+const getRefName = (ref: string): string => ref.split("/").at(-1) ?? "";
 
-/** A schema as a table of its fields; a schema that is no object, as its type. */
+/** Renders an object schema as a table of its fields, and any other schema as its type. */
 export function renderSchema(schema: JsonObject): string {
   if (!isJsonObject(schema.properties)) return `<p>${renderType(schema)}</p>`;
   const required = Array.isArray(schema.required) ? schema.required : [];
@@ -29,11 +29,11 @@ function renderField(name: string, field: Json, isRequired: boolean): string {
   return `<tr><th scope="row"><code>${escapeHtml(name)}</code>${presence}</th><td>${renderType(schema)}</td><td>${description}</td></tr>`;
 }
 
-/** The type of a value in words, with its bounds and links to other schemas. */
+/** Renders a type with its limits and with links to other schemas. */
 function renderType(schema: Json): string {
   if (!isJsonObject(schema)) return "anything";
   if (typeof schema.$ref === "string") {
-    const name = nameOf(schema.$ref);
+    const name = getRefName(schema.$ref);
     return `<a href="#schema-${escapeHtml(name)}">${escapeHtml(name)}</a>`;
   }
   if ("const" in schema) return renderValue(schema.const ?? null);
@@ -47,7 +47,7 @@ function renderType(schema: Json): string {
   return `${escapeHtml(schema.type)}${format}${bounds}`;
 }
 
-/** An object without a name: its fields, or what its values are. */
+/** Renders an unnamed object schema: its fields or the type of its values. */
 function renderObject({ properties, additionalProperties }: JsonObject): string {
   if (isJsonObject(properties)) {
     const fields = Object.entries(properties).map(
@@ -61,11 +61,11 @@ function renderObject({ properties, additionalProperties }: JsonObject): string 
 
 const renderValue = (value: Json): string => `<code>${escapeHtml(JSON.stringify(value))}</code>`;
 
-function renderBounds(schema: JsonObject, what: "Length" | "Items", unit: string): string {
-  const [least, most] = [schema[`min${what}`], schema[`max${what}`]];
-  if (typeof most !== "number") return "";
-  const from = typeof least === "number" && least > 0 ? `${least} to ` : "at most ";
-  return `, ${from}${most.toLocaleString("en")}${unit}`;
+function renderBounds(schema: JsonObject, suffix: "Length" | "Items", unit: string): string {
+  const [min, max] = [schema[`min${suffix}`], schema[`max${suffix}`]];
+  if (typeof max !== "number") return "";
+  const from = typeof min === "number" && min > 0 ? `${min} to ` : "at most ";
+  return `, ${from}${max.toLocaleString("en")}${unit}`;
 }
 
 function renderRange({ minimum, maximum }: JsonObject): string {

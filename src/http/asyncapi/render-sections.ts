@@ -1,61 +1,69 @@
 import { escapeHtml } from "../../lib/html.ts";
 import { isJsonObject, type Json, type JsonObject } from "../../lib/json.ts";
-import type { ShownDocument, ShownMessage } from "./read-document.ts";
+import type { AsyncApiParts, DocumentMessage } from "./parse-document.ts";
 import { renderSchema, renderText } from "./render-schema.ts";
 
-/** A part of the page, with the entries of its table of contents. */
 export type Section = { id: string; title: string; intro: string; entries: Entry[] };
-/** Something that the search finds. `body` is HTML. */
+/** An entry that the search can find. `body` is HTML. */
 type Entry = { id: string; title: string; body: string };
 
-/** All sections of the page, in order. */
-export function createSections(shown: ShownDocument): Section[] {
-  const { operations } = shown;
-  const ofSocket = operations.filter(({ channel }) => channel === "realtime");
-  const sent = (name: string) => operations.find((one) => one.name === name)?.messages ?? [];
-  const frames = ofSocket.filter(({ action }) => action === "receive");
-  const others = ["sendReady", "sendInbox", "sendServerDraining"].flatMap(sent);
-  const pong = frames.flatMap(({ answers }) => answers).filter(({ type }) => type === "pong");
+/** Returns the page's sections in order. */
+export function createSections(document: AsyncApiParts): Section[] {
+  const { operations } = document;
+  const findMessages = (name: string) => operations.find((operation) => operation.name === name)?.messages ?? [];
+  const frames = operations.filter(({ channel, action }) => channel === "realtime" && action === "receive");
+  const otherPushes = ["sendReady", "sendInbox", "sendServerDraining"].flatMap(findMessages);
+  const pong = frames.flatMap(({ replies }) => replies).filter(({ type }) => type === "pong");
   return [
-    createConnection(shown),
+    createConnection(document),
     {
       id: "client-frames",
       title: "Client frames",
-      intro: "What you send, with the response to each. Every frame with an `id` can also get an `error`.",
-      entries: frames.map(({ messages: [frame], answers }) => createFrame(frame as ShownMessage, answers)),
+      intro: "The frames that you send, with their responses. Any frame with an `id` can also get an `error`.",
+      entries: frames.map(({ messages: [frame], replies }) => createFrame(frame as DocumentMessage, replies)),
     },
-    createMessages("events", "Durable events", "Stored and numbered: `seq` has no gaps.", sent("sendEvents")),
+    createMessages(
+      "events",
+      "Durable events",
+      "Stored events with a `seq` that has no gaps.",
+      findMessages("sendEvents"),
+    ),
     createMessages(
       "ephemeral-events",
       "Ephemeral events",
-      "Never stored, never repeated.",
-      sent("sendEphemeralEvents"),
+      "Events that are never stored or replayed.",
+      findMessages("sendEphemeralEvents"),
     ),
-    createMessages("pushes", "Other pushes", "What else the server sends.", [...others, ...pong]),
-    createMessages("errors", "Error frame", "`/problems` explains every `code`.", sent("sendError")),
-    createCloseCodes(shown),
-    createLimits(shown),
-    createStreams(shown),
-    createMessages("webhooks", "Webhooks", textOf(shown.channel("webhooks").description), sent("postWebhook")),
+    createMessages("pushes", "Other pushes", "Other frames that the server sends.", [...otherPushes, ...pong]),
+    createMessages("errors", "Error frame", "`/problems` explains every `code`.", findMessages("sendError")),
+    createCloseCodes(document),
+    createLimits(document),
+    createStreams(document),
+    createMessages(
+      "webhooks",
+      "Webhooks",
+      toText(document.channel("webhooks").description),
+      findMessages("postWebhook"),
+    ),
     {
       id: "schemas",
       title: "Schemas",
-      intro: "What frames and events contain.",
-      entries: shown.schemas.map(({ name, schema }) => ({
+      intro: "The objects in frames and events.",
+      entries: document.schemas.map(({ name, schema }) => ({
         id: `schema-${name}`,
         title: name,
-        body: `${paragraph(textOf(schema.description))}${renderSchema(schema)}`,
+        body: `${paragraph(toText(schema.description))}${renderSchema(schema)}`,
       })),
     },
   ];
 }
 
-const textOf = (value: Json | undefined): string => (typeof value === "string" ? value : "");
+const toText = (value: Json | undefined): string => (typeof value === "string" ? value : "");
 const paragraph = (text: string): string => (text === "" ? "" : `<p>${renderText(text)}</p>`);
 const renderExample = (example: Json): string =>
   `<pre tabindex="0"><code>${escapeHtml(JSON.stringify(example, null, 2))}</code></pre>`;
 
-const createMessages = (id: string, title: string, intro: string, messages: ShownMessage[]): Section => ({
+const createMessages = (id: string, title: string, intro: string, messages: DocumentMessage[]): Section => ({
   id,
   title,
   intro,
@@ -66,32 +74,32 @@ const createMessages = (id: string, title: string, intro: string, messages: Show
   })),
 });
 
-/** Other schemas link to it by the name of its schema, which is that of the message. */
-const renderMessage = ({ key, summary, schema, example }: ShownMessage): string =>
+/** Renders a message with the anchor that other schemas link to. */
+const renderMessage = ({ key, summary, schema, example }: DocumentMessage): string =>
   `<div id="schema-${escapeHtml(key)}">${paragraph(summary)}${renderSchema(schema)}${renderExample(example)}</div>`;
 
-function createFrame(frame: ShownMessage, answers: ShownMessage[]): Entry {
-  const ack = answers.find(({ type }) => type === "ack");
-  const link = ({ key, title }: ShownMessage) => `<a href="#message-${escapeHtml(key)}">${escapeHtml(title)}</a>`;
-  const others = answers.filter((answer) => answer !== ack).map(link);
-  const acked = ack ? `<h4 id="message-${escapeHtml(ack.key)}">ack</h4>${renderMessage(ack)}` : "";
+function createFrame(frame: DocumentMessage, replies: DocumentMessage[]): Entry {
+  const ack = replies.find(({ type }) => type === "ack");
+  const link = ({ key, title }: DocumentMessage) => `<a href="#message-${escapeHtml(key)}">${escapeHtml(title)}</a>`;
+  const otherReplies = replies.filter((reply) => reply !== ack).map(link);
+  const ackBody = ack ? `<h4 id="message-${escapeHtml(ack.key)}">ack</h4>${renderMessage(ack)}` : "";
   return {
     id: `message-${frame.key}`,
     title: frame.type,
-    body: `${renderMessage(frame)}${acked}<p>${ack ? "Or" : "Answered with"}: ${others.join(", ")}</p>`,
+    body: `${renderMessage(frame)}${ackBody}<p>${ack ? "Or" : "Response"}: ${otherReplies.join(", ")}</p>`,
   };
 }
 
-function createConnection({ servers, channel, securitySchemes, info }: ShownDocument): Section {
+function createConnection({ servers, channel, securitySchemes, info }: AsyncApiParts): Section {
   const addresses = servers
-    .filter(({ protocol }) => textOf(protocol).startsWith("ws"))
+    .filter(({ protocol }) => toText(protocol).startsWith("ws"))
     .map(({ protocol, host, pathname }) => {
-      const path = textOf(pathname).replace(/\/$/, "") + textOf(channel("realtime").address);
-      return `${textOf(protocol)}://${textOf(host)}${path}`;
+      const path = toText(pathname).replace(/\/$/, "") + toText(channel("realtime").address);
+      return `${toText(protocol)}://${toText(host)}${path}`;
     });
   const bindings = channel("realtime").bindings;
   const ws = isJsonObject(bindings) && isJsonObject(bindings.ws) ? bindings.ws : {};
-  const schemaOf = (name: "headers" | "query") => (isJsonObject(ws[name]) ? (ws[name] as JsonObject) : {});
+  const getSchema = (name: "headers" | "query") => (isJsonObject(ws[name]) ? (ws[name] as JsonObject) : {});
   return {
     id: "connection",
     title: "Connection and credentials",
@@ -100,12 +108,12 @@ function createConnection({ servers, channel, securitySchemes, info }: ShownDocu
       {
         id: "address",
         title: "Address",
-        body: `${addresses.map((address) => `<p><code>${escapeHtml(address)}</code></p>`).join("")}${textOf(
+        body: `${addresses.map((address) => `<p><code>${escapeHtml(address)}</code></p>`).join("")}${toText(
           info.description,
         )
           .split("\n\n")
           .map(paragraph)
-          .join("")}${paragraph(textOf(channel("realtime").description))}`,
+          .join("")}${paragraph(toText(channel("realtime").description))}`,
       },
       {
         id: "credentials",
@@ -114,8 +122,8 @@ function createConnection({ servers, channel, securitySchemes, info }: ShownDocu
           .map(({ name, description }) => `<li><strong>${escapeHtml(name)}</strong>: ${renderText(description)}</li>`)
           .join("")}</ul>`,
       },
-      { id: "handshake-headers", title: "Headers of the handshake", body: renderSchema(schemaOf("headers")) },
-      { id: "handshake-query", title: "Query of the handshake", body: renderSchema(schemaOf("query")) },
+      { id: "handshake-headers", title: "Headers of the handshake", body: renderSchema(getSchema("headers")) },
+      { id: "handshake-query", title: "Query of the handshake", body: renderSchema(getSchema("query")) },
     ],
   };
 }
@@ -127,25 +135,25 @@ function renderTable(head: string[], rows: Json[][]): string {
   return `<div class="wide" tabindex="0"><table><thead><tr>${cells("th", head)}</tr></thead><tbody>\n${body}\n</tbody></table></div>`;
 }
 
-const listOf = (value: Json | undefined): JsonObject[] => (Array.isArray(value) ? value.filter(isJsonObject) : []);
+const toObjects = (value: Json | undefined): JsonObject[] => (Array.isArray(value) ? value.filter(isJsonObject) : []);
 
-function createCloseCodes({ channel }: ShownDocument): Section {
-  const rows = listOf(channel("realtime")["x-close-codes"]);
+function createCloseCodes({ channel }: AsyncApiParts): Section {
+  const rows = toObjects(channel("realtime")["x-close-codes"]);
   return {
     id: "close-codes",
     title: "Close codes",
     intro: "After any other code, including 1006, reconnect with exponential backoff and jitter.",
     entries: rows.map(({ code, name, reason, verdict, remedy }) => ({
       id: `close-${code}`,
-      title: `${code} ${textOf(name)}`,
+      title: `${code} ${toText(name)}`,
       body: renderTable(["when", "verdict", "what to do"], [[reason ?? "", verdict ?? "", remedy ?? ""]]),
     })),
   };
 }
 
-function createLimits({ channel }: ShownDocument): Section {
-  const rows = listOf(channel("realtime")["x-limits"]).map(({ name, value, unit, effect }) => [
-    `\`${textOf(name)}\``,
+function createLimits({ channel }: AsyncApiParts): Section {
+  const rows = toObjects(channel("realtime")["x-limits"]).map(({ name, value, unit, effect }) => [
+    `\`${toText(name)}\``,
     Number(value).toLocaleString("en"),
     unit ?? "",
     effect ?? "",
@@ -164,18 +172,18 @@ function createLimits({ channel }: ShownDocument): Section {
   };
 }
 
-/** Their messages are those of the WebSocket. */
-function createStreams({ operations, channel }: ShownDocument): Section {
-  const streams = operations.filter((one) => one.channel === "events" || one.channel === "replies");
+/** Creates the section about HTTP event streams, which links to the WebSocket's messages. */
+function createStreams({ operations, channel }: AsyncApiParts): Section {
+  const streams = operations.filter(({ channel: name }) => name === "events" || name === "replies");
   return {
     id: "streams",
     title: "Event streams",
     intro: "The same events over HTTP, with `Accept: text/event-stream`.",
     entries: streams.map(({ channel: name, summary, messages }) => ({
       id: `stream-${name}`,
-      title: textOf(channel(name).title),
-      body: `<p><code>${escapeHtml(textOf(channel(name).address))}</code></p>${paragraph(summary)}${paragraph(
-        textOf(channel(name).description),
+      title: toText(channel(name).title),
+      body: `<p><code>${escapeHtml(toText(channel(name).address))}</code></p>${paragraph(summary)}${paragraph(
+        toText(channel(name).description),
       )}<p>Events: ${messages
         .map(({ key, type }) => `<a href="#message-${escapeHtml(key)}"><code>${escapeHtml(type)}</code></a>`)
         .join(", ")}</p>`,

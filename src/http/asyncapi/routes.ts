@@ -3,42 +3,42 @@ import { BoundedCache } from "../../cache/bounded-cache.ts";
 import type { Config } from "../../config.ts";
 import { build } from "../../lib/build.ts";
 import type { JsonObject } from "../../lib/json.ts";
-import { addressAsyncApi, createAsyncApi } from "../../protocol/asyncapi.ts";
+import { createAsyncApi, setAsyncApiServer } from "../../protocol/asyncapi.ts";
 import { type CompressedText, createCompressedText, respondWithText } from "../compressed-text.ts";
-import { createTwinHeaders, markdownHeaders, prefersMarkdown } from "../pages/markdown-twin.ts";
+import { createHtmlHeaders, markdownHeaders, prefersMarkdown } from "../pages/markdown-version.ts";
 import { type Route, route } from "../route.ts";
 import { findPublicServer } from "./public-server.ts";
 import { renderAsyncApiMarkdown } from "./render-markdown.ts";
 import { asyncApiPagePolicy, renderAsyncApiPage } from "./render-page.ts";
 
-/** Texts that are kept: four for each host that clients use; with `PUBLIC_URL`, there is one. */
-const TEXTS_KEPT_MAX = 32;
+/** Maximum number of cached texts: four per host. Clients may use several hosts unless `PUBLIC_URL` is set. */
+const CACHED_TEXTS_MAX = 32;
 
-const forms = {
+const renderers = {
   json: (document: JsonObject) => JSON.stringify(document),
   yaml: (document: JsonObject) => Bun.YAML.stringify(document, null, 2),
   html: renderAsyncApiPage,
   markdown: renderAsyncApiMarkdown,
 } as const;
 
-const pageHeaders = createTwinHeaders("/asyncapi.md", asyncApiPagePolicy);
+const pageHeaders = createHtmlHeaders("/asyncapi.md", asyncApiPagePolicy);
 
 /**
- * `/asyncapi.json` and `/asyncapi.yaml`: AsyncAPI 3.0 of the WebSocket, event streams and webhooks.
- * `/asyncapi` and `/asyncapi.md`: its page.
+ * Creates the routes of the AsyncAPI 3.0 document (`/asyncapi.json` and `/asyncapi.yaml`), which describes the WebSocket,
+ * event streams and webhooks, and of its page (`/asyncapi` and `/asyncapi.md`).
  */
 export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL">>): Route[] {
-  const texts = new BoundedCache<Promise<CompressedText>>({ max: TEXTS_KEPT_MAX });
+  const texts = new BoundedCache<Promise<CompressedText>>({ max: CACHED_TEXTS_MAX });
   let document: JsonObject | undefined;
-  const open = { method: "GET", tag: "operations", public: true, isHidden: true, isTagged: true } as const;
+  const shared = { method: "GET", tag: "operations", public: true, isHidden: true, isTagged: true } as const;
 
-  async function respond(request: Request, form: keyof typeof forms, headers: Record<string, string>) {
+  async function respond(request: Request, format: keyof typeof renderers, headers: Record<string, string>) {
     const server = findPublicServer(request, settings);
-    const key = `${form} ${server.isSecure} ${server.host}`;
+    const key = `${format} ${server.isSecure} ${server.host}`;
     let text = texts.get(key);
     if (!text) {
       document ??= createAsyncApi(build);
-      text = createCompressedText(forms[form](addressAsyncApi(document, server)));
+      text = createCompressedText(renderers[format](setAsyncApiServer(document, server)));
       texts.set(key, text);
     }
     return respondWithText(request, await text, headers);
@@ -46,7 +46,7 @@ export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL"
 
   return [
     route({
-      ...open,
+      ...shared,
       path: "/asyncapi.json",
       operationId: "getAsyncApi",
       summary: "The AsyncAPI document",
@@ -54,7 +54,7 @@ export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL"
       handle: ({ request }) => respond(request, "json", { "content-type": "application/json" }),
     }),
     route({
-      ...open,
+      ...shared,
       path: "/asyncapi.yaml",
       operationId: "getAsyncApiYaml",
       summary: "The AsyncAPI document as YAML",
@@ -62,7 +62,7 @@ export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL"
       handle: ({ request }) => respond(request, "yaml", { "content-type": "application/yaml" }),
     }),
     route({
-      ...open,
+      ...shared,
       path: "/asyncapi",
       operationId: "showAsyncApi",
       summary: "The AsyncAPI document as a page",
@@ -73,7 +73,7 @@ export function createAsyncApiRoutes(settings: Partial<Pick<Config, "PUBLIC_URL"
           : respond(request, "html", pageHeaders),
     }),
     route({
-      ...open,
+      ...shared,
       path: "/asyncapi.md",
       operationId: "getAsyncApiMarkdown",
       summary: "The AsyncAPI document as markdown",

@@ -4,7 +4,7 @@ import { pageStyle } from "./page-style.ts";
 
 const hash = (text: string): string => `'sha256-${new Bun.CryptoHasher("sha256").update(text).digest("base64")}'`;
 
-/** Only the layout's style and this very script run, and nothing is loaded from anywhere. */
+/** Creates a policy that allows only the layout's style and this script, and loads nothing. */
 export const createLayoutPolicy = (script?: string): string =>
   createPagePolicy({
     "default-src": "'none'",
@@ -15,13 +15,13 @@ export const createLayoutPolicy = (script?: string): string =>
 
 type SitePage = {
   title: string;
-  /** Path of the same page as markdown; absent on pages that have none. */
+  /** Path of the page's Markdown version, if there is one. */
   markdownPath?: string;
-  /** HTML in the header, after the name of the site. */
+  /** HTML of the header. Replaces the link to the guides. */
   header?: string;
-  /** HTML: the table of contents. */
+  /** HTML of the table of contents. */
   contents?: string;
-  /** HTML. */
+  /** HTML of the page's content. */
   main: string;
   script?: string;
 };
@@ -33,10 +33,10 @@ const sections = [
   ["/problems", "Errors"],
 ] as const;
 
-/** A page of documentation. It needs no other file, and works without its script. */
+/** Renders a documentation page. It is self-contained and works without its script. */
 export function renderSitePage({ title, markdownPath, header, contents, main, script }: SitePage): string {
   const links = [...sections, ...(markdownPath === undefined ? [] : [[markdownPath, "Markdown"] as const])];
-  const twin =
+  const alternateLink =
     markdownPath === undefined
       ? ""
       : `<link rel="alternate" type="text/markdown" href="${escapeHtml(markdownPath)}">\n`;
@@ -50,7 +50,7 @@ export function renderSitePage({ title, markdownPath, header, contents, main, sc
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>${escapeHtml(title)}</title>
 <link rel="icon" href="data:,">
-${twin}<style>${pageStyle}</style>
+${alternateLink}<style>${pageStyle}</style>
 </head>
 <body>
 <a class="skip" href="#main">Skip to content</a>

@@ -5,7 +5,7 @@ const toObject = (value: Json | undefined): JsonObject => (isJsonObject(value) ?
 const toList = (value: Json | undefined): Json[] => (Array.isArray(value) ? value : []);
 const joinParts = (parts: string[]): string => parts.filter((part) => part !== "").join("\n");
 
-/** An OpenAPI document as markdown: every operation by tag, then every named schema. */
+/** Renders an OpenAPI document as Markdown: the operations by tag, then the named schemas. */
 export function renderOpenApiMarkdown(document: JsonObject): string {
   const components = toObject(document.components);
   const operations = Object.entries(toObject(document.paths)).flatMap(([path, methods]) =>
@@ -16,8 +16,8 @@ export function renderOpenApiMarkdown(document: JsonObject): string {
   );
   const tags = toList(document.tags).map((tag) => {
     const { name, description } = toObject(tag);
-    const own = operations.filter(({ operation }) => toList(operation.tags).includes(name ?? null));
-    const parts = own.map(({ title, operation }) => renderOperation(title, operation, components));
+    const tagOperations = operations.filter(({ operation }) => toList(operation.tags).includes(name ?? null));
+    const parts = tagOperations.map(({ title, operation }) => renderOperation(title, operation, components));
     return joinParts([`## ${toLine(name)}\n`, `${toLine(description)}\n`, ...parts]);
   });
   const schemas = Object.entries(toObject(components.schemas)).map(([name, value]) => {
@@ -29,7 +29,7 @@ export function renderOpenApiMarkdown(document: JsonObject): string {
   return `${joinParts([
     `# ${toLine(info.title)} REST API ${toLine(info.version)}\n`,
     toLine(info.description) === "" ? "" : `${String(info.description).trim()}\n`,
-    "The same as JSON: `/swagger/json` (OpenAPI). Errors are `Problem`; `/problems.md` explains every code.\n",
+    "JSON version: `/swagger/json` (OpenAPI). Errors have the schema `Problem`. `/problems.md` explains every code.\n",
     ...tags,
     "## Schemas\n",
     ...schemas,
@@ -44,15 +44,15 @@ function renderOperation(title: string, operation: JsonObject, components: JsonO
       : toObject(value);
   };
   const parameters = toList(operation.parameters).map((value) => {
-    const { name, in: place, required, schema, description } = resolve("parameters", value);
+    const { name, in: location, required, schema, description } = resolve("parameters", value);
     const presence = required === true ? "required" : "optional";
-    return listItem(`\`${toLine(name)}\``, `${toLine(place)}, ${describeType(schema)}, ${presence}`, description);
+    return listItem(`\`${toLine(name)}\``, `${toLine(location)}, ${describeType(schema)}, ${presence}`, description);
   });
   const body = Object.entries(toObject(toObject(operation.requestBody).content)).map(
     ([type, media]) => `- \`${type}\`: ${describeType(toObject(media).schema)}\n`,
   );
   const responses = Object.entries(toObject(operation.responses));
-  const good = responses
+  const successes = responses
     .filter(([status]) => Number(status) < 400)
     .map(([status, value]) => {
       const content = Object.entries(toObject(resolve("responses", value).content));
@@ -67,12 +67,12 @@ function renderOperation(title: string, operation: JsonObject, components: JsonO
     `${describeAccess(operation)}\n`,
     parameters.length === 0 ? "" : `Parameters:\n\n${parameters.join("")}`,
     body.length === 0 ? "" : `Body:\n\n${body.join("")}`,
-    `Responses:\n\n${good.join("")}${errors.length === 0 ? "" : `- Errors: ${errors.join(", ")}\n`}`,
+    `Responses:\n\n${successes.join("")}${errors.length === 0 ? "" : `- Errors: ${errors.join(", ")}\n`}`,
   ]);
 }
 
 function describeAccess(operation: JsonObject): string {
   if (toList(operation.security).length === 0) return "Public.";
   const scope = toLine(operation["x-scope"]);
-  return `Needs a credential${scope === "" || scope === "any" ? "" : `; an API key needs the scope \`${scope}\``}.`;
+  return `Requires authentication.${scope === "" || scope === "any" ? "" : ` An API key needs the scope \`${scope}\`.`}`;
 }

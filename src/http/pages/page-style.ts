@@ -1,4 +1,4 @@
-/** The style of all pages: light and dark, for phones and wide screens. */
+/** The style sheet of all pages, for light and dark mode and for small and wide screens. */
 export const pageStyle = `
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; --accent: light-dark(#0b57d0, #8ab4f8); }
 * { box-sizing: border-box; }

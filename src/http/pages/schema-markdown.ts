@@ -1,13 +1,13 @@
 import { isJsonObject, type Json, type JsonObject } from "../../lib/json.ts";
 
-const nameOf = (ref: string): string => ref.split("/").at(-1) ?? "";
+const getRefName = (ref: string): string => ref.split("/").at(-1) ?? "";
 const quote = (value: Json): string => `\`${JSON.stringify(value)}\``;
 
-/** On one line, so that it stays in its list item or heading. */
+/** Joins the lines of a text, so that it fits in a list item or heading. */
 export const toLine = (text: Json | undefined): string =>
   typeof text === "string" ? text.replaceAll(/\s+/g, " ").trim() : "";
 
-/** The type of a value in words. Named schemas are code: the page explains them under their name. */
+/** Describes a type in words. A named schema is shown as its name in code. */
 export function describeType(schema: Json | undefined): string {
   if (!isJsonObject(schema)) return "anything";
   const type = describeNonNull(schema);
@@ -15,7 +15,7 @@ export function describeType(schema: Json | undefined): string {
 }
 
 function describeNonNull(schema: JsonObject): string {
-  if (typeof schema.$ref === "string") return `\`${nameOf(schema.$ref)}\``;
+  if (typeof schema.$ref === "string") return `\`${getRefName(schema.$ref)}\``;
   if (Array.isArray(schema.allOf)) return schema.allOf.map(describeType).join(" and ");
   const choices = schema.anyOf ?? schema.oneOf;
   if (Array.isArray(choices)) return choices.map(describeType).join(" or ");
@@ -37,10 +37,10 @@ function describeObject({ properties, additionalProperties }: JsonObject): strin
   return isAny ? "object" : `object of ${describeType(additionalProperties)}`;
 }
 
-function describeBounds(schema: JsonObject, what: "Length" | "Items", unit: string): string {
-  const [least, most] = [schema[`min${what}`], schema[`max${what}`]];
-  if (typeof most !== "number") return "";
-  return `, ${typeof least === "number" && least > 0 ? `${least} to` : "at most"} ${most}${unit}`;
+function describeBounds(schema: JsonObject, suffix: "Length" | "Items", unit: string): string {
+  const [min, max] = [schema[`min${suffix}`], schema[`max${suffix}`]];
+  if (typeof max !== "number") return "";
+  return `, ${typeof min === "number" && min > 0 ? `${min} to` : "at most"} ${max}${unit}`;
 }
 
 function describeRange({ minimum, maximum }: JsonObject): string {
@@ -52,7 +52,7 @@ function describeRange({ minimum, maximum }: JsonObject): string {
 const describeDefault = ({ default: value }: JsonObject): string =>
   value === undefined ? "" : `, default ${quote(value)}`;
 
-/** A schema as a list of its fields; a schema that is no object, as its type. */
+/** Formats an object schema as a list of its fields, and any other schema as its type. */
 export function listFields(schema: JsonObject): string {
   if (!isJsonObject(schema.properties)) return `${describeType(schema)}\n`;
   const required = Array.isArray(schema.required) ? schema.required : [];
@@ -63,7 +63,7 @@ export function listFields(schema: JsonObject): string {
   return fields.length === 0 ? "No fields.\n" : fields.join("");
 }
 
-/** `- name (kind): text` */
+/** Formats a list item: `- name (kind): text`. */
 export function listItem(name: string, kind: string, text: Json | undefined): string {
   const line = toLine(text);
   return `- ${name} (${kind})${line === "" ? "" : `: ${line}`}\n`;

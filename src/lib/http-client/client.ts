@@ -2,29 +2,29 @@ import type { HttpConnection } from "./connection.ts";
 import { type ConnectionPool, createConnectionPool } from "./connection-pool.ts";
 import { type BodyListener, createIncomingBody, type IncomingBody } from "./incoming-body.ts";
 import { encodeRequest, type PreparedRequest } from "./prepared-request.ts";
-import { createProxyRefusal, PROXY_AUTHENTICATION_REQUIRED } from "./proxy.ts";
+import { createProxyRejection, PROXY_AUTHENTICATION_REQUIRED } from "./proxy.ts";
 import type { ResponseHead } from "./response-parser.ts";
 
 /**
- * A request is resent only if its reused connection was closed this soon. If the server had already closed the idle connection,
- * this shows within one round trip. If it is closed later, the server may have begun a response that costs money, so the request
- * fails, and the caller decides whether to retry.
+ * A request is resent only if its reused connection is closed within this time. If the server had already closed the idle
+ * connection, the client learns it within one round trip. Later, the server may have started a response that costs money, so
+ * the caller has to decide whether to retry.
  */
 export const RESEND_MS_MAX = 1_000;
 
-/** A response whose head has arrived. */
+/** A response whose headers have arrived. */
 export type IncomingResponse = ResponseHead & { body: IncomingBody };
 
-/** The connection pool for servers configured by the administrator, of which there are few. */
+/** The connection pool for servers configured by the administrator. */
 const sharedPool = createConnectionPool({ idlePerServerMax: 256, idleMax: 4_096 });
 
 export type SendOptions = {
   signal: AbortSignal | null;
   /** Called when the request is resent because the server had closed the reused connection. */
   onRepeat?: (() => void) | undefined;
-  /** The connection pool; default: the shared one. */
+  /** The connection pool. By default, all requests share one. */
   pool?: ConnectionPool;
-  /** Called for each packet from the server before it is parsed, because interim responses also show that the server is alive. */
+  /** Called for each packet from the server, including interim responses. */
   onBytes?: (() => void) | undefined;
 };
 
@@ -41,12 +41,11 @@ type Pending = {
 };
 
 /**
- * An HTTP/1.1 client for streaming. It delivers bytes as they arrive, without a stream object or a promise per packet, which
- * would cost more than everything else. Connections are reused; redirects aren't followed.
+ * Sends an HTTP/1.1 request and resolves when the response's headers have arrived. The body is delivered without a stream object
+ * or a promise per packet, because those would use most of the CPU time. Connections are reused. Redirects aren't followed.
  *
- * A request is sent once. It is resent on a new connection only if it was sent on a reused connection that was closed
- * immediately, without receiving a byte.
- * @throws the signal's reason if it is aborted before the response's head arrives; Error if there is no response.
+ * The request is resent on a new connection only if a reused connection was closed immediately, before any byte arrived.
+ * @throws the signal's reason if it aborts before the headers arrive, or Error if there is no response.
  */
 export function sendRequest(
   request: PreparedRequest,
@@ -57,7 +56,7 @@ export function sendRequest(
     if (signal?.aborted) return reject(signal.reason);
     const bytes = encodeRequest(request, body);
     const pending = { request, bytes, signal, onRepeat, onBytes, pool, resolve, reject };
-    transmit(pool.take(request), pending);
+    transmit(pool.acquire(request), pending);
   });
 }
 
@@ -67,7 +66,7 @@ function transmit(connection: HttpConnection, pending: Pending): void {
   const sentAtMs = performance.now();
   let body: (IncomingBody & BodyListener) | null = null;
   const onAbort = () => {
-    // Rejects before closing, which would reject with a different error. Does nothing if the promise is already fulfilled.
+    // Closing the connection would reject with another error. Has no effect after the promise has resolved.
     reject(signal?.reason);
     sent.abort(new Error("aborted"));
   };
@@ -76,9 +75,9 @@ function transmit(connection: HttpConnection, pending: Pending): void {
     onBytes,
     onHead(head) {
       const { url, proxy } = request;
-      // With a tunnel, this response comes from the server: if the proxy refuses, the tunnel is never opened.
+      // With a tunnel, the response comes from the server rather than the proxy.
       if (proxy && !proxy.isTunnel && head.status === PROXY_AUTHENTICATION_REQUIRED)
-        return sent.abort(createProxyRefusal(proxy, url.host, head.status));
+        return sent.abort(createProxyRejection(proxy, url.host, head.status));
       body = createIncomingBody(sent);
       resolve({ ...head, body });
     },
@@ -86,7 +85,7 @@ function transmit(connection: HttpConnection, pending: Pending): void {
     onClose(error) {
       signal?.removeEventListener("abort", onAbort);
       if (body) return body.onEnd(error);
-      const isStale = isReused && !connection.hasAnswered && performance.now() - sentAtMs <= RESEND_MS_MAX;
+      const isStale = isReused && !connection.hasResponded && performance.now() - sentAtMs <= RESEND_MS_MAX;
       if (!isStale || signal?.aborted) return reject(error ?? new Error("connection lost"));
       onRepeat?.();
       transmit(pool.open(request), pending);

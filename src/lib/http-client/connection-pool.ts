@@ -2,32 +2,32 @@ import { HttpConnection } from "./connection.ts";
 import type { HttpTarget } from "./open-socket.ts";
 
 /**
- * Connections that have been idle for longer than this aren't reused. A load balancer or NAT in between may have dropped them
- * silently, and the request would get no response.
+ * Maximum idle time of a reused connection. After a longer time, a load balancer or NAT may have dropped the connection without
+ * notice, and a request would get no response.
  */
 export const IDLE_MS_MAX = 60_000;
 
 export type PoolLimits = {
-  /** The maximum number of idle connections per server. Others are closed after use. */
+  /** Maximum number of idle connections per server. Others are closed after use. */
   idlePerServerMax: number;
-  /** The maximum number of idle connections in total. */
+  /** Maximum number of idle connections in total. */
   idleMax: number;
 };
 
 export type ConnectionPool = {
   /** Returns an idle connection that can still be used, or a new one. */
-  take(server: HttpTarget): HttpConnection;
+  acquire(server: HttpTarget): HttpConnection;
   /** Opens a new connection. */
   open(server: HttpTarget): HttpConnection;
 };
 
-/** Creates a pool that keeps idle connections for reuse, by the server's `origin`. */
+/** Creates a pool of idle connections, which are grouped by the server's `origin`. */
 export function createConnectionPool({ idlePerServerMax, idleMax }: PoolLimits): ConnectionPool {
   const idle = new Map<string, HttpConnection[]>();
   let idleCount = 0;
   let isSweepScheduled = false;
 
-  /** Closes connections that have been idle for too long. Otherwise they would stay open if their server is never used again. */
+  /** Closes connections that have been idle for too long. `acquire` closes only those to servers that are still used. */
   function sweep(): void {
     isSweepScheduled = false;
     const beforeMs = Date.now() - IDLE_MS_MAX;
@@ -53,9 +53,9 @@ export function createConnectionPool({ idlePerServerMax, idleMax }: PoolLimits):
 
   function forget(origin: string, connection: HttpConnection): void {
     const list = idle.get(origin);
-    const at = list?.indexOf(connection) ?? -1;
-    if (at < 0) return;
-    list?.splice(at, 1);
+    const index = list?.indexOf(connection) ?? -1;
+    if (index < 0) return;
+    list?.splice(index, 1);
     idleCount -= 1;
     if (list?.length === 0) idle.delete(origin);
   }
@@ -69,7 +69,7 @@ export function createConnectionPool({ idlePerServerMax, idleMax }: PoolLimits):
 
   return {
     open,
-    take(server) {
+    acquire(server) {
       const { origin } = server;
       for (let candidate = idle.get(origin)?.at(-1); candidate; candidate = idle.get(origin)?.at(-1)) {
         forget(origin, candidate);

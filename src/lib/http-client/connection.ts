@@ -2,19 +2,19 @@ import type { Socket } from "bun";
 import { type HttpTarget, type OpeningSocket, openSocket } from "./open-socket.ts";
 import { createResponseParser, type ResponseHead, type ResponseParser } from "./response-parser.ts";
 
-/** Callbacks for the events of one request. `onClose` is called once, as the last one. */
+/** Callbacks for the events of one request. `onClose` is called once, after all others. */
 export type ResponseHandlers = {
-  /** Called for each packet that arrives, whatever its content. */
+  /** Called for each packet. */
   onBytes?: (() => void) | undefined;
   onHead(head: ResponseHead): void;
   onBody(bytes: Uint8Array): void;
-  /** Called at the end. Null: the response is complete. */
+  /** Called at the end. `error` is null if the response is complete. */
   onClose(error: Error | null): void;
 };
 
 /**
- * A request that was sent on a connection. Once it has ended, these methods do nothing, because the connection may be serving
- * another request.
+ * A request that was sent on a connection. After the request has ended, these methods have no effect, because another request
+ * may be using the connection.
  */
 export type SentRequest = {
   pause(): void;
@@ -25,18 +25,18 @@ export type SentRequest = {
 
 /** The value of `socket.readyState` for a socket that is open in both directions. */
 const OPEN = 1;
-/** A margin, because the server's keep-alive timeout starts before its response arrives here. */
+/** Subtracted from the server's keep-alive timeout, which starts before the response arrives here. */
 const KEEP_ALIVE_MARGIN_MS = 1_000;
 
 /** A connection to a server, for sequential requests. */
 export class HttpConnection {
-  /** Whether the connection has served a request before. If so, the server may have closed it unnoticed. */
+  /** Whether the connection was used before. The server may then have closed it without notice. */
   isReused = false;
   /** Whether any part of the response to the current request has arrived. */
-  hasAnswered = false;
-  /** Since when the connection has been idle, as `Date.now()`. */
+  hasResponded = false;
+  /** When the connection became idle, in milliseconds since 1970. */
   idleSinceMs = 0;
-  /** The keep-alive timeout announced by the server; Infinity if unknown. */
+  /** The server's keep-alive timeout, or Infinity if unknown. */
   keepAliveMs = Number.POSITIVE_INFINITY;
   #socket: Socket | null = null;
   /** The handlers of the current request, which also identify it. */
@@ -73,15 +73,15 @@ export class HttpConnection {
     });
   }
 
-  /** Whether another request can be sent: the connection is open, and neither in use nor still sending. */
+  /** Whether another request can be sent. */
   get isIdle(): boolean {
     return !this.#isClosed && this.#handlers === null && this.#unsent === null && this.#socket?.readyState === OPEN;
   }
 
-  /** Sends a request. No other may be in progress. On a closed connection, the request fails immediately. */
+  /** Sends a request. Must not be called during another request. On a closed connection, the request fails immediately. */
   send(request: Uint8Array, handlers: ResponseHandlers): SentRequest {
     if (this.#handlers) throw new Error("the connection is in use");
-    this.hasAnswered = false;
+    this.hasResponded = false;
     this.#canReuse = false;
     this.#handlers = handlers;
     this.#unsent = request;
@@ -89,7 +89,7 @@ export class HttpConnection {
       onHead: handlers.onHead,
       onBody: handlers.onBody,
       onEnd: (canReuse: boolean, keepAliveSeconds: number | null) => {
-        // If the response arrived before the whole request was sent, the rest of the request stays unsent.
+        // If the response arrived before the whole request was sent, the connection can't be reused.
         this.#canReuse = canReuse && this.#unsent === null;
         if (keepAliveSeconds !== null) this.keepAliveMs = keepAliveSeconds * 1_000 - KEEP_ALIVE_MARGIN_MS;
       },
@@ -123,19 +123,18 @@ export class HttpConnection {
     if (!this.#socket || !this.#unsent || length === undefined) return;
     const written = this.#socket.write(this.#unsent);
     if (written >= 0) this.#unsent = written >= length ? null : this.#unsent.subarray(written);
-    // While the socket is only closing, received data must still be read: a server may refuse a request before it was sent
-    // completely.
+    // While the socket is closing, received data must be read, because a server may reject an incomplete request.
     else if (this.#socket.readyState < 0) this.#close(new Error("the connection is closed"));
   }
 
   #receive(bytes: Uint8Array): void {
     if (this.#isClosed) return;
-    this.hasAnswered = true;
+    this.hasResponded = true;
     this.#handlers?.onBytes?.();
     try {
       if (!this.#parser) throw new Error("unexpected data without a request");
       this.#parser.push(bytes);
-      // If the reader has aborted while receiving these bytes, the connection is closed and has no request.
+      // The reader may have aborted the request while receiving these bytes.
       if (!this.#isClosed && this.#parser.isOver()) this.#finish();
     } catch (error) {
       this.#close(error instanceof Error ? error : new Error("malformed response"));
@@ -149,12 +148,12 @@ export class HttpConnection {
     }
     this.isReused = true;
     this.idleSinceMs = Date.now();
-    // Otherwise, if the last reader paused the socket, the next response would never be read.
+    // The last reader may have paused the socket.
     this.#socket?.resume();
     // Idle connections must not keep the process alive.
     this.#socket?.unref();
     this.#end(null);
-    // The server may close the connection in the same packet, which is only noticed in the next turn of the event loop.
+    // Deferred, because the server may close the connection in the same packet.
     setImmediate(() => setImmediate(() => this.isIdle && this.#onIdle(this)));
   }
 
@@ -167,7 +166,7 @@ export class HttpConnection {
     this.#end(isComplete ? null : (error ?? new Error("connection lost")));
   }
 
-  /** Ends the request. Detaches it before notifying its reader, so that the reader can no longer affect the connection. */
+  /** Ends the request. Detaches it first, so that its reader can't affect the connection any more. */
   #end(error: Error | null): void {
     const handlers = this.#handlers;
     this.#handlers = null;

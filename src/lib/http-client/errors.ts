@@ -4,7 +4,7 @@ export class ConnectError extends Error {
 
   constructor(error: Error) {
     const code = "code" in error && typeof error.code === "string" ? error.code : undefined;
-    // The runtime's message about a refused connection says only that it failed.
+    // The runtime's message doesn't always contain the code.
     super(code === undefined || error.message.includes(code) ? error.message : `${error.message} (${code})`, {
       cause: error,
     });
@@ -13,11 +13,10 @@ export class ConnectError extends Error {
 }
 
 /**
- * The proxy refused to connect, or couldn't be reached. The message is for the administrator. It names the proxy and its
- * setting, but not the credentials.
+ * The proxy rejected the connection or couldn't be reached. The message is for the administrator and contains no credentials.
  */
 export class ProxyError extends ConnectError {
-  /** The status of the proxy's response; null if there was none. */
+  /** The status of the proxy's response, or null if there was none. */
   readonly status: number | null;
 
   constructor(message: string, { status = null, cause }: { status?: number | null; cause?: Error } = {}) {

@@ -1,24 +1,24 @@
 import type { SentRequest } from "./connection.ts";
 
-/** The maximum number of buffered bytes of a response. Above it, the server has to wait (backpressure). */
+/** Maximum size of a buffered response. Beyond it, the server has to wait (backpressure). */
 const BUFFERED_BYTES_MAX = 256 * 1024;
 
 export type BodyListener = {
   onBytes(bytes: Uint8Array): void;
-  /** Called at the end; no other callback follows. Null: the body is complete. */
+  /** Called at the end. `error` is null if the body is complete. */
   onEnd(error: Error | null): void;
 };
 
 export type IncomingBody = {
-  /** Sets the listener. Must be called only once. The listener immediately receives what has arrived so far. */
+  /** Sets the listener, which immediately receives the buffered bytes. Must be called only once. */
   listen(listener: BodyListener): void;
   pause(): void;
   resume(): void;
-  /** Aborts the response. The connection is closed, and the listener isn't called any more. */
+  /** Closes the connection. The listener is no longer called. */
   abort(): void;
 };
 
-/** Creates the body of a response. It is buffered until there is a listener, with backpressure. */
+/** Creates a response body. It is buffered until there is a listener. */
 export function createIncomingBody(sent: SentRequest): IncomingBody & BodyListener {
   let listener: BodyListener | null = null;
   let buffered: Uint8Array[] = [];

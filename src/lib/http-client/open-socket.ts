@@ -4,33 +4,31 @@ import { createProxyFailure, encodeConnect, type ProxyRoute } from "./proxy.ts";
 import { createTunnelReader } from "./tunnel.ts";
 
 /**
- * The timeout for opening a connection, including the TLS handshake. It is much shorter than the timeouts for silent models,
- * because no model is working at this point.
+ * Timeout for opening a connection, including the TLS handshake.
  */
 export const CONNECT_TIMEOUT_MS = 10_000;
 /**
- * The idle time before TCP keep-alive probes are sent. A model may think for minutes. Meanwhile, probes keep NATs and load
- * balancers from dropping the connection, and detect within another 10 s that a server is down.
+ * Idle time before TCP keep-alive probes are sent. A model may be silent for minutes. Probes prevent NATs and load balancers from
+ * dropping the connection, and detect within 10 seconds that a server is down.
  */
 export const PROBE_AFTER_MS = 15_000;
 
-/** Where and how to connect. */
 export type HttpTarget = {
-  /** Its scheme says whether to use TLS, and its host is the name to verify in the certificate. */
+  /** The scheme determines whether TLS is used. The certificate must be valid for the host. */
   url: URL;
-  /** The key under which the connection pool keeps the connection. */
+  /** The connection's key in the connection pool. */
   origin: string;
-  /** The IP address to connect to; absent: the URL's host is resolved. */
+  /** The IP address to connect to. If absent, the URL's host is resolved. */
   address?: string;
-  /** The HTTP proxy to connect through; absent or null: none. */
+  /** The HTTP proxy to connect through, if any. */
   proxy?: ProxyRoute | null;
   /** Overrides CONNECT_TIMEOUT_MS. */
   connectTimeoutMs?: number;
   /** Overrides the parser's limit for the head of a response. */
   headBytesMax?: number;
   /**
-   * Called if the connection is abandoned before it is open. The operating system keeps trying for about two minutes, during
-   * which the file descriptor stays in use. @param ended fulfills when the system has given up.
+   * Called if `close` is called before the connection is open. The operating system keeps trying to connect for about two
+   * minutes, which uses a file descriptor. @param ended resolves when the system has stopped trying.
    */
   onAbandon?: (ended: Promise<unknown>) => void;
 };
@@ -40,23 +38,22 @@ export type SocketListener = {
   onOpen(socket: Socket): void;
   onData(bytes: Uint8Array): void;
   onDrain(): void;
-  /** Called when the socket is closed, possibly more than once. Null: there was no error. */
+  /** Called when the socket is closed, possibly more than once. `error` is null if there was none. */
   onClose(error: Error | null): void;
 };
 
 /** A socket that is being opened or is open. */
 export type OpeningSocket = {
-  /** Closes the socket, at any stage. */
   close(): void;
 };
 
 type Address = { hostname: string; port: number };
 
-/** Formats host and port as in a request. */
+/** Formats host and port as in a URL. */
 const formatAuthority = ({ hostname, port }: Address): string =>
   `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 
-/** Opens a connection to a server, through a proxy if the target has one. The listener's `onClose` is always called. */
+/** Opens a connection to a server, through a proxy if the target has one. `onClose` is always called. */
 export function openSocket(target: HttpTarget, listener: SocketListener): OpeningSocket {
   const { url, address, proxy = null, connectTimeoutMs = CONNECT_TIMEOUT_MS, onAbandon } = target;
   const isSecure = url.protocol === "https:";
@@ -97,8 +94,8 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
     },
   };
 
-  /** Keeps the socket, unless the caller has closed it. @returns whether it was kept. */
-  function take(connected: Socket): boolean {
+  /** Stores a connected socket, or closes it if `close` was called in the meantime. Returns whether it is open. */
+  function storeSocket(connected: Socket): boolean {
     if (isClosed) connected.terminate();
     else {
       socket = connected;
@@ -120,7 +117,7 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
       socket: {
         ...events,
         open(connected) {
-          if (take(connected)) onConnect(connected);
+          if (storeSocket(connected)) onConnect(connected);
         },
         connectError: (_socket, error) => fail(error),
       },
@@ -131,7 +128,7 @@ export function openSocket(target: HttpTarget, listener: SocketListener): Openin
     const authority = formatAuthority(server);
     const read = createTunnelReader(route, authority);
     let isEstablished = false;
-    /** Until the tunnel is established, it is the proxy that closed the connection. Later, TLS reports it. */
+    /** The end of the connection is a failure of the proxy until the tunnel is established. Later, TLS reports the end. */
     const end = (error: Error | null) => {
       if (!isEstablished) fail(error ?? new Error("it closed the connection without a response"));
       else if (!isSecure) listener.onClose(error);

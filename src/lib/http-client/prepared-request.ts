@@ -1,9 +1,9 @@
 import type { HttpTarget } from "./open-socket.ts";
-import { encodeCredentials, nameProxy, type ProxyRoute } from "./proxy.ts";
+import { encodeCredentials, formatProxy, type ProxyRoute } from "./proxy.ts";
 
 export type OutgoingRequest = { url: URL; method: string; headers: Headers; proxy?: ProxyRoute | null };
 
-/** The encoded part that all requests to a URL share. Contains the credentials. */
+/** The encoded part that all requests to a URL share. It contains the credentials. */
 export type PreparedRequest = HttpTarget & {
   /** The request line and all header fields except the content length. */
   head: Uint8Array;
@@ -11,7 +11,7 @@ export type PreparedRequest = HttpTarget & {
 };
 
 /**
- * Encodes what all requests to this URL share. `Headers` has already rejected line breaks in names and values.
+ * Encodes the part that all requests to a URL share. `Headers` has already rejected line breaks in names and values.
  */
 export function prepareRequest({ url, method, headers, proxy = null }: OutgoingRequest): PreparedRequest {
   if (!/^[A-Z]+$/.test(method)) throw new TypeError(`The method ${method} cannot be sent.`);
@@ -27,7 +27,8 @@ export function prepareRequest({ url, method, headers, proxy = null }: OutgoingR
     proxy === null || proxy.isTunnel ? [path, ""] : [`http://${url.host}${path}`, encodeCredentials(proxy)];
   const head = Buffer.from(`${method} ${target} HTTP/1.1\r\n${credentials}${lines}`, "latin1");
   // Connections through a proxy are pooled separately from direct ones.
-  const origin = proxy === null ? url.origin : `${url.origin} ${proxy.isTunnel ? "through" : "by"} ${nameProxy(proxy)}`;
+  const origin =
+    proxy === null ? url.origin : `${url.origin} ${proxy.isTunnel ? "through" : "by"} ${formatProxy(proxy)}`;
   return { url, origin, head, method, proxy };
 }
 

@@ -3,7 +3,7 @@ import { ProxyError } from "./errors.ts";
 export type HttpProxy = {
   hostname: string;
   port: number;
-  /** The value of `Proxy-Authorization`; null if the proxy needs no credentials. */
+  /** The value of `Proxy-Authorization`, or null if the proxy needs no credentials. */
   authorization: string | null;
   /** The setting that configures the proxy, for messages. */
   setting: string;
@@ -18,7 +18,7 @@ export type ProxyRoute = HttpProxy & {
   isTunnel: boolean;
 };
 
-/** The status with which a proxy requires credentials or rejects them. Servers don't send it. */
+/** The status with which a proxy requires or rejects credentials. */
 export const PROXY_AUTHENTICATION_REQUIRED = 407;
 
 /** Returns the header line with the credentials. */
@@ -30,12 +30,12 @@ export const encodeConnect = (proxy: HttpProxy, authority: string): Uint8Array =
   Buffer.from(`CONNECT ${authority} HTTP/1.1\r\nhost: ${authority}\r\n${encodeCredentials(proxy)}\r\n`, "latin1");
 
 /** Formats host and port of the proxy. */
-export const nameProxy = ({ hostname, port }: HttpProxy): string =>
+export const formatProxy = ({ hostname, port }: HttpProxy): string =>
   `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 
-/** Creates the error for a proxy that refuses the connection. */
-export function createProxyRefusal(proxy: HttpProxy, authority: string, status: number): ProxyError {
-  const name = nameProxy(proxy);
+/** Creates the error for a proxy that rejects the connection. */
+export function createProxyRejection(proxy: HttpProxy, authority: string, status: number): ProxyError {
+  const name = formatProxy(proxy);
   if (status !== PROXY_AUTHENTICATION_REQUIRED)
     return new ProxyError(
       `the proxy ${name} refused to connect to ${authority} (HTTP ${status}): allow the host in the proxy, or add it to NO_PROXY`,
@@ -51,7 +51,7 @@ export function createProxyRefusal(proxy: HttpProxy, authority: string, status: 
 /** Creates the error for a proxy that didn't respond. */
 export function createProxyFailure(proxy: HttpProxy, error: Error): ProxyError {
   const reason = error.message.replace(/[.?]$/, "");
-  return new ProxyError(`the proxy ${nameProxy(proxy)} can't be used (${reason}): check ${proxy.setting}`, {
+  return new ProxyError(`the proxy ${formatProxy(proxy)} can't be used (${reason}): check ${proxy.setting}`, {
     cause: error,
   });
 }

@@ -1,4 +1,4 @@
-/** The maximum size of a status line with all header fields, and that of a line between chunks. */
+/** Maximum size of a status line with all header fields, and of a line between chunks. */
 export const HEAD_BYTES_MAX = 64 * 1024;
 const CHUNK_LINE_BYTES_MAX = 4 * 1024;
 
@@ -6,17 +6,17 @@ export type ResponseHead = { status: number; headers: Headers };
 
 export type ResponseReceiver = {
   onHead(head: ResponseHead): void;
-  /** Receives bytes of the body, without its framing. They are a view that is valid only until the next packet. */
+  /** Receives bytes of the body, without its framing. The view is only valid until the next packet. */
   onBody(bytes: Uint8Array): void;
   /**
    * Called when the response is complete.
-   * @param canReuse whether another request may follow on the connection.
-   * @param keepAliveSeconds the server's keep-alive timeout; null if unknown.
+   * @param canReuse whether the connection can be used for another request.
+   * @param keepAliveSeconds the server's keep-alive timeout, or null if unknown.
    */
   onEnd(canReuse: boolean, keepAliveSeconds: number | null): void;
 };
 
-/** The data isn't a valid HTTP/1.1 response. */
+/** The received data isn't a valid HTTP/1.1 response. */
 export class MalformedResponseError extends Error {}
 
 const LF = 10;
@@ -24,14 +24,14 @@ const CR = 13;
 const statusLine = /^HTTP\/1\.([01]) ([1-5]\d\d)(?: [^\r\n\0]*)?$/;
 const fieldLine = /^([!#$%&'*+.^_`|~\w-]+):[ \t]*([^\r\n\0]*?)[ \t]*$/;
 const chunkLine = /^([0-9a-f]{1,12})[ \t]*(?:;.*)?$/i;
-/** The maximum length of the empty line that ends a head, including the line break before it. */
+/** Maximum length of the empty line that ends a head, including the line break before it. */
 const HEAD_END_BYTES_MAX = 4;
 /** Chunk sizes with up to this many hexadecimal digits are parsed directly from bytes. */
 const PLAIN_SIZE_DIGITS_MAX = 7;
 
 /**
- * Creates a parser for one response (RFC 9112). Packets may split the response anywhere. Ambiguous framing is rejected, because a
- * wrong guess would assign bytes of one response to another.
+ * Creates a parser for one response (RFC 9112). Packets may be split anywhere. Ambiguous framing is rejected, because bytes of one
+ * response could otherwise be parsed as part of another.
  */
 export function createResponseParser(receiver: ResponseReceiver, headBytesMax = HEAD_BYTES_MAX) {
   let state: "head" | "length" | "close" | "chunk-line" | "chunk" | "chunk-end" | "trailer" | "over" = "head";
@@ -40,10 +40,10 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
   let canReuse = true;
   let keepAliveSeconds: number | null = null;
   /** The total size of interim responses and trailers, which are skipped. */
-  let bufferedBytes = 0;
+  let skippedBytes = 0;
   /** An incomplete line or head. */
   let pending: Buffer | null = null;
-  /** How many bytes of an incomplete head have been searched for its end. Avoids repeated searches if it arrives byte by byte. */
+  /** Number of bytes of an incomplete head that have already been searched for its end. */
   let searchedBytes = 0;
 
   const isOver = (): boolean => state === "over";
@@ -68,12 +68,12 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
   }
 
   function skip(text: string): void {
-    bufferedBytes += text.length;
-    if (bufferedBytes > headBytesMax)
+    skippedBytes += text.length;
+    if (skippedBytes > headBytesMax)
       throw new MalformedResponseError(`more than ${headBytesMax} bytes of interim responses or trailers`);
   }
 
-  function takeHead(text: string): void {
+  function parseHead(text: string): void {
     const [first = "", ...lines] = text.split(/\r?\n/);
     const [, version, status] = statusLine.exec(first) ?? [];
     if (status === undefined) throw new MalformedResponseError(`status line ${first.slice(0, 50)}`);
@@ -92,13 +92,13 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     const connection = headers.get("connection")?.toLowerCase() ?? "";
     canReuse = version === "1" ? !connection.includes("close") : connection.includes("keep-alive");
     const keepAlive = headers.get("keep-alive");
-    keepAliveSeconds = keepAlive === null ? null : readKeepAlive(keepAlive);
+    keepAliveSeconds = keepAlive === null ? null : parseKeepAlive(keepAlive);
     const head = { status: Number(status), headers };
     receiver.onHead(head);
     beginBody(head);
   }
 
-  function takeChunkLine(text: string): void {
+  function parseChunkLine(text: string): void {
     if (state === "chunk-end") {
       if (text !== "") throw new MalformedResponseError("invalid chunk end");
       state = "chunk-line";
@@ -113,7 +113,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     }
   }
 
-  /** Fast path for a chunk line with only digits after the usual end of the previous chunk. @returns -1 for other lines. */
+  /** Fast path for typical chunk lines. Returns the position after the line, or -1 for other lines. */
   function readPlainLine(bytes: Buffer, from: number): number {
     if (state === "chunk-end") {
       if (bytes[from] !== CR && bytes[from] !== LF) throw new MalformedResponseError("invalid chunk end");
@@ -136,7 +136,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     return -1;
   }
 
-  /** Reads a head or a line. @returns the position after it, or -1 if it is incomplete. */
+  /** Parses a head or a line. Returns the position after it, or -1 if it is incomplete. */
   function readText(bytes: Buffer, from: number): number {
     if (state === "chunk-line" || state === "chunk-end") {
       const next = readPlainLine(bytes, from);
@@ -148,8 +148,8 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
     searchedBytes = to <= 0 && state === "head" ? Math.max(0, bytes.length - from - HEAD_END_BYTES_MAX + 1) : 0;
     if (to <= 0) return -1;
     const text = bytes.toString("latin1", from, to).replace(state === "head" ? /(?:\r?\n){2}$/ : /\r?\n$/, "");
-    if (state === "head") takeHead(text);
-    else takeChunkLine(text);
+    if (state === "head") parseHead(text);
+    else parseChunkLine(text);
     return to;
   }
 
@@ -164,7 +164,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
   }
 
   return {
-    /** Parses a packet. @throws MalformedResponseError; the connection must then be closed. */
+    /** Parses a packet. @throws MalformedResponseError if the connection must be closed. */
     push(packet: Uint8Array): void {
       if (isOver()) {
         if (packet.byteLength > 0) throw new MalformedResponseError("data after the response");
@@ -186,13 +186,13 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
         }
         at = next;
       }
-      // Bytes after the response belong to no request. They are dropped, and the connection is closed (RFC 9112, 6.3).
+      // If there are bytes after the response, the connection must be closed (RFC 9112, 6.3).
       if (isOver()) receiver.onEnd(canReuse && at === bytes.length, keepAliveSeconds);
     },
 
     isOver,
 
-    /** Tells the parser that the connection was closed. @returns whether the response is complete. */
+    /** Must be called when the connection was closed. Returns whether the response is complete. */
     close(): boolean {
       if (state === "close") {
         state = "over";
@@ -206,7 +206,7 @@ export function createResponseParser(receiver: ResponseReceiver, headBytesMax = 
 export type ResponseParser = ReturnType<typeof createResponseParser>;
 
 /** Parses the seconds in a field like `timeout=5, max=100`. */
-function readKeepAlive(value: string): number | null {
+function parseKeepAlive(value: string): number | null {
   const seconds = /\btimeout\s*=\s*"?(\d{1,9})\b/i.exec(value)?.[1];
   return seconds === undefined ? null : Number(seconds);
 }
@@ -218,7 +218,7 @@ function findDigit(byte: number): number {
   return lowercase >= 0x61 && lowercase <= 0x66 ? lowercase - 0x57 : -1;
 }
 
-/** Finds the position after the empty line that ends a head; 0 if it hasn't arrived. */
+/** Finds the position after the empty line that ends a head. Returns 0 if it hasn't arrived. */
 function findHeadEnd(bytes: Buffer, from: number): number {
   for (let at = bytes.indexOf(LF, from); at >= 0; at = bytes.indexOf(LF, at + 1)) {
     if (bytes[at + 1] === LF) return at + 2;

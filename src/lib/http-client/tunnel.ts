@@ -1,21 +1,22 @@
 import { ProxyError } from "./errors.ts";
-import { createProxyFailure, createProxyRefusal, type ProxyRoute } from "./proxy.ts";
+import { createProxyFailure, createProxyRejection, type ProxyRoute } from "./proxy.ts";
 import { createResponseParser } from "./response-parser.ts";
 
-/** The maximum size of the head of a proxy's response to CONNECT. */
+/** Maximum size of the head of a proxy's response to CONNECT. */
 const HEAD_BYTES_MAX = 16 * 1024;
 
 /**
  * Creates a reader for a proxy's response to CONNECT.
  * @param authority host and port of the server.
- * @returns a function that receives a packet, and returns whether the tunnel is open. It throws ProxyError if the proxy refuses.
+ * @returns a function that receives a packet and returns whether the tunnel is open. It throws ProxyError if the proxy rejects the
+ *   connection.
  */
 export function createTunnelReader(route: ProxyRoute, authority: string): (packet: Uint8Array) => boolean {
   let isEstablished = false;
   const parser = createResponseParser(
     {
       onHead({ status }) {
-        if (status < 200 || status > 299) throw createProxyRefusal(route, authority, status);
+        if (status < 200 || status > 299) throw createProxyRejection(route, authority, status);
         isEstablished = true;
       },
       onBody() {

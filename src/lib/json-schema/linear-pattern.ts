@@ -1,9 +1,9 @@
 import { RE2JS } from "re2js";
 
-/** Limits on the length and the total repetitions, which determine the compiled size. Patterns above them aren't matched. */
+/** Maximum length and total repetitions of a pattern, which determine its compiled size. Larger patterns aren't matched. */
 const PATTERN_CHARS_MAX = 1_000;
 const REPETITIONS_MAX = 1_000;
-/** The maximum number of Unicode classes (`\p{L}`) per pattern. Each has hundreds of ranges and takes long to compile. */
+/** Maximum number of Unicode classes (`\p{L}`) per pattern. Each has hundreds of ranges and takes long to compile. */
 const UNICODE_CLASSES_MAX = 20;
 
 /** A pattern that matches in linear time. */
@@ -24,9 +24,8 @@ export function isPattern(source: string): boolean {
 }
 
 /**
- * Compiles a pattern with RE2, which doesn't backtrack. JavaScript's engine does, and can take exponential time: in a test, one
- * short pattern took 0.6 s and then returned a wrong result.
- * @returns null for patterns that RE2 doesn't support (lookaround, backreferences), or that would need too much memory.
+ * Compiles a pattern with RE2, which doesn't backtrack. JavaScript's engine can take exponential time.
+ * @returns null for patterns that RE2 doesn't support (lookaround, backreferences) or that would need too much memory.
  */
 export function compileLinearPattern(source: string): LinearPattern | null {
   // RE2JS would treat a named backreference as literal letters.
@@ -46,8 +45,8 @@ const countClasses = (source: string): number => source.match(/\\p/gi)?.length ?
 
 function countRepetitions(source: string): number {
   let count = 0;
-  for (const [, least = "0", most = ""] of source.matchAll(/\{(\d+),?(\d*)\}/g))
-    count += Math.max(Number(least), Number(most));
+  for (const [, min = "0", max = ""] of source.matchAll(/\{(\d+),?(\d*)\}/g))
+    count += Math.max(Number(min), Number(max));
   return count;
 }
 
@@ -62,13 +61,13 @@ export function estimateSize(source: string): number {
   const outer: number[] = [];
   let size = 0;
   let last = 0;
-  for (const [piece, least, most] of source.matchAll(pieces)) {
+  for (const [piece, min, max] of source.matchAll(pieces)) {
     if (piece === "(") {
       outer.push(size);
       size = 0;
       last = 0;
-    } else if (least !== undefined) {
-      const times = Math.max(Number(least), Number(most), 1);
+    } else if (min !== undefined) {
+      const times = Math.max(Number(min), Number(max), 1);
       size += last * (times - 1);
       last *= times;
     } else if (piece === ")") {

@@ -4,21 +4,21 @@ import { type Applicator, applicators, assertions, checkedFormats } from "./keyw
 import { compileLinearPattern, estimateSize, isPattern, type LinearPattern } from "./linear-pattern.ts";
 import { SchemaReferences } from "./references.ts";
 
-/** The maximum length of a schema's JSON, in UTF-16 units. */
+/** Maximum length of a schema's JSON, in UTF-16 code units. */
 export const SCHEMA_CHARS_MAX = 65_536;
-/** The maximum number of instructions in all patterns of a schema. Each pattern counts as at least `PATTERN_COST`. */
+/** Maximum number of instructions in all patterns of a schema. Each pattern counts as at least `PATTERN_COST`. */
 export const PATTERN_INSTRUCTIONS_MAX = 10_000;
 const PATTERN_COST = 50;
-/** The maximum number of schemas that may apply to one value, counted once per reference. */
+/** Maximum number of schemas that can apply to one value. Each reference to a schema counts. */
 export const SCHEMAS_PER_VALUE_MAX = 5_000;
 
-/** A checked schema as the validator needs it, with only known keywords and internal references. */
+/** A checked schema with only known keywords and internal references. */
 export type PreparedSchema = {
   schema: Schema | boolean;
   draft: SchemaDraft;
-  /** The compiled patterns by source; null: the pattern isn't matched. */
+  /** The compiled patterns by source. Null means that the pattern isn't supported, and that every string satisfies it. */
   patterns: ReadonlyMap<string, LinearPattern | null>;
-  /** The cost of checking a value against a schema, apart from the value's size. */
+  /** The cost of checking a value against each schema, not including the value's size. */
   costs: WeakMap<object, number>;
 };
 
@@ -31,23 +31,23 @@ export class InvalidSchemaError extends Error {
   }
 }
 
-/** Prepared schemas. A schema is prepared for the request, and used again for the response. */
-const known = new WeakMap<object, PreparedSchema>();
+/** Prepared schemas, which are used for the request and again for the response. */
+const preparedSchemas = new WeakMap<object, PreparedSchema>();
 
 /**
- * Checks an untrusted schema and limits its cost. The schema must be JSON of limited depth, and must not be changed later.
+ * Checks an untrusted schema and limits its cost. The schema must be JSON of limited depth and must not be changed later.
  * @throws InvalidSchemaError
  */
 export function prepareSchema(source: object): PreparedSchema {
-  const before = known.get(source);
-  if (before) return before;
+  const existing = preparedSchemas.get(source);
+  if (existing) return existing;
   if (JSON.stringify(source).length > SCHEMA_CHARS_MAX)
     throw new InvalidSchemaError("#", `may have at most ${SCHEMA_CHARS_MAX} characters`);
   const preparation = new Preparation(source);
   const schema = preparation.copyRoot();
   const { patterns, costs } = preparation;
   const prepared = { schema, draft: findDraft(source), patterns, costs };
-  known.set(source, prepared);
+  preparedSchemas.set(source, prepared);
   return prepared;
 }
 
@@ -66,7 +66,7 @@ class Preparation {
   readonly patterns = new Map<string, LinearPattern | null>();
   readonly costs = new WeakMap<object, number>();
   readonly #source: unknown;
-  readonly #places: SchemaReferences;
+  readonly #references: SchemaReferences;
   readonly #isDraft2020: boolean;
   /** The names in `$defs` by source schema. */
   readonly #names = new Map<unknown, string>();
@@ -77,18 +77,18 @@ class Preparation {
 
   constructor(source: unknown) {
     this.#source = source;
-    this.#places = new SchemaReferences(source);
+    this.#references = new SchemaReferences(source);
     this.#isDraft2020 = findDraft(source) === "2020-12";
   }
 
   copyRoot(): Schema | boolean {
     const root = this.#copy(this.#source, "#");
-    this.#boundInPlace(root);
+    this.#limitInPlace(root);
     if (typeof root === "boolean") return root;
-    return { ...this.#share(root, { ...root, $defs: this.#definitions }) } as Schema;
+    return { ...this.#copyCost(root, { ...root, $defs: this.#definitions }) } as Schema;
   }
 
-  #share(from: object, to: Copy): Copy {
+  #copyCost(from: object, to: Copy): Copy {
     this.costs.set(to, this.costs.get(from) ?? 1);
     return to;
   }
@@ -102,22 +102,22 @@ class Preparation {
     this.#inPlace.set(copy, { pointer, schemas: inPlace });
     let cost = 1;
     for (const [keyword, value] of Object.entries(schema)) {
-      const place = `${pointer}/${escapePointer(keyword)}`;
+      const location = `${pointer}/${escapePointer(keyword)}`;
       const applicator = Object.hasOwn(applicators, keyword) ? applicators[keyword] : undefined;
       if (keyword === "$ref") {
-        copy.$ref = this.#refer(value, place);
+        copy.$ref = this.#refer(value, location);
         inPlace.push(copy.$ref);
       } else if (keyword === "$dynamicRef" || keyword === "$recursiveRef")
-        throw new InvalidSchemaError(place, "isn't supported; use $ref");
-      else if (keyword === "dependencies") Object.assign(copy, this.#splitDependencies(value, place, inPlace));
+        throw new InvalidSchemaError(location, "isn't supported; use $ref");
+      else if (keyword === "dependencies") Object.assign(copy, this.#splitDependencies(value, location, inPlace));
       else if (applicator) {
-        const held = this.#copyHeld(keyword, applicator.holds, value, place);
-        copy[keyword] = held;
-        const schemas = applicator.holds === "schema" ? [held] : Object.values(held as object);
+        const content = this.#copySubschemas(keyword, applicator.content, value, location);
+        copy[keyword] = content;
+        const schemas = applicator.content === "schema" ? [content] : Object.values(content as object);
         if (applicator.isInPlace) inPlace.push(...schemas);
         cost += schemas.length;
       } else if (Object.hasOwn(assertions, keyword)) {
-        this.#check(keyword, value, place);
+        this.#check(keyword, value, location);
         if (keyword !== "format" || checkedFormats.has(value as string)) copy[keyword] = value;
         cost += sizeOf(value);
       }
@@ -126,66 +126,66 @@ class Preparation {
     return copy;
   }
 
-  #copyHeld(keyword: string, holds: Applicator, value: unknown, place: string): unknown {
+  #copySubschemas(keyword: string, holds: Applicator, value: unknown, location: string): unknown {
     const isTuple = Array.isArray(value) && keyword === "items";
     if (isTuple && this.#isDraft2020)
-      throw new InvalidSchemaError(place, "must be a schema; use prefixItems for a list");
+      throw new InvalidSchemaError(location, "must be a schema; use prefixItems for a list");
     if (holds === "schemas" || isTuple) {
       if (!Array.isArray(value) || value.length === 0)
-        throw new InvalidSchemaError(place, "must be a list of at least one schema");
-      return value.map((item, index) => this.#copy(item, `${place}/${index}`));
+        throw new InvalidSchemaError(location, "must be a list of at least one schema");
+      return value.map((item, index) => this.#copy(item, `${location}/${index}`));
     }
-    if (holds === "schema") return this.#copy(value, place);
-    const entries = readEntries(value, place);
-    if (keyword === "patternProperties") for (const [source] of entries) this.#addPattern(source, place);
+    if (holds === "schema") return this.#copy(value, location);
+    const entries = readEntries(value, location);
+    if (keyword === "patternProperties") for (const [source] of entries) this.#addPattern(source, location);
     return Object.fromEntries(
-      entries.map(([name, item]) => [name, this.#copy(item, `${place}/${escapePointer(name)}`)]),
+      entries.map(([name, item]) => [name, this.#copy(item, `${location}/${escapePointer(name)}`)]),
     );
   }
 
   /** Splits `dependencies` of older drafts into the two keywords that replaced it. */
-  #splitDependencies(value: unknown, place: string, inPlace: unknown[]): Copy {
-    const entries = readEntries(value, place);
+  #splitDependencies(value: unknown, location: string, inPlace: unknown[]): Copy {
+    const entries = readEntries(value, location);
     const isNames = ([, item]: [string, unknown]) => Array.isArray(item);
     const required = Object.fromEntries(entries.filter(isNames));
-    this.#check("dependentRequired", required, place);
+    this.#check("dependentRequired", required, location);
     const schemas = entries
       .filter((entry) => !isNames(entry))
-      .map(([name, item]) => [name, this.#copy(item, `${place}/${escapePointer(name)}`)] as const);
+      .map(([name, item]) => [name, this.#copy(item, `${location}/${escapePointer(name)}`)] as const);
     inPlace.push(...schemas.map(([, copy]) => copy));
     return { dependentRequired: required, dependentSchemas: Object.fromEntries(schemas) };
   }
 
-  #check(keyword: string, value: unknown, place: string): void {
+  #check(keyword: string, value: unknown, location: string): void {
     const rule = assertions[keyword];
-    if (rule && !rule.isValid(value)) throw new InvalidSchemaError(place, rule.wanted);
-    if (keyword === "pattern") this.#addPattern(value as string, place);
+    if (rule && !rule.isValid(value)) throw new InvalidSchemaError(location, rule.expectation);
+    if (keyword === "pattern") this.#addPattern(value as string, location);
   }
 
-  #addPattern(source: string, place: string): void {
+  #addPattern(source: string, location: string): void {
     if (this.patterns.has(source)) return;
-    if (!isPattern(source)) throw new InvalidSchemaError(place, "must have regular expressions as names");
-    // Checked before it is compiled, because compiling a large pattern takes long.
-    this.#boundPatterns(estimateSize(source), place);
+    if (!isPattern(source)) throw new InvalidSchemaError(location, "must have regular expressions as names");
+    // Checked first, because compiling a large pattern is slow.
+    this.#limitPatterns(estimateSize(source), location);
     const pattern = compileLinearPattern(source);
     this.patterns.set(source, pattern);
     this.#instructions += PATTERN_COST + (pattern?.size ?? 0);
-    this.#boundPatterns(0, place);
+    this.#limitPatterns(0, location);
   }
 
-  #boundPatterns(next: number, place: string): void {
+  #limitPatterns(next: number, location: string): void {
     if (this.#instructions + next > PATTERN_INSTRUCTIONS_MAX)
-      throw new InvalidSchemaError(place, "exceeds the limit for the total size of a schema's patterns");
+      throw new InvalidSchemaError(location, "exceeds the limit for the total size of a schema's patterns");
   }
 
-  #refer(reference: unknown, place: string): string {
+  #refer(reference: unknown, location: string): string {
     if (typeof reference !== "string" || !reference.startsWith("#"))
       throw new InvalidSchemaError(
-        place,
+        location,
         "must refer to a place in the same schema (#…); external schemas are not fetched",
       );
-    const found = this.#places.find(reference);
-    if (!found) throw new InvalidSchemaError(place, "refers to a place that doesn't exist");
+    const found = this.#references.find(reference);
+    if (!found) throw new InvalidSchemaError(location, "refers to a place that doesn't exist");
     if (found.value === this.#source) return "#";
     const known = this.#names.get(found.value);
     if (known !== undefined) return `#/$defs/${known}`;
@@ -196,10 +196,10 @@ class Preparation {
   }
 
   /**
-   * Limits how many schemas apply to one value. Circular references that don't descend into the value would never end, and those
-   * that fork at each step would take exponential time.
+   * Limits how many schemas apply to one value. Circular references that don't descend into the value would never end. References
+   * that branch at each step would take exponential time.
    */
-  #boundInPlace(root: unknown): void {
+  #limitInPlace(root: unknown): void {
     const sizes = new Map<object, number>();
     const open = new Set<object>();
     const resolve = (item: unknown) =>
@@ -223,13 +223,13 @@ class Preparation {
   }
 }
 
-function readEntries(value: unknown, place: string): [string, unknown][] {
+function readEntries(value: unknown, location: string): [string, unknown][] {
   if (typeof value !== "object" || value === null || Array.isArray(value))
-    throw new InvalidSchemaError(place, "must be an object");
+    throw new InvalidSchemaError(location, "must be an object");
   return Object.entries(value);
 }
 
-/** Comparing with this many UTF-16 units of a list (such as `enum`) costs one step. */
+/** Number of UTF-16 code units of a list (such as `enum`) whose comparison costs one step. */
 const CHARS_PER_STEP = 50;
 
 const sizeOf = (value: unknown): number =>

@@ -5,14 +5,14 @@ type SchemaLocation = { value: unknown; pointer: string };
 /** Resolves references within one schema. */
 export class SchemaReferences {
   readonly #root: unknown;
-  /** The anchors by name. They are collected once for all references, because searching for each one would take quadratic time. */
+  /** The anchors by name. They are collected only once, because searching for each reference would take quadratic time. */
   #anchors: ReadonlyMap<string, SchemaLocation> | null = null;
 
   constructor(root: unknown) {
     this.#root = root;
   }
 
-  /** Finds what a reference (`#`, `#/$defs/name`, `#anchor`) refers to; null if nothing. */
+  /** Finds the schema that a reference (`#`, `#/$defs/name`, `#anchor`) refers to. Returns null if it doesn't exist. */
   find(reference: string): SchemaLocation | null {
     const fragment = decode(reference.slice(1));
     if (fragment === null) return null;

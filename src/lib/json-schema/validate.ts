@@ -5,36 +5,36 @@ import type { LinearPattern } from "./linear-pattern.ts";
 import type { PreparedSchema } from "./prepare-schema.ts";
 
 /**
- * The maximum number of steps of a validation. Applying a schema to a value is one step, or more if either is large, and takes
- * about half a microsecond. Longer texts may take more steps. Only schemas designed to be slow need that many.
+ * Limits on the steps of a validation, which depend on the length of the text. Applying a schema to a value is one step, or more
+ * if either is large. A step takes about half a microsecond. Only schemas designed to be slow reach the limit.
  */
 const STEPS_MIN = 10_000;
 export const STEPS_MAX = 500_000;
 const STEPS_PER_CHAR = 5;
-/** The number of pattern instructions times characters that costs one step. */
+/** Number of pattern instructions times characters that costs one step. */
 const MATCHES_PER_STEP = 5;
 const CHARS_PER_STEP = 50;
-/** The format of longer strings isn't checked. */
+/** Maximum length of a string whose format is checked. */
 const FORMAT_CHARS_MAX = 2_000;
 const PROBLEMS_MAX = 5;
 const PROBLEM_CHARS_MAX = 300;
 
 export type Validation =
-  /** `problems`: sentences that say where and what the errors are, for the author of the value. */
   | { type: "valid" }
+  /** `problems` are sentences with the location of each error, for the author of the value. */
   | { type: "invalid"; problems: string[] }
   /** The validation would take too long. */
   | { type: "unknown" };
 
-class WorkError extends Error {}
+class StepLimitError extends Error {}
 
-/** Remaining steps of the current validation. Validations are synchronous, so they never overlap. */
+/** The schema and the remaining steps of the current validation. Validations are synchronous, so they never overlap. */
 let current: PreparedSchema | null = null;
-let stepsLeft = 0;
+let remainingSteps = 0;
 
 function spend(steps: number): void {
-  stepsLeft -= steps;
-  if (stepsLeft < 0) throw new WorkError("the validation takes too long");
+  remainingSteps -= steps;
+  if (remainingSteps < 0) throw new StepLimitError("the validation takes too long");
 }
 
 function measure(value: unknown): number {
@@ -51,7 +51,7 @@ const match = (pattern: LinearPattern, text: string): boolean => {
 hooks.visit = (value, schema) => spend((current?.costs.get(schema) ?? 1) + measure(value));
 hooks.createRegExp = (source) => {
   const pattern = current?.patterns.get(source);
-  // Patterns that aren't matched count as satisfied.
+  // Any string satisfies a pattern that isn't matched.
   return { test: (text) => !pattern || match(pattern, text) };
 };
 hooks.hasDuplicates = (items) => {
@@ -65,20 +65,20 @@ for (const [name, check] of Object.entries(formats))
 /** Validates a value that was parsed from `text`. */
 export function validate(text: string, value: unknown, prepared: PreparedSchema): Validation {
   current = prepared;
-  stepsLeft = Math.min(STEPS_MAX, STEPS_MIN + text.length * STEPS_PER_CHAR);
+  remainingSteps = Math.min(STEPS_MAX, STEPS_MIN + text.length * STEPS_PER_CHAR);
   try {
     const { valid, errors } = run(value, prepared.schema, prepared.draft);
     return valid ? { type: "valid" } : { type: "invalid", problems: describe(errors) };
   } catch (error) {
     // A stack overflow also means that the validation is too expensive.
-    if (error instanceof WorkError || error instanceof RangeError) return { type: "unknown" };
+    if (error instanceof StepLimitError || error instanceof RangeError) return { type: "unknown" };
     throw error;
   } finally {
     current = null;
   }
 }
 
-/** Describes the innermost errors, without the errors that follow from them. */
+/** Describes the original errors, without the errors that result from them. */
 function describe(errors: readonly OutputUnit[]): string[] {
   const ownErrors = errors.filter(({ keyword }) => keyword !== "$ref" && !Object.hasOwn(applicators, keyword));
   const texts = (ownErrors.length > 0 ? ownErrors : errors).map(({ instanceLocation, error }) =>

@@ -2,26 +2,25 @@ import { build } from "../build.ts";
 import { type IncomingResponse, sendRequest } from "../http-client/client.ts";
 import type { IncomingBody } from "../http-client/incoming-body.ts";
 import { prepareRequest } from "../http-client/prepared-request.ts";
-import { readUserinfo } from "../userinfo.ts";
+import { parseUserinfo } from "../userinfo.ts";
 import type { FindProxy } from "./find-proxy.ts";
 
-/** The part of `fetch` that libraries use. */
 export type Fetch = (address: string | URL, init?: RequestInit) => Promise<Response>;
 
 const REDIRECTS_MAX = 5;
-/** The maximum number of buffered bytes of a response. Above it, the server has to wait (backpressure). */
+/** Maximum number of response bytes in the buffer. When it is full, the server has to wait (backpressure). */
 const BUFFERED_BYTES_MAX = 256 * 1024;
 
 /**
- * Creates a `fetch` for URLs set by the administrator, which uses Parley's HTTP client and the configured proxies. Redirects are
- * followed only within one origin, so that credentials and content are sent only to the configured server.
+ * Creates a `fetch` that uses Parley's HTTP client and the configured proxies, for URLs set by the administrator. It follows
+ * redirects only within one origin, so that credentials and content are sent only to the configured server.
  */
 export function createFetch(findProxy: FindProxy): Fetch {
   return async (address, init) => {
-    const userinfo = readUserinfo(String(address));
+    const userinfo = parseUserinfo(String(address));
     let url = new URL(userinfo?.url ?? address);
     const request = new Request(url.href, init);
-    // A response to HEAD announces a body that never arrives, for which the client would wait.
+    // The HTTP client would wait for the body that a response to HEAD announces but doesn't have.
     if (request.method === "HEAD") throw new TypeError("HEAD requests are not supported");
     const { headers } = request;
     const signal = init?.signal ?? request.signal;
@@ -36,8 +35,8 @@ export function createFetch(findProxy: FindProxy): Fetch {
       const location = isRedirect(response.status) ? response.headers.get("location") : null;
       if (location === null || request.redirect === "manual") return toResponse(response, signal);
       response.body.abort();
-      url = follow(url, location, request.redirect === "error" ? 0 : REDIRECTS_MAX - redirects);
-      // Changes the method as browsers do.
+      url = resolveRedirect(url, location, request.redirect === "error" ? 0 : REDIRECTS_MAX - redirects);
+      // Browsers also continue with a GET.
       if (response.status === 303 || (method === "POST" && response.status <= 302)) {
         method = "GET";
         body = new Uint8Array();
@@ -49,7 +48,7 @@ export function createFetch(findProxy: FindProxy): Fetch {
 
 const isRedirect = (status: number): boolean => [301, 302, 303, 307, 308].includes(status);
 
-function follow(from: URL, location: string, remaining: number): URL {
+function resolveRedirect(from: URL, location: string, remaining: number): URL {
   const to = URL.parse(location, from.href);
   if (remaining <= 0) throw new TypeError(`${from.origin} redirects more often than allowed`);
   if (to?.origin !== from.origin)
@@ -82,7 +81,7 @@ function toResponse({ status, headers, body }: IncomingResponse, signal: AbortSi
   return new Response(decompressed, { status, headers });
 }
 
-/** Converts a body to a stream, with backpressure to the server. */
+/** Converts a body to a stream that applies backpressure to the server. */
 function toStream(body: IncomingBody, signal: AbortSignal): ReadableStream<Uint8Array<ArrayBuffer>> {
   return new ReadableStream<Uint8Array<ArrayBuffer>>(
     {

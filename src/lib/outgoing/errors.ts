@@ -1,16 +1,16 @@
 import { CertificateError, ConnectError, ProxyError } from "../http-client/errors.ts";
 import { MalformedResponseError } from "../http-client/response-parser.ts";
 
-/** The target must not be called. The message is for the user who set the URL, and must not reveal the internal network. */
+/** The target must not be called. The message is for the user who set the URL, and doesn't reveal the internal network. */
 export class RefusedAddressError extends Error {}
 
 /** The target didn't send a valid HTTP response. The message is for the user who set the URL. */
 export class OutgoingError extends Error {}
 
 /**
- * Describes a failed request for the user who set its URL. The target is always an allowed address: refused ones are never
- * connected to, so nobody can scan their ports.
- * @param target host and port, as in the URL.
+ * Maps a request's error to an error for the user who set the URL. Its details can't be used to scan ports of the internal
+ * network, because Parley connects only to allowed addresses.
+ * @param target the URL's host and port.
  */
 export function mapToOutgoingError(error: unknown, target: string): Error {
   if (error instanceof OutgoingError || error instanceof RefusedAddressError) return error;

@@ -1,8 +1,8 @@
 import type { HttpProxy, ProxyRoute } from "../http-client/proxy.ts";
-import { readUserinfo } from "../userinfo.ts";
+import { parseUserinfo } from "../userinfo.ts";
 import { createNoProxy } from "./no-proxy.ts";
 
-/** Returns the proxy for requests to a URL; null if none. */
+/** Returns the proxy for requests to a URL, or null if none is needed. */
 export type FindProxy = (url: URL) => ProxyRoute | null;
 
 export const noProxy: FindProxy = () => null;
@@ -17,7 +17,7 @@ export type ProxyAddresses = {
 
 const DEFAULT_PORT = 80;
 
-/** Whether a string is a proxy's URL: `http://`, with nothing after the port. TLS to the proxy itself isn't supported. */
+/** Whether a string is a valid proxy URL: `http://` without a path. TLS to the proxy isn't supported. */
 export function isProxyUrl(text: string): boolean {
   if (!/^http:\/\/[^\s?#]+$/i.test(text) || !URL.canParse(text)) return false;
   const { pathname, hostname, port } = new URL(text);
@@ -41,7 +41,7 @@ function parseProxy(setting: string, address: string): HttpProxy {
   return {
     hostname: hostname.replace(/^\[(.*)\]$/, "$1"),
     port: Number(port) || DEFAULT_PORT,
-    authorization: readUserinfo(address)?.authorization ?? null,
+    authorization: parseUserinfo(address)?.authorization ?? null,
     setting,
   };
 }

@@ -1,17 +1,17 @@
 import { BlockList, isIP } from "node:net";
 import { addNetwork, isNetwork } from "../network.ts";
 
-/** Whether an entry of `NO_PROXY` matches a host and port. */
+/** Returns whether an entry of `NO_PROXY` matches a host and port. */
 type Matcher = (host: string, port: number) => boolean;
 
 /** Matches a name (optionally with a leading `.` or `*.`) or an IPv6 address in brackets, with or without a port. */
 const entryPattern =
   /^(?:\[(?<ipv6>[0-9a-f:.]+)\]|(?:\*?\.)?(?<name>[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?)(?::(?<port>\d{1,5}))?$/i;
 
-/** Matches what looks like an IPv4 address. A name may also begin with digits. */
+/** Matches strings that look like an IPv4 address, because the pattern above also accepts them as names. */
 const ipv4Like = /^[\d.]+$/;
 
-/** Parses one entry; null if it is invalid. */
+/** Parses one entry. Returns null if it is invalid. */
 function parseEntry(entry: string): Matcher | null {
   if (entry === "*") return () => true;
   if (isNetwork(entry)) {
@@ -20,27 +20,27 @@ function parseEntry(entry: string): Matcher | null {
     return (host) => isIP(host) !== 0 && list.check(host, isIP(host) === 6 ? "ipv6" : "ipv4");
   }
   const { ipv6, name, port } = entryPattern.exec(entry)?.groups ?? {};
-  const wanted = ipv6 ?? name?.toLowerCase();
-  if (wanted === undefined || Number(port) > 65_535) return null;
-  const isAt = (targetPort: number) => port === undefined || targetPort === Number(port);
-  if (ipv6 !== undefined || isIP(wanted) !== 0) {
-    if (isIP(wanted) === 0) return null;
+  const expectedHost = ipv6 ?? name?.toLowerCase();
+  if (expectedHost === undefined || Number(port) > 65_535) return null;
+  const matchesPort = (targetPort: number) => port === undefined || targetPort === Number(port);
+  if (ipv6 !== undefined || isIP(expectedHost) !== 0) {
+    if (isIP(expectedHost) === 0) return null;
     const list = new BlockList();
-    addNetwork(list, wanted);
-    return (host, given) => isAt(given) && isIP(host) !== 0 && list.check(host, isIP(host) === 6 ? "ipv6" : "ipv4");
+    addNetwork(list, expectedHost);
+    return (host, targetPort) =>
+      matchesPort(targetPort) && isIP(host) !== 0 && list.check(host, isIP(host) === 6 ? "ipv6" : "ipv4");
   }
-  if (ipv4Like.test(wanted)) return null;
-  return (host, given) => isAt(given) && (host === wanted || host.endsWith(`.${wanted}`));
+  if (ipv4Like.test(expectedHost)) return null;
+  return (host, targetPort) => matchesPort(targetPort) && (host === expectedHost || host.endsWith(`.${expectedHost}`));
 }
 
 /** Whether an entry of `NO_PROXY` is valid. */
 export const isNoProxyEntry = (entry: string): boolean => parseEntry(entry) !== null;
 
 /**
- * Parses the entries of `NO_PROXY`: `*`; a name, which includes its subdomains, with or without a leading `.` or `*.`; an IP
- * address; a network (`10.0.0.0/8`). Names and addresses may have a port. Addresses and networks are compared only with IP
- * addresses in URLs, not with the addresses of a name.
- * @returns a function that says whether a URL is reached without a proxy.
+ * Parses the entries of `NO_PROXY`: `*`, names (including their subdomains), IP addresses and networks (`10.0.0.0/8`). Names may
+ * begin with `.` or `*.`, and names and addresses may have a port. Addresses and networks only match IP addresses in URLs.
+ * @returns a function that returns whether a URL is requested without a proxy.
  */
 export function createNoProxy(entries: readonly string[]): (url: URL) => boolean {
   const matchers = entries.flatMap((entry) => parseEntry(entry) ?? []);
@@ -51,7 +51,7 @@ export function createNoProxy(entries: readonly string[]): (url: URL) => boolean
   };
 }
 
-/** Whether a host is this machine. It is always reached directly, because a proxy elsewhere can't reach its local services. */
+/** Whether a host is this machine. It needs no proxy, because a proxy on another machine couldn't reach it. */
 const isOwnMachine = (host: string): boolean =>
   host === "localhost" ||
   host.endsWith(".localhost") ||

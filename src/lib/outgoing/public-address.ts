@@ -1,7 +1,7 @@
 import { BlockList, isIP } from "node:net";
 import { addNetwork } from "../network.ts";
 
-/** IPv4 networks that are not the public internet (IANA's registry of special-purpose addresses, RFC 6890). */
+/** IPv4 networks outside the public internet (IANA's registry of special-purpose addresses, RFC 6890). */
 const SPECIAL_IPV4 = [
   "0.0.0.0/8", // this host
   "10.0.0.0/8", // private
@@ -24,7 +24,7 @@ const SPECIAL_IPV4 = [
 /** The only public IPv6 network. Addresses outside it (`::1`, `fc00::/7`, `fe80::/10` …) are not public. */
 const GLOBAL_IPV6 = ["2000::/3"];
 
-/** Parts of that network that are not public, or that tunnel to IPv4 addresses. */
+/** IPv6 networks within `GLOBAL_IPV6` that are not public or that tunnel to IPv4 addresses. */
 const SPECIAL_IPV6 = [
   "2001::/23", // protocol assignments: Teredo, benchmarks, ORCHID
   "2001:db8::/32", // documentation
@@ -32,19 +32,19 @@ const SPECIAL_IPV6 = [
   "3fff::/20", // documentation
 ];
 
-const specialIpv4 = listOf(SPECIAL_IPV4);
-const globalIpv6 = listOf(GLOBAL_IPV6);
-const specialIpv6 = listOf(SPECIAL_IPV6);
+const specialIpv4 = createBlockList(SPECIAL_IPV4);
+const globalIpv6 = createBlockList(GLOBAL_IPV6);
+const specialIpv6 = createBlockList(SPECIAL_IPV6);
 
 /**
- * Matches an IPv4 address embedded in an IPv6 address: mapped (RFC 4291) or NAT64 (RFC 6052). If the canonical form abbreviates
- * more zeros, the IPv4 address begins with `0.0`, and isn't public anyway.
+ * Matches an IPv4 address embedded in an IPv6 address: mapped (RFC 4291) or NAT64 (RFC 6052). Addresses that begin with `0.0` may
+ * not match, but they aren't public anyway.
  */
 const embeddedIpv4 = /^(?:::ffff|64:ff9b:):([0-9a-f]{1,4}):([0-9a-f]{1,4})$/;
 
 /**
- * Whether an IP address is on the public internet, as opposed to this machine, its network, a cloud metadata service or an
- * unassigned address. IPv4 addresses embedded in IPv6 are checked as IPv4. Addresses with a zone and other strings aren't public.
+ * Whether an IP address is on the public internet. Returns false for this machine, its network, cloud metadata services,
+ * unassigned addresses, addresses with a zone, and other strings.
  */
 export function isPublicAddress(address: string): boolean {
   const version = isIP(address);
@@ -63,7 +63,7 @@ function findEmbeddedIpv4(canonical: string): string | null {
   return [first >> 8, first & 255, second >> 8, second & 255].join(".");
 }
 
-function listOf(networks: string[]): BlockList {
+function createBlockList(networks: string[]): BlockList {
   const list = new BlockList();
   for (const network of networks) addNetwork(list, network);
   return list;

@@ -1,8 +1,8 @@
 import type { IncomingBody } from "../http-client/incoming-body.ts";
 
 /**
- * Reads up to `bytesMax` bytes of a body, and closes the connection if there are more. If the body is interrupted or times out,
- * returns what has arrived, because the status already says what the server did.
+ * Reads up to `bytesMax` bytes of a body, and closes the connection if there are more. If the body is interrupted, resolves with
+ * the bytes that have arrived. Never rejects.
  */
 export function readUpTo(body: IncomingBody, bytesMax: number): Promise<Uint8Array> {
   return new Promise((resolve) => {
@@ -12,10 +12,10 @@ export function readUpTo(body: IncomingBody, bytesMax: number): Promise<Uint8Arr
     body.listen({
       onBytes(packet) {
         // Copied, because the packet is a view that is valid only until the next one.
-        const kept = packet.slice(0, bytesMax - bytes);
-        packets.push(kept);
-        bytes += kept.byteLength;
-        if (kept.byteLength === packet.byteLength) return;
+        const copied = packet.slice(0, bytesMax - bytes);
+        packets.push(copied);
+        bytes += copied.byteLength;
+        if (copied.byteLength === packet.byteLength) return;
         body.abort();
         end();
       },

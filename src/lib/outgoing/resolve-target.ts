@@ -2,53 +2,52 @@ import { isIP } from "node:net";
 import { dns } from "bun";
 import { OutgoingError, RefusedAddressError } from "./errors.ts";
 import { isPublicAddress } from "./public-address.ts";
-import { isHostRefused, NOT_PUBLIC } from "./target-url.ts";
+import { isPrivateHost, NOT_PUBLIC } from "./target-url.ts";
 
 /** Resolves a name to all its IP addresses, the preferred one first. */
 export type Lookup = (name: string) => Promise<string[]>;
 
-/** How long the addresses of a name are cached, in milliseconds. Short, because servers may move. */
+/** Time for which the addresses of a name are cached. */
 export const LOOKUP_MS_MAX = 10_000;
-/** The maximum number of cached names. Above it, the oldest one is removed. */
+/** Maximum number of cached names. */
 const NAMES_MAX = 1_000;
 
-/** Uses c-ares, which is asynchronous and needs no thread, so that a slow name server doesn't delay other lookups. */
+/** Uses c-ares, which needs no threads, so that a slow name server doesn't delay other lookups. */
 const lookUpWithDns: Lookup = async (name) =>
   (await dns.lookup(name, { backend: "c-ares" })).map(({ address }) => address);
 
-type Answer = { addresses: Promise<string[]>; untilMs: number };
+type CacheEntry = { addresses: Promise<string[]>; expiresAtMs: number };
 
 /**
- * Creates a resolver for the hosts of URLs set by users. All addresses of a name are checked. If one isn't public, the name is
- * refused, because a mix of both kinds is probably an attack. The caller must connect to a checked address without resolving
- * the name again.
+ * Creates a resolver for the hosts in users' URLs. If any address of a name isn't public, the name is rejected. Callers must
+ * connect to a returned address without resolving the name again.
  */
 export function createTargetResolver(lookup: Lookup = lookUpWithDns) {
-  const answers = new Map<string, Answer>();
+  const cache = new Map<string, CacheEntry>();
 
   function find(name: string): Promise<string[]> {
-    const known = answers.get(name);
+    const cached = cache.get(name);
     const nowMs = performance.now();
-    if (known && nowMs < known.untilMs) return known.addresses;
+    if (cached && nowMs < cached.expiresAtMs) return cached.addresses;
     const addresses = lookup(name);
-    answers.delete(name);
-    answers.set(name, { addresses, untilMs: nowMs + LOOKUP_MS_MAX });
-    for (const oldest of answers.keys()) {
-      if (answers.size <= NAMES_MAX) break;
-      answers.delete(oldest);
+    cache.delete(name);
+    cache.set(name, { addresses, expiresAtMs: nowMs + LOOKUP_MS_MAX });
+    for (const oldest of cache.keys()) {
+      if (cache.size <= NAMES_MAX) break;
+      cache.delete(oldest);
     }
-    // Failures aren't cached, so the next attempt resolves the name again.
-    addresses.catch(() => answers.get(name)?.addresses === addresses && answers.delete(name));
+    // Failures aren't cached.
+    addresses.catch(() => cache.get(name)?.addresses === addresses && cache.delete(name));
     return addresses;
   }
 
   /**
    * Resolves a host to addresses that may be connected to.
-   * @throws RefusedAddressError if the host isn't public; OutgoingError if it is unknown. Without `allowsPrivate`, both have the
-   *   same message, so that nobody can find out which names the internal network knows.
+   * @throws RefusedAddressError if the host isn't public, or OutgoingError if it is unknown. Without `allowsPrivate`, both have the
+   *   same message, so that they don't reveal which names exist in the internal network.
    */
   return async (host: string, allowsPrivate: boolean): Promise<string[]> => {
-    if (!allowsPrivate && isHostRefused(host)) throw new RefusedAddressError(`${host} ${NOT_PUBLIC}`);
+    if (!allowsPrivate && isPrivateHost(host)) throw new RefusedAddressError(`${host} ${NOT_PUBLIC}`);
     if (isIP(host) !== 0) return [host];
     const addresses = await find(host).catch(() => []);
     const unusable = addresses.filter(

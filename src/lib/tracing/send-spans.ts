@@ -2,12 +2,12 @@ import { ProtobufTraceSerializer } from "@opentelemetry/otlp-transformer";
 import type { ReadableSpan } from "@opentelemetry/sdk-trace";
 import type { Fetch } from "../outgoing/create-fetch.ts";
 
-/** The maximum number of attempts to send a batch, and the pause before the second one. The pause then doubles. */
+/** Maximum number of attempts to send a batch. The delay before the second is up to `PAUSE_MS`, and before the third, twice that. */
 const ATTEMPTS_MAX = 3;
 const PAUSE_MS = 1_000;
-/** The longest wait for a `Retry-After`. */
+/** Maximum delay for a `Retry-After`. */
 const RETRY_AFTER_MS_MAX = 5_000;
-/** The maximum size of a response that is read to its end. Collectors respond with a few bytes. */
+/** Larger responses aren't read to the end; their connection is closed. */
 const SKIPPED_BYTES_MAX = 64 * 1024;
 /** The statuses that are retried according to OTLP/HTTP. */
 const retryable = new Set([429, 502, 503, 504]);
@@ -37,7 +37,7 @@ export function createSendSpans({ url, headers, timeoutMs, fetch, onFailure }: O
     const limited = AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
     const fields = { ...headers, "content-type": "application/x-protobuf" };
     const response = await fetch(url, { method: "POST", headers: fields, body, signal: limited, redirect: "manual" });
-    // If the body is interrupted, the status still counts, because sending the spans again would duplicate them.
+    // An interrupted body is ignored, because sending the spans again would duplicate them.
     await skipBody(response).catch(() => {});
     if (response.ok) return;
     const retryAfterMs = Number(response.headers.get("retry-after") ?? 0) * 1_000 || 0;
@@ -72,7 +72,7 @@ async function skipBody({ body }: Response): Promise<void> {
   }
 }
 
-/** Describes an error for the log. An unknown one may quote what the server sent, so only its code is shown. */
+/** Describes an error for the log. The message of an unknown error may contain secrets, so only its code is logged. */
 function describe(error: unknown): string {
   if (error instanceof RefusedError) return error.message;
   const { code, name = "Error" } = error as { code?: unknown; name?: string };

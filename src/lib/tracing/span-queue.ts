@@ -1,25 +1,25 @@
 import type { ReadableSpan, SpanProcessor } from "@opentelemetry/sdk-trace";
 import { isSampled } from "./tracing.ts";
 
-/** The maximum number of spans per request to the collector. */
+/** Maximum number of spans per request to the collector. */
 const BATCH_SPANS = 512;
 
 export type SpanOutcome = "exported" | "dropped" | "failed";
 
 type Options = {
-  /** The maximum number of spans that wait to be sent. More are dropped. */
+  /** Maximum number of spans that wait to be sent. Further spans are dropped. */
   spansMax: number;
-  /** How long spans are collected before they are sent. */
+  /** Time for which spans are collected before they are sent. */
   delayMs: number;
-  /** Sends a batch. Rejects if the collector doesn't accept it, after all retries. Must do nothing once the signal is aborted. */
+  /** Sends a batch. Rejects if all attempts failed. Must do nothing after the signal has aborted. */
   send(spans: ReadableSpan[], signal: AbortSignal): Promise<void>;
   /** Counts the outcomes of ended spans: `exported`, `dropped` before sending, or `failed` to be sent. */
   onSpans(outcome: SpanOutcome, count: number): void;
 };
 
 /**
- * Creates a queue that keeps ended spans until they are sent, one batch at a time. Its size is limited: if the collector is slow
- * or down, new spans are dropped and counted. The SDK's own processor isn't used, because it doesn't report what it drops.
+ * Creates a queue of ended spans, which are sent in batches. If the collector is slow or down, the queue fills up, and new spans
+ * are dropped and counted. The SDK's own processor doesn't count dropped spans.
  */
 export function createSpanQueue({ spansMax, delayMs, send, onSpans }: Options): SpanProcessor {
   const stopping = new AbortController();
@@ -35,7 +35,7 @@ export function createSpanQueue({ spansMax, delayMs, send, onSpans }: Options): 
     );
   }
 
-  /** Sends all spans that are waiting now. Those that end meanwhile wait for the next delay, unless they fill a batch. */
+  /** Sends a batch, and then further full batches. */
   async function sendAll(): Promise<void> {
     do await sendBatch();
     while (waiting.length >= BATCH_SPANS);

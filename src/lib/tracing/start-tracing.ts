@@ -12,7 +12,7 @@ import { createSendSpans } from "./send-spans.ts";
 import { createSpanQueue, type SpanOutcome } from "./span-queue.ts";
 import { createTracing, type Tracing } from "./tracing.ts";
 
-/** The maximum length of a span's attribute. Longer ones are truncated. */
+/** Maximum length of a span's attribute. Longer ones are truncated. */
 const ATTRIBUTE_CHARS_MAX = 1_024;
 
 type SamplerName =
@@ -45,7 +45,7 @@ export type RunningTracing = Tracing & {
   stop(timeoutMs: number): Promise<void>;
 };
 
-/** Starts to record spans and send them to a collector. Import this only if tracing is on, because it loads the SDK. */
+/** Starts recording spans and sending them to a collector. Importing this file loads the SDK, so import it only if needed. */
 export function startTracing(options: TracingOptions): RunningTracing {
   const { url, headers, timeoutMs, fetch, onFailure, spansMax, delayMs, onSpans } = options;
   const queue = createSpanQueue({

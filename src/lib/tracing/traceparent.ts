@@ -1,10 +1,10 @@
 import type { SpanContext } from "@opentelemetry/api";
 
-/** Matches version 00 of W3C Trace Context. Later versions begin in the same way. */
+/** Matches version 00 of W3C Trace Context, and later versions that begin in the same way. */
 const pattern = /^(?!ff)[\da-f]{2}-(?!0{32})([\da-f]{32})-(?!0{16})([\da-f]{16})-([\da-f]{2})(?:-.*)?$/;
 const SAMPLED = 1;
 
-/** Parses a `traceparent` header; undefined if it is missing or malformed. `tracestate` is ignored, since it is vendor-specific. */
+/** Parses a `traceparent` header. Returns undefined if it is missing or malformed. */
 export function parseTraceparent(text: string | null | undefined): SpanContext | undefined {
   const [, traceId, spanId, flags = "00"] = pattern.exec(text ?? "") ?? [];
   if (traceId === undefined || spanId === undefined) return undefined;

@@ -16,21 +16,20 @@ export type { Span, SpanContext } from "@opentelemetry/api";
 export { SpanKind } from "@opentelemetry/api";
 
 export type SpanOptions = {
-  /** Default: INTERNAL. */
+  /** The default is INTERNAL. */
   kind?: SpanKind;
   attributes?: Attributes;
-  /** The parent span. Absent: the current span. Null: none, so that the span starts a new trace. */
+  /** The parent span. The default is the current span. If null, the span starts a new trace. */
   parent?: SpanContext | null | undefined;
   /** Related spans of other traces. */
   links?: readonly SpanContext[];
 };
 
 /**
- * Creates spans, which form the trace of a request. The current span is propagated through asynchronous calls. If tracing is
- * off, this object doesn't exist, so that tracing costs nothing.
+ * Creates spans and propagates the current span through asynchronous calls. Null is used instead if tracing is off.
  */
 export interface Tracing {
-  /** Runs `work` in a new span, which is current until `work` has ended. Of an error, only the code is recorded. */
+  /** Runs `work` in a new span, which is the current one until `work` has ended. Only the code of an error is recorded. */
   run<T>(name: string, options: SpanOptions, work: (span: Span) => T): T;
   /** Starts a span without making it current. The caller must end it. */
   start(name: string, options?: SpanOptions): Span;
@@ -38,7 +37,7 @@ export interface Tracing {
   within<T>(span: Span, work: () => T): T;
   /** Returns the current span if it is recorded and hasn't ended. */
   recording(): Span | undefined;
-  /** Returns the current span's context, whether sampled or not, with which another server can continue the trace. */
+  /** Returns the context with which another server can continue the trace. */
   current(): SpanContext | undefined;
   /** Returns the fields that identify the current span in log lines. */
   logFields(): { trace_id?: string; span_id?: string };
@@ -94,14 +93,14 @@ export const traced = <T>(tracing: Tracing | null, name: string, options: SpanOp
 /** Whether the spans of this trace are recorded. */
 export const isSampled = ({ traceFlags }: SpanContext): boolean => (traceFlags & TraceFlags.SAMPLED) !== 0;
 
-/** Marks a span as failed. @param type a code or the name of a class, never text that a user may have written. */
+/** Marks a span as failed. @param type an error code or a class name. It must not contain users' text. */
 export function failSpan(span: Span, type: string): void {
   span.setAttribute("error.type", type);
   span.setStatus({ code: SpanStatusCode.ERROR });
 }
 
 /** Returns the `error.type` of an error: its code, such as `not_found` or `ECONNREFUSED`, or its class. */
-export function nameError(error: unknown): string {
+export function getErrorType(error: unknown): string {
   const { code } = (error ?? {}) as { code?: unknown };
   if (typeof code === "string" && /^\w{1,64}$/.test(code)) return code;
   return error instanceof Error ? error.name : "_OTHER";
@@ -110,7 +109,7 @@ export function nameError(error: unknown): string {
 /** Ends the span when `work` has ended, which may be asynchronous. */
 function endWith<T>(span: Span, work: () => T): T {
   const fail = (error: unknown): never => {
-    failSpan(span, nameError(error));
+    failSpan(span, getErrorType(error));
     span.end();
     throw error;
   };

@@ -1,13 +1,13 @@
 import type { Sql } from "../../db/client.ts";
 
-/** Rows changed per statement. */
+/** The number of rows changed per statement. */
 const BATCH_ROWS = 1_000;
-/** Days of analytics from which a user is removed per batch. Counting pauses while a batch runs. */
+/** The number of days of analytics from which a user is removed per batch. No analytics are counted while a batch runs. */
 const BATCH_DAYS = 30;
 
-/** Removes the user's name, e-mail address and password, so that nobody can log in as them. */
+/** Removes the user's name, email address and password, so that nobody can log in as them. */
 export async function beginDeletion(sql: Sql, id: string, replacementName: string): Promise<void> {
-  // The e-mail address can be reused immediately: the id in its place can't equal any address.
+  // Replaces the email key with the id, which can't equal an address, so that the address can be reused immediately.
   await sql`
     update users set deleting_at = now(), disabled_at = now(), updated_at = now(), role = 'user', email = '',
       email_key = id::text, display_name = ${replacementName}, password_hash = null, preferences = '{}'
@@ -19,8 +19,8 @@ export async function isBeingDeleted(sql: Sql, id: string): Promise<boolean> {
 }
 
 /**
- * Deletes a batch from each table that can be large. All other rows, and rows that are locked now, are deleted together
- * with the user.
+ * Deletes a batch from each table that can be large. All other rows, and rows that are currently locked, are deleted together with
+ * the user.
  * @returns whether there may be more.
  */
 export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
@@ -57,10 +57,11 @@ export async function deleteRows(sql: Sql, userId: string): Promise<boolean> {
 }
 
 /**
- * Removes the user's name from stored events. Locked rows are skipped: they are being deleted with their conversation.
+ * Removes the user's name from a batch of stored events. Locked rows are skipped, because they are being deleted with their
+ * conversation.
  * @returns whether there may be more.
  */
-export async function forgetName(sql: Sql, userId: string, replacementName: string): Promise<boolean> {
+export async function removeName(sql: Sql, userId: string, replacementName: string): Promise<boolean> {
   const { count } = await sql`
     update events e set data = e.data || jsonb_build_object('display_name', ${replacementName}::text)
     from (
@@ -74,8 +75,8 @@ export async function forgetName(sql: Sql, userId: string, replacementName: stri
 }
 
 /**
- * Locks the user's row, so that nothing new can refer to it until the transaction ends.
- * @returns whether the user has no memberships left.
+ * Locks the user's row, so that no new row can refer to it until the transaction ends.
+ * @returns whether the user has no more memberships.
  */
 export async function lockForDeletion(sql: Sql, id: string): Promise<boolean> {
   await sql`select 1 from users where id = ${id} and deleting_at is not null for update`;
@@ -83,7 +84,7 @@ export async function lockForDeletion(sql: Sql, id: string): Promise<boolean> {
   return memberships.length === 0;
 }
 
-/** The last step: deletes the user and everything that only they own. */
+/** Deletes the user, with all rows that belong only to them. This is the last step. */
 export async function deleteUser(sql: Sql, id: string): Promise<void> {
   await sql`delete from budget_windows where scope = 'user' and scope_id = ${id}`;
   await sql`delete from users where id = ${id} and deleting_at is not null`;

@@ -9,15 +9,15 @@ import { deletePrompts, releasePrompts } from "../prompts/service.ts";
 import * as queries from "./deletion-queries.ts";
 import { DELETED_NAME } from "./model.ts";
 
-/** The job queue with the ids of users being deleted. */
+/** The job queue of user deletions. Its jobs are user ids. */
 export const USER_DELETIONS = "user deletions";
 
-/** How long a request waits for the deletion; the rest continues in the background. */
-const WAIT_MS = 5_000;
+/** The maximum time that a request waits for the deletion. After that, the deletion continues in the background. */
+const WAIT_TIMEOUT_MS = 5_000;
 
 /**
- * Deletes a user's data in steps that each commit (docs/decisions/0040). The steps are queued jobs, so any instance can
- * resume them.
+ * Deletes a user's data in separately committed steps (docs/decisions/0040). A queued job runs them, so any instance can resume
+ * them.
  */
 export interface Deletions {
   /**
@@ -29,7 +29,7 @@ export interface Deletions {
   /** Resolves when the user is deleted, or after a few seconds while the deletion continues in the background. */
   complete(userId: string): Promise<void>;
 
-  /** Deletes the remaining data in bounded steps, as a queued job. @throws the signal's reason if it is aborted. */
+  /** Deletes the remaining data, as a queued job. @throws the signal's reason if it is aborted. */
   run(userId: string, signal: AbortSignal): Promise<void>;
 }
 
@@ -59,7 +59,7 @@ export function createDeletions({ database, audit, departures, jobs, onDeleted }
 
     async complete(userId) {
       jobs.nudge(USER_DELETIONS);
-      await waitUntilDeleted(() => queries.isBeingDeleted(database, userId), WAIT_MS);
+      await waitUntilDeleted(() => queries.isBeingDeleted(database, userId), WAIT_TIMEOUT_MS);
     },
 
     async run(userId, signal) {
@@ -67,15 +67,15 @@ export function createDeletions({ database, audit, departures, jobs, onDeleted }
         while (await step()) signal.throwIfAborted();
       };
       do {
-        const leaving = departures.leaveAll(userId, DELETED_NAME);
-        await repeat(async () => !(await leaving.next()).done);
+        const departuresInProgress = departures.leaveAll(userId, DELETED_NAME);
+        await repeat(async () => !(await departuresInProgress.next()).done);
         await repeat(() => releasePrompts(database, { userId }));
         await repeat(() => withTransaction(database, async (sql) => (await deletePrompts(sql, { userId })) > 0));
-        await repeat(() => queries.forgetName(database, userId, DELETED_NAME));
+        await repeat(() => queries.removeName(database, userId, DELETED_NAME));
         await repeat(() => queries.deleteRows(database, userId));
         await repeat(() => withTransaction(database, (sql) => audit.eraseAddresses(sql, userId)));
         signal.throwIfAborted();
-        // A concurrent request may have added a membership: start again.
+        // Starts again if a concurrent request has added a membership.
       } while (!(await withTransaction(database, (sql) => finish(sql, userId))));
       onDeleted(userId);
     },

@@ -1,20 +1,20 @@
 import type { PendingQuery, Row } from "postgres";
 import type { Sql } from "../../db/client.ts";
-import { type Measured, measure, READ_BYTES_MAX } from "../../events/slice.ts";
+import { type MeasuredRow, READ_BYTES_MAX, selectTextSizes } from "../../events/slice.ts";
 import type { ExportedRow } from "./export-queries.ts";
 
-/** Rows per statement; their total size is limited as well. */
+/** The maximum number of rows per statement. Their total size is also limited. */
 const BATCH_ROWS = 200;
-/** Message positions found per statement. */
+/** The maximum number of message positions that a statement reads. */
 const POSITIONS_MAX = 5_000;
-/** Positions found per statement if a conversation alone has more than POSITIONS_MAX; they take about 1 MB of memory. */
+/** The maximum number of positions read at once if one conversation has more than `POSITIONS_MAX`. They take about 1 MB. */
 const LARGE_CONVERSATION_POSITIONS_MAX = 50_000;
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 type Position = { conversation_id: string; seq: number };
 
-/** Messages that the user wrote, including those in conversations they have left, ordered by conversation and position. */
+/** Reads the messages that the user wrote, including those in conversations they have left. Ordered by conversation and `seq`. */
 export async function* readMessages(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.parent_id, x.client_message_id, (
       select m.reply_options from messages m where m.conversation_id = x.conversation_id and m.seq = x.seq limit 1
@@ -23,8 +23,8 @@ export async function* readMessages(sql: Sql, userId: string): AsyncGenerator<Ex
 }
 
 /**
- * Model responses to the user's own messages; in conversations that the user has left, only the responses they requested.
- * An empty batch doesn't mean the end: the search continues.
+ * Reads the answers to the user's own messages. In conversations that the user has left, reads only answers that they requested. A batch
+ * may be empty even if others follow.
  */
 export async function* readAnswers(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   const columns = sql`x.id, x.conversation_id, x.seq, x.content, x.status, x.model, x.reasoning, x.output, x.parent_id, x.created_at,
@@ -39,7 +39,7 @@ export async function* readAnswers(sql: Sql, userId: string): AsyncGenerator<Exp
     }
 }
 
-/** Responses that the user imported, ordered by conversation and position. */
+/** Reads the messages that the user imported, ordered by conversation and `seq`. */
 export async function* readImported(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   const columns = sql`x.id, x.conversation_id, x.seq, x.role, x.content, x.model, x.parent_id, x.created_at, x.updated_at,
     x.deleted_at`;
@@ -69,7 +69,7 @@ async function* listImportedIn(sql: Sql, userId: string, conversationId: string)
 }
 
 /**
- * The positions of messages that the user wrote. They are read from the author index, so the cost depends only on their
+ * Lists the positions of messages that the user wrote. They are read from the author index, so the cost depends only on their
  * number.
  */
 async function* listWritten(sql: Sql, userId: string): AsyncGenerator<Position[]> {
@@ -80,20 +80,20 @@ async function* listWritten(sql: Sql, userId: string): AsyncGenerator<Position[]
       order by conversation_id limit ${POSITIONS_MAX}`;
     const last = rows.at(-1)?.conversation_id;
     if (last === undefined) return;
-    const isEnd = rows.length < POSITIONS_MAX;
-    // The last conversation may have more rows: leave it for the next batch, or read it separately if it fills this one.
-    const complete = isEnd ? rows : rows.filter(({ conversation_id }) => conversation_id !== last);
-    if (complete.length > 0) yield complete.sort(compare);
+    const isLastBatch = rows.length < POSITIONS_MAX;
+    // The last conversation may have more rows. It is left for the next batch, or read separately if it fills this one.
+    const completeRows = isLastBatch ? rows : rows.filter(({ conversation_id }) => conversation_id !== last);
+    if (completeRows.length > 0) yield completeRows.sort(comparePositions);
     else yield* listWrittenIn(sql, userId, last);
-    if (isEnd) return;
-    after = complete.at(-1)?.conversation_id ?? last;
+    if (isLastBatch) return;
+    after = completeRows.at(-1)?.conversation_id ?? last;
   }
 }
 
 /**
- * Like `listWritten`, for one conversation. The index is ordered by `client_message_id`, so each statement sorts all of
- * the user's rows in the conversation. Large batches keep the number of statements low. Postgres returns each batch as
- * one string, because an object per row would take fifty times the memory.
+ * Like `listWritten`, but for one conversation. The index is ordered by `client_message_id`, so each statement sorts all of the
+ * user's rows in the conversation. Large batches keep the number of statements low. Postgres returns each batch as one string,
+ * because an object per row would take fifty times the memory.
  */
 async function* listWrittenIn(sql: Sql, userId: string, conversationId: string): AsyncGenerator<Position[]> {
   let after = 0;
@@ -112,11 +112,11 @@ async function* listWrittenIn(sql: Sql, userId: string, conversationId: string):
   }
 }
 
-const compare = (a: Position, b: Position): number =>
+const comparePositions = (a: Position, b: Position): number =>
   a.conversation_id === b.conversation_id ? a.seq - b.seq : a.conversation_id < b.conversation_id ? -1 : 1;
 
 async function findAnswers(sql: Sql, userId: string, questions: Position[]): Promise<Position[]> {
-  // A response without `requested_by` was requested by the message's author, together with the message.
+  // Without `requested_by`, the message's author requested the answer together with the message.
   return sql<Position[]>`
     select x.conversation_id, x.seq
     from ${unnest(sql, questions)}
@@ -140,17 +140,17 @@ const unnest = (sql: Sql, positions: Position[]) => sql`
 async function* readAt(sql: Sql, positions: Position[], columns: PendingQuery<Row[]>): AsyncGenerator<ExportedRow[]> {
   for (let from = 0; from < positions.length; ) {
     const batch = positions.slice(from, from + BATCH_ROWS);
-    const rows = await sql<(ExportedRow & Measured & { n: number })[]>`
+    const rows = await sql<(ExportedRow & MeasuredRow & { n: number })[]>`
       select x.n, x.bytes_before, ${columns} from (
-        select p.n::int, x.*, ${measure(sql, sql`p.n`)}
+        select p.n::int, x.*, ${selectTextSizes(sql, sql`p.n`)}
         from ${unnest(sql, batch)}
         cross join lateral (
           select * from current_messages c where c.conversation_id = p.conversation_id and c.seq = p.seq limit 1
         ) x
       ) x
       where x.bytes_before_last <= ${READ_BYTES_MAX} order by x.n`;
-    const fitting = rows.filter(({ bytes_before }) => bytes_before <= READ_BYTES_MAX);
-    if (fitting.length > 0) yield fitting.map(({ n: _n, bytes_before: _bytes, ...row }) => row);
-    from += fitting.length < rows.length ? (fitting.at(-1)?.n ?? 1) : batch.length;
+    const fittingRows = rows.filter(({ bytes_before }) => bytes_before <= READ_BYTES_MAX);
+    if (fittingRows.length > 0) yield fittingRows.map(({ n: _n, bytes_before: _bytes, ...row }) => row);
+    from += fittingRows.length < rows.length ? (fittingRows.at(-1)?.n ?? 1) : batch.length;
   }
 }

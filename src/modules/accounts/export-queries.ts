@@ -1,12 +1,12 @@
 import type { Sql } from "../../db/client.ts";
 
-/** Rows per statement. */
+/** The number of rows per statement. */
 const BATCH_ROWS = 200;
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 export type ExportedRow = Record<string, unknown>;
 
-/** The user's sessions, without token secrets. */
+/** Reads the user's sessions, without token secrets. */
 export function readSessions(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -16,7 +16,7 @@ export function readSessions(sql: Sql, userId: string): AsyncGenerator<ExportedR
   );
 }
 
-/** The user's identities at issuers. */
+/** Reads the user's identities at issuers. */
 export function readIdentities(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -26,7 +26,7 @@ export function readIdentities(sql: Sql, userId: string): AsyncGenerator<Exporte
   );
 }
 
-/** The user's API keys, without anything that reveals a key. */
+/** Reads the user's API keys, without secrets. */
 export function readApiKeys(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -36,7 +36,7 @@ export function readApiKeys(sql: Sql, userId: string): AsyncGenerator<ExportedRo
   );
 }
 
-/** The user's incoming hooks, without their secret URLs. */
+/** Reads the user's incoming hooks, without their secret URLs. */
 export function readHooks(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -47,7 +47,7 @@ export function readHooks(sql: Sql, userId: string): AsyncGenerator<ExportedRow[
   );
 }
 
-/** The user's webhooks, without their secrets. */
+/** Reads the user's webhooks, without their secrets. */
 export function readWebhooks(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -57,7 +57,7 @@ export function readWebhooks(sql: Sql, userId: string): AsyncGenerator<ExportedR
   );
 }
 
-/** The user's memberships, with the conversations' titles and settings. */
+/** Reads the user's memberships, with the conversations' titles and settings. */
 export function readMemberships(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "conversation_id",
@@ -79,7 +79,7 @@ export function readFeedback(sql: Sql, userId: string): AsyncGenerator<ExportedR
   );
 }
 
-/** The user's prompts; their templates are exported with the versions. */
+/** Reads the user's prompts. Their templates are exported with the versions. */
 export function readPrompts(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -89,7 +89,7 @@ export function readPrompts(sql: Sql, userId: string): AsyncGenerator<ExportedRo
   );
 }
 
-/** The user's imports, without the uploaded files, which are deleted when an import ends. */
+/** Reads the user's imports, without the uploaded files, which are deleted when an import ends. */
 export function readImports(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",
@@ -99,7 +99,7 @@ export function readImports(sql: Sql, userId: string): AsyncGenerator<ExportedRo
   );
 }
 
-/** All stored versions of the user's prompts; for each prompt, the newest first. */
+/** Reads all stored versions of the user's prompts. Each prompt's versions are ordered newest first. */
 export async function* readPromptVersions(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   for await (const prompts of readPrompts(sql, userId))
     for (const { id } of prompts) yield* readVersions(sql, String(id));
@@ -117,15 +117,15 @@ async function* readVersions(sql: Sql, promptId: string): AsyncGenerator<Exporte
   }
 }
 
-/** The user's model usage per day and month (UTC), as far back as it is kept. */
+/** Reads the user's model usage per day and month (UTC), as far back as it is kept. */
 export async function* readUsage(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
-  // One row per day and one per month: a few hundred a year.
+  // There are only a few hundred rows a year: one per day and one per month.
   yield await sql<ExportedRow[]>`
     select period, starts_on, spent_tokens, spent_usd from budget_windows
     where scope = 'user' and scope_id = ${userId} order by period, starts_on`;
 }
 
-/** The audit events about the user, without other people's ids and IP addresses. */
+/** Reads the audit events about the user, without other users' ids and IP addresses. */
 export function readAuditEvents(sql: Sql, userId: string): AsyncGenerator<ExportedRow[]> {
   return readByKey(
     "id",

@@ -4,8 +4,8 @@ import { readAnswers, readImported, readMessages } from "./export-messages.ts";
 import * as queries from "./export-queries.ts";
 
 /**
- * All stored data of a user as one JSON document, streamed: only one batch is in memory, and the next one is
- * read once the client has received it. An error truncates the document, so it can't be mistaken for complete.
+ * Streams all of a user's stored data as one JSON document. Only one batch is in memory, and the next batch is read when the client has
+ * received the current one. An error truncates the document, so it can't be mistaken for complete.
  */
 export async function* createExport(sql: Sql, user: User, preferences: Preferences): AsyncGenerator<string> {
   const head = JSON.stringify({ exported_at: new Date().toISOString(), user, preferences });
@@ -33,7 +33,7 @@ async function* formatList(name: string, batches: AsyncGenerator<queries.Exporte
   yield `,\n${JSON.stringify(name)}:[`;
   let separator = "\n";
   for await (const rows of batches) {
-    // Send a line break even for an empty batch, so that a long search doesn't look like a dead connection.
+    // Sends a line break even for an empty batch, so that the connection doesn't look dead during a long search.
     if (rows.length === 0) yield "\n";
     else yield separator + rows.map((row) => JSON.stringify(row)).join(",\n");
     if (rows.length > 0) separator = ",\n";

@@ -1,7 +1,7 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import { type Deletions, USER_DELETIONS } from "./deletion.ts";
 
-/** How many users one instance deletes concurrently. */
+/** The maximum number of users that an instance deletes concurrently. */
 const CONCURRENCY = 10;
 
 export function registerAccountJobs(jobs: Jobs, { deletions }: { deletions: Deletions }): void {

@@ -3,7 +3,7 @@ import { PageQuery } from "../../http/pagination.ts";
 import { Closed, Named, Text } from "../../lib/schema.ts";
 import { CurrentPassword, DisplayNameInput, EmailInput, NewPassword, UserRole } from "../users/model.ts";
 
-/** The longest search text, in UTF-16 units. */
+/** The maximum length of a search string, in UTF-16 code units. */
 const SEARCH_CHARS_MAX = 254;
 /** Shown instead of a deleted user's name. */
 export const DELETED_NAME = "Deleted user";
@@ -11,7 +11,7 @@ export const DELETED_NAME = "Deleted user";
 export const UserListQuery = Type.Object({
   ...PageQuery,
   q: Type.Optional(
-    Text({ maxLength: SEARCH_CHARS_MAX, description: "Any part of an e-mail address or a name, in any case." }),
+    Text({ maxLength: SEARCH_CHARS_MAX, description: "Any part of an email address or name. Case-insensitive." }),
   ),
 });
 
@@ -31,12 +31,12 @@ export const UserChange = Named(
   Closed({
     role: Type.Optional(UserRole),
     disabled: Type.Optional(
-      Type.Boolean({ description: "`true` ends all sessions of the user and blocks further logins." }),
+      Type.Boolean({ description: "`true` ends all of the user's sessions and blocks further logins." }),
     ),
     display_name: Type.Optional(DisplayNameInput),
     email: Type.Optional(EmailInput),
     password: Type.Optional(
-      Type.String({ ...NewPassword, description: `${NewPassword.description} Ends all sessions of the user.` }),
+      Type.String({ ...NewPassword, description: `${NewPassword.description} Ends all of the user's sessions.` }),
     ),
   }),
 );

@@ -7,18 +7,18 @@ const columns = (sql: Sql) => sql`u.id, u.email, u.display_name, u.role, u.disab
 /** Lists accounts, newest first. `q` matches literally and case-insensitively, without wildcards. */
 export async function listAccounts(
   sql: Sql,
-  { q, afterId, rows }: { q: string | undefined; afterId: string | null; rows: number },
+  { q, afterId, rowsMax }: { q: string | undefined; afterId: string | null; rowsMax: number },
 ): Promise<UserRow[]> {
   if (q !== undefined)
     return sql<UserRow[]>`
-      select ${columns(sql)} from search_users(${q}, ${afterId}, ${rows}) as f (id)
-      -- A subquery with a limit is planned separately, see send_messages.
+      select ${columns(sql)} from search_users(${q}, ${afterId}, ${rowsMax}) as f (id)
+      -- A subquery with a limit is planned separately (see send_messages).
       cross join lateral (select * from users x where x.id = f.id limit 1) u
       order by u.id desc`;
   const position = afterId === null ? sql`` : sql`and u.id < ${afterId}`;
   return sql<UserRow[]>`
     select ${columns(sql)} from users u where u.deleting_at is null ${position}
-    order by u.id desc limit ${rows}`;
+    order by u.id desc limit ${rowsMax}`;
 }
 
 export async function findAccount(sql: Sql, id: string): Promise<UserRow | undefined> {
@@ -27,8 +27,8 @@ export async function findAccount(sql: Sql, id: string): Promise<UserRow | undef
 }
 
 /**
- * Locks a user and all administrators who can log in, in id order, to avoid deadlocks. If two administrators demote
- * each other, the second request sees what the first one changed.
+ * Locks a user and all enabled administrators, in id order to avoid deadlocks. If two administrators demote each other, the second
+ * request sees the first one's change.
  */
 export async function lockWithAdministrators(sql: Sql, id: string): Promise<UserRow[]> {
   return sql<UserRow[]>`

@@ -7,7 +7,7 @@ import type { AuditService } from "../audit/service.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { User } from "../users/model.ts";
 import {
-  createEmailTaken,
+  createEmailTakenError,
   createRequester,
   mapRowToUser,
   parseEmail,
@@ -21,34 +21,33 @@ import * as queries from "./queries.ts";
 
 export { createDeletions } from "./deletion.ts";
 
-/** Queues account changes one after another, because each one locks all administrators. */
-const ADMINISTRATORS = "administrators";
+/** The key by which account changes are queued, because each one locks all administrators. */
+const ACCOUNTS_QUEUE_KEY = "administrators";
 
-/** Account administration, export and deletion. */
+/** Administers, exports and deletes accounts. */
 export interface AccountService {
-  /** Lists accounts, newest first. For administrators. */
-  list(q: string | undefined, afterId: string | null, rows: number): Promise<UserRow[]>;
+  /** Lists accounts, newest first. Administrators only. */
+  list(q: string | undefined, afterId: string | null, rowsMax: number): Promise<UserRow[]>;
 
-  /** Returns one account. For administrators. @throws Problem `not_found`. */
+  /** Returns an account. Administrators only. @throws Problem `not_found`. */
   get(userId: string): Promise<User>;
 
   /**
-   * Creates an account. For administrators.
-   * @throws Problem `invalid`, `conflict` (the e-mail address is taken), `forbidden`, `rate_limited`, `overloaded`.
+   * Creates an account. Administrators only.
+   * @throws Problem `invalid`, `conflict` (the email address is taken), `forbidden`, `rate_limited`, `overloaded`.
    */
   create(caller: Caller, input: UserCreation): Promise<User>;
 
   /**
-   * Changes an account. For administrators. Disabling a user or setting their password ends all their sessions; a new
-   * role takes effect immediately. To change their own password or e-mail address, administrators must reauthenticate
-   * like every other user.
-   * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator, or the e-mail address is taken),
+   * Changes an account. Administrators only. Disabling a user or setting their password ends all their sessions. A new role takes
+   * effect immediately. Administrators must reauthenticate to change their own password or email address.
+   * @throws Problem `not_found`, `invalid`, `conflict` (the last administrator, or the email address is taken),
    * `forbidden`, `reauthentication_required`, `rate_limited`, `overloaded`.
    */
   change(caller: Caller, userId: string, input: UserChange): Promise<User>;
 
   /**
-   * Deletes an account with all personal data. For administrators. Content shared with others stays, without the name.
+   * Deletes an account with all personal data. Administrators only. Content shared with other users is kept, without the name.
    * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden`, `reauthentication_required` (the
    * administrator's own account).
    */
@@ -59,13 +58,13 @@ export interface AccountService {
    * @throws Problem `reauthentication_required`, `forbidden`, `conflict` (the last administrator), `rate_limited`,
    * `overloaded`.
    */
-  removeOwn(caller: Caller, password: string | undefined): Promise<void>;
+  removeOwnAccount(caller: Caller, password: string | undefined): Promise<void>;
 
-  /** Logs a user out everywhere. For administrators. @throws Problem `not_found`, `forbidden`. */
+  /** Ends all of a user's sessions. Administrators only. @throws Problem `not_found`, `forbidden`. */
   endSessions(caller: Caller, userId: string): Promise<void>;
 
-  /** Exports all the caller's stored data, as chunks of one JSON document. @throws Problem `not_found`. */
-  exportOwn(caller: Caller): Promise<AsyncGenerator<string>>;
+  /** Exports all of the caller's stored data as one JSON document, in chunks. @throws Problem `not_found`. */
+  exportOwnData(caller: Caller): Promise<AsyncGenerator<string>>;
 }
 
 type Dependencies = {
@@ -74,7 +73,7 @@ type Dependencies = {
   auth: AuthService;
   audit: AuditService;
   deletions: Deletions;
-  /** Called when a user's visible name changes. */
+  /** Called when a user's display name has changed or the user was deleted. */
   onRenamed(userId: string): void;
 };
 
@@ -88,7 +87,7 @@ export function createAccountService({
 }: Dependencies): AccountService {
   const { parseDisplayName } = users;
 
-  /** Records in the audit log what a caller did to a user. */
+  /** Records a caller's action on a user in the audit log. */
   function record(
     sql: Sql,
     { user, credentialId, ipAddress }: Caller,
@@ -107,22 +106,22 @@ export function createAccountService({
    * @throws Problem `not_found`, `conflict` (the last administrator), `forbidden` (the caller is no longer an
    * administrator).
    */
-  async function lock(
+  async function lockForChange(
     sql: Sql,
     caller: Caller,
     userId: string,
     remainsAdmin: (row: UserRow) => boolean,
     isSelfService = false,
   ): Promise<UserRow> {
-    const locked = await queries.lockWithAdministrators(sql, userId);
+    const lockedUsers = await queries.lockWithAdministrators(sql, userId);
     const target = requireRow(
-      locked.find(({ id }) => id === userId),
+      lockedUsers.find(({ id }) => id === userId),
       "user",
     );
-    const administrators = locked.filter(({ role, disabled_at }) => role === "admin" && disabled_at === null);
+    const administrators = lockedUsers.filter(({ role, disabled_at }) => role === "admin" && disabled_at === null);
     if (administrators.some(({ id }) => id === userId) && administrators.length === 1 && !remainsAdmin(target))
       throw new Problem("conflict", "This is the last administrator. Make another user an administrator first.");
-    if (!isSelfService) requireGrant(caller, target.role);
+    if (!isSelfService) requireAdminScopeFor(caller, target.role);
     if (!isSelfService && !administrators.some(({ id }) => id === caller.user.id))
       throw new Problem("forbidden", "Only administrators may do this.");
     return target;
@@ -130,7 +129,7 @@ export function createAccountService({
 
   /**
    * Hashes a password that an administrator sets.
-   * @param newEmail the e-mail address set in the same request. @throws Problem `not_found`, `invalid`, `forbidden`.
+   * @param newEmail the email address that the same request sets. @throws Problem `not_found`, `invalid`, `forbidden`.
    */
   async function hashNewPassword(
     caller: Caller,
@@ -139,42 +138,42 @@ export function createAccountService({
     newEmail: string | undefined,
   ): Promise<string> {
     const { email, role } = requireRow(await queries.findAccount(database, userId), "user");
-    requireGrant(caller, role);
+    requireAdminScopeFor(caller, role);
     return users.hashPassword({ password, email: newEmail ?? email }, createRequester(caller));
   }
 
   /**
    * Deletes a user.
-   * @param checkSelf checks, under the lock, whether the caller may delete their own account. If absent, the caller
-   * must be an administrator.
+   * @param checkSelf checks whether the caller may delete their own account, while the user is locked. If absent, the caller must be
+   * an administrator.
    */
   async function remove(caller: Caller, userId: string, checkSelf?: (sql: Sql) => Promise<void>): Promise<void> {
-    const begin = async (sql: Sql) => {
-      await lock(sql, caller, userId, () => false, checkSelf !== undefined);
+    const startDeletion = async (sql: Sql) => {
+      await lockForChange(sql, caller, userId, () => false, checkSelf !== undefined);
       await checkSelf?.(sql);
-      const ids = await auth.endUser(sql, userId, "user_deleted");
+      const ids = await auth.endSessionsIn(sql, userId, "user_deleted");
       await deletions.begin(sql, userId);
       await record(sql, caller, "user.deleted", userId);
       return ids;
     };
-    const ended = await withTransaction(database, begin, ADMINISTRATORS);
+    const endedSessionIds = await withTransaction(database, startDeletion, ACCOUNTS_QUEUE_KEY);
     onRenamed(userId);
-    auth.announceEnd(ended, "user_deleted");
+    auth.announceEndedSessions(endedSessionIds, "user_deleted");
     auth.forgetIdentities();
     await deletions.complete(userId);
-    // Again, because the first call may have come before the deletion was published.
+    // Called again, because more data has been deleted since the first call.
     onRenamed(userId);
   }
 
   return {
-    list: (q, afterId, rows) => queries.listAccounts(database, { q, afterId, rows }),
+    list: (q, afterId, rowsMax) => queries.listAccounts(database, { q, afterId, rowsMax }),
 
     async get(userId) {
       return mapRowToUser(requireRow(await queries.findAccount(database, userId), "user"));
     },
 
     async create(caller, input) {
-      requireGrant(caller, input.role);
+      requireAdminScopeFor(caller, input.role);
       const { user } = await users.createUser(input, createRequester(caller), (sql, { id, role }) =>
         record(sql, caller, "user.created", id, { role }),
       );
@@ -182,17 +181,17 @@ export function createAccountService({
     },
 
     async change(caller, userId, input) {
-      requireGrant(caller, input.role);
+      requireAdminScopeFor(caller, input.role);
       const name = input.display_name === undefined ? undefined : parseDisplayName(input.display_name);
       const email = input.email === undefined ? undefined : parseEmail(input.email);
-      const changesCredentials = input.password !== undefined || email !== undefined;
-      if (changesCredentials && userId === caller.user.id) await auth.reauthenticate(caller, undefined);
+      const hasNewCredentials = input.password !== undefined || email !== undefined;
+      if (hasNewCredentials && userId === caller.user.id) await auth.reauthenticate(caller, undefined);
       const passwordHash =
         input.password === undefined
           ? undefined
           : await hashNewPassword(caller, userId, input.password, email?.address);
       const update = async (sql: Sql) => {
-        const before = await lock(
+        const before = await lockForChange(
           sql,
           caller,
           userId,
@@ -202,7 +201,7 @@ export function createAccountService({
         const { role = before.role, disabled: isDisabled = wasDisabled } = input;
         const passwordReason = passwordHash === undefined ? null : ("password_changed" as const);
         const reason = isDisabled && !wasDisabled ? ("user_disabled" as const) : passwordReason;
-        const ended = reason ? await auth.endUser(sql, userId, reason) : [];
+        const ended = reason ? await auth.endSessionsIn(sql, userId, reason) : [];
         if (passwordHash !== undefined) {
           await users.storePasswordHash(sql, userId, passwordHash);
           await record(sql, caller, "user.password_changed", userId);
@@ -214,18 +213,18 @@ export function createAccountService({
         if (isRenamed) await record(sql, caller, "user.changed", userId, { field: "display_name" });
         const isEmailChanged = email !== undefined && email.address !== before.email;
         if (isEmailChanged) await record(sql, caller, "user.changed", userId, { field: "email" });
-        const isChanged = role !== before.role || isDisabled !== wasDisabled || isRenamed || isEmailChanged;
+        const needsUpdate = role !== before.role || isDisabled !== wasDisabled || isRenamed || isEmailChanged;
         const change = {
           role,
           isDisabled,
           ...(isRenamed && { display_name: name }),
           ...(isEmailChanged && { email }),
         };
-        return { ended, reason, row: isChanged ? await queries.updateAccount(sql, userId, change) : before };
+        return { ended, reason, row: needsUpdate ? await queries.updateAccount(sql, userId, change) : before };
       };
-      const { row, ended, reason } = await withTransaction(database, update, ADMINISTRATORS).catch(explainTaken);
+      const { row, ended, reason } = await withTransaction(database, update, ACCOUNTS_QUEUE_KEY).catch(throwEmailTaken);
       if (name !== undefined) onRenamed(userId);
-      if (reason) auth.announceEnd(ended, reason);
+      if (reason) auth.announceEndedSessions(ended, reason);
       auth.forgetIdentities();
       return mapRowToUser(requireRow(row, "user"));
     },
@@ -235,17 +234,17 @@ export function createAccountService({
       await remove(caller, userId);
     },
 
-    async removeOwn(caller, password) {
+    async removeOwnAccount(caller, password) {
       const hash = await auth.reauthenticate(caller, password);
       await remove(caller, caller.user.id, (sql) => users.lockUser(sql, caller.user.id, hash));
     },
 
     async endSessions(caller, userId) {
-      requireGrant(caller, requireRow(await queries.findAccount(database, userId), "user").role);
+      requireAdminScopeFor(caller, requireRow(await queries.findAccount(database, userId), "user").role);
       await auth.endSessions(caller, userId);
     },
 
-    async exportOwn(caller) {
+    async exportOwnData(caller) {
       const user = await users.getUser(caller.user.id);
       await record(database, caller, "user.exported", user.id);
       return createExport(database, user, await users.getPreferences(user.id));
@@ -253,11 +252,11 @@ export function createAccountService({
   };
 }
 
-function explainTaken(error: unknown): never {
-  throw isUniqueViolation(error, "users_email_key") ? createEmailTaken() : error;
+function throwEmailTaken(error: unknown): never {
+  throw isUniqueViolation(error, "users_email_key") ? createEmailTakenError() : error;
 }
 
-/** Creating, changing or deleting an administrator needs more than the scope for writing users. @throws Problem `forbidden`. */
-function requireGrant({ scopes }: Caller, role: User["role"] | undefined): void {
+/** Requires the scope `admin` to create, change or delete an administrator. @throws Problem `forbidden`. */
+function requireAdminScopeFor({ scopes }: Caller, role: User["role"] | undefined): void {
   if (role === "admin") requireScope(scopes, "admin");
 }

@@ -1,7 +1,7 @@
 import type { ModelFigures, UsagePart } from "./model.ts";
 import type { ActiveCounts, CountedTimeRange, FiguresRow } from "./queries.ts";
 
-/** Figures of an empty time range. */
+/** The figures for a time range without messages. */
 export const noFigures: FiguresRow = {
   messages: 0,
   system_messages: 0,

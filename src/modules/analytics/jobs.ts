@@ -1,12 +1,12 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import type { AnalyticsService } from "./service.ts";
 
-/** How often new messages are counted in the background. Reads count them, too. */
-const REFRESH_MS = 60_000;
+/** The interval at which new messages are counted in the background. Reads also count them. */
+const REFRESH_INTERVAL_MS = 60_000;
 
 export function registerAnalyticsJobs(
   jobs: Jobs,
   { analytics }: { analytics: Pick<AnalyticsService, "refresh"> },
 ): void {
-  jobs.everyOnOne("analytics", REFRESH_MS, analytics.refresh);
+  jobs.everyOnOne("analytics", REFRESH_INTERVAL_MS, analytics.refresh);
 }

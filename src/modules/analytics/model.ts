@@ -43,21 +43,21 @@ const count = (description?: string) => Type.Integer({ minimum: 0, ...(descripti
 const AnswerFigures = {
   generations: count("Model responses that have finished, with any status."),
   failed_generations: count(),
-  error_rate: Type.Number({ description: "`failed_generations` / `generations`; 0 without generations." }),
+  error_rate: Type.Number({ description: "`failed_generations` / `generations`; 0 if there are none." }),
   input_tokens: count(),
   output_tokens: count(),
   cached_input_tokens: count("The part of `input_tokens` read from the providers' caches."),
   reasoning_tokens: count("The part of `output_tokens` used for reasoning."),
   cost_usd: Type.Number({ description: "Includes only models with known prices." }),
   first_token_ms: Nullable(Type.Object({ p50: count(), p95: count() }), {
-    description: "Time from the start of a generation to its first text, accurate to 1 %; null if unknown.",
+    description: "Time from the start of a generation to its first text, accurate to 1%. Null if unknown.",
   }),
   feedback: Type.Object({ positive: count(), negative: count() }, { description: "Ratings of the responses." }),
 };
 
 const Figures = {
-  active_users: count("Distinct users who wrote something."),
-  active_conversations: count("Distinct conversations in which something was written."),
+  active_users: count("Distinct users who wrote a message."),
+  active_conversations: count("Distinct conversations with a new message."),
   messages: count(),
   messages_by_role: Type.Object({ system: count(), user: count(), assistant: count(), tool: count() }),
   ...AnswerFigures,
@@ -114,7 +114,7 @@ export const AnalyticsUsers = Named(
     ...TimeRangeFields,
     data: Type.Array(UserFigures),
     next_cursor: Nullable(Type.String(), {
-      description: "Send it as `cursor` for the next page; null on the last page.",
+      description: "Send it as `cursor` to get the next page. Null on the last page.",
     }),
   }),
 );

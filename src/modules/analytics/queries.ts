@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 import type { Interval, TimeRange } from "./model.ts";
 
-/** A time range and its cut-off: only rows created before `countedUntil` are included. The figures are as of `asOf`. */
+/** A time range with its cutoff: only rows created before `countedUntil` are included. The figures are as of `asOf`. */
 export type CountedTimeRange = TimeRange & { countedUntil: Date; asOf: Date };
 
 /** Counts about `rows` messages (sql/functions/analytics_refresh.sql). @returns whether there is more to count. */
@@ -19,13 +19,13 @@ export async function rollUpDay(sql: Sql): Promise<boolean> {
 export type State = {
   counted_until: Date;
   as_of: Date;
-  /** Estimated time that the last step spent on rows that had been counted before. */
+  /** The estimated time that the last step spent on rows that had been counted before. */
   took_ms: number;
-  /** Time since the last step ended. */
+  /** The time since the last step ended. */
   age_ms: number;
 };
 
-/** The state of the counting; undefined before the first count. */
+/** Finds the state of the counting. Returns undefined before the first count. */
 export async function findState(sql: Sql): Promise<State | undefined> {
   const [row] = await sql<State[]>`
     select counted_until, as_of, took_ms, (extract(epoch from clock_timestamp() - refreshed_at) * 1000)::float8 as age_ms
@@ -113,18 +113,18 @@ export async function sumAll(sql: Sql, range: CountedTimeRange): Promise<Figures
   return row;
 }
 
-/** Sums by model. The key is the model's name, or '' if no model was called. */
+/** Sums figures by model. The key is the model's name, or '' if no model was called. */
 export const sumByModel = async (sql: Sql, range: CountedTimeRange): Promise<(FiguresRow & { key: string })[]> =>
   sumBy<string>(sql, range, sql`x.model`, true);
 
-/** Lists when each hour or day of a time range starts. @throws a Postgres error if the time zone is unknown. */
+/** Lists the start of each hour or day in a time range. @throws a Postgres error if the time zone is unknown. */
 export async function listParts(sql: Sql, { from, to, timeZone }: TimeRange, interval: Interval): Promise<string[]> {
   const rows = await sql<{ starts_at: Date }[]>`
     select starts_at from list_analytics_parts(${from}, ${to}, ${interval}, ${timeZone})`;
   return rows.map(({ starts_at }) => starts_at.toISOString());
 }
 
-/** Sums by hour or day. The key is the number of the hour or day, starting at 1; empty ones are omitted. */
+/** Sums figures by hour or day. The key is the number of the hour or day, starting at 1. Empty ones are omitted. */
 export const sumByPart = (sql: Sql, range: CountedTimeRange, starts: readonly string[], isWholeDays: boolean) =>
   sumBy<number>(sql, range, sql`greatest(1, width_bucket(x.at, ${[...starts]}::timestamptz[]))`, isWholeDays);
 
@@ -137,7 +137,7 @@ export async function countActive(sql: Sql, { from, to, countedUntil }: CountedT
   return row ?? { users: 0, conversations: 0 };
 }
 
-/** Counts active users and conversations in each hour or day; empty ones are omitted. */
+/** Counts active users and conversations in each hour or day. Empty ones are omitted. */
 export async function listActiveCounts(
   sql: Sql,
   { from, to, countedUntil }: CountedTimeRange,
@@ -151,8 +151,8 @@ export async function listActiveCounts(
 }
 
 /**
- * The position in a list of users: the sort key of the page's last user, ending with the user's number in analytics. All
- * are strings, because sums may not fit a double.
+ * A position in a list of users: the sort key of a page's last user. `n` is the user's number in analytics. All fields are strings,
+ * because sums may be too large for a double.
  */
 export type UserPosition = { cost: string; tokens: string; n: string };
 
@@ -172,14 +172,14 @@ export type UserFiguresRow = {
   tokens: string;
 };
 
-/** Users with activity in the time range, the most costly first, then by tokens. */
+/** Lists users with activity in the time range, most expensive first. Users with the same cost are ordered by tokens. */
 export async function listUsers(
   sql: Sql,
   { from, to, countedUntil }: CountedTimeRange,
   after: UserPosition | null,
   rows: number,
 ): Promise<UserFiguresRow[]> {
-  // Look up only the users of this page.
+  // Looks up only the users on this page.
   return sql<UserFiguresRow[]>`
     select x.n, u.id as user_id, u.email, u.display_name, x.messages::float8, x.generations::float8,
       x.failed_generations::float8, x.input_tokens::float8, x.output_tokens::float8,

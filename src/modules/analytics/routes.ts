@@ -1,6 +1,6 @@
 import { createBadCursor, createPage, readPage } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
-import { readTimeFilter } from "../../http/time-filter.ts";
+import { parseTimeFilter } from "../../http/time-filter.ts";
 import { mapToTimeRange } from "./figures.ts";
 import {
   AnalyticsModels,
@@ -16,74 +16,74 @@ import {
 import type { UserFiguresRow, UserPosition } from "./queries.ts";
 import type { AnalyticsService } from "./service.ts";
 import { columns, respondWithTable, tableMediaTypes } from "./tables.ts";
-import { readTimeRange } from "./time-range.ts";
+import { parseTimeRange } from "./time-range.ts";
 
 type Dependencies = { analytics: AnalyticsService };
 
-const shared = {
+const sharedOptions = {
   method: "GET",
   tag: "analytics",
   scope: "analytics:read",
   isForAdmins: true,
   expensive: "always",
   mediaTypes: tableMediaTypes,
-  answerHeaders: ["Content-Disposition"],
+  responseHeaders: ["Content-Disposition"],
   problems: [406],
 } as const;
 
-/** `/api/v1/analytics`: usage figures, in JSON or CSV. */
+/** Creates the routes of `/api/v1/analytics`: usage figures, as JSON or CSV. */
 export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
   route({
-    ...shared,
+    ...sharedOptions,
     path: "/api/v1/analytics/overview",
     operationId: "getAnalyticsOverview",
-    summary: "Get the usage figures of a time range (administrators)",
+    summary: "Get the usage figures for a time range (administrators)",
     query: AnalyticsQuery,
     ok: AnalyticsOverview,
     handle: async ({ query, request, set }) => {
-      const body = await analytics.getOverview(readTimeRange(query));
+      const body = await analytics.getOverview(parseTimeRange(query));
       const table = { name: "overview", rows: [body], columns: columns.overview };
       return respondWithTable({ request, headers: set.headers }, body, table);
     },
   }),
   route({
-    ...shared,
+    ...sharedOptions,
     path: "/api/v1/analytics/usage",
     operationId: "listAnalyticsUsage",
     summary: "Get usage figures per hour or day (administrators)",
     query: UsageQuery,
     ok: AnalyticsUsage,
     handle: async ({ query, request, set }) => {
-      const body = await analytics.getUsage(readTimeRange(query), query.interval ?? "day");
+      const body = await analytics.getUsage(parseTimeRange(query), query.interval ?? "day");
       const table = { name: "usage", rows: body.data, columns: columns.usage };
       return respondWithTable({ request, headers: set.headers }, body, table);
     },
   }),
   route({
-    ...shared,
+    ...sharedOptions,
     path: "/api/v1/analytics/models",
     operationId: "listAnalyticsModels",
-    summary: "Get usage figures per model, most costly first (administrators)",
+    summary: "Get usage figures per model, most expensive first (administrators)",
     query: AnalyticsQuery,
     ok: AnalyticsModels,
     handle: async ({ query, request, set }) => {
-      const body = await analytics.listModels(readTimeRange(query));
+      const body = await analytics.listModels(parseTimeRange(query));
       const table = { name: "models", rows: body.data, columns: columns.models };
       return respondWithTable({ request, headers: set.headers }, body, table);
     },
   }),
   route({
-    ...shared,
+    ...sharedOptions,
     path: "/api/v1/analytics/users",
     operationId: "listAnalyticsUsers",
-    summary: "Get usage figures per user, most costly first (administrators)",
+    summary: "Get usage figures per user, most expensive first (administrators)",
     description: "Later pages keep the time range of the first page.",
     query: UsersQuery,
     ok: AnalyticsUsers,
     handle: async ({ query, request, set }) => {
       const { limit, after } = readPage(query, 5);
-      const requested = readTimeRange(query);
-      const { range, position } = after ? readCursor(after, requested) : { range: requested, position: null };
+      const requested = parseTimeRange(query);
+      const { range, position } = after ? parseCursor(after, requested) : { range: requested, position: null };
       const { rows, asOf } = await analytics.listUsers(range, position, limit + 1);
       const key = (row: UserFiguresRow) => [
         range.from.toISOString(),
@@ -103,20 +103,20 @@ export const createAnalyticsRoutes = ({ analytics }: Dependencies): Route[] => [
   }),
 ];
 
-/** Numbers that certainly fit 8 and 4 bytes. */
+// Both match only numbers that fit their column: 8 and 4 bytes.
 const sumPattern = /^\d{1,18}$/;
 const userNumberPattern = /^\d{1,9}$/;
 
-/** @throws Problem `bad_cursor`. */
-function readCursor(
+/** Parses the parts of a cursor. @throws Problem `bad_cursor`. */
+function parseCursor(
   [from = "", to = "", cost = "", tokens = "", n = ""]: string[],
   { timeZone }: TimeRange,
 ): { range: TimeRange; position: UserPosition } {
   if (!sumPattern.test(cost) || !sumPattern.test(tokens) || !userNumberPattern.test(n)) throw createBadCursor();
   try {
     const range = {
-      from: readTimeFilter(from, "from") ?? new Date(),
-      to: readTimeFilter(to, "to") ?? new Date(),
+      from: parseTimeFilter(from, "from") ?? new Date(),
+      to: parseTimeFilter(to, "to") ?? new Date(),
       timeZone,
     };
     return { range, position: { cost, tokens, n } };

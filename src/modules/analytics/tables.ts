@@ -1,4 +1,4 @@
-import { findQuality, readAccept } from "../../http/accept.ts";
+import { findQuality, parseAccept } from "../../http/accept.ts";
 import { type CsvCell, createCsv } from "../../http/csv.ts";
 import { Problem } from "../../lib/problem.ts";
 
@@ -9,8 +9,8 @@ type Figure = string | number | null | { [name: string]: Figure };
 type Row = { [name: string]: Figure };
 
 /** @throws Problem `not_acceptable`. */
-function wantsCsv(request: Request): boolean {
-  const ranges = readAccept(request.headers.get("accept"));
+function prefersCsv(request: Request): boolean {
+  const ranges = parseAccept(request.headers.get("accept"));
   const [json, csv] = [findQuality("application/json", ranges), findQuality("text/csv", ranges)];
   if (json === 0 && csv === 0)
     throw new Problem("not_acceptable", `Analytics are available as ${tableMediaTypes.join(" or ")}.`);
@@ -18,15 +18,15 @@ function wantsCsv(request: Request): boolean {
 }
 
 /** Flattens a row to named cells: `feedback: {positive}` becomes `feedback_positive`. */
-function flatten(row: Row, before = ""): [string, CsvCell][] {
+function flatten(row: Row, prefix = ""): [string, CsvCell][] {
   return Object.entries(row).flatMap(([name, value]) =>
-    typeof value === "object" && value !== null ? flatten(value, `${before}${name}_`) : [[before + name, value]],
+    typeof value === "object" && value !== null ? flatten(value, `${prefix}${name}_`) : [[prefix + name, value]],
   );
 }
 
 /** Replaces null where the value may be an object, so that every row has the same columns. */
 const emptyObjects: Readonly<Record<string, Row>> = { first_token_ms: { p50: null, p95: null } };
-const fill = (row: Row): Row =>
+const fillMissingObjects = (row: Row): Row =>
   Object.fromEntries(Object.entries(row).map(([name, value]) => [name, value ?? emptyObjects[name] ?? null]));
 
 type TableRequest = { request: Request; headers: Record<string, string | number | undefined> };
@@ -42,8 +42,8 @@ export function respondWithTable<Body>(
 ): Body | Response {
   // This replaces the default `Vary` header, so it must repeat its value.
   headers.vary = "Accept, Origin";
-  if (!wantsCsv(request)) return body;
-  const lines = table.rows.map((row) => new Map(flatten(fill(row))));
+  if (!prefersCsv(request)) return body;
+  const lines = table.rows.map((row) => new Map(flatten(fillMissingObjects(row))));
   const csv = createCsv(
     table.columns,
     lines.map((line) => table.columns.map((name) => line.get(name) ?? null)),

@@ -1,4 +1,4 @@
-import { readTimeFilter } from "../../http/time-filter.ts";
+import { parseTimeFilter } from "../../http/time-filter.ts";
 import { createInvalid } from "../../lib/problem.ts";
 import type { Interval, TimeRange } from "./model.ts";
 
@@ -7,12 +7,12 @@ const INTERVAL_MS: Record<Interval, number> = { hour: 60 * 60_000, day: DAY_MS }
 const DEFAULT_DAYS = 7;
 /** The earliest time that both Postgres and JavaScript support. */
 const FIRST_MS = Date.parse("0001-01-01T00:00:00Z");
-/** The maximum number of hours or days in a series. */
+/** The maximum number of parts (hours or days) in a series. */
 const SERIES_PARTS_MAX = 2_000;
 
-const zonePattern = /^[A-Za-z][\w+\-/]*$/;
-/** Zones that Postgres takes for abbreviations without daylight saving time, and equivalent zones. */
-const renamedZones: Readonly<Record<string, string>> = {
+const timeZonePattern = /^[A-Za-z][\w+\-/]*$/;
+/** Equivalents of zones that Postgres would interpret as abbreviations, which have no daylight saving time. */
+const equivalentZones: Readonly<Record<string, string>> = {
   CET: "Europe/Brussels",
   MET: "Europe/Brussels",
   EET: "Europe/Athens",
@@ -21,25 +21,26 @@ const renamedZones: Readonly<Record<string, string>> = {
 
 type TimeRangeRequest = { from?: string; to?: string; time_zone?: string };
 
-/** @throws Problem `invalid` for an unknown time zone, a time out of range, or `from` after `to`. */
-export function readTimeRange(query: TimeRangeRequest, now = new Date()): TimeRange {
-  const to = readTimeFilter(query.to, "to") ?? now;
-  const from = readTimeFilter(query.from, "from") ?? new Date(Math.max(FIRST_MS, to.getTime() - DEFAULT_DAYS * DAY_MS));
+/** Parses the time range. @throws Problem `invalid` for an unknown time zone, a time out of range, or `from` after `to`. */
+export function parseTimeRange(query: TimeRangeRequest, now = new Date()): TimeRange {
+  const to = parseTimeFilter(query.to, "to") ?? now;
+  const from =
+    parseTimeFilter(query.from, "from") ?? new Date(Math.max(FIRST_MS, to.getTime() - DEFAULT_DAYS * DAY_MS));
   if (from > to)
     throw createInvalid("#/query/from", "from must not be after to. If to is absent, from must not be in the future.");
-  return { from, to, timeZone: readTimeZone(query.time_zone) };
+  return { from, to, timeZone: parseTimeZone(query.time_zone) };
 }
 
-function readTimeZone(name = "UTC"): string {
-  if (!zonePattern.test(name) || !isKnown(name)) throw createUnknownZone();
-  return renamedZones[name.toUpperCase()] ?? name;
+function parseTimeZone(name = "UTC"): string {
+  if (!timeZonePattern.test(name) || !isKnownTimeZone(name)) throw createUnknownTimeZone();
+  return equivalentZones[name.toUpperCase()] ?? name;
 }
 
-/** The error for a time zone that JavaScript or Postgres doesn't know. */
-export const createUnknownZone = () =>
+/** Creates the error for a time zone that JavaScript or Postgres doesn't know. */
+export const createUnknownTimeZone = () =>
   createInvalid("#/query/time_zone", "time_zone must be the IANA name of a time zone, such as Europe/Berlin.");
 
-function isKnown(timeZone: string): boolean {
+function isKnownTimeZone(timeZone: string): boolean {
   try {
     return new Intl.DateTimeFormat("en", { timeZone }).format(0) !== "";
   } catch {
@@ -47,8 +48,8 @@ function isKnown(timeZone: string): boolean {
   }
 }
 
-/** @throws Problem `invalid` if the series would have too many hours or days. */
-export function checkParts({ from, to }: TimeRange, interval: Interval): void {
+/** Checks the length of a series. @throws Problem `invalid` if it would have too many parts. */
+export function checkSeriesLength({ from, to }: TimeRange, interval: Interval): void {
   const parts = (to.getTime() - from.getTime()) / INTERVAL_MS[interval];
   if (parts <= SERIES_PARTS_MAX) return;
   const remedy =

@@ -7,34 +7,34 @@ import { Problem } from "../../lib/problem.ts";
 import { isUuid } from "../../lib/schema.ts";
 import type { AuditService } from "../audit/service.ts";
 import { hashKey, isKey, KEY_PREFIX } from "./key-format.ts";
-import { ACTED_FOR_EVERY_MS, KEY_CACHE_MS, KEYS_CACHED_MAX, LAST_USED_EVERY_MS } from "./limits.ts";
+import { ACTED_FOR_INTERVAL_MS, KEY_CACHE_MS, KEYS_CACHED_MAX, LAST_USED_INTERVAL_MS } from "./limits.ts";
 import * as queries from "./queries.ts";
 
-/** Authenticates API keys: the caller is the owner, or the user the key acts for. */
+/** Authenticates API keys. The caller is the key's owner, or the user that the key acts for. */
 export interface KeyCallers {
-  /** Whether a credential looks like an API key; `findCaller` verifies it. */
+  /** Returns whether a credential looks like an API key. `findCaller` verifies it. */
   looksLikeKey(token: string): boolean;
 
   /**
-   * The caller with this key; null if the key doesn't exist, was deleted or has expired. A wrong checksum is refused
-   * without a query.
-   * @throws Problem `forbidden` if the key may not act for the requested user.
+   * Finds the caller with this key. Returns null if the key doesn't exist, was deleted or has expired. If its checksum is wrong, no
+   * query is needed.
+   * @throws Problem `forbidden` if the key isn't allowed to act for the requested user.
    */
   findCaller(key: string, origin: RequestOrigin): Promise<Caller | null>;
 
-  /** The caller for a ticket that was issued to a key and a user. @throws Problem `forbidden`. */
+  /** Finds the caller of a ticket that was issued to a key and a user. @throws Problem `forbidden`. */
   findHolder(holder: queries.KeyHolder, ipAddress: string | null): Promise<Caller | null>;
 
   /**
-   * Of these callers with open connections, the ones that have lost access: the key was deleted, the user or the owner is
-   * disabled or deleted, or the key may no longer act for the user. Covers changes by any instance and the command line.
+   * Finds the callers that have lost access: the key was deleted, the user or owner was disabled or deleted, or the key may no longer
+   * act for the user. Detects changes by any instance and the command line.
    */
-  findEnded(callers: readonly Caller[]): Promise<Set<Caller>>;
+  findRevoked(callers: readonly Caller[]): Promise<Set<Caller>>;
 
-  /** Call when a key was deleted on this instance. Takes effect immediately. */
+  /** Removes a key that was deleted on this instance from the cache. */
   forgetKey(hash: string): void;
 
-  /** Call when a user's role or status was changed on this instance. Takes effect immediately. */
+  /** Clears the cache. Call it when a user's role or status was changed on this instance. */
   forgetUsers(): void;
 }
 
@@ -45,13 +45,13 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
   const cacheOptions = { ttlMs: KEY_CACHE_MS, entriesMax: KEYS_CACHED_MAX };
   const keys = createLookupCache((hash) => queries.findValidKey(reserved(), { hash }), cacheOptions);
   const targets = createLookupCache((userId) => queries.findTarget(reserved(), userId), cacheOptions);
-  const isLastUseDue = createThrottle(LAST_USED_EVERY_MS);
-  const isRecordDue = createThrottle(ACTED_FOR_EVERY_MS);
+  const isLastUseDue = createNameThrottle(LAST_USED_INTERVAL_MS);
+  const isRecordDue = createNameThrottle(ACTED_FOR_INTERVAL_MS);
 
-  /** Like `recordActing`, writes in the background: if the write fails, the request still succeeds. */
-  function touch(keyId: string): void {
+  /** Records the last use in the background. Like in `recordActing`, the request succeeds even if the write fails. */
+  function recordUse(keyId: string): void {
     if (!isLastUseDue(keyId)) return;
-    const write = withTransaction(database, (sql) => queries.touchKey(sql, keyId));
+    const write = withTransaction(database, (sql) => queries.recordLastUse(sql, keyId));
     write.catch((err) => log.warn({ err }, "recording the last use of an API key failed"));
   }
   function recordActing(key: queries.ValidKey, userId: string, ipAddress: string | null): void {
@@ -70,12 +70,12 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
       );
   }
 
-  /** @throws Problem `forbidden`, the same whether the user exists or not. */
+  /** @throws Problem `forbidden`, which doesn't reveal whether the user exists. */
   async function findUser(key: queries.ValidKey, { onBehalfOf, ipAddress }: RequestOrigin): Promise<Caller["user"]> {
     if (onBehalfOf === null) return key.owner;
-    const mayAct = key.is_service && key.owner.role === "admin" && isUuid(onBehalfOf);
-    const user = mayAct ? await targets.find(onBehalfOf.toLowerCase()) : undefined;
-    if (!user) throw new Problem("forbidden", "The API key may not act for this user.");
+    const canAct = key.is_service && key.owner.role === "admin" && isUuid(onBehalfOf);
+    const user = canAct ? await targets.find(onBehalfOf.toLowerCase()) : undefined;
+    if (!user) throw new Problem("forbidden", "The API key isn't allowed to act for this user.");
     recordActing(key, user.id, ipAddress);
     return user;
   }
@@ -85,7 +85,7 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
     const expiresAtMs = key?.expires_at?.getTime() ?? Number.POSITIVE_INFINITY;
     if (!key || expiresAtMs <= Date.now()) return null;
     const user = await findUser(key, origin);
-    touch(key.id);
+    recordUse(key.id);
     return { user, credentialId: key.id, scopes: new Set(key.scopes), expiresAtMs, ipAddress: origin.ipAddress };
   }
 
@@ -108,12 +108,12 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
       targets.forgetAll();
     },
 
-    async findEnded(callers) {
+    async findRevoked(callers) {
       if (callers.length === 0) return new Set();
       const byHolder = Map.groupBy(callers, (caller) => formatHolder(mapToHolder(caller)));
       const holders = [...byHolder.values()].flatMap(([caller]) => (caller ? [mapToHolder(caller)] : []));
-      const ended = await queries.listEndedHolders(reserved(), holders);
-      return new Set(ended.flatMap((holder) => byHolder.get(formatHolder(holder)) ?? []));
+      const revokedHolders = await queries.listRevokedHolders(reserved(), holders);
+      return new Set(revokedHolders.flatMap((holder) => byHolder.get(formatHolder(holder)) ?? []));
     },
   };
 }
@@ -121,13 +121,13 @@ export function createKeyCallers({ database, audit, log }: Dependencies): KeyCal
 const mapToHolder = ({ credentialId, user }: Caller): queries.KeyHolder => ({ keyId: credentialId, userId: user.id });
 const formatHolder = ({ keyId, userId }: queries.KeyHolder): string => `${keyId} ${userId}`;
 
-/** Returns true for each name at most once per `everyMs`. */
-function createThrottle(everyMs: number): (name: string) => boolean {
-  // A name that is evicted is only due earlier.
-  const recent = new BoundedCache<true>({ max: KEYS_CACHED_MAX, ttlMs: everyMs });
+/** Creates a function that returns true at most once per interval for each name. */
+function createNameThrottle(intervalMs: number): (name: string) => boolean {
+  // If a name is evicted, it is just due earlier.
+  const recentNames = new BoundedCache<true>({ max: KEYS_CACHED_MAX, ttlMs: intervalMs });
   return (name) => {
-    if (recent.get(name)) return false;
-    recent.set(name, true);
+    if (recentNames.get(name)) return false;
+    recentNames.set(name, true);
     return true;
   };
 }

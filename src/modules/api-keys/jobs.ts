@@ -2,8 +2,12 @@ import type { Jobs } from "../../jobs/runner.ts";
 import { repeatUntilDone } from "../../lib/batches.ts";
 import type { ApiKeyService } from "./service.ts";
 
-const SWEEP_MS = 5 * 60_000;
+const SWEEP_INTERVAL_MS = 5 * 60_000;
 
-export function registerApiKeyJobs(jobs: Jobs, { apiKeys }: { apiKeys: Pick<ApiKeyService, "sweep"> }): void {
-  jobs.everyOnOne("api-keys", SWEEP_MS, async (signal) => void (await repeatUntilDone(apiKeys.sweep, signal)));
+export function registerApiKeyJobs(jobs: Jobs, { apiKeys }: { apiKeys: Pick<ApiKeyService, "deleteExpired"> }): void {
+  jobs.everyOnOne(
+    "api-keys",
+    SWEEP_INTERVAL_MS,
+    async (signal) => void (await repeatUntilDone(apiKeys.deleteExpired, signal)),
+  );
 }

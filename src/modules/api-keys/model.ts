@@ -12,7 +12,7 @@ const Name = VisibleLine({
 });
 const Service = { description: "Whether the key may act for users with `X-On-Behalf-Of`." };
 
-/** A key as its owner sees it, without the secret. */
+/** A key as shown to its owner, without the secret. */
 export const ApiKey = Named(
   "ApiKey",
   Type.Object({
@@ -29,7 +29,7 @@ export const ApiKey = Named(
 );
 export type ApiKey = Static<typeof ApiKey>;
 
-/** A new key; the only response that contains the secret. */
+/** A new key. No other response contains the secret. */
 export const CreatedApiKey = Named(
   "CreatedApiKey",
   Type.Object({

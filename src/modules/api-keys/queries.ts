@@ -1,7 +1,7 @@
 import type { Caller } from "../../access/caller.ts";
 import type { Scope } from "../../access/scopes.ts";
 import type { Sql } from "../../db/client.ts";
-import { EXPIRED_KEY_RETENTION_S, EXPIRED_KEYS_BATCH, LAST_USED_EVERY_MS } from "./limits.ts";
+import { EXPIRED_KEY_RETENTION_S, EXPIRED_KEYS_BATCH_ROWS, LAST_USED_INTERVAL_MS } from "./limits.ts";
 import type { ApiKey } from "./model.ts";
 
 type User = Caller["user"];
@@ -34,12 +34,12 @@ export function mapToApiKey({ is_service, expires_at, last_used_at, created_at, 
 /** A valid key with its owner. */
 export type ValidKey = { id: string; scopes: Scope[]; is_service: boolean; expires_at: Date | null; owner: User };
 
-type KnownRow = Omit<ValidKey, "owner"> & { user_id: string } & Omit<User, "id">;
+type ValidKeyRow = Omit<ValidKey, "owner"> & { user_id: string } & Omit<User, "id">;
 
 /** Finds a key that hasn't expired and whose owner is enabled, by hash (hex) or id. */
 export async function findValidKey(sql: Sql, by: { hash: string } | { id: string }): Promise<ValidKey | undefined> {
   const condition = "hash" in by ? sql`k.hash = decode(${by.hash}, 'hex')` : sql`k.id = ${by.id}`;
-  const [row] = await sql<KnownRow[]>`
+  const [row] = await sql<ValidKeyRow[]>`
     select k.id, k.scopes, k.is_service, k.expires_at,
       u.id as user_id, u.email, u.display_name, u.role, u.created_at
     from api_keys k join users u on u.id = k.user_id
@@ -49,7 +49,7 @@ export async function findValidKey(sql: Sql, by: { hash: string } | { id: string
   return { id, scopes, is_service, expires_at, owner: { id: user_id, ...user } };
 }
 
-/** A user that service keys may act for: enabled, and not an administrator. */
+/** Finds a user that service keys may act for. Disabled users and administrators are excluded. */
 export async function findTarget(sql: Sql, userId: string): Promise<User | undefined> {
   const [row] = await sql<User[]>`
     select id, email, display_name, role, created_at from users
@@ -60,8 +60,8 @@ export async function findTarget(sql: Sql, userId: string): Promise<User | undef
 /** A key, and the user it acts for. */
 export type KeyHolder = { keyId: string; userId: string };
 
-/** Of these key holders, the ones whose key no longer grants access. Expiry is checked elsewhere, without a query. */
-export async function listEndedHolders(sql: Sql, holders: readonly KeyHolder[]): Promise<KeyHolder[]> {
+/** Lists the holders whose key no longer grants access. Expiry is checked elsewhere, without a query. */
+export async function listRevokedHolders(sql: Sql, holders: readonly KeyHolder[]): Promise<KeyHolder[]> {
   return await sql<KeyHolder[]>`
     select h.key_id as "keyId", h.user_id as "userId"
     from unnest(${holders.map(({ keyId }) => keyId)}::uuid[], ${holders.map(({ userId }) => userId)}::uuid[])
@@ -75,8 +75,8 @@ export async function listEndedHolders(sql: Sql, holders: readonly KeyHolder[]):
 export type KeyOwner = { id: string; email: string; role: "user" | "admin"; is_disabled: boolean; keys: number };
 
 /**
- * Locks the owner of a new key and counts their keys. Until the transaction ends, nobody else can create a key for
- * them or change their role.
+ * Locks the owner of a new key and counts their keys. Until the transaction ends, no other request can create a key for them or
+ * change their role.
  */
 export async function lockOwner(sql: Sql, userId: string): Promise<KeyOwner | undefined> {
   await sql`select 1 from users where id = ${userId} for no key update`;
@@ -87,7 +87,7 @@ export async function lockOwner(sql: Sql, userId: string): Promise<KeyOwner | un
   return row;
 }
 
-/** The user with this e-mail address; null: the first administrator. */
+/** Finds the user with this email address, or the first administrator if `emailKey` is null. */
 export async function findOwnerId(sql: Sql, emailKey: string | null): Promise<string | undefined> {
   const [row] = await (emailKey === null
     ? sql<{ id: string }[]>`
@@ -118,7 +118,7 @@ export async function insertKey(sql: Sql, key: NewKey): Promise<ApiKeyRow> {
   return row;
 }
 
-/** The user's key with this id; undefined if the user has no such key. */
+/** Finds one of the user's keys. */
 export async function findKey(sql: Sql, id: string, userId: string): Promise<ApiKeyRow | undefined> {
   const [row] = await sql<ApiKeyRow[]>`
     select ${columns(sql)} from api_keys k where k.id = ${id} and k.user_id = ${userId}`;
@@ -132,7 +132,7 @@ export async function listKeys(sql: Sql, userId: string, beforeId: string | null
     select ${columns(sql)} from api_keys k where k.user_id = ${userId} ${before} order by k.id desc limit ${limit}`;
 }
 
-/** Deletes a key of the user. @returns the key's hash; undefined if the user has no such key. */
+/** Deletes one of the user's keys. @returns its hash, or undefined if the user has no such key. */
 export async function deleteKey(sql: Sql, id: string, userId: string): Promise<string | undefined> {
   const [row] = await sql<{ hash: string }[]>`
     with deleted as (delete from api_keys where id = ${id} and user_id = ${userId} returning id, hash),
@@ -144,7 +144,7 @@ export async function deleteKey(sql: Sql, id: string, userId: string): Promise<s
 /** A deleted key and its hash. */
 export type DeletedKey = { id: string; hash: string };
 
-/** Deletes all of the user's keys; a quota limits their number. */
+/** Deletes all of the user's keys. A quota limits their number. */
 export async function deleteKeys(sql: Sql, userId: string): Promise<DeletedKey[]> {
   return await sql<DeletedKey[]>`
     with deleted as (delete from api_keys where user_id = ${userId} returning id, hash),
@@ -158,11 +158,11 @@ export async function countActiveKeys(sql: Sql, userId: string): Promise<number>
   return row?.count ?? 0;
 }
 
-/** Stores the time of the last use, unless another instance has just done so. */
-export async function touchKey(sql: Sql, id: string): Promise<void> {
+/** Stores the time of the last use, unless another instance has just stored it. */
+export async function recordLastUse(sql: Sql, id: string): Promise<void> {
   await sql`
     update api_keys set last_used_at = now() where id = ${id}
-      and (last_used_at is null or last_used_at < now() - ${LAST_USED_EVERY_MS} * interval '1 ms')`;
+      and (last_used_at is null or last_used_at < now() - ${LAST_USED_INTERVAL_MS} * interval '1 ms')`;
 }
 
 export async function deleteExpiredKeys(sql: Sql): Promise<number> {
@@ -170,10 +170,10 @@ export async function deleteExpiredKeys(sql: Sql): Promise<number> {
     with deleted as (
       delete from api_keys where ctid = any (array(
         select ctid from api_keys where expires_at < now() - make_interval(secs => ${EXPIRED_KEY_RETENTION_S}::float8)
-        order by expires_at limit ${EXPIRED_KEYS_BATCH} for update skip locked))
+        order by expires_at limit ${EXPIRED_KEYS_BATCH_ROWS} for update skip locked))
       returning id
     ),
-    -- Locked rows stay until they expire.
+    -- Locked rows are kept until they expire.
     forgotten as (
       delete from budget_windows where ctid = any (array(
         select w.ctid from deleted d join budget_windows w on w.scope = 'key' and w.scope_id = d.id

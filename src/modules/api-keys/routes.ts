@@ -9,12 +9,12 @@ const ById = Type.Object({ id: UuidParam() });
 
 const API_KEYS = "/api/v1/api-keys";
 const tag = "api-keys";
-/** Allows a session, or a key with all of its owner's permissions. */
+/** Requires a session, or a key with all of its owner's permissions. */
 const scope = "admin";
 
 type Dependencies = { apiKeys: ApiKeyService };
 
-/** `/api/v1/api-keys`: the caller's own keys. */
+/** Creates the routes of `/api/v1/api-keys`: the caller's own keys. */
 export const createApiKeyRoutes = ({ apiKeys }: Dependencies): Route[] => [
   route({
     method: "POST",
@@ -26,7 +26,7 @@ export const createApiKeyRoutes = ({ apiKeys }: Dependencies): Route[] => [
     body: CreateApiKey,
     ok: CreatedApiKey,
     status: 201,
-    answerHeaders: ["Location"],
+    responseHeaders: ["Location"],
     handle: async ({ caller, body, set }) => {
       const key = await apiKeys.create(caller, body);
       set.headers.location = `${API_KEYS}/${key.id}`;

@@ -13,13 +13,13 @@ import * as queries from "./queries.ts";
 
 export { mapToApiKey } from "./queries.ts";
 
-/** With API keys, programs make requests as the key's owner, or as users that the key may act for. */
+/** Manages API keys. With one, a program makes requests as the key's owner, or as a user that the key may act for. */
 export interface ApiKeyService extends Omit<KeyCallers, "forgetKey"> {
   /** Returns one of the caller's own keys. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<ApiKey>;
 
   /**
-   * Creates a key for the caller. A caller with a key can't create keys with more scopes or a later expiry, nor any while
+   * Creates a key for the caller. A key can't create keys with more scopes or a later expiry than its own, and can't create any while
    * it acts for another user. Only administrators may create service keys and keys with the scope `admin`.
    * @throws Problem `invalid`, `forbidden`, `quota_exceeded`.
    */
@@ -27,46 +27,46 @@ export interface ApiKeyService extends Omit<KeyCallers, "forgetKey"> {
 
   /**
    * Creates a key on the command line.
-   * @param emailKey the owner's e-mail address in lower case; null: the first administrator.
+   * @param emailKey the owner's email address in lower case. If null, the owner is the first administrator.
    * @throws Problem `not_found` (no such user, or no administrator), `invalid`, `forbidden`, `quota_exceeded`.
    */
   createForOperator(emailKey: string | null, input: CreateApiKey): Promise<CreatedApiKey>;
 
-  /** Lists the caller's own keys, newest first, plus one extra if there are more. */
+  /** Lists the caller's own keys, newest first. Returns one key more than `limit` if there are more. */
   list(caller: Caller, beforeId: string | null, limit: number): Promise<queries.ApiKeyRow[]>;
 
   /** Revokes one of the caller's own keys and closes its connections. @throws Problem `not_found`. */
   remove(caller: Caller, id: string): Promise<void>;
 
   /**
-   * Deletes all of the caller's keys, inside a transaction that has locked the user. After the commit, call `announceEnd`
-   * with the result.
+   * Deletes all of the caller's keys, inside a transaction that has locked the user. After the commit, call
+   * `announceDeletedKeys` with the result.
    */
   removeAll(sql: Sql, caller: Caller): Promise<queries.DeletedKey[]>;
 
-  /** Call after the commit that deleted these keys: revokes them on this instance and closes their connections. */
-  announceEnd(keys: queries.DeletedKey[]): void;
+  /** Revokes deleted keys on this instance and closes their connections. Call it after the commit. */
+  announceDeletedKeys(keys: queries.DeletedKey[]): void;
 
-  /** The number of a user's valid keys. */
+  /** Counts a user's valid keys. */
   countActive(sql: Sql, userId: string): Promise<number>;
 
   /** Deletes a batch of keys that expired long ago, as a job. @returns how many. */
-  sweep(): Promise<number>;
+  deleteExpired(): Promise<number>;
 }
 
 type Dependencies = {
   database: Database;
   audit: AuditService;
-  quotas: Pick<QuotaService, "requireRoom">;
+  quotas: Pick<QuotaService, "requireBelowLimit">;
   log: Log;
-  /** Called after the commit that deleted keys on this instance: closes their connections. */
-  onKeysEnded(keyIds: string[]): void;
+  /** Called after keys were deleted on this instance, to close their connections. */
+  onKeysDeleted(keyIds: string[]): void;
 };
 
-export function createApiKeyService({ database, audit, quotas, log, onKeysEnded }: Dependencies): ApiKeyService {
+export function createApiKeyService({ database, audit, quotas, log, onKeysDeleted }: Dependencies): ApiKeyService {
   const { forgetKey, ...callers } = createKeyCallers({ database, audit, log });
 
-  /** @param actor the caller who creates the key; null: the operator, on the command line. */
+  /** @param actor the caller who creates the key. Null means the operator, on the command line. */
   async function create(sql: Sql, ownerId: string, input: CreateApiKey, actor: Caller | null): Promise<CreatedApiKey> {
     const name = parseName(input.name);
     const expiresAt = parseExpiry(input.expires_at ?? null);
@@ -75,7 +75,7 @@ export function createApiKeyService({ database, audit, quotas, log, onKeysEnded 
     const owner = requireRow(await queries.lockOwner(sql, ownerId), "user");
     if (owner.is_disabled) throw new Problem("forbidden", "A disabled user cannot have keys.");
     if (owner.role !== "admin") checkNonAdminKey(scopes, isService);
-    quotas.requireRoom("api_keys", owner.keys);
+    quotas.requireBelowLimit("api_keys", owner.keys);
     const key = createKey();
     const id = createId();
     const ends = extractEnds(key);
@@ -105,7 +105,8 @@ export function createApiKeyService({ database, audit, quotas, log, onKeysEnded 
 
     async create(caller, input) {
       for (const scope of input.scopes) requireScope(caller.scopes, scope);
-      if (caller.scopes !== null) checkNotBroader(await get(caller, caller.credentialId).catch(explainActing), input);
+      if (caller.scopes !== null)
+        checkNotMorePowerful(await get(caller, caller.credentialId).catch(throwIfActing), input);
       const ownerId = caller.user.id;
       return withTransaction(database, (sql) => create(sql, ownerId, input, caller), `user:${ownerId}`);
     },
@@ -129,7 +130,7 @@ export function createApiKeyService({ database, audit, quotas, log, onKeysEnded 
       };
       const hash = await withTransaction(database, remove, `user:${caller.user.id}`);
       forgetKey(hash);
-      onKeysEnded([id]);
+      onKeysDeleted([id]);
     },
 
     async removeAll(sql, caller) {
@@ -141,15 +142,15 @@ export function createApiKeyService({ database, audit, quotas, log, onKeysEnded 
       return keys;
     },
 
-    announceEnd(keys) {
+    announceDeletedKeys(keys) {
       if (keys.length === 0) return;
       for (const { hash } of keys) forgetKey(hash);
-      onKeysEnded(keys.map(({ id }) => id));
+      onKeysDeleted(keys.map(({ id }) => id));
     },
 
     countActive: queries.countActiveKeys,
 
-    sweep: () => queries.deleteExpiredKeys(database),
+    deleteExpired: () => queries.deleteExpiredKeys(database),
   };
 }
 
@@ -159,19 +160,23 @@ function checkNonAdminKey(scopes: readonly Scope[], isService: boolean): void {
   if (isService) throw new Problem("forbidden", "Only administrators may create service keys.");
 }
 
-/** Otherwise a stolen key that expires soon could create a key that never expires. @throws Problem `forbidden`. */
-function checkNotBroader(own: ApiKey, { service, expires_at: until = null }: CreateApiKey): void {
-  if (service && !own.service) throw new Problem("forbidden", "Only a service key may create service keys.");
-  if (own.expires_at !== null && (until === null || new Date(until) > new Date(own.expires_at)))
+/**
+ * Checks that a key doesn't create a more powerful key. Otherwise, a stolen key that expires soon could create one that never
+ * expires.
+ * @throws Problem `forbidden`.
+ */
+function checkNotMorePowerful(actingKey: ApiKey, { service, expires_at: expiresAt = null }: CreateApiKey): void {
+  if (service && !actingKey.service) throw new Problem("forbidden", "Only a service key may create service keys.");
+  if (actingKey.expires_at !== null && (expiresAt === null || new Date(expiresAt) > new Date(actingKey.expires_at)))
     throw new Problem(
       "forbidden",
       "A key can't create a key that expires later than itself. Set an earlier `expires_at`.",
     );
 }
 
-function explainActing(error: unknown): never {
+function throwIfActing(error: unknown): never {
   if (!(error instanceof Problem)) throw error;
-  throw new Problem("forbidden", "A key may not create keys for a user it acts for.");
+  throw new Problem("forbidden", "A key can't create keys for a user it acts for.");
 }
 
 function parseName(input: string): string {

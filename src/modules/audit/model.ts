@@ -39,17 +39,17 @@ export type AuditTarget = (typeof auditTargets)[number];
 
 export type AuditEntry = {
   action: AuditAction;
-  /** The acting user; null if unknown, or if the operator did it on the command line. */
+  /** The acting user. Null if unknown, or if the operator did it on the command line. */
   actorId: string | null;
   /** The session or API key that was used. */
   credentialId: string | null;
   target: { type: AuditTarget; id: string } | null;
   ipAddress: string | null;
-  /** Facts about the action; never a secret, a person's name or an e-mail address. */
+  /** Details of the action. They must not contain secrets, people's names or email addresses. */
   details?: Record<string, string | number | boolean | null>;
 };
 
-/** An entry of the audit log, as returned to administrators. */
+/** An audit log entry, as returned to administrators. */
 export const AuditEvent = Named(
   "AuditEvent",
   Type.Object({
@@ -59,7 +59,7 @@ export const AuditEvent = Named(
     credential_id: Nullable(Uuid(), { description: "The session or API key that was used." }),
     target: Nullable(Type.Object({ type: OneOf(auditTargets), id: Uuid() })),
     ip_address: Nullable(
-      Type.String({ description: "The IP address of the request; removed when its user is deleted." }),
+      Type.String({ description: "The IP address of the request. It is erased when its user is deleted." }),
     ),
     details: Type.Record(Type.String(), Type.Unknown()),
     at: Timestamp(),

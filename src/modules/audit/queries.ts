@@ -21,12 +21,12 @@ export type AuditRow = {
   at: Date;
 };
 
-/** Instances' clocks differ: an entry's id may be this far before or after its time. */
+/** The maximum difference between the time in an entry's id and its `at`, because clocks differ. */
 const CLOCK_TOLERANCE_MS = 24 * 60 * 60 * 1000;
 
 /**
- * Lists audit events, newest first. Ids increase with time, so every filter uses an index that ends in the id. A time
- * range is translated to a range of ids, whose rows are then filtered by their exact time.
+ * Lists audit events, newest first. Ids increase with time, so every filter can use an index that ends with the id. A time range is
+ * converted to a range of ids, whose rows are then filtered by their exact time.
  */
 export async function listAuditEvents(
   sql: Sql,
@@ -45,7 +45,7 @@ export async function listAuditEvents(
     order by id desc limit ${rows}`;
 }
 
-/** Deletes a batch of old rows. A setting that is local to the transaction permits this. @returns how many were deleted. */
+/** Deletes a batch of old rows. Triggers permit this only with a transaction-local setting. @returns how many were deleted. */
 export async function deleteOldAuditEvents(sql: Sql, retentionDays: number, rows: number): Promise<number> {
   await sql`select set_config('parley.audit_retention', 'on', true)`;
   const { count } = await sql`
@@ -56,8 +56,8 @@ export async function deleteOldAuditEvents(sql: Sql, retentionDays: number, rows
 }
 
 /**
- * Removes the user's IP addresses and webhook hosts, and the IP addresses of anonymous requests that targeted the user,
- * such as failed logins.
+ * Erases the user's IP addresses and webhook hosts, and the IP addresses of anonymous requests that targeted the user, such as
+ * failed logins.
  * @returns how many entries changed.
  */
 export async function eraseAuditAddresses(sql: Sql, userId: string, rows: number): Promise<number> {
@@ -71,11 +71,11 @@ export async function eraseAuditAddresses(sql: Sql, userId: string, rows: number
   return count;
 }
 
-/** The smallest UUIDv7 of a millisecond. */
+/** Returns the smallest UUIDv7 of a millisecond. */
 function firstIdAt(timeMs: number): string {
-  const hex = Math.min(Math.max(0, timeMs), LAST_MS).toString(16).padStart(12, "0");
+  const hex = Math.min(Math.max(0, timeMs), TIME_MS_MAX).toString(16).padStart(12, "0");
   return `${hex.slice(0, 8)}-${hex.slice(8)}-7000-8000-000000000000`;
 }
 
-/** The largest 48-bit number. */
-const LAST_MS = 2 ** 48 - 1;
+/** The largest time that fits in a UUIDv7, which has 48 bits for it. */
+const TIME_MS_MAX = 2 ** 48 - 1;

@@ -1,13 +1,13 @@
 import { createPage, Page, readIdCursor, readPage } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
-import { readTimeFilter } from "../../http/time-filter.ts";
+import { parseTimeFilter } from "../../http/time-filter.ts";
 import { AuditEvent, AuditQuery } from "./model.ts";
 import type { AuditRow } from "./queries.ts";
 import type { AuditLog } from "./service.ts";
 
 type Dependencies = { auditLog: AuditLog };
 
-/** `/api/v1/audit`: the audit log of accounts, keys and permissions. */
+/** Creates the routes of `/api/v1/audit`: the audit log for accounts, keys and permissions. */
 export const createAuditRoutes = ({ auditLog }: Dependencies): Route[] => [
   route({
     method: "GET",
@@ -26,8 +26,8 @@ export const createAuditRoutes = ({ auditLog }: Dependencies): Route[] => [
         action: query.action,
         actorId: query.actor_id,
         targetId: query.target_id,
-        from: readTimeFilter(query.from, "from"),
-        to: readTimeFilter(query.to, "to"),
+        from: parseTimeFilter(query.from, "from"),
+        to: parseTimeFilter(query.to, "to"),
       };
       const rows = await auditLog.list(filter, readIdCursor(after), limit + 1);
       return createPage(rows, limit, (row) => [row.id], mapRowToEvent, { request, headers: set.headers });

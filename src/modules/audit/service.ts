@@ -4,16 +4,16 @@ import { createId } from "../../lib/id.ts";
 import type { AuditEntry, AuditFilter } from "./model.ts";
 import * as queries from "./queries.ts";
 
-/** Entries deleted, or stripped of IP addresses, per transaction. */
-const SWEPT_ROWS = 10_000;
+/** The number of entries per transaction that are deleted, or whose IP addresses are erased. */
+const BATCH_ROWS = 10_000;
 
-/** Writes the audit log of accounts, keys and permissions. */
+/** Writes the audit log for accounts, keys and permissions. */
 export interface AuditService {
-  /** Records an entry. Call it inside the transaction of the recorded change, so that both commit or neither does. */
+  /** Records an entry. Call it inside the transaction that makes the change, so that both commit or neither does. */
   record(sql: Sql, entry: AuditEntry): Promise<void>;
 
   /**
-   * Removes IP addresses and webhook hosts from a batch of entries about a user who is being deleted.
+   * Erases IP addresses and webhook hosts from a batch of entries about a user who is being deleted.
    * @returns whether there may be more.
    */
   eraseAddresses(sql: Sql, userId: string): Promise<boolean>;
@@ -21,17 +21,17 @@ export interface AuditService {
 
 /** Reads the audit log and deletes expired entries. */
 export interface AuditLog {
-  /** Lists entries, newest first. For administrators. */
+  /** Lists entries, newest first. Administrators only. */
   list(filter: AuditFilter, afterId: string | null, rows: number): Promise<queries.AuditRow[]>;
 
-  /** Deletes one bounded batch of old entries, as a job that runs every few minutes. @returns how many it deleted. */
-  sweep(): Promise<number>;
+  /** Deletes a batch of old entries, as a job that runs every few minutes. @returns how many it deleted. */
+  deleteExpired(): Promise<number>;
 }
 
 export const createAuditService = (): AuditService => ({
   record: (sql, entry) => queries.insertAuditEvent(sql, createId(), entry),
 
-  eraseAddresses: async (sql, userId) => (await queries.eraseAuditAddresses(sql, userId, SWEPT_ROWS)) === SWEPT_ROWS,
+  eraseAddresses: async (sql, userId) => (await queries.eraseAuditAddresses(sql, userId, BATCH_ROWS)) === BATCH_ROWS,
 });
 
 type LogDependencies = { database: Database; config: Pick<Config, "AUDIT_RETENTION_DAYS"> };
@@ -39,6 +39,6 @@ type LogDependencies = { database: Database; config: Pick<Config, "AUDIT_RETENTI
 export const createAuditLog = ({ database, config }: LogDependencies): AuditLog => ({
   list: (filter, afterId, rows) => queries.listAuditEvents(database, filter, afterId, rows),
 
-  sweep: () =>
-    withTransaction(database, (sql) => queries.deleteOldAuditEvents(sql, config.AUDIT_RETENTION_DAYS, SWEPT_ROWS)),
+  deleteExpired: () =>
+    withTransaction(database, (sql) => queries.deleteOldAuditEvents(sql, config.AUDIT_RETENTION_DAYS, BATCH_ROWS)),
 });

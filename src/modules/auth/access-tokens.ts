@@ -10,22 +10,25 @@ const verifyOptions = { algorithms: [ALGORITHM], issuer: ISSUER, requiredClaims:
 type AccessClaims = { userId: string; sessionId: string; expiresAtMs: number };
 
 /**
- * Access tokens: JWTs with the user and the session. They don't say whether the session is still live. Our own JWTs are
- * signed and verified only here, by @elysiajs/jwt; `jose` verifies issuers' tokens (oidc/).
+ * Signs and verifies access tokens: JWTs with the user and the session. They don't prove that the session is still live. Parley's own
+ * JWTs use @elysiajs/jwt; `jose` verifies issuers' tokens (oidc/).
  */
 export interface AccessTokens {
-  /** Creates a token that expires after ACCESS_TOKEN_TTL_S. */
+  /** Creates a token that expires after `ACCESS_TOKEN_TTL_S`. */
   sign(session: { userId: string; sessionId: string }): Promise<string>;
 
-  /** Returns the claims of an access token; null if it is invalid or has expired. */
+  /** Returns the claims of an access token, or null if it is invalid or has expired. */
   verify(token: string): Promise<AccessClaims | null>;
 }
 
 export function createAccessTokens(secret: string): AccessTokens {
-  // The plugin is never mounted: `sign` and `verify` work without a request context.
+  // The plugin is never mounted, because `sign` and `verify` work without a request context.
   const { sign, verify } = jwt({ name: "jwt", secret, alg: ALGORITHM, iss: ISSUER }).decorator.jwt;
-  // A verified signature stays valid: only the expiry is checked again. No token lives longer than the cache entry.
-  const verified = new BoundedCache<AccessClaims>({ max: IDENTITIES_CACHED_MAX, ttlMs: ACCESS_TOKEN_TTL_S * 1_000 });
+  // A verified signature stays valid, so only the expiry is checked again. No token is valid for longer than its cache entry.
+  const verifiedClaims = new BoundedCache<AccessClaims>({
+    max: IDENTITIES_CACHED_MAX,
+    ttlMs: ACCESS_TOKEN_TTL_S * 1_000,
+  });
 
   return {
     sign({ userId, sessionId }) {
@@ -34,17 +37,17 @@ export function createAccessTokens(secret: string): AccessTokens {
     },
 
     async verify(token) {
-      const known = verified.get(token);
-      if (known) return known.expiresAtMs > Date.now() ? known : null;
+      const cached = verifiedClaims.get(token);
+      if (cached) return cached.expiresAtMs > Date.now() ? cached : null;
       if (token.length > TOKEN_CHARS_MAX) return null;
-      const claims = readClaims(await verify(token, verifyOptions));
-      if (claims) verified.set(token, claims);
+      const claims = mapToClaims(await verify(token, verifyOptions));
+      if (claims) verifiedClaims.set(token, claims);
       return claims;
     },
   };
 }
 
-function readClaims(payload: Record<string, unknown> | false): AccessClaims | null {
+function mapToClaims(payload: Record<string, unknown> | false): AccessClaims | null {
   if (payload === false) return null;
   const { sub, sid, exp } = payload;
   if (typeof sub !== "string" || typeof sid !== "string" || typeof exp !== "number") return null;

@@ -14,33 +14,33 @@ import * as queries from "./queries.ts";
 const TICKET_PREFIX = "ptk_";
 const ticketPattern = /^ptk_[\w-]{43}$/;
 
-/** Authenticates callers: by an access token, an API key, an issuer's token, or a ticket. */
+/** Authenticates callers by an access token, an API key, an issuer's token, or a ticket. */
 export interface Callers {
   /**
-   * Finds the caller with this access token, API key or issuer's token, for HTTP and for sockets.
-   * @throws Problem `unauthorized`, `forbidden` (may not act for the requested user).
+   * Finds the caller with this access token, API key or issuer's token.
+   * @throws Problem `unauthorized`, `forbidden` (not allowed to act for the requested user).
    */
   identify(token: string, origin: RequestOrigin): Promise<Caller>;
 
   /**
-   * Creates a ticket for the caller's credential and, if a key acts for a user, for that user. It is invalid once the
-   * credential has expired.
+   * Creates a ticket for the caller's credential. If a key acts for a user, the ticket is for that user. The ticket becomes invalid when
+   * the credential expires.
    */
   createTicket(caller: Caller): Promise<Ticket>;
 
   /**
-   * Finds the caller that a ticket was issued to. This uses up the ticket, even if its session or key has ended.
-   * @throws Problem `unauthorized`, `forbidden` (the user is fixed by the ticket).
+   * Finds the caller that a ticket was issued to. This uses up the ticket, even if its session or key has been revoked.
+   * @throws Problem `unauthorized`, `forbidden` (the ticket determines the user).
    */
   redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller>;
 
-  /** Whether the caller's session or key still grants access, even if the access token has expired in the meantime. */
+  /** Returns whether the caller's session or key still grants access, regardless of the access token's expiry. */
   hasAccess(caller: Caller): Promise<boolean>;
 
-  /** Call when these sessions have ended, on this or another instance. Takes effect immediately on this one. */
+  /** Removes sessions from the cache. Call it after sessions were ended on any instance. */
   forgetSessions(sessionIds: string[]): void;
 
-  /** Call when a user's role or status was changed. Takes effect immediately on this instance. */
+  /** Clears the caches. Call it after a user's role or status has changed. */
   forgetIdentities(): void;
 }
 
@@ -52,7 +52,7 @@ type Dependencies = {
 };
 
 export function createCallers({ database, accessTokens, apiKeys, issuers }: Dependencies): Callers {
-  // Cached briefly: a burst of requests costs one query, and a session that ended on another instance is noticed soon.
+  // Cached briefly, so that a burst of requests needs only one query, while a session's end on another instance is noticed soon.
   const users = createLookupCache((sessionId) => queries.findSessionUser(getReservedPool(database), sessionId), {
     ttlMs: IDENTITY_CACHE_MS,
     entriesMax: IDENTITIES_CACHED_MAX,
@@ -70,8 +70,8 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
   async function identifyIssuerToken(token: string, origin: RequestOrigin): Promise<Caller> {
     const { sessionId, expiresAtMs } = await issuers.findSession(token, origin.ipAddress);
     const caller = await identifySession(sessionId, expiresAtMs, origin);
-    if (!caller) throw createRefusal();
-    if (origin.onBehalfOf !== null) throw createActingRefusal();
+    if (!caller) throw createUnauthorized();
+    if (origin.onBehalfOf !== null) throw createActingForbidden();
     return caller;
   }
 
@@ -87,14 +87,14 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
     async identify(token, origin) {
       if (apiKeys.looksLikeKey(token)) {
         const holder = await apiKeys.findCaller(token, origin);
-        if (!holder) throw createRefusal();
+        if (!holder) throw createUnauthorized();
         return holder;
       }
       if (issuers.hasIssuerClaim(token)) return identifyIssuerToken(token, origin);
       const claims = await accessTokens.verify(token);
       const caller = claims && (await identifySession(claims.sessionId, claims.expiresAtMs, origin));
-      if (!caller || caller.user.id !== claims.userId) throw createRefusal();
-      if (origin.onBehalfOf !== null) throw createActingRefusal();
+      if (!caller || caller.user.id !== claims.userId) throw createUnauthorized();
+      if (origin.onBehalfOf !== null) throw createActingForbidden();
       return caller;
     },
 
@@ -118,7 +118,7 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
       const caller = row ? await identifyTicket(row, origin) : null;
       if (!caller)
         throw new Problem("unauthorized", "The ticket is invalid, already used or expired. Request a new one.");
-      if (origin.onBehalfOf !== null) throw createActingRefusal();
+      if (origin.onBehalfOf !== null) throw createActingForbidden();
       return caller;
     },
 
@@ -136,8 +136,8 @@ export function createCallers({ database, accessTokens, apiKeys, issuers }: Depe
   };
 }
 
-const createRefusal = () => new Problem("unauthorized", "The access token or API key is invalid or has expired.");
-const createActingRefusal = () => new Problem("forbidden", "Only a service key may act for another user.");
+const createUnauthorized = () => new Problem("unauthorized", "The access token or API key is invalid or has expired.");
+const createActingForbidden = () => new Problem("forbidden", "Only a service key may act for another user.");
 
 /** A ticket has enough entropy for a plain hash. */
 const hashTicket = (ticket: string): Buffer => createHash("sha256").update(ticket).digest();

@@ -2,12 +2,12 @@ import type { Jobs } from "../../jobs/runner.ts";
 import { repeatUntilDone } from "../../lib/batches.ts";
 import type { AuthService } from "./service.ts";
 
-const SWEEP_MS = 5 * 60_000;
+const SWEEP_INTERVAL_MS = 5 * 60_000;
 
-export function registerAuthJobs(jobs: Jobs, { auth }: { auth: Pick<AuthService, "sweepAccounts"> }): void {
+export function registerAuthJobs(jobs: Jobs, { auth }: { auth: Pick<AuthService, "deleteExpired"> }): void {
   const sweep = async () => {
-    const { sessions, tickets } = await auth.sweepAccounts();
+    const { sessions, tickets } = await auth.deleteExpired();
     return sessions + tickets;
   };
-  jobs.everyOnOne("sessions", SWEEP_MS, async (signal) => void (await repeatUntilDone(sweep, signal)));
+  jobs.everyOnOne("sessions", SWEEP_INTERVAL_MS, async (signal) => void (await repeatUntilDone(sweep, signal)));
 }

@@ -8,7 +8,7 @@ import type { Requester } from "../../limits/hash-queue.ts";
 import type { LoginGuard } from "../../limits/login-guard.ts";
 import type { AuditService } from "../audit/service.ts";
 import type { User } from "../users/model.ts";
-import { type KnownUser, parseEmail, type UserService } from "../users/service.ts";
+import { parseEmail, type UserService, type VerifiedUser } from "../users/service.ts";
 import type { AccessTokens } from "./access-tokens.ts";
 import { ACCESS_TOKEN_TTL_S, REGISTRATION_STEP_MS } from "./limits.ts";
 import type { Client, Tokens } from "./model.ts";
@@ -17,11 +17,11 @@ import type { PasswordChecks } from "./password-checks.ts";
 import type { RefreshTokens } from "./refresh-tokens.ts";
 import { type OpenSession, REFRESH_KEY_BYTES, type Sessions } from "./sessions.ts";
 
-/** Registration, login and refresh: each opens or continues a session. */
+/** Registers users, logs them in, and refreshes their tokens. */
 export interface Logins {
   /**
-   * Creates an account, for anyone while registration is open. With REGISTRATION_PRIVACY, a taken e-mail address gets the
-   * same response as a free one, after the same time, but with invalid tokens (docs/decisions/0091).
+   * Creates an account if registration is open. With `REGISTRATION_PRIVACY`, the response for a taken email address looks the same and
+   * takes the same time as for a free one, but its tokens are invalid (docs/decisions/0091).
    * @throws Problem `registration_closed`, `invalid`, `conflict`, `rate_limited`, `overloaded`.
    */
   register(input: { email: string; password: string; display_name?: string }, client: Client): Promise<Tokens>;
@@ -34,10 +34,10 @@ export interface Logins {
 
   /**
    * Opens a Parley session for the user of an issuer's token.
-   * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden` (disabled, or no usable e-mail address),
-   * `registration_closed`, `conflict` (the e-mail address is taken), `unavailable`.
+   * @throws Problem `not_found` (no issuer), `unauthorized`, `forbidden` (disabled, or no usable email address),
+   * `registration_closed`, `conflict` (the email address is taken), `unavailable`.
    */
-  loginByIssuer(token: string, client: Client): Promise<Tokens>;
+  loginWithIssuer(token: string, client: Client): Promise<Tokens>;
 
   /** Exchanges a refresh token for new tokens. @throws Problem `unauthorized`, `token_reused`. */
   refresh(refreshToken: string, ipAddress: string | null): Promise<Tokens>;
@@ -74,7 +74,7 @@ export function createLogins(deps: Dependencies): Logins {
 
   type Registration = Parameters<Logins["register"]>[0];
 
-  function create(input: Registration, requester: Requester, hidesTaken: boolean): Promise<KnownUser> {
+  function create(input: Registration, requester: Requester, hidesTakenEmail: boolean): Promise<VerifiedUser> {
     const { ipAddress } = requester;
     const record = (sql: Sql, { id }: User) =>
       audit.record(sql, {
@@ -84,10 +84,10 @@ export function createLogins(deps: Dependencies): Logins {
         target: { type: "user", id },
         ipAddress,
       });
-    return users.createUser(input, requester, record, hidesTaken);
+    return users.createUser(input, requester, record, hidesTakenEmail);
   }
 
-  /** The response that a free e-mail address would get, for a session that doesn't exist. */
+  /** Creates the same response as for a free email address, but its session doesn't exist. */
   async function createFakeTokens(input: Registration): Promise<Tokens> {
     const user = users.previewUser(input);
     const session = { sessionId: createId(), userId: user.id };
@@ -98,7 +98,7 @@ export function createLogins(deps: Dependencies): Logins {
   async function registerPrivately(input: Registration, client: Client): Promise<Tokens> {
     const { ipAddress, signal } = client;
     const account = createAccountKey(input.email);
-    // A taken e-mail address counts like a wrong password: otherwise registration would reveal addresses in bulk.
+    // A taken email address counts like a wrong password. Otherwise, registration could be used to find many addresses.
     const attempt = await guard.begin(account, ipAddress);
     try {
       const { user, passwordHash } = await create(
@@ -134,11 +134,11 @@ export function createLogins(deps: Dependencies): Logins {
     },
 
     async login(credentials, client) {
-      const { user, passwordHash } = await passwordChecks.logIn(credentials, client);
+      const { user, passwordHash } = await passwordChecks.checkLogin(credentials, client);
       return createTokens(user, await sessions.open(user.id, { passwordHash }, client));
     },
 
-    async loginByIssuer(token, client) {
+    async loginWithIssuer(token, client) {
       const { userId, claims } = await issuers.findUser(token, client.ipAddress);
       const user = await users.getUser(userId);
       if (user.disabled) {
@@ -158,7 +158,7 @@ export function createLogins(deps: Dependencies): Logins {
     async refresh(refreshToken, ipAddress) {
       const session = await sessions.refresh(refreshToken, ipAddress);
       const user = await users.getUser(session.userId);
-      // Most people log in once and then refresh for weeks: refreshing keeps their IP address known.
+      // Most people log in once and then refresh for weeks. Remembering the IP address here keeps it known.
       await guard.remember(createAccountKey(user.email), ipAddress);
       return createTokens(user, session);
     },

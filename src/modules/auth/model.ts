@@ -18,7 +18,7 @@ export const Login = Named(
     email: EmailInput,
     password: CurrentPassword,
     display_name: Type.Optional(
-      Text({ maxLength: 200, description: "Ignored; accepted so that registration and login take the same body." }),
+      Text({ maxLength: 200, description: "Ignored. Accepted so that registration and login accept the same body." }),
     ),
   }),
 );
@@ -31,7 +31,7 @@ const RefreshToken = Type.String({
 
 export const Refresh = Named("Refresh", Closed({ refresh_token: RefreshToken }));
 
-/** The response to a login: the user, and the two tokens of the session. */
+/** The response to a login: the user, and the session's two tokens. */
 export const Tokens = Named(
   "Tokens",
   Type.Object({
@@ -62,7 +62,7 @@ export const PasswordChange = Named(
     current_password: CurrentPassword,
     new_password: NewPassword,
     revoke_api_keys: Type.Optional(
-      Type.Boolean({ description: "`true` also deletes all API keys of the user. Default: they keep working." }),
+      Type.Boolean({ description: "`true` also deletes all of the user's API keys. By default, they keep working." }),
     ),
   }),
 );
@@ -71,12 +71,12 @@ export type PasswordChange = Static<typeof PasswordChange>;
 export const PasswordChanged = Named(
   "PasswordChanged",
   Type.Object({
-    api_keys_active: Type.Integer({ minimum: 0, description: "Number of API keys of the user that still work." }),
+    api_keys_active: Type.Integer({ minimum: 0, description: "Number of the user's API keys that still work." }),
   }),
 );
 export type PasswordChanged = Static<typeof PasswordChanged>;
 
-/** One login on one device. */
+/** A login on a device. */
 export const Session = Named(
   "Session",
   Type.Object({
@@ -85,7 +85,7 @@ export const Session = Named(
     user_agent: Nullable(Type.String()),
     ip_address: Nullable(Type.String({ description: "The IP address of the login." })),
     created_at: Timestamp(),
-    last_used_at: Timestamp({ description: "Time of the latest login or refresh." }),
+    last_used_at: Timestamp({ description: "Time of the login or the latest refresh." }),
     expires_at: Timestamp({ description: "When the session expires unless it is refreshed." }),
   }),
 );
@@ -101,7 +101,7 @@ export type EndReason =
   | "user_disabled"
   | "user_deleted";
 
-/** The client of a login; the signal aborts when the client disconnects. */
+/** The client that logs in. The signal is aborted when the client disconnects. */
 export type Client = { userAgent: string | null; ipAddress: string | null; signal?: AbortSignal };
 
 export { Identity, IdentityLink, IdentityList, IssuerLogin } from "./oidc/model.ts";

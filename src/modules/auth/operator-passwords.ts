@@ -9,8 +9,7 @@ import * as queries from "./queries.ts";
 type Dependencies = { database: Database; users: UserService; audit: AuditService };
 
 /**
- * Sets the password of the user with this e-mail address and ends their sessions, on the command line. Running instances
- * notice the ended sessions when they poll.
+ * Sets a user's password and ends their sessions, from the command line. Running instances notice the ended sessions when they poll.
  * @returns the user, and how many sessions were ended. @throws Problem `not_found`, `invalid`.
  */
 export async function setPasswordByOperator(
@@ -19,7 +18,7 @@ export async function setPasswordByOperator(
   password: string,
 ): Promise<{ user: User; endedSessions: number }> {
   const user = await users.findByEmail(email);
-  if (!user) throw new Problem("not_found", "No user has this e-mail address.");
+  if (!user) throw new Problem("not_found", "No user has this email address.");
   const hash = await users.hashPassword({ password, email: user.email }, operator);
   const reason = "password_changed" satisfies EndReason;
   const store = async (sql: Sql) => {
@@ -29,6 +28,6 @@ export async function setPasswordByOperator(
     await audit.record(sql, { action: "user.password_changed", ...byOperator, target: { type: "user", id: user.id } });
     return queries.endUserSessions(sql, user.id, reason);
   };
-  const ended = await withTransaction(database, store, `user:${user.id}`);
-  return { user, endedSessions: ended.length };
+  const endedSessionIds = await withTransaction(database, store, `user:${user.id}`);
+  return { user, endedSessions: endedSessionIds.length };
 }

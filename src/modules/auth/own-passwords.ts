@@ -6,7 +6,7 @@ import type { Slots } from "../../limits/slots.ts";
 import type { ApiKeyService } from "../api-keys/service.ts";
 import type { AuditService } from "../audit/service.ts";
 import { createRequester, type UserService } from "../users/service.ts";
-import { RECENT_LOGIN_S } from "./limits.ts";
+import { RECENT_LOGIN_MAX_AGE_S } from "./limits.ts";
 import type { EndReason, PasswordChange, PasswordChanged } from "./model.ts";
 import type { PasswordChecks } from "./password-checks.ts";
 import * as queries from "./queries.ts";
@@ -14,8 +14,8 @@ import * as queries from "./queries.ts";
 /** Checks and changes users' own passwords, with a concurrency limit per user. */
 export interface OwnPasswords {
   /**
-   * Counts a password check against the user's limit while `work` runs.
-   * @throws Problem `rate_limited`; whatever `work` throws.
+   * Runs `work`, which counts against the user's limit of concurrent password checks.
+   * @throws Problem `rate_limited`, and the errors of `work`.
    */
   limit<T>(caller: Caller, work: () => Promise<T>): Promise<T>;
 
@@ -30,17 +30,17 @@ type Dependencies = {
   database: Database;
   users: UserService;
   audit: AuditService;
-  apiKeys: Pick<ApiKeyService, "removeAll" | "announceEnd" | "countActive">;
+  apiKeys: Pick<ApiKeyService, "removeAll" | "announceDeletedKeys" | "countActive">;
   passwordChecks: PasswordChecks;
   checksPerUser: Slots;
-  announceEnd(sessionIds: string[], reason: EndReason): void;
+  announceEndedSessions(sessionIds: string[], reason: EndReason): void;
 };
 
 export function createOwnPasswords(deps: Dependencies): OwnPasswords {
-  const { database, users, audit, apiKeys, passwordChecks, checksPerUser, announceEnd } = deps;
+  const { database, users, audit, apiKeys, passwordChecks, checksPerUser, announceEndedSessions } = deps;
 
   async function limit<T>(caller: Caller, work: () => Promise<T>): Promise<T> {
-    const release = checksPerUser.take(caller.user.id);
+    const release = checksPerUser.acquire(caller.user.id);
     try {
       return await work();
     } finally {
@@ -54,8 +54,8 @@ export function createOwnPasswords(deps: Dependencies): OwnPasswords {
   ): Promise<PasswordChanged> {
     const currentHash = await passwordChecks.verify(caller, current_password);
     const { email } = await users.getUser(caller.user.id);
-    const chosen = { password: new_password, email, field: "new_password" } as const;
-    const newHash = await users.hashPassword(chosen, createRequester(caller));
+    const newPassword = { password: new_password, email, field: "new_password" } as const;
+    const newHash = await users.hashPassword(newPassword, createRequester(caller));
     const store = async (sql: Sql) => {
       await users.lockUser(sql, caller.user.id, currentHash);
       await users.storePasswordHash(sql, caller.user.id, newHash);
@@ -71,18 +71,18 @@ export function createOwnPasswords(deps: Dependencies): OwnPasswords {
       return { keys, sessions, active: await apiKeys.countActive(sql, caller.user.id) };
     };
     const { keys, sessions, active } = await withTransaction(database, store, `user:${caller.user.id}`);
-    announceEnd(sessions, "password_changed");
-    apiKeys.announceEnd(keys);
+    announceEndedSessions(sessions, "password_changed");
+    apiKeys.announceDeletedKeys(keys);
     return { api_keys_active: active };
   }
 
   async function reauthenticate(caller: Caller, password: string | undefined): Promise<string | undefined> {
     requireScope(caller.scopes, "session");
     if (password !== undefined) return limit(caller, () => passwordChecks.verify(caller, password));
-    if (await queries.isRecentLogin(database, caller.credentialId, RECENT_LOGIN_S)) return undefined;
+    if (await queries.isRecentLogin(database, caller.credentialId, RECENT_LOGIN_MAX_AGE_S)) return undefined;
     throw new Problem(
       "reauthentication_required",
-      `Send your current password as current_password, or log in again (the login must be less than ${RECENT_LOGIN_S / 60} minutes old).`,
+      `Send your current password as current_password, or log in again (the login must be less than ${RECENT_LOGIN_MAX_AGE_S / 60} minutes old).`,
     );
   }
 

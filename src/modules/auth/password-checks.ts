@@ -7,13 +7,13 @@ import type { User } from "../users/model.ts";
 import { createRequester, parseEmail, type UserService } from "../users/service.ts";
 import type { Client } from "./model.ts";
 
-/** All password checks share one rate limit for guesses. */
+/** Checks passwords. All checks share one rate limit for guesses. */
 export interface PasswordChecks {
   /**
-   * Checks a login's credentials. Known and unknown e-mail addresses are counted, recorded and answered alike.
+   * Checks a login's credentials. Rate limits, audit log and responses are the same for known and unknown email addresses.
    * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`.
    */
-  logIn(
+  checkLogin(
     credentials: { email: string; password: string },
     client: Client,
   ): Promise<{ user: User; passwordHash: string }>;
@@ -24,7 +24,7 @@ export interface PasswordChecks {
    */
   verify(caller: Caller, password: string): Promise<string>;
 
-  /** Records a lockout once, when it starts, not for each refused attempt. @param userId null: no account. */
+  /** Records lockouts that have just started in the audit log. @param userId null if there is no account. */
   recordLocks(locks: LoginLock[], userId: string | null, ipAddress: string | null): Promise<void>;
 }
 
@@ -46,12 +46,12 @@ export function createPasswordChecks({ database, users, audit, guard }: Dependen
   return {
     recordLocks,
 
-    async logIn(credentials, { ipAddress, signal }) {
+    async checkLogin(credentials, { ipAddress, signal }) {
       const account = `email:${parseEmail(credentials.email).key}`;
       const attempt = await guard.begin(account, ipAddress);
       const requester = { ipAddress, account, knownBy: attempt.knownBy, signal };
       const found = await users.checkCredentials(credentials, requester, async (userId, reason) => {
-        // A disabled user with the right password is not a wrong guess.
+        // A disabled user's correct password isn't a wrong guess.
         const locks = reason === "credentials" ? await attempt.fail() : [];
         const target = userId === null ? null : ({ type: "user", id: userId } as const);
         const anonymous = { actorId: null, credentialId: null };

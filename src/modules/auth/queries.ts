@@ -1,13 +1,18 @@
 import type { Sql } from "../../db/client.ts";
 import type { UserRole } from "../users/model.ts";
-import { ENDED_SESSIONS_BATCH, REFRESH_GRACE_S, SESSION_ABSOLUTE_S, SESSION_IDLE_S } from "./limits.ts";
+import {
+  ENDED_SESSIONS_BATCH_ROWS,
+  REFRESH_GRACE_S,
+  SESSION_IDLE_TIMEOUT_S,
+  SESSION_LIFETIME_MAX_S,
+} from "./limits.ts";
 import type { Client, EndReason } from "./model.ts";
 
-// All times come from the database's clock, so instances agree on them.
-const inSeconds = (sql: Sql, seconds: number) => sql`make_interval(secs => ${seconds}::float8)`;
+// All times are from the database's clock, so that instances agree on them.
+const toInterval = (sql: Sql, seconds: number) => sql`make_interval(secs => ${seconds}::float8)`;
 const isLive = (sql: Sql) => sql`s.revoked_at is null and s.expires_at > now()`;
 
-/** What the login verified: a password, or an issuer's token. */
+/** The verified credentials of a login: a password, or an issuer's token. */
 export type LoginProof = { passwordHash: string } | TokenProof;
 type TokenProof = {
   issuer: string;
@@ -19,9 +24,9 @@ type TokenProof = {
 type NewSession = { id: string; userId: string; proof: LoginProof; refreshKey: Uint8Array; client: Client };
 
 /**
- * Opens a session. Waits for a concurrent change of the user, so that no login slips past the change. @returns false if
- * the user is disabled or deleted, no longer has the verified password or identity, or if a session opened with this
- * token was ended.
+ * Opens a session. Waits for concurrent changes to the user, so that they apply to the login.
+ * @returns false if the user is disabled or deleted, no longer has the verified password or identity, or if a session that was opened
+ * with this token was ended.
  */
 export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, client }: NewSession): Promise<boolean> {
   const token = "tokenKey" in proof ? proof : null;
@@ -29,7 +34,7 @@ export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, c
     "tokenKey" in proof
       ? sql`not exists (select 1 from sessions e where e.token_key = ${proof.tokenKey} and e.revoked_at is not null)`
       : sql`u.password_hash = ${proof.passwordHash}`;
-  // Locks the identity as well: only the lock shows that it is being unlinked.
+  // Also locks the identity, to wait for a transaction that unlinks it.
   const identity = token
     ? sql`join identities i on i.user_id = u.id and i.issuer = ${token.issuer} and i.subject = ${token.subject}`
     : sql``;
@@ -37,7 +42,7 @@ export async function insertSession(sql: Sql, { id, userId, proof, refreshKey, c
     insert into sessions
       (id, user_id, refresh_key, user_agent, ip_address, expires_at, token_key, token_expires_at, authenticated_at)
     select ${id}::uuid, u.id, ${refreshKey}::bytea, ${client.userAgent}::text, ${client.ipAddress}::text,
-      now() + ${inSeconds(sql, SESSION_IDLE_S)}, ${token?.tokenKey ?? null}::bytea,
+      now() + ${toInterval(sql, SESSION_IDLE_TIMEOUT_S)}, ${token?.tokenKey ?? null}::bytea,
       ${token && new Date(token.expiresAtMs)}::timestamptz, ${token && new Date(token.authenticatedAtMs)}::timestamptz
     from users u ${identity} where u.id = ${userId} and ${isProofValid} and u.disabled_at is null
     for share of ${token ? sql`u, i` : sql`u`}`;
@@ -56,35 +61,35 @@ export type RefreshState = {
 export async function findRefreshState(sql: Sql, sessionId: string): Promise<RefreshState | undefined> {
   const [row] = await sql<RefreshState[]>`
     select s.user_id, s.refresh_key, s.generation, ${isLive(sql)} as is_live,
-      s.rotated_at > now() - ${inSeconds(sql, REFRESH_GRACE_S)} as is_in_grace
+      s.rotated_at > now() - ${toInterval(sql, REFRESH_GRACE_S)} as is_in_grace
     from sessions s join users u on u.id = s.user_id
     where s.id = ${sessionId} and s.refresh_key is not null and u.disabled_at is null`;
   return row;
 }
 
 /**
- * Moves a session to its next generation if it is still at this one: exactly one of several concurrent calls
- * returns true.
+ * Moves a session to its next generation if it is still at this one. If several calls are concurrent, exactly one of them returns
+ * true.
  */
 export async function rotateSession(sql: Sql, sessionId: string, generation: number): Promise<boolean> {
   const { count } = await sql`
     update sessions s set generation = generation + 1, rotated_at = now(), last_used_at = now(),
-      expires_at = least(now() + ${inSeconds(sql, SESSION_IDLE_S)}, created_at + ${inSeconds(sql, SESSION_ABSOLUTE_S)})
+      expires_at = least(now() + ${toInterval(sql, SESSION_IDLE_TIMEOUT_S)}, created_at + ${toInterval(sql, SESSION_LIFETIME_MAX_S)})
     where s.id = ${sessionId} and s.generation = ${generation} and ${isLive(sql)}`;
   return count > 0;
 }
 
-/** Ends a live session. @returns its user; undefined if it wasn't live. */
+/** Ends a live session. @returns its user, or undefined if it wasn't live. */
 export async function endSession(
   sql: Sql,
   sessionId: string,
   reason: EndReason,
   userId?: string,
 ): Promise<{ user_id: string } | undefined> {
-  const ofUser = userId === undefined ? sql`` : sql`and s.user_id = ${userId}`;
+  const userCondition = userId === undefined ? sql`` : sql`and s.user_id = ${userId}`;
   const [row] = await sql<{ user_id: string }[]>`
     update sessions s set revoked_at = now(), revoked_reason = ${reason}
-    where s.id = ${sessionId} and ${isLive(sql)} ${ofUser} returning s.user_id`;
+    where s.id = ${sessionId} and ${isLive(sql)} ${userCondition} returning s.user_id`;
   return row;
 }
 
@@ -95,17 +100,16 @@ export async function endUserSessions(
   reason: EndReason,
   exceptId?: string,
 ): Promise<string[]> {
-  const others = exceptId === undefined ? sql`` : sql`and s.id <> ${exceptId}`;
+  const exceptCondition = exceptId === undefined ? sql`` : sql`and s.id <> ${exceptId}`;
   const rows = await sql<{ id: string }[]>`
     update sessions s set revoked_at = now(), revoked_reason = ${reason}
-    where s.user_id = ${userId} and ${isLive(sql)} ${others} returning s.id`;
+    where s.user_id = ${userId} and ${isLive(sql)} ${exceptCondition} returning s.id`;
   return rows.map(({ id }) => id);
 }
 
 /**
- * Ends the live sessions of a user, except the `keepCount` most recently used ones. Locked sessions are left for the
- * next call.
- * Their personal data is removed immediately, since there may be many.
+ * Ends a user's live sessions, except the `keepCount` most recently used ones, and removes their personal data. Locked sessions are
+ * left for the next call.
  * @returns their ids.
  */
 export async function endLeastUsedSessions(sql: Sql, userId: string, keepCount: number): Promise<string[]> {
@@ -115,14 +119,14 @@ export async function endLeastUsedSessions(sql: Sql, userId: string, keepCount: 
     where s.id = any (array(
       select l.id from sessions l where l.id = any (array(
         select s.id from sessions s where s.user_id = ${userId} and ${isLive(sql)}
-        order by s.last_used_at desc, s.id desc offset ${keepCount} limit ${ENDED_SESSIONS_BATCH}))
+        order by s.last_used_at desc, s.id desc offset ${keepCount} limit ${ENDED_SESSIONS_BATCH_ROWS}))
       for no key update skip locked))
     returning s.id`;
   return rows.map(({ id }) => id);
 }
 
 /** Removes the client's personal data from all of the user's sessions, including ended ones. */
-export async function clearClients(sql: Sql, userId: string): Promise<void> {
+export async function eraseClientData(sql: Sql, userId: string): Promise<void> {
   await sql`
     update sessions set user_agent = null, ip_address = null
     where user_id = ${userId} and (user_agent is not null or ip_address is not null)`;
@@ -130,7 +134,7 @@ export async function clearClients(sql: Sql, userId: string): Promise<void> {
 
 export type SessionUser = { id: string; email: string; display_name: string; role: UserRole; created_at: Date };
 
-/** The user of a live session; undefined if the user is disabled. */
+/** Finds the user of a live session. Returns undefined if the session isn't live or the user is disabled. */
 export async function findSessionUser(sql: Sql, sessionId: string): Promise<SessionUser | undefined> {
   const [row] = await sql<SessionUser[]>`
     select u.id, u.email, u.display_name, u.role, u.created_at from sessions s join users u on u.id = s.user_id
@@ -138,11 +142,11 @@ export async function findSessionUser(sql: Sql, sessionId: string): Promise<Sess
   return row;
 }
 
-/** Whether the user of a live session logged in within this time. A refresh or a ticket is not a login. */
+/** Returns whether the user of a live session logged in within this time. A refresh or a ticket is not a login. */
 export async function isRecentLogin(sql: Sql, sessionId: string, withinSeconds: number): Promise<boolean> {
   const rows = await sql`
     select 1 from sessions s where s.id = ${sessionId} and ${isLive(sql)}
-      and least(s.created_at, s.authenticated_at) > now() - ${inSeconds(sql, withinSeconds)}`;
+      and least(s.created_at, s.authenticated_at) > now() - ${toInterval(sql, withinSeconds)}`;
   return rows.length > 0;
 }
 
@@ -155,7 +159,7 @@ export type SessionRow = {
   expires_at: Date;
 };
 
-/** Live sessions, newest first. */
+/** Lists a user's live sessions, newest first. */
 export async function listSessions(
   sql: Sql,
   userId: string,
@@ -170,17 +174,17 @@ export async function listSessions(
 
 export type EndedSession = { id: string; reason: EndReason };
 
-/** Sessions that ended within this time, including those of users who were disabled directly in the database. */
+/** Lists the sessions that were ended within this time, including sessions of users who were disabled directly in the database. */
 export async function listEndedSessions(sql: Sql, withinSeconds: number): Promise<EndedSession[]> {
   return await sql<EndedSession[]>`
     (select id, revoked_reason as reason from sessions
-     where revoked_at > now() - ${inSeconds(sql, withinSeconds)} order by revoked_at desc limit ${ENDED_SESSIONS_BATCH})
+     where revoked_at > now() - ${toInterval(sql, withinSeconds)} order by revoked_at desc limit ${ENDED_SESSIONS_BATCH_ROWS})
     union all
     (select s.id, 'user_disabled' from users u join sessions s on s.user_id = u.id and s.revoked_at is null
-     where u.disabled_at > now() - ${inSeconds(sql, withinSeconds)} limit ${ENDED_SESSIONS_BATCH})`;
+     where u.disabled_at > now() - ${toInterval(sql, withinSeconds)} limit ${ENDED_SESSIONS_BATCH_ROWS})`;
 }
 
-/** Of these sessions, the ones that no longer grant access, including deleted ones. */
+/** Lists the given sessions that no longer grant access, including deleted ones. */
 export async function listEndedSessionsAmong(sql: Sql, ids: readonly string[]): Promise<string[]> {
   const rows = await sql<{ id: string }[]>`
     select w.id from unnest(${[...ids]}::uuid[]) as w (id)
@@ -193,20 +197,20 @@ export async function listEndedSessionsAmong(sql: Sql, ids: readonly string[]): 
 export async function deleteOldSessions(sql: Sql, endedForSeconds: number): Promise<number> {
   const { count } = await sql`
     delete from sessions where ctid = any (array(
-      select ctid from sessions where least(expires_at, revoked_at) < now() - ${inSeconds(sql, endedForSeconds)}
+      select ctid from sessions where least(expires_at, revoked_at) < now() - ${toInterval(sql, endedForSeconds)}
         and (token_expires_at is null or token_expires_at < now())
-      order by least(expires_at, revoked_at) limit ${ENDED_SESSIONS_BATCH} for update skip locked))`;
+      order by least(expires_at, revoked_at) limit ${ENDED_SESSIONS_BATCH_ROWS} for update skip locked))`;
   return count;
 }
 
 type NewTicket = {
   hash: Uint8Array;
-  /** The session or, with `isKey`, the API key. */
+  /** The session's id, or the API key's if `isKey` is true. */
   credentialId: string;
   userId: string;
   isKey: boolean;
   ttlSeconds: number;
-  /** `Infinity`: it doesn't expire. */
+  /** `Infinity` if the credential doesn't expire. */
   credentialExpiresAtMs: number;
 };
 
@@ -217,11 +221,11 @@ export async function insertTicket(
   await sql`
     insert into tickets (hash, session_id, api_key_id, user_id, expires_at, credential_expires_at)
     values (${hash}, ${isKey ? null : credentialId}, ${isKey ? credentialId : null}, ${isKey ? userId : null},
-      now() + ${inSeconds(sql, ttlSeconds)},
+      now() + ${toInterval(sql, ttlSeconds)},
       ${Number.isFinite(credentialExpiresAtMs) ? new Date(credentialExpiresAtMs) : null})`;
 }
 
-/** Issued for a session, or for a key and the user it acts for. */
+/** A ticket for a session, or for an API key and the user it acts for. */
 export type TicketRow = {
   session_id: string | null;
   api_key_id: string | null;
@@ -229,7 +233,7 @@ export type TicketRow = {
   credential_expires_at: Date | null;
 };
 
-/** Deletes the ticket: exactly one of several concurrent calls gets it. */
+/** Deletes and returns a ticket. If several calls are concurrent, only one of them gets the ticket. */
 export async function consumeTicket(sql: Sql, hash: Uint8Array): Promise<TicketRow | undefined> {
   const [row] = await sql<TicketRow[]>`
     delete from tickets where hash = ${hash} and expires_at > now()
@@ -237,10 +241,10 @@ export async function consumeTicket(sql: Sql, hash: Uint8Array): Promise<TicketR
   return row;
 }
 
-export async function deleteOldTickets(sql: Sql): Promise<number> {
+export async function deleteExpiredTickets(sql: Sql): Promise<number> {
   const { count } = await sql`
     delete from tickets where ctid = any (array(
       select ctid from tickets where expires_at < now()
-      order by expires_at limit ${ENDED_SESSIONS_BATCH} for update skip locked))`;
+      order by expires_at limit ${ENDED_SESSIONS_BATCH_ROWS} for update skip locked))`;
   return count;
 }

@@ -7,22 +7,22 @@ const MAC_BYTES = 32;
 const PAYLOAD_BYTES = SESSION_ID_BYTES + GENERATION_BYTES;
 const tokenPattern = /^prt_[\w-]{70}$/;
 
-/** The contents of a refresh token; only `matches` verifies its `mac`. */
+/** The contents of a refresh token. Only `matches` verifies its `mac`. */
 type RefreshClaim = { sessionId: string; generation: number; mac: Buffer };
 type RefreshFamily = { sessionId: string; generation: number; refreshKey: Uint8Array };
 
 /**
- * Refresh tokens without storage: `prt_` and base64url of session id, generation and a MAC over both. The MAC needs both
- * the server's secret and the session's random key, so neither suffices alone. A generation always gives the same token
- * (docs/decisions/0003).
+ * Creates and checks refresh tokens, which aren't stored. A token consists of `prt_` and the base64url encoding of the session id, the
+ * generation and a MAC over both. The MAC needs both the server's secret and the session's random key. A generation always has the same
+ * token (docs/decisions/0003).
  */
 export interface RefreshTokens {
   create(family: RefreshFamily): string;
 
-  /** Parses a token without verifying it. @returns null if the token is malformed. */
-  read(token: string): RefreshClaim | null;
+  /** Parses a token without verifying it. @returns null if it is malformed. */
+  parse(token: string): RefreshClaim | null;
 
-  /** Whether this server made the token for the session with this key. */
+  /** Returns whether this server created the token for the session with this key. */
   matches(claim: RefreshClaim, refreshKey: Uint8Array): boolean;
 }
 
@@ -39,11 +39,11 @@ export function createRefreshTokens(secret: string): RefreshTokens {
       return PREFIX + Buffer.concat([payload, sign(payload, refreshKey)]).toString("base64url");
     },
 
-    read(token) {
+    parse(token) {
       if (!tokenPattern.test(token)) return null;
       const encoded = token.slice(PREFIX.length);
       const bytes = Buffer.from(encoded, "base64url");
-      // The last character has unused bits: accept only one encoding of each token.
+      // The last character has unused bits, so the same bytes have several encodings. Only one of them is accepted.
       if (bytes.length !== PAYLOAD_BYTES + MAC_BYTES || bytes.toString("base64url") !== encoded) return null;
       const hex = bytes.toString("hex", 0, SESSION_ID_BYTES);
       const sessionId = hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");

@@ -9,7 +9,7 @@ const tag = "auth";
 
 type Dependencies = { auth: AuthService; readClientAddress: ReadClientAddress };
 
-/** `/api/v1/auth`: registration, login and tokens. */
+/** Creates the routes of `/api/v1/auth`: registration, login and tokens. */
 export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Route[] {
   const readClient = (request: Request, server: Server<unknown> | null): Client => ({
     userAgent: request.headers.get("user-agent"),
@@ -51,7 +51,7 @@ export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Rou
       path: `${AUTH}/refresh`,
       operationId: "refreshTokens",
       summary: "Exchange a refresh token for new tokens",
-      description: "Each refresh token works once; use the new one afterwards. Later reuse ends the session.",
+      description: "Each refresh token works once. Use the new one afterwards. Later reuse ends the session.",
       tag,
       public: true,
       limit: "renew",
@@ -90,7 +90,7 @@ export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Rou
       method: "POST",
       path: `${AUTH}/oidc`,
       operationId: "loginByIssuer",
-      summary: "Log in with a token of the OpenID Connect issuer",
+      summary: "Log in with a token from the OpenID Connect issuer",
       description: "A new identity gets an account. Returns 404 if `OIDC_ISSUER` is not set.",
       tag,
       public: true,
@@ -98,7 +98,7 @@ export function createAuthRoutes({ auth, readClientAddress }: Dependencies): Rou
       body: IssuerLogin,
       ok: Tokens,
       problems: [401, 403, 404, 409],
-      handle: ({ body, request, server }) => auth.loginByIssuer(body.token, readClient(request, server)),
+      handle: ({ body, request, server }) => auth.loginWithIssuer(body.token, readClient(request, server)),
     }),
   ];
 }

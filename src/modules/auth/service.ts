@@ -27,26 +27,26 @@ import { createSessions } from "./sessions.ts";
 
 export type { SessionRow } from "./queries.ts";
 
-/** Authentication and sessions. */
+/** Authenticates callers and manages sessions. */
 export interface AuthService extends Logins, Callers {
   /**
-   * Call before the caller's own account is changed or deleted. Requires their password, or a login less than 5 minutes
-   * old; API keys are refused.
-   * @returns the stored hash if there was a password. @throws Problem `reauthentication_required`, `forbidden`,
-   * `rate_limited`, `overloaded`.
+   * Requires the caller's password, or a login less than 5 minutes old. API keys are refused. Call it before the caller's own account
+   * is changed or deleted.
+   * @returns the stored hash if a password was checked.
+   * @throws Problem `reauthentication_required`, `forbidden`, `rate_limited`, `overloaded`.
    */
   reauthenticate(caller: Caller, password: string | undefined): Promise<string | undefined>;
 
   /**
-   * Like `reauthenticate`, before the caller changes their e-mail address.
-   * @throws Problem `forbidden` (REGISTRATION_PRIVACY forbids it), and whatever `reauthenticate` throws.
+   * Like `reauthenticate`, but for a caller who wants to change their email address.
+   * @throws Problem `forbidden` (`REGISTRATION_PRIVACY` forbids it), and the errors of `reauthenticate`.
    */
   reauthenticateForNewEmail(caller: Caller, password: string | undefined): Promise<string | undefined>;
 
   /**
-   * Changes the caller's password and ends their other sessions, and on request their API keys.
-   * @returns how many API keys keep working. @throws Problem `invalid` (length, or too easy to guess), `forbidden`,
-   * `conflict`, `rate_limited`, `overloaded`.
+   * Changes the caller's password, ends their other sessions, and deletes their API keys if requested.
+   * @returns how many API keys keep working.
+   * @throws Problem `invalid` (length, or too easy to guess), `forbidden`, `conflict`, `rate_limited`, `overloaded`.
    */
   changePassword(caller: Caller, input: PasswordChange): Promise<PasswordChanged>;
 
@@ -72,29 +72,33 @@ export interface AuthService extends Logins, Callers {
   /** Ends all of a user's sessions except `exceptId`. Doesn't check whether the caller is that user or an administrator. */
   endSessions(caller: Caller, userId: string, exceptId?: string): Promise<void>;
 
-  /** Ends the session of a refresh token; does nothing if the token isn't ours or its session has ended. */
+  /** Ends a refresh token's session. Does nothing if this server didn't create the token or the session has ended. */
   logout(refreshToken: string, ipAddress: string | null): Promise<void>;
 
   /**
-   * Ends all of a user's sessions, inside the transaction that disables or deletes the user or sets their password. Pass
-   * the ids to `announceEnd` after the commit.
+   * Ends all of a user's sessions, inside the transaction that disables or deletes the user or sets their password. Pass the ids to
+   * `announceEndedSessions` after the commit.
    */
-  endUser(sql: Sql, userId: string, reason: "user_disabled" | "user_deleted" | "password_changed"): Promise<string[]>;
+  endSessionsIn(
+    sql: Sql,
+    userId: string,
+    reason: "user_disabled" | "user_deleted" | "password_changed",
+  ): Promise<string[]>;
 
-  /** Call after the commit that ended these sessions: closes their connections. */
-  announceEnd(sessionIds: string[], reason: EndReason): void;
+  /** Closes the connections of ended sessions. Call it after the commit. */
+  announceEndedSessions(sessionIds: string[], reason: EndReason): void;
 
   /**
-   * Sessions recently ended by any instance, to close their connections. Let polls overlap: a transaction that commits
-   * late stores the time of its start.
+   * Finds sessions that any instance has ended recently, to close their connections. Polls must overlap, because a transaction stores
+   * the time of its start, but commits later.
    */
   findEndedSessions(withinMs: number): Promise<queries.EndedSession[]>;
 
-  /** Of these sessions, the ones that have ended or don't exist, no matter when they ended. */
+  /** Returns the given sessions that have ended or don't exist, no matter when they ended. */
   findEndedSessionsAmong(sessionIds: readonly string[]): Promise<string[]>;
 
-  /** Deletes one bounded batch of old sessions and tickets, as a job that runs every few minutes. */
-  sweepAccounts(): Promise<{ sessions: number; tickets: number }>;
+  /** Deletes a batch of old sessions and tickets, as a job that runs every few minutes. */
+  deleteExpired(): Promise<{ sessions: number; tickets: number }>;
 }
 
 export type AuthServiceDependencies = {
@@ -105,13 +109,13 @@ export type AuthServiceDependencies = {
   apiKeys: ApiKeyService;
   /** Rate-limits password guesses. */
   guard: LoginGuard;
-  /** How many password checks a user may run concurrently. */
+  /** Limits the password checks that a user may run concurrently. */
   checksPerUser: Slots;
   jwtSecret: string;
   /** Sends requests to the issuer. */
   fetch: Fetch;
   log: Log;
-  /** Called after the commit that ended sessions on this instance: closes their connections. */
+  /** Called after sessions were ended on this instance, to close their connections. */
   onSessionsEnded(sessionIds: string[], reason: EndReason): void;
   /** If absent, the defaults apply. */
   issuerKeyTimes?: KeyTimes;
@@ -134,10 +138,10 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
   } = deps;
   const accessTokens = createAccessTokens(jwtSecret);
   const refreshTokens = createRefreshTokens(jwtSecret);
-  const onReuse = (sessionId: string) => announceEnd([sessionId], "token_reused");
-  const sessionQuota = createSessionQuota({ config, audit, announceEnd });
+  const onReuse = (sessionId: string) => announceEndedSessions([sessionId], "token_reused");
+  const sessionQuota = createSessionQuota({ config, audit, announceEndedSessions });
   const sessions = createSessions({ database, audit, refreshTokens, log, sessionQuota, onReuse });
-  const termination = createSessionTermination({ database, audit, announceEnd });
+  const termination = createSessionTermination({ database, audit, announceEndedSessions });
   const passwordChecks = createPasswordChecks({ database, users, audit, guard });
   const ownPasswords = createOwnPasswords({
     database,
@@ -146,7 +150,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     apiKeys,
     passwordChecks,
     checksPerUser,
-    announceEnd,
+    announceEndedSessions,
   });
   const issuers = createIssuerService(
     { database, config, users, audit, passwordChecks, sessionQuota, fetch, log },
@@ -166,7 +170,7 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
   });
   const callers = createCallers({ database, accessTokens, apiKeys, issuers });
 
-  function announceEnd(sessionIds: string[], reason: EndReason): void {
+  function announceEndedSessions(sessionIds: string[], reason: EndReason): void {
     if (sessionIds.length === 0) return;
     callers.forgetSessions(sessionIds);
     onSessionsEnded(sessionIds, reason);
@@ -181,15 +185,15 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
     async reauthenticateForNewEmail(caller, password) {
       const hash = await ownPasswords.reauthenticate(caller, password);
       if (config.REGISTRATION_PRIVACY === "off") return hash;
-      // Refused for every address, so it reveals nothing about any.
-      throw new Problem("forbidden", "Users can't change their e-mail address on this server. Ask an administrator.");
+      // All addresses are refused, so the error doesn't reveal whether one is taken.
+      throw new Problem("forbidden", "Users can't change their email address on this server. Ask an administrator.");
     },
 
     listIdentities: issuers.listIdentities,
     linkIdentity: (caller, token, password) => ownPasswords.limit(caller, () => issuers.link(caller, token, password)),
 
     async unlinkIdentity(caller, identityId) {
-      announceEnd(await issuers.unlink(caller, identityId), "ended");
+      announceEndedSessions(await issuers.unlink(caller, identityId), "ended");
     },
 
     listSessions: (caller, limit, beforeId) => queries.listSessions(database, caller.user.id, limit, beforeId),
@@ -205,19 +209,19 @@ export function createAuthService(deps: AuthServiceDependencies): AuthService {
       if (sessionId !== null) await termination.logOut(sessionId, ipAddress);
     },
 
-    async endUser(sql, userId, reason) {
+    async endSessionsIn(sql, userId, reason) {
       const ids = await queries.endUserSessions(sql, userId, reason);
-      if (reason === "user_deleted") await queries.clearClients(sql, userId);
+      if (reason === "user_deleted") await queries.eraseClientData(sql, userId);
       return ids;
     },
 
-    announceEnd,
+    announceEndedSessions,
 
     findEndedSessions: (withinMs) => queries.listEndedSessions(getReservedPool(database), withinMs / 1000),
     findEndedSessionsAmong: (sessionIds) => queries.listEndedSessionsAmong(getReservedPool(database), sessionIds),
 
-    async sweepAccounts() {
-      const tickets = await queries.deleteOldTickets(database);
+    async deleteExpired() {
+      const tickets = await queries.deleteExpiredTickets(database);
       return { tickets, sessions: await queries.deleteOldSessions(database, ENDED_SESSION_RETENTION_S) };
     },
   };

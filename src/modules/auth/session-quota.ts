@@ -6,24 +6,22 @@ import * as queries from "./queries.ts";
 
 type Login = { userId: string; sessionId: string; ipAddress: string | null };
 
-/**
- * Limits a user's open sessions. A login is never refused because of old sessions: it ends the least recently used ones.
- */
+/** Limits the number of a user's sessions. A login above the limit isn't refused, but ends the least recently used sessions. */
 export interface SessionQuota {
-  /** Call inside the transaction that opened a session. @returns the ids of the ended sessions, for `announce`. */
+  /** Ends sessions above the limit. Call it inside the transaction that opened a session. @returns their ids, for `announce`. */
   endLeastUsed(sql: Sql, login: Login): Promise<string[]>;
 
-  /** Call after the commit: closes the connections of these sessions. */
+  /** Closes the connections of ended sessions. Call it after the commit. */
   announce(sessionIds: string[]): void;
 }
 
 type Dependencies = {
   config: Pick<Config, "QUOTA_SESSIONS">;
   audit: AuditService;
-  announceEnd(sessionIds: string[], reason: EndReason): void;
+  announceEndedSessions(sessionIds: string[], reason: EndReason): void;
 };
 
-export function createSessionQuota({ config, audit, announceEnd }: Dependencies): SessionQuota {
+export function createSessionQuota({ config, audit, announceEndedSessions }: Dependencies): SessionQuota {
   const reason = "quota_exceeded" satisfies EndReason;
 
   return {
@@ -36,6 +34,6 @@ export function createSessionQuota({ config, audit, announceEnd }: Dependencies)
       return ids;
     },
 
-    announce: (sessionIds) => announceEnd(sessionIds, reason),
+    announce: (sessionIds) => announceEndedSessions(sessionIds, reason),
   };
 }

@@ -8,20 +8,20 @@ type SessionTerminationDependencies = {
   database: Database;
   audit: AuditService;
   /** Called after the commit. */
-  announceEnd(sessionIds: string[], reason: EndReason): void;
+  announceEndedSessions(sessionIds: string[], reason: EndReason): void;
 };
 
 type Actor = { actorId: string; credentialId: string | null; ipAddress: string | null };
 
-/** The actor for the audit log. */
+/** Returns the actor for the audit log. */
 const mapToActor = ({ user, credentialId, ipAddress }: Caller): Actor => ({
   actorId: user.id,
   credentialId,
   ipAddress,
 });
 
-/** Ends sessions before they expire, with an entry in the audit log. */
-export function createSessionTermination({ database, audit, announceEnd }: SessionTerminationDependencies) {
+/** Creates the functions that end sessions before they expire, with an entry in the audit log. */
+export function createSessionTermination({ database, audit, announceEndedSessions }: SessionTerminationDependencies) {
   async function endOne(sessionId: string, reason: EndReason, userId: string | undefined, actor: Partial<Actor>) {
     const end = async (sql: Sql) => {
       const ended = await queries.endSession(sql, sessionId, reason, userId);
@@ -37,12 +37,12 @@ export function createSessionTermination({ database, audit, announceEnd }: Sessi
       return true;
     };
     const isEnded = await withTransaction(database, end, `session:${sessionId}`);
-    if (isEnded) announceEnd([sessionId], reason);
+    if (isEnded) announceEndedSessions([sessionId], reason);
     return isEnded;
   }
 
-  /** Ends sessions inside a transaction; pass the ids to `announceEnd` after it. */
-  async function endMany(
+  /** Ends sessions inside a transaction. Pass the ids to `announceEndedSessions` after the commit. */
+  async function endUserSessionsIn(
     sql: Sql,
     userId: string,
     reason: EndReason,
@@ -57,7 +57,7 @@ export function createSessionTermination({ database, audit, announceEnd }: Sessi
   }
 
   return {
-    /** Logs out the holder of one of the session's tokens. */
+    /** Ends a session because its user logs out. */
     logOut: (sessionId: string, ipAddress: string | null): Promise<boolean> =>
       endOne(sessionId, "logout", undefined, { ipAddress }),
 
@@ -67,9 +67,9 @@ export function createSessionTermination({ database, audit, announceEnd }: Sessi
 
     /** Ends all of a user's sessions except `exceptId`. Doesn't check the caller's permissions. */
     async endAll(caller: Caller, userId: string, exceptId?: string): Promise<void> {
-      const end = (sql: Sql) => endMany(sql, userId, "ended", mapToActor(caller), exceptId);
+      const end = (sql: Sql) => endUserSessionsIn(sql, userId, "ended", mapToActor(caller), exceptId);
       const ids = await withTransaction(database, end, `user:${userId}`);
-      announceEnd(ids, "ended");
+      announceEndedSessions(ids, "ended");
     },
   };
 }

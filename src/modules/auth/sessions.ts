@@ -15,23 +15,24 @@ export const REFRESH_KEY_BYTES = 32;
 /** A session and its current refresh token. */
 export type OpenSession = { sessionId: string; userId: string; refreshToken: string };
 
-/** Session lifecycle: opened by a login, continued with refresh tokens (docs/decisions/0003). */
+/** Opens sessions at login, and extends them with refresh tokens (docs/decisions/0003). */
 export interface Sessions {
   /**
    * Opens a session.
-   * @param proof what the login verified. @throws Problem `invalid_credentials` if the user was changed concurrently;
-   * `unauthorized` for an issuer's token, also if a session that was opened with the token has been ended.
+   * @param proof the verified credentials.
+   * @throws Problem `invalid_credentials` if the user was changed concurrently. With an issuer's token, throws `unauthorized`
+   * instead, even if a session that was opened with the token has been ended.
    */
   open(userId: string, proof: queries.LoginProof, client: Client): Promise<OpenSession>;
 
   /**
-   * Exchanges a refresh token for its successor. For a few seconds, the previous token returns the current one; an older
+   * Exchanges a refresh token for the next one. For a few seconds, the previous token still returns the same next token. An older
    * token ends the session.
    * @throws Problem `unauthorized`, `token_reused`.
    */
   refresh(token: string, ipAddress: string | null): Promise<OpenSession>;
 
-  /** The session of a refresh token of any generation; null if this server didn't make the token. */
+  /** Finds the session of a refresh token of any generation. Returns null if this server didn't create the token. */
   findByToken(token: string): Promise<string | null>;
 }
 
@@ -41,17 +42,17 @@ type SessionsDependencies = {
   refreshTokens: RefreshTokens;
   log: Log;
   sessionQuota: SessionQuota;
-  /** Called if a used token was presented again. Its session has already been ended in the database. */
+  /** Called if a token was reused. Its session has already been ended in the database. */
   onReuse(sessionId: string): void;
 };
 
 export function createSessions(deps: SessionsDependencies): Sessions {
   const { database, audit, refreshTokens, log, sessionQuota, onReuse } = deps;
 
-  async function endForReuse(sessionId: string, userId: string, ipAddress: string | null): Promise<never> {
+  async function endReusedSession(sessionId: string, userId: string, ipAddress: string | null): Promise<never> {
     const end = async (sql: Sql) => {
       if (!(await queries.endSession(sql, sessionId, "token_reused"))) return false;
-      // The actor is unknown: it may be the user or a thief.
+      // The actor is unknown, because it may be the user or an attacker.
       const target = { type: "user", id: userId } as const;
       const entry = { action: "session.token_reused", actorId: null, credentialId: sessionId, target } as const;
       await audit.record(sql, { ...entry, ipAddress });
@@ -68,8 +69,8 @@ export function createSessions(deps: SessionsDependencies): Sessions {
     async open(userId, proof, client) {
       const sessionId = createId();
       const refreshKey = randomBytes(REFRESH_KEY_BYTES);
-      const shortened = { ...client, userAgent: client.userAgent?.slice(0, USER_AGENT_CHARS_MAX) ?? null };
-      const session = { id: sessionId, userId, proof, refreshKey, client: shortened };
+      const storedClient = { ...client, userAgent: client.userAgent?.slice(0, USER_AGENT_CHARS_MAX) ?? null };
+      const session = { id: sessionId, userId, proof, refreshKey, client: storedClient };
       const insert = async (sql: Sql) => {
         if (!(await queries.insertSession(sql, session))) return null;
         const target = { type: "user", id: userId } as const;
@@ -77,37 +78,38 @@ export function createSessions(deps: SessionsDependencies): Sessions {
         await audit.record(sql, { ...entry, ipAddress: client.ipAddress });
         return sessionQuota.endLeastUsed(sql, { userId, sessionId, ipAddress: client.ipAddress });
       };
-      const ended = await withTransaction(database, insert, `user:${userId}`);
-      if (!ended && "tokenKey" in proof)
+      const endedSessionIds = await withTransaction(database, insert, `user:${userId}`);
+      if (!endedSessionIds && "tokenKey" in proof)
         throw new Problem("unauthorized", "A session of this token was ended. Get a new token from the issuer.");
-      if (!ended) throw new Problem("invalid_credentials", "The user was changed at the same time. Log in again.");
-      sessionQuota.announce(ended);
+      if (!endedSessionIds)
+        throw new Problem("invalid_credentials", "The user was changed at the same time. Log in again.");
+      sessionQuota.announce(endedSessionIds);
       return { sessionId, userId, refreshToken: refreshTokens.create({ sessionId, generation: 0, refreshKey }) };
     },
 
     async refresh(token, ipAddress) {
-      const createRefusal = () =>
+      const createUnauthorized = () =>
         new Problem("unauthorized", "The refresh token is invalid, or its session has ended.");
-      const claim = refreshTokens.read(token);
-      if (!claim) throw createRefusal();
+      const claim = refreshTokens.parse(token);
+      if (!claim) throw createUnauthorized();
       const { sessionId, generation } = claim;
       const state = await queries.findRefreshState(database, sessionId);
-      if (!state || !refreshTokens.matches(claim, state.refresh_key) || !state.is_live) throw createRefusal();
-      // Newer than the stored generation: the database was restored from a backup. The token isn't stolen, but it is invalid.
-      if (generation > state.generation) throw createRefusal();
+      if (!state || !refreshTokens.matches(claim, state.refresh_key) || !state.is_live) throw createUnauthorized();
+      // If the token is newer than the stored generation, the database was restored from a backup. The token is invalid, but wasn't stolen.
+      if (generation > state.generation) throw createUnauthorized();
       if (generation === state.generation) {
-        // One of several concurrent requests with this token rotates the session; the others are accepted as well.
+        // If several requests with this token are concurrent, one of them rotates the session, and the others also succeed.
         const rotate = (sql: Sql) => queries.rotateSession(sql, sessionId, generation);
         const isRotated = await withTransaction(database, rotate, `session:${sessionId}`);
-        if (!isRotated && !(await queries.findRefreshState(database, sessionId))?.is_live) throw createRefusal();
+        if (!isRotated && !(await queries.findRefreshState(database, sessionId))?.is_live) throw createUnauthorized();
       } else if (generation < state.generation - 1 || !state.is_in_grace)
-        return endForReuse(sessionId, state.user_id, ipAddress);
+        return endReusedSession(sessionId, state.user_id, ipAddress);
       const successor = { sessionId, generation: generation + 1, refreshKey: state.refresh_key };
       return { sessionId, userId: state.user_id, refreshToken: refreshTokens.create(successor) };
     },
 
     async findByToken(token) {
-      const claim = refreshTokens.read(token);
+      const claim = refreshTokens.parse(token);
       const state = claim && (await queries.findRefreshState(database, claim.sessionId));
       return claim && state && refreshTokens.matches(claim, state.refresh_key) ? claim.sessionId : null;
     },

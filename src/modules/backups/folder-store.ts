@@ -6,28 +6,28 @@ import { formatBytes } from "../../lib/format-bytes.ts";
 import { findFreeBytes } from "../../lib/free-bytes.ts";
 import type { BackupStore } from "./store.ts";
 
-/** Free space to keep during a backup, because the database is often on the same disk. */
+/** The minimum free space during a backup, because the database is often on the same disk. */
 const FREE_BYTES_MIN = 128 * 1024 * 1024;
-/** Assumed growth from the last backup to this one. */
-const GROWTH = 1.2;
-/** Free space is checked again after this many bytes. */
-const CHECK_EVERY_BYTES = 32 * 1024 * 1024;
-/** A partial file that nobody has written to for this long is abandoned. */
-const ABANDONED_MS = 15 * 60_000;
+/** The assumed growth since the last backup, as a factor. */
+const GROWTH_FACTOR = 1.2;
+/** The number of bytes after which free space is checked again. */
+const CHECK_INTERVAL_BYTES = 32 * 1024 * 1024;
+/** The time after which a partial file that isn't written to is abandoned. */
+const ABANDONED_AFTER_MS = 15 * 60_000;
 const partialNamePattern = /^\.parley-\d{8}T\d{6}Z-([0-9a-f]{8})\.backup\.\d+-[0-9a-f]{8}\.partial$/;
 
-type Options = { folder: string; findFree?: typeof findFreeBytes; checkEveryBytes?: number };
+type Options = { folder: string; findFreeBytesIn?: typeof findFreeBytes; checkIntervalBytes?: number };
 
 /** Stores backups as files in a folder, readable only by their owner. */
 export function createFolderStore({
   folder,
-  findFree = findFreeBytes,
-  checkEveryBytes = CHECK_EVERY_BYTES,
+  findFreeBytesIn = findFreeBytes,
+  checkIntervalBytes = CHECK_INTERVAL_BYTES,
 }: Options): BackupStore {
   const location = resolve(folder);
 
   async function requireFreeSpace(neededBytes: number): Promise<void> {
-    const freeBytes = await findFree(location);
+    const freeBytes = await findFreeBytesIn(location);
     if (freeBytes === null || freeBytes >= neededBytes) return;
     throw new ArchiveError(
       "file",
@@ -40,7 +40,7 @@ export function createFolderStore({
       if (!partialNamePattern.test(name)) continue;
       const path = join(location, name);
       const stats = await stat(path).catch(() => null);
-      if (stats?.isFile() && Date.now() - stats.mtimeMs > ABANDONED_MS) await rm(path, { force: true });
+      if (stats?.isFile() && Date.now() - stats.mtimeMs > ABANDONED_AFTER_MS) await rm(path, { force: true });
     }
   }
 
@@ -55,21 +55,21 @@ export function createFolderStore({
       } catch (error) {
         throw new ArchiveError(
           "file",
-          `BACKUP_DIR ${location} can't be used (${formatErrorCode(error)}). Make it a folder that this user may write to.`,
+          `BACKUP_DIR ${location} can't be used (${formatErrorCode(error)}). Make it a folder that this user can write to.`,
         );
       }
-      await requireFreeSpace(Math.ceil((expectedBytes ?? 0) * GROWTH) + FREE_BYTES_MIN);
+      await requireFreeSpace(Math.ceil((expectedBytes ?? 0) * GROWTH_FACTOR) + FREE_BYTES_MIN);
     },
 
     async create(name) {
       const file = await createBackupFile(join(location, name), false);
-      let bytesUntilCheck = checkEveryBytes;
+      let bytesUntilCheck = checkIntervalBytes;
       return {
         ...file,
         async write(bytes) {
           bytesUntilCheck -= bytes.length;
           if (bytesUntilCheck <= 0) {
-            bytesUntilCheck = checkEveryBytes;
+            bytesUntilCheck = checkIntervalBytes;
             await requireFreeSpace(FREE_BYTES_MIN);
           }
           await file.write(bytes);

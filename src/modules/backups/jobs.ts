@@ -3,7 +3,7 @@ import type { BackupService } from "./service.ts";
 
 const POLL_MS = 5_000;
 
-/** One instance at a time makes backups: the first to notice that a backup is due. */
+/** Registers the job that makes backups. The first instance that notices a due backup makes it. */
 export function registerBackupJobs(jobs: Jobs, { backups }: { backups: BackupService | null }): void {
   if (backups) jobs.everyOnOne("backup", POLL_MS, backups.makeDue, backups.isDue);
 }

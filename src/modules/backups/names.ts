@@ -1,4 +1,4 @@
-/** For example `parley-20261129T021500Z-1a2b3c4d.backup`. Names sort by time. */
+/** Matches names such as `parley-20261129T021500Z-1a2b3c4d.backup`, which sort by time. */
 const pattern = /^parley-(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-([0-9a-f]{8})\.backup$/;
 
 export type ScheduledBackup = { name: string; madeAt: Date };
@@ -6,7 +6,7 @@ export type ScheduledBackup = { name: string; madeAt: Date };
 export const formatBackupName = (madeAt: Date, origin: string): string =>
   `parley-${madeAt.toISOString().replace(/\.\d+/, "").replace(/[-:]/g, "")}-${origin}.backup`;
 
-/** The scheduled backups of this origin among these names, newest first. */
+/** Returns the scheduled backups from this origin, newest first. */
 export function selectBackups(names: readonly string[], origin: string): ScheduledBackup[] {
   return names
     .flatMap((name) => {

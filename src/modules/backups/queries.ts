@@ -12,12 +12,12 @@ export type ScheduleState = {
   retryAt: Date | null;
 };
 
-/** Maximum stored length of an error, in UTF-16 units. */
+/** Maximum stored length of an error, in UTF-16 code units. */
 const ERROR_CHARS_MAX = 1_000;
 
 /**
- * Finds the state. Null before the first start with a schedule, or if the database's clock was once so far ahead that
- * nothing would be due for a long time: `beginSchedule` fixes both.
+ * Finds the state. Returns null before the first start with a schedule. Also returns null if the database's clock was once so far
+ * ahead that no backup would be due for a long time. In both cases, call `beginSchedule`.
  */
 export async function findScheduleState(sql: Sql): Promise<ScheduleState | null> {
   const [row] = await sql<ScheduleState[]>`
@@ -27,15 +27,15 @@ export async function findScheduleState(sql: Sql): Promise<ScheduleState | null>
   return row ?? null;
 }
 
-/** Starts the schedule: the first backup is due at the next scheduled time. */
+/** Starts the schedule. The first backup is due at the next scheduled time. */
 export async function beginSchedule(sql: Sql): Promise<void> {
-  // Several instances may start at the same time: only the first one writes.
+  // If several instances start at the same time, only the first one writes.
   await sql`
     insert into backup_schedule as s default values
     on conflict (id) do update set done_until = now(), retry_at = null where s.done_until >= now() + interval '1 minute'`;
 }
 
-/** Records a backup. Scheduled times that passed while it ran count as done, too. */
+/** Records a backup. Scheduled times that passed while it ran also count as done. */
 export async function recordSuccess(sql: Sql, { name, bytes }: { name: string; bytes: number }): Promise<void> {
   await sql`
     update backup_schedule set done_until = now(), succeeded_at = now(), name = ${name}, bytes = ${bytes}, failures = 0,

@@ -1,6 +1,6 @@
 import { type ScheduledBackup, selectBackups } from "./names.ts";
 
-/** How many backups to keep: the newest ones, and the newest of each of the last days and weeks (UTC) that have one. */
+/** The number of backups to keep: the newest ones, and the newest of each day and week (UTC) that has any, newest first. */
 export type Retention = { newest: number; daily: number; weekly: number };
 
 const DAY_MS = 86_400_000;
@@ -11,7 +11,7 @@ const weekOf = (backup: ScheduledBackup): number => Math.floor((dayOf(backup) + 
 
 /**
  * Finds the backups to delete.
- * @param names all files in the store; only scheduled backups of this origin are ever returned.
+ * @param names all files in the store. Only scheduled backups from this origin are returned.
  * @param verified the backup that was just made. It is always kept, even if other names have later times.
  */
 export function findExpired(
@@ -19,14 +19,15 @@ export function findExpired(
   { origin, verified, retention }: { origin: string; verified: string; retention: Retention },
 ): string[] {
   const backups = selectBackups(names, origin);
-  const kept = new Set([verified, ...backups.slice(0, retention.newest).map(({ name }) => name)]);
+  const keptNames = new Set([verified, ...backups.slice(0, retention.newest).map(({ name }) => name)]);
   for (const [count, periodOf] of [
     [retention.daily, dayOf],
     [retention.weekly, weekOf],
   ] as const) {
-    const newestOf = new Map<number, string>();
-    for (const backup of backups) if (!newestOf.has(periodOf(backup))) newestOf.set(periodOf(backup), backup.name);
-    for (const name of [...newestOf.values()].slice(0, count)) kept.add(name);
+    const newestByPeriod = new Map<number, string>();
+    for (const backup of backups)
+      if (!newestByPeriod.has(periodOf(backup))) newestByPeriod.set(periodOf(backup), backup.name);
+    for (const name of [...newestByPeriod.values()].slice(0, count)) keptNames.add(name);
   }
-  return backups.map(({ name }) => name).filter((name) => !kept.has(name));
+  return backups.map(({ name }) => name).filter((name) => !keptNames.has(name));
 }

@@ -2,18 +2,18 @@ import { S3Client } from "bun";
 import { ArchiveError, type ByteSource } from "../../db/archive.ts";
 import type { BackupStore } from "./store.ts";
 
-/** Smallest size of an uploaded part. */
+/** The minimum size of an uploaded part. */
 const PART_BYTES_MIN = 16 * 1024 * 1024;
-/** S3 allows at most 10,000 parts per object. */
+/** The maximum number of parts per object, which S3 sets. */
 const PARTS_MAX = 10_000;
-/** Maximum assumed growth from the last backup to this one. */
-const GROWTH_MAX = 4;
-/** Parts that are in memory while they are sent. */
-const QUEUED_PARTS = 2;
-/** How much of an object is read per request. */
-const PIECE_BYTES = 8 * 1024 * 1024;
-/** Retries of a failed request. */
-const RETRIES = 3;
+/** The assumed maximum growth since the last backup, as a factor. */
+const GROWTH_FACTOR_MAX = 4;
+/** The number of parts in memory while they are sent. */
+const QUEUED_PARTS_MAX = 2;
+/** The number of bytes read per request. */
+const CHUNK_BYTES = 8 * 1024 * 1024;
+/** The maximum number of retries of a failed request. */
+const RETRIES_MAX = 3;
 const RETRY_MS = 500;
 
 export type S3Options = {
@@ -29,7 +29,7 @@ export type S3Options = {
 
 /** Stores backups as objects in a bucket. They are streamed during the backup, without local files. */
 export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Options): BackupStore {
-  // Set everything explicitly: defaults would take credentials from AWS_… in the environment.
+  // Every option is set, because otherwise AWS_… environment variables would apply.
   const client = new S3Client(options);
   const location = `s3://${options.bucket}/${prefix}`;
   let partBytes = PART_BYTES_MIN;
@@ -39,19 +39,19 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
       try {
         return await request();
       } catch (error) {
-        if (failures === RETRIES || !isTemporary(error)) throw explain(action, error);
+        if (failures === RETRIES_MAX || !isTemporary(error)) throw createStoreError(action, error);
         await Bun.sleep(retryMs * 2 ** failures);
       }
   }
 
-  const explain = (action: string, error: unknown): ArchiveError =>
+  const createStoreError = (action: string, error: unknown): ArchiveError =>
     new ArchiveError("file", `${location} can't be ${action} (${describe(error)}); ${findRemedy(error)}.`, {
       cause: error,
     });
 
-  async function* readPieces(name: string, bytes: number): ByteSource {
-    for (let from = 0; from < bytes; from += PIECE_BYTES) {
-      const to = Math.min(bytes, from + PIECE_BYTES);
+  async function* readChunks(name: string, bytes: number): ByteSource {
+    for (let from = 0; from < bytes; from += CHUNK_BYTES) {
+      const to = Math.min(bytes, from + CHUNK_BYTES);
       yield await sendWithRetries("read", () =>
         client
           .file(prefix + name)
@@ -65,7 +65,7 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
     location,
 
     async prepare(expectedBytes) {
-      partBytes = Math.max(PART_BYTES_MIN, Math.ceil(((expectedBytes ?? 0) * GROWTH_MAX) / PARTS_MAX));
+      partBytes = Math.max(PART_BYTES_MIN, Math.ceil(((expectedBytes ?? 0) * GROWTH_FACTOR_MAX) / PARTS_MAX));
       // Detects wrong credentials before the database is read.
       await sendWithRetries("read", () => client.list({ prefix, maxKeys: 1 }));
     },
@@ -73,13 +73,13 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
     async create(name) {
       const writer = client
         .file(prefix + name)
-        .writer({ partSize: partBytes, queueSize: QUEUED_PARTS, retry: RETRIES });
+        .writer({ partSize: partBytes, queueSize: QUEUED_PARTS_MAX, retry: RETRIES_MAX });
       let unsentBytes = 0;
       const send = async (step: () => number | Promise<number>) => {
         try {
           await step();
         } catch (error) {
-          throw explain("written", error);
+          throw createStoreError("written", error);
         }
       };
       return {
@@ -88,12 +88,12 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
           unsentBytes += bytes.length;
           if (unsentBytes < partBytes) return;
           unsentBytes = 0;
-          // Otherwise the whole backup would pile up in memory while the bucket is slow.
+          // Otherwise, the whole backup could accumulate in memory if the bucket is slow.
           await send(() => writer.flush());
         },
         finish: () => send(() => writer.end()),
         async discard() {
-          // The client can't abort an upload: finish it, then remove the object.
+          // The client can't abort an upload, so it is finished, and then the object is removed.
           try {
             await writer.end();
           } finally {
@@ -105,10 +105,10 @@ export function createS3Store({ prefix, retryMs = RETRY_MS, ...options }: S3Opti
 
     async read(name, bytes) {
       const { size } = await sendWithRetries("read", () => client.stat(prefix + name));
-      if (size === bytes) return readPieces(name, bytes);
+      if (size === bytes) return readChunks(name, bytes);
       throw new ArchiveError(
         "damaged",
-        `${name} has ${size} bytes in ${location}, but ${bytes} were sent. Check what else changes objects of this bucket.`,
+        `${name} has ${size} bytes in ${location}, but ${bytes} were sent. Check whether anything else changes objects in this bucket.`,
       );
     },
 
@@ -134,7 +134,7 @@ const codeOf = (error: unknown): string =>
   error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
 
 const remedies: Record<string, string> = {
-  AccessDenied: "allow this key to list, read, write and delete objects of the bucket",
+  AccessDenied: "allow this key to list, read, write and delete objects in the bucket",
   InvalidAccessKeyId: "check BACKUP_S3_ACCESS_KEY_ID",
   SignatureDoesNotMatch: "check BACKUP_S3_SECRET_ACCESS_KEY and BACKUP_S3_REGION",
   AuthorizationHeaderMalformed: "set BACKUP_S3_REGION to the bucket's region",

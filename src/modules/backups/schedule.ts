@@ -5,7 +5,7 @@ const RETRY_MIN_MS = 60_000;
 const RETRY_MAX_MS = 60 * 60_000;
 
 /**
- * Whether a backup is due, which means that a scheduled time has passed, even if no instance was running then. One backup
+ * Returns whether a backup is due, which means that a scheduled time has passed, even if no instance was running then. One backup
  * makes up for any number of missed times.
  */
 export function isBackupDue(state: ScheduleState, pattern: string, timeZone: string): boolean {
@@ -14,5 +14,5 @@ export function isBackupDue(state: ScheduleState, pattern: string, timeZone: str
   return next !== null && next <= state.now;
 }
 
-/** Backoff after consecutive failures: 1 minute, 2, 4, … up to an hour. */
-export const computeRetryMs = (failures: number): number => Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** (failures - 1));
+/** Returns the backoff after consecutive failures: 1 minute, 2 minutes, 4 minutes, and so on, up to an hour. */
+export const getRetryDelayMs = (failures: number): number => Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** (failures - 1));

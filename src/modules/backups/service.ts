@@ -6,20 +6,20 @@ import type { Metrics } from "../../lib/metrics.ts";
 import { formatBackupName } from "./names.ts";
 import * as queries from "./queries.ts";
 import { findExpired, type Retention } from "./retention.ts";
-import { computeRetryMs, isBackupDue } from "./schedule.ts";
+import { getRetryDelayMs, isBackupDue } from "./schedule.ts";
 import type { BackupStore } from "./store.ts";
 
-/** Scheduled backups. Only operators can access their contents. */
+/** Makes scheduled backups. */
 export interface BackupService {
-  /** Whether a backup is due. Also reads the result of the last backup, whichever instance made it. */
+  /** Returns whether a backup is due. Also updates this instance's metrics with the last result from any instance. */
   isDue(): Promise<boolean>;
   /**
-   * Makes the due backup, verifies it, and deletes the backups that the retention rules don't keep. A failure is
-   * logged, counted and retried later. Only one instance may run it at a time.
-   * @throws the signal's reason if it is aborted. Another instance makes the backup then, or this one after a restart.
+   * Makes the due backup, verifies it, and deletes expired backups. A failure is logged, counted and retried later. Only one instance
+   * may run this at a time.
+   * @throws the signal's reason if it is aborted. Another instance then makes the backup, or this one after a restart.
    */
   makeDue(signal: AbortSignal): Promise<void>;
-  /** Whether the last attempt succeeded, or there hasn't been one yet. */
+  /** Returns whether the last attempt succeeded, or there hasn't been one yet. */
   isHealthy(): boolean;
 }
 
@@ -65,8 +65,8 @@ export function createBackupService(deps: Dependencies): BackupService {
     signal.throwIfAborted();
     await queries.recordSuccess(database, { name, bytes: summary.fileBytes });
     metrics.backups.inc({ outcome: "success" });
-    const recorded = await queries.findScheduleState(database);
-    if (recorded) updateMetrics(recorded);
+    const newState = await queries.findScheduleState(database);
+    if (newState) updateMetrics(newState);
     const durationMs = Math.round(performance.now() - startedAtMs);
     log.info(
       { name, place: store.location, bytes: summary.fileBytes, rows: summary.rows, duration_ms: durationMs },
@@ -88,39 +88,42 @@ export function createBackupService(deps: Dependencies): BackupService {
     }
   }
 
-  /** Reads the stored backup back. Deletes it if it is damaged, so that nobody relies on it. */
+  /** Reads and checks the stored backup. Deletes it if it is damaged. */
   async function verify(
     name: string,
-    { fileBytes, ...written }: BackupSummary & { fileBytes: number },
+    { fileBytes, ...expected }: BackupSummary & { fileBytes: number },
     signal: AbortSignal,
   ) {
     try {
       const source = await store.read(name, fileBytes);
       const getPassphrase = async () => deps.passphrase ?? "";
       const { rows } = await verifyBackup(source, { getPassphrase, signal });
-      if (rows !== written.rows)
-        throw new ArchiveError("damaged", `${name} has ${rows} rows, but ${written.rows} were written.`);
+      if (rows !== expected.rows)
+        throw new ArchiveError("damaged", `${name} has ${rows} rows, but ${expected.rows} were written.`);
     } catch (error) {
       await store.remove(name).catch(() => {});
       throw error;
     }
   }
 
-  /** The backup counts as made even if deleting old ones fails. */
+  /** Deletes expired backups. A failure doesn't make the new backup count as failed. */
   async function removeExpired(verified: string, origin: string): Promise<void> {
     try {
       const names = findExpired(await store.list(), { origin, verified, retention: deps.retention });
       for (const name of names) await store.remove(name);
       if (names.length > 0) log.info({ names, place: store.location }, "old backups deleted according to BACKUP_KEEP");
     } catch (error) {
-      log.error({ place: store.location, reason: explain(error) }, "deleting old backups failed; delete them by hand");
+      log.error(
+        { place: store.location, reason: describeError(error) },
+        "deleting old backups failed; delete them manually",
+      );
     }
   }
 
-  async function handleFailure(error: unknown, before: number): Promise<void> {
-    const retryMs = computeRetryMs(before + 1);
-    const reason = explain(error);
-    failures = before + 1;
+  async function recordFailure(error: unknown, failuresBefore: number): Promise<void> {
+    const retryMs = getRetryDelayMs(failuresBefore + 1);
+    const reason = describeError(error);
+    failures = failuresBefore + 1;
     metrics.backups.inc({ outcome: "failure" });
     log.error(
       {
@@ -146,7 +149,7 @@ export function createBackupService(deps: Dependencies): BackupService {
         await makeBackup(state, signal);
       } catch (error) {
         signal.throwIfAborted();
-        await handleFailure(error, state.failures);
+        await recordFailure(error, state.failures);
       }
     },
 
@@ -154,9 +157,9 @@ export function createBackupService(deps: Dependencies): BackupService {
   };
 }
 
-/** Errors whose message already says what to do. */
+/** Returns whether the error's message says what to do, so that no stack trace is needed. */
 const isSelfExplanatory = (error: unknown): boolean =>
   error instanceof ArchiveError || explainDatabaseError(error) !== null;
 
-const explain = (error: unknown): string =>
+const describeError = (error: unknown): string =>
   explainDatabaseError(error) ?? (error instanceof Error ? error.message : String(error));

@@ -5,7 +5,7 @@ export interface BackupStore {
   /** A readable description of the location. */
   location: string;
   /**
-   * Prepares for a backup of about `expectedBytes` (null: unknown), and removes what interrupted backups left behind.
+   * Prepares for a backup of about `expectedBytes` (null if unknown), and removes partial files of interrupted backups.
    * @throws ArchiveError if there isn't enough space.
    */
   prepare(expectedBytes: number | null): Promise<void>;
@@ -13,7 +13,7 @@ export interface BackupStore {
   create(name: string): Promise<BackupFile>;
   /**
    * Reads a backup that was just written.
-   * @throws ArchiveError if it doesn't exist, or its length differs from what was written.
+   * @throws ArchiveError if it doesn't exist, or if its length isn't `bytes`.
    */
   read(name: string, bytes: number): Promise<ByteSource>;
   list(): Promise<string[]>;

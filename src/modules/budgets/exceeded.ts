@@ -4,31 +4,31 @@ import type { Log } from "../../lib/log.ts";
 import * as queries from "./queries.ts";
 import type { BudgetLimits } from "./rules.ts";
 
-/** How many payers with recently notified webhooks are remembered, so that further refusals cause no query. */
-const NOTIFIED_MAX = 10_000;
+/** The maximum number of recently notified payers to remember, so that further refusals need no query. */
+const NOTIFIED_PAYERS_MAX = 10_000;
 const NOTIFIED_TTL_MS = 60_000;
 
 type Dependencies = { database: Database; log: Log; limits: { user: BudgetLimits | null; key: BudgetLimits | null } };
 
-/** Notifies webhooks of exceeded budgets, once per payer and window. */
+/** Creates a function that notifies webhooks of exceeded budgets, once per payer and window. */
 export function createExceededEvents({ database, log, limits }: Dependencies) {
-  const notified = new BoundedCache<true>({ max: NOTIFIED_MAX, ttlMs: NOTIFIED_TTL_MS });
+  const notifiedPayers = new BoundedCache<true>({ max: NOTIFIED_PAYERS_MAX, ttlMs: NOTIFIED_TTL_MS });
 
   /**
-   * Runs in the background, because the refused transaction may keep the window locked until it ends. If it fails, the
-   * next refusal tries again.
+   * Runs in the background, because the refused transaction may lock the window until it ends. If it fails, the next refusal tries
+   * again.
    */
   return function notifyExceeded(payer: queries.Payer, period: queries.Period): void {
     const key = `${payer.userId} ${payer.keyId} ${period}`;
-    if (notified.get(key)) return;
-    notified.set(key, true);
+    if (notifiedPayers.get(key)) return;
+    notifiedPayers.set(key, true);
     const at = new Date();
     withTransaction(
       database,
       (sql) => queries.emitExceeded(sql, payer, period, at, limits),
       `payer:${payer.userId}`,
     ).catch((error) => {
-      notified.delete(key);
+      notifiedPayers.delete(key);
       log.warn({ err: error, user_id: payer.userId }, "notifying webhooks of an exceeded budget failed");
     });
   };

@@ -26,7 +26,7 @@ export const BudgetUsage = Named(
     {
       ...windows,
       api_key: Nullable(BudgetWindows, {
-        description: "The same for the API key of this request; null with a session, and if keys have no limits.",
+        description: "The same for this request's API key. Null with a session, or if keys have no limits.",
       }),
     },
     { description: "Tokens and cost of model responses this day and this month (UTC), with the limits." },

@@ -1,5 +1,5 @@
 import type { Sql } from "../../db/client.ts";
-import { type Fenced, type LeasedTable, renewLeases, takeLease } from "../../db/leases.ts";
+import { claimLease, type Fenced, type LeasedTable, renewLeases } from "../../db/leases.ts";
 import type { BudgetLimits, BudgetRules } from "./rules.ts";
 
 export type Period = "day" | "month";
@@ -7,30 +7,30 @@ export type Period = "day" | "month";
 /** The payer: a user, and the API key if one was used. */
 export type Payer = { userId: string; keyId: string | null };
 
-/** The owner of budget windows: one user or one key. */
+/** The owner of budget windows: a user or a key. */
 export type BudgetScope = { scope: "user" | "key"; id: string };
 
 export type Amount = { tokens: number; usd: number };
 
-/** Maximum reservations ended per transaction. */
-const SWEEP_ROWS = 100;
-/** Windows or charges deleted per statement. */
+/** The maximum number of reservations released per transaction. */
+const RELEASE_ROWS = 100;
+/** The maximum number of windows or charges deleted per statement. */
 const DELETE_ROWS = 1_000;
-/** How long charges are kept to recognize retries, which happen within minutes. */
+/** The time for which charges are kept, to recognize retries. Retries happen within minutes. */
 const CHARGE_RETENTION_H = 24;
 
-/** A reservation without a stored generation, leased by the instance that made it. */
+/** A reservation without a stored generation, which its instance has leased. */
 export type LeasedReservation = Fenced & { id: string };
 
-const leased: LeasedTable<LeasedReservation> = {
+const leasedReservations: LeasedTable<LeasedReservation> = {
   name: "budget_reservations",
   key: ["id"],
-  listHeld: (sql, held) => sql`
+  selectHeld: (sql, held) => sql`
     unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)`,
-  isOpen: (sql) => sql`true`,
+  isInProgress: (sql) => sql`true`,
 };
 
-/** Reserves and acquires the lease, inside a transaction; or returns the period whose budget is exceeded. */
+/** Reserves budget and acquires the lease, inside a transaction. @returns the reservation, or the period with too little budget. */
 export async function reserve(
   sql: Sql,
   id: string,
@@ -44,7 +44,7 @@ export async function reserve(
     sql<{ exceeded: Period | null }[]>`
       select reserve_budgets(${id}, ${userId}, ${keyId}, ${tokens}, ${usd}, ${sql.json(rules)}) as exceeded`,
     sql<LeasedReservation[]>`
-      update budget_reservations x set ${takeLease(sql, owner, leaseMs)} where x.id = ${id} returning x.id, x.fence`,
+      update budget_reservations x set ${claimLease(sql, owner, leaseMs)} where x.id = ${id} returning x.id, x.fence`,
   ]);
   if (row?.exceeded) return { exceeded: row.exceeded };
   if (!stored) throw new Error("A reservation was not stored.");
@@ -58,7 +58,7 @@ export type AnswerToReserve = Payer & {
   model: string;
 };
 
-/** Reserves budget for a response stored in the same transaction, or returns the period whose budget is exceeded. */
+/** Reserves budget for an answer that the same transaction stores. @returns the period with too little budget, or null. */
 export async function reserveAnswer(sql: Sql, answer: AnswerToReserve, rules: BudgetRules): Promise<Period | null> {
   const { generationId, userId, keyId, conversationId, contentBytes, model } = answer;
   const [row] = await sql<{ exceeded: Period | null }[]>`
@@ -67,7 +67,7 @@ export async function reserveAnswer(sql: Sql, answer: AnswerToReserve, rules: Bu
   return row?.exceeded ?? null;
 }
 
-/** Notifies webhooks that the budget was exceeded at this time, once per payer and window. */
+/** Notifies webhooks that the budget was exceeded at this time. Each payer and window is notified once. */
 export async function emitExceeded(
   sql: Sql,
   { userId, keyId }: Payer,
@@ -79,42 +79,45 @@ export async function emitExceeded(
   await sql`select tell_exceeded_budget(${userId}, ${keyId}, ${period}, ${at}, ${user}, ${key})`;
 }
 
-/** A charge, which is applied once per `chargeId`, and the reservation that it settles. */
+/** A charge, and the reservation that it settles. It is applied once per `chargeId`. */
 export type Charge = { chargeId: string; reservationId: string; userId: string | null } & Amount;
 
-/** Ends a reservation and charges the actual usage, once per `chargeId`; without a reservation, charges `userId`. */
+/** Ends a reservation and charges the actual usage, once per `chargeId`. If there is no reservation, charges `userId`. */
 export async function settle(sql: Sql, { chargeId, reservationId, userId, tokens, usd }: Charge): Promise<void> {
   await sql`select settle_once(${chargeId}, ${reservationId}, ${userId}, ${tokens}::bigint, ${usd}::numeric)`;
 }
 
 /**
- * Like `settle`, for several charges in one statement. Without `waits`, it doesn't wait for locked payers.
+ * Settles several charges in one statement. If `shouldWait` is false, it doesn't wait for locked payers.
  * @returns the indexes of the charges that were skipped because their payer is locked.
  */
-export async function settleCharges(sql: Sql, charges: readonly Charge[], waits: boolean): Promise<Set<number>> {
+export async function settleCharges(sql: Sql, charges: readonly Charge[], shouldWait: boolean): Promise<Set<number>> {
   const [row] = await sql<{ left_out: number[] | null }[]>`
     select settle_charges(${charges.map(({ chargeId }) => chargeId)}::uuid[],
       ${charges.map(({ reservationId }) => reservationId)}::uuid[], ${charges.map(({ userId }) => userId)}::uuid[],
-      ${charges.map(({ tokens }) => tokens)}::bigint[], ${charges.map(({ usd }) => usd)}::numeric[], ${waits}) as left_out`;
+      ${charges.map(({ tokens }) => tokens)}::bigint[], ${charges.map(({ usd }) => usd)}::numeric[], ${shouldWait}) as left_out`;
   // Postgres arrays start at 1.
   return new Set(row?.left_out?.map((position) => Number(position) - 1));
 }
 
 export async function renew(sql: Sql, owner: string, held: LeasedReservation[], leaseMs: number): Promise<void> {
-  await renewLeases(sql, leased, owner, held, { leaseMs, enoughMs: leaseMs });
+  await renewLeases(sql, leasedReservations, owner, held, { leaseMs, renewBelowMs: leaseMs });
 }
 
 /**
- * Ends some expired reservations; reservations with a locked payer are left for the next run.
- * @returns how many were ended, and the last one examined; null if none are left after `afterId`.
+ * Releases some expired reservations. Reservations with a locked payer are left for the next run.
+ * @returns how many were released, and the last one examined, or null if none are left after `afterId`.
  */
-export async function freeReservations(sql: Sql, afterId: string): Promise<{ freed: number; last_id: string | null }> {
+export async function releaseReservations(
+  sql: Sql,
+  afterId: string,
+): Promise<{ freed: number; last_id: string | null }> {
   const [row] = await sql<{ freed: number; last_id: string | null }[]>`
-    select freed, last_id from free_reservations(${afterId}, ${SWEEP_ROWS})`;
+    select freed, last_id from free_reservations(${afterId}, ${RELEASE_ROWS})`;
   return row ?? { freed: 0, last_id: null };
 }
 
-/** Deletes a batch of old windows. @returns how many. */
+/** Deletes a batch of old windows. @returns how many were deleted. */
 export async function deleteOldWindows(sql: Sql, retentionDays: number): Promise<number> {
   const { count } = await sql`
     delete from budget_windows where ctid = any (array(
@@ -123,7 +126,7 @@ export async function deleteOldWindows(sql: Sql, retentionDays: number): Promise
   return count;
 }
 
-/** Deletes a batch of charges that are no longer retried. @returns how many. */
+/** Deletes a batch of old charges. @returns how many were deleted. */
 export async function deleteOldCharges(sql: Sql): Promise<number> {
   const { count } = await sql`
     delete from budget_charges where ctid = any (array(

@@ -1,4 +1,4 @@
-import { type Caller, keyIdOf } from "../../access/caller.ts";
+import { type Caller, getKeyId } from "../../access/caller.ts";
 import { type Database, type Sql, withTransaction } from "../../db/client.ts";
 import { retryTemporary } from "../../db/retry.ts";
 import { fitCount, fitUsd } from "../../db/storable.ts";
@@ -7,7 +7,7 @@ import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { findHighestPrices, findPrice } from "../../lib/prices.ts";
 import { Problem } from "../../lib/problem.ts";
-import { createCharges } from "./charges.ts";
+import { createChargeQueue } from "./charges.ts";
 import { createExceededEvents } from "./exceeded.ts";
 import type { BudgetUsage } from "./model.ts";
 import * as queries from "./queries.ts";
@@ -17,99 +17,99 @@ import {
   createBudgetLimits,
   createRules,
   type ModelRules,
-  noPrice,
+  zeroPrice,
 } from "./rules.ts";
-import { endOf, mapToWindows } from "./windows.ts";
+import { getPeriodEnd, mapToWindows } from "./windows.ts";
 
 export type { Period } from "./queries.ts";
 
 export type { BudgetRules } from "./rules.ts";
 
-/** Lease of a reservation without a stored generation. If it isn't renewed for this long, its instance has died. */
-const LEASE_MS = 60_000;
+/** The lease duration of a reservation without a stored generation. If it isn't renewed, its instance has crashed. */
+const LEASE_DURATION_MS = 60_000;
 
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
-/** How long the usage of a day or a month is kept. */
+/** The time for which the usage of a day or month is kept. */
 export const WINDOW_RETENTION_DAYS = 400;
 
-/** How long a charge is retried. */
-const CHARGE_MS_MAX = 5_000;
+/** The maximum time for which a charge is retried. */
+const CHARGE_RETRY_TIMEOUT_MS = 5_000;
 
 export type TokensAndCost = { usage: { input_tokens: number; output_tokens: number } | null; costUsd: number | null };
 
-/** Options of a charge that may be retried, even by several callers. */
+/** The options of a charge, which several callers may retry. */
 type ChargeOptions = {
   /** The charge is applied once per id. */
   id: string;
-  /** The reservation to settle; if absent, the one with the same id, if any. */
+  /** The reservation to settle. Default: the one with the same id, if any. */
   reservationId?: string;
-  /** Whether to charge at all; evaluated in the transaction that charges. */
-  isDue?(sql: Sql): Promise<boolean>;
+  /** Returns whether to charge. It is called in the transaction that charges. */
+  shouldCharge?(sql: Sql): Promise<boolean>;
 };
 
 type Reservation = {
   /** The id to settle. */
   id: string;
-  /** The maximum tokens of the response; null: no limit. */
+  /** The maximum number of tokens in the response. Null means no limit. */
   outputTokensMax: number | null;
 };
 
 /**
- * Budgets of users and API keys: reserve before calling a model, then settle with the actual usage. A reservation never
- * exceeds the remaining budget, so concurrent responses can't overspend together.
+ * Manages the budgets of users and API keys. Reserve before calling a model, and settle with the actual usage afterwards. A reservation
+ * never exceeds the remaining budget, so concurrent responses can't overspend together.
  */
 export interface BudgetService {
-  /** What send_messages (sql/functions) needs to reserve budget with a message; null if there are no limits. */
+  /** The rules by which send_messages (sql/functions) reserves budget, or null if there are no limits. */
   readonly rules: BudgetRules | null;
 
-  /** The maximum tokens of one response; null if there are no limits. */
+  /** The maximum number of tokens in a response, or null if there are no limits. */
   readonly answerTokensMax: number | null;
 
-  /** Creates the error for a message whose reservation the database refused; counts the refusal and notifies webhooks. */
+  /** Creates the error for a reservation that the database refused. Also counts the refusal and notifies webhooks. */
   refuse(payer: queries.Payer, period: queries.Period): Problem;
 
   /**
-   * Reserves budget for the response of a stored generation, within the transaction that stores it.
+   * Reserves budget for a stored generation, within the transaction that stores it.
    * @throws Problem `budget_exceeded`.
    */
   reserveAnswer(sql: Sql, answer: queries.AnswerToReserve): Promise<void>;
 
   /**
-   * Reserves budget for a completion without a stored generation; always call `settle` afterwards. The reservation covers
-   * the longest response, so pass `outputTokensMax` of the result to the model.
+   * Reserves budget for a completion without a stored generation. Always call `settle` afterwards. The reservation covers the longest
+   * response, so pass the result's `outputTokensMax` to the model.
    * @throws Problem `budget_exceeded`.
    */
   reserve(request: ReservationRequest): Promise<Reservation>;
 
   /**
-   * Replaces the reservation of a generation or completion with its actual usage. Without a reservation, the user is
-   * charged anyway. Safe to repeat: each id is charged once.
+   * Replaces the reservation of a generation or completion with its actual usage. If there is no reservation, the user is charged
+   * anyway. Safe to repeat, because each id is charged once.
    */
   settle(options: ChargeOptions, userId: string | null, used: TokensAndCost): Promise<void>;
 
   /**
-   * Charges a user for usage outside a reservation, for example by an attempt that another instance has taken over.
-   * Retries for a few seconds if the user's windows are locked.
+   * Charges a user for usage without a reservation, for example after another instance has taken over an attempt. Retries for a few
+   * seconds if the user's windows are locked.
    */
   charge(userId: string | null, used: TokensAndCost, options?: ChargeOptions): Promise<void>;
 
-  /** Renews the reservations that this instance has leased; call it several times per lease. */
+  /** Renews the leases of this instance's reservations. Call it several times per lease duration. */
   renew(): Promise<void>;
 
-  /** Frees reservations of dead instances, a few payers per transaction. */
-  free(signal: AbortSignal): Promise<void>;
+  /** Releases the reservations of crashed instances, a few payers per transaction. */
+  releaseExpired(signal: AbortSignal): Promise<void>;
 
-  /** Deletes a batch of old usage. @returns how many rows were deleted; 0 if none are left. */
+  /** Deletes a batch of old usage. @returns how many rows were deleted, or 0 if none are left. */
   deleteOld(): Promise<number>;
 
-  /** Returns the caller's usage and limits, and with an API key, also the key's. */
+  /** Returns the caller's usage and limits. If the caller uses an API key, also returns the key's. */
   getUsage(caller: Caller): Promise<BudgetUsage>;
 }
 
 type ReservationRequest = {
   payer: queries.Payer;
   model: string;
-  /** An upper estimate of the prompt's tokens; called only if there are limits. */
+  /** Returns an upper estimate of the prompt's tokens. Called only if there are limits. */
   countPromptTokens(): number;
   outputTokensMax: number | null;
 };
@@ -119,7 +119,7 @@ type Dependencies = ModelRules & {
   config: BudgetConfig;
   metrics: Metrics;
   log: Log;
-  /** This process, as the owner of leases. */
+  /** The owner of this process's leases. */
   instanceId: string;
 };
 
@@ -129,14 +129,14 @@ export function createBudgetService(deps: Dependencies): BudgetService {
   const limits = { user: createBudgetLimits(config, "USER"), key: createBudgetLimits(config, "KEY") };
   const notifyExceeded = createExceededEvents({ database, log, limits });
   const rules = createRules(limits, config, modelRules);
-  const charges = createCharges({ database });
-  /** Reservations without a stored generation, leased by this instance. */
-  const leased = new Map<string, queries.LeasedReservation>();
+  const charges = createChargeQueue({ database });
+  /** Reservations that this instance has leased, which have no stored generation. */
+  const leasedReservations = new Map<string, queries.LeasedReservation>();
 
   function refuse(payer: queries.Payer, period: queries.Period): Problem {
     notifyExceeded(payer, period);
     metrics.budgetRejections.inc({ period });
-    const endsAt = endOf(period, new Date());
+    const endsAt = getPeriodEnd(period, new Date());
     return new Problem(
       "budget_exceeded",
       `This ${period}'s budget is too small for another response. The next ${period} begins at ${endsAt.toISOString()}.`,
@@ -144,11 +144,11 @@ export function createBudgetService(deps: Dependencies): BudgetService {
     );
   }
 
-  /** A payer's requests share a queue, because they would hold connections while the payer's windows are locked. */
+  /** Returns the queue for a payer's requests. They are queued because each would use a connection while it waits for a lock. */
   const queueKeyOf = (userId: string | null) => (userId === null ? undefined : `payer:${userId}`);
 
   async function settle(
-    { id, reservationId = id, isDue }: ChargeOptions,
+    { id, reservationId = id, shouldCharge }: ChargeOptions,
     userId: string | null,
     { usage, costUsd }: TokensAndCost,
   ): Promise<void> {
@@ -156,12 +156,12 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       tokens: fitCount(usage?.input_tokens ?? 0) + fitCount(usage?.output_tokens ?? 0),
       usd: fitUsd(costUsd) ?? 0,
     };
-    // First, so that a reservation that can't be settled now is not renewed forever.
-    leased.delete(reservationId);
+    // Deleted first, so that a reservation that can't be settled isn't renewed forever.
+    leasedReservations.delete(reservationId);
     const charge = { chargeId: id, reservationId, userId, ...amount };
-    if (!isDue) return charges.settle(charge);
+    if (!shouldCharge) return charges.settle(charge);
     const work = async (sql: Sql) => {
-      if (await isDue(sql)) await queries.settle(sql, charge);
+      if (await shouldCharge(sql)) await queries.settle(sql, charge);
     };
     await withTransaction(database, work, queueKeyOf(userId));
   }
@@ -182,16 +182,16 @@ export function createBudgetService(deps: Dependencies): BudgetService {
       if (!rules || request.model.startsWith("offline/")) return { id, outputTokensMax: request.outputTokensMax };
       const outputTokensMax = Math.min(request.outputTokensMax ?? Number.POSITIVE_INFINITY, rules.answer_tokens);
       const inputTokens = rules.prompt_tokens_extra + request.countPromptTokens();
-      const { input, output } = findHighestPrices(findPrice(request.model, prices) ?? noPrice, inputTokens);
+      const { input, output } = findHighestPrices(findPrice(request.model, prices) ?? zeroPrice, inputTokens);
       const amount = {
         tokens: inputTokens + outputTokensMax,
         usd: (inputTokens * input + outputTokensMax * output) / 1_000_000,
       };
-      const lease = { owner: instanceId, leaseMs: LEASE_MS };
+      const lease = { owner: instanceId, leaseMs: LEASE_DURATION_MS };
       const reserve = (sql: Sql) => queries.reserve(sql, id, request.payer, amount, rules, lease);
-      const reserved = await withTransaction(database, reserve, queueKeyOf(request.payer.userId));
-      if ("exceeded" in reserved) throw refuse(request.payer, reserved.exceeded);
-      leased.set(id, reserved.reservation);
+      const result = await withTransaction(database, reserve, queueKeyOf(request.payer.userId));
+      if ("exceeded" in result) throw refuse(request.payer, result.exceeded);
+      leasedReservations.set(id, result.reservation);
       return { id, outputTokensMax };
     },
 
@@ -199,17 +199,18 @@ export function createBudgetService(deps: Dependencies): BudgetService {
 
     async charge(userId, used, options = { id: createId() }) {
       const charge = () => settle(options, userId, used);
-      if (used.usage) await retryTemporary(charge, AbortSignal.timeout(CHARGE_MS_MAX));
+      if (used.usage) await retryTemporary(charge, AbortSignal.timeout(CHARGE_RETRY_TIMEOUT_MS));
     },
 
     async renew() {
-      if (leased.size > 0) await queries.renew(database, instanceId, [...leased.values()], LEASE_MS);
+      if (leasedReservations.size > 0)
+        await queries.renew(database, instanceId, [...leasedReservations.values()], LEASE_DURATION_MS);
     },
 
-    async free(signal) {
+    async releaseExpired(signal) {
       for (let afterId: string | null = FIRST_ID; afterId !== null && !signal.aborted; ) {
         const from: string = afterId;
-        ({ last_id: afterId } = await withTransaction(database, (sql) => queries.freeReservations(sql, from)));
+        ({ last_id: afterId } = await withTransaction(database, (sql) => queries.releaseReservations(sql, from)));
       }
     },
 
@@ -219,7 +220,7 @@ export function createBudgetService(deps: Dependencies): BudgetService {
     },
 
     async getUsage(caller) {
-      const keyId = keyIdOf(caller);
+      const keyId = getKeyId(caller);
       const [user, key] = await Promise.all([
         queries.listWindows(database, { scope: "user", id: caller.user.id }),
         keyId !== null && limits.key ? queries.listWindows(database, { scope: "key", id: keyId }) : null,

@@ -4,7 +4,7 @@ import type { BudgetLimits } from "./rules.ts";
 
 /** Maps a payer's windows to the response format. */
 export function mapToWindows(rows: queries.WindowRow[], limits: BudgetLimits | null): BudgetWindows {
-  const find = (period: queries.Period): BudgetWindow => {
+  const mapWindow = (period: queries.Period): BudgetWindow => {
     const row = rows.find((candidate) => candidate.period === period);
     if (!row) throw new Error("A query over constants returns its rows.");
     return {
@@ -18,11 +18,11 @@ export function mapToWindows(rows: queries.WindowRow[], limits: BudgetLimits | n
       limit_usd: limits?.[`${period}_usd`] ?? null,
     };
   };
-  return { day: find("day"), month: find("month") };
+  return { day: mapWindow("day"), month: mapWindow("month") };
 }
 
-/** The start of the next day or month, UTC. */
-export function endOf(period: queries.Period, now: Date): Date {
+/** Returns the end of the current day or month (UTC). */
+export function getPeriodEnd(period: queries.Period, now: Date): Date {
   const [year, month, day] = [now.getUTCFullYear(), now.getUTCMonth(), now.getUTCDate()];
   return new Date(period === "day" ? Date.UTC(year, month, day + 1) : Date.UTC(year, month + 1, 1));
 }

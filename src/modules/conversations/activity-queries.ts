@@ -1,27 +1,27 @@
 import type { Sql } from "../../db/client.ts";
 
-/** Rows moved per statement. */
-const MOVED_ROWS = 500;
+/** The number of rows moved per statement. */
+const BATCH_ROWS = 500;
 
-/** A conversation to move in its members' lists, according to the time of its latest activity. */
+/** A conversation to move in its members' lists. `at` is the time of its latest activity. */
 export type Move = { conversation_id: string; at: string };
 
 export async function hasMoves(sql: Sql): Promise<boolean> {
   return (await sql`select 1 from activity_moves limit 1`).length > 0;
 }
 
-/** Lists at most `rows` pending moves, after a conversation id. */
-export async function listMoves(sql: Sql, afterId: string, rows: number): Promise<Move[]> {
-  // As text, to keep the microseconds.
+/** Lists at most `rowsMax` pending moves after a conversation id. */
+export async function listMoves(sql: Sql, afterId: string, rowsMax: number): Promise<Move[]> {
+  // Selected as a string, to keep the microseconds.
   return sql<Move[]>`
     select conversation_id, at::text as at from activity_moves
-    where conversation_id > ${afterId} order by conversation_id limit ${rows}`;
+    where conversation_id > ${afterId} order by conversation_id limit ${rowsMax}`;
 }
 
 /**
- * Moves a conversation in the lists of a batch of its members. Locked rows are skipped: the transaction that has locked
- * them moves them.
- * @returns the last member of the batch; undefined when all are done.
+ * Moves a conversation in the lists of a batch of its members. Locked rows are skipped, because the transaction that holds the lock moves
+ * them.
+ * @returns the last member of the batch, or undefined if there are no more members.
  */
 export async function moveBatch(
   sql: Sql,
@@ -31,13 +31,13 @@ export async function moveBatch(
   const [row] = await sql<{ last: string | null }[]>`
     with batch as materialized (
       select user_id from member_activity where conversation_id = ${conversation_id} and user_id > ${afterUserId}
-      order by user_id limit ${MOVED_ROWS}
+      order by user_id limit ${BATCH_ROWS}
     ), moved as (
       update member_activity a set active_at = ${at}::text::timestamptz
       where a.conversation_id = ${conversation_id} and a.user_id = any (array(
         select x.user_id from batch b
         join member_activity x on x.conversation_id = ${conversation_id} and x.user_id = b.user_id
-        -- Never back in time: a later event may have moved them already.
+        -- Rows aren't moved back in time, because a later event may already have moved them.
         where x.active_at < ${at}::text::timestamptz
         order by x.user_id for update of x skip locked))
     )
@@ -46,8 +46,7 @@ export async function moveBatch(
 }
 
 /**
- * Deletes a move unless there was new activity. A locked one is receiving some, so the next run moves
- * the conversation.
+ * Deletes a move unless there was new activity. If the row is locked, there is new activity, and the next run moves the conversation.
  */
 export async function deleteMove(sql: Sql, { conversation_id, at }: Move): Promise<void> {
   await sql`

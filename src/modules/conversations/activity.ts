@@ -1,19 +1,19 @@
 import type { Database } from "../../db/client.ts";
 import * as queries from "./activity-queries.ts";
 
-/** Conversations read per query. */
+/** The number of moves read per query. */
 const MOVES_PER_QUERY = 100;
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 /**
- * Moves conversations with many members to their new place in the members' lists (docs/decisions/0063), in batches that
- * commit separately.
+ * Creates the job that moves conversations with many members to the top of the members' lists (docs/decisions/0063), in separately
+ * committed batches.
  */
 export function createActivity({ database }: { database: Database }) {
-  async function move(pending: queries.Move, signal: AbortSignal): Promise<void> {
+  async function move(pendingMove: queries.Move, signal: AbortSignal): Promise<void> {
     let last: string | undefined = FIRST_ID;
-    while (last !== undefined && !signal.aborted) last = await queries.moveBatch(database, pending, last);
-    if (last === undefined) await queries.deleteMove(database, pending);
+    while (last !== undefined && !signal.aborted) last = await queries.moveBatch(database, pendingMove, last);
+    if (last === undefined) await queries.deleteMove(database, pendingMove);
   }
 
   return {

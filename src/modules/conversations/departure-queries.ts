@@ -4,29 +4,29 @@ import type { FormerMember, Member } from "../../protocol/conversation.ts";
 const FIRST_ID = "00000000-0000-0000-0000-000000000000";
 
 /**
- * Lists a user's conversations by id: at most `rows`, with at most `members` members in total. A single conversation may
- * have more members.
+ * Lists a user's conversations by id: at most `conversationsMax` conversations, with at most `membersMax` members in total. The first one
+ * may have more members.
  */
 export async function listMemberships(
   sql: Sql,
   userId: string,
   afterId = FIRST_ID,
-  { rows, members }: { rows: number; members: number },
+  { conversationsMax, membersMax }: { conversationsMax: number; membersMax: number },
 ): Promise<string[]> {
-  const found = await sql<{ conversation_id: string }[]>`
+  const memberships = await sql<{ conversation_id: string }[]>`
     select conversation_id from (
       select m.conversation_id, sum(o.count) over (order by m.conversation_id) - o.count as before
       from (
         select conversation_id from members where user_id = ${userId} and conversation_id > ${afterId}
-        order by conversation_id limit ${rows}
+        order by conversation_id limit ${conversationsMax}
       ) m
       cross join lateral (
         select count(*) as count from (
-          select 1 from members x where x.conversation_id = m.conversation_id limit ${members}) counted
+          select 1 from members x where x.conversation_id = m.conversation_id limit ${membersMax}) counted
       ) o
     ) memberships
-    where before < ${members} order by conversation_id`;
-  return found.map(({ conversation_id }) => conversation_id);
+    where before < ${membersMax} order by conversation_id`;
+  return memberships.map(({ conversation_id }) => conversation_id);
 }
 
 export type DepartureEvent = { conversation_id: string; seq: number; at: Date } & (
@@ -36,8 +36,8 @@ export type DepartureEvent = { conversation_id: string; seq: number; at: Date } 
 );
 
 /**
- * Ends memberships, and deletes conversations without other members (sql/functions).
- * @param wait whether to wait for locked conversations, which is allowed only for a single one. Otherwise they are
+ * Ends a user's memberships, and deletes conversations without other members (sql/functions).
+ * @param shouldWait whether to wait for a locked conversation, which is allowed only for a single id. Otherwise, locked conversations are
  * skipped.
  * @returns the events in order.
  */
@@ -46,9 +46,9 @@ export async function leaveConversations(
   userId: string,
   replacementName: string,
   conversationIds: string[],
-  wait = false,
+  shouldWait = false,
 ): Promise<DepartureEvent[]> {
   return sql<DepartureEvent[]>`
     select conversation_id, seq, type, data, at
-    from leave_conversations(${userId}, ${replacementName}, ${conversationIds}::uuid[], ${wait})`;
+    from leave_conversations(${userId}, ${replacementName}, ${conversationIds}::uuid[], ${shouldWait})`;
 }

@@ -3,18 +3,18 @@ import type { EventLog } from "../../events/log.ts";
 import { createEvent } from "../../protocol/events.ts";
 import * as queries from "./departure-queries.ts";
 
-/** Conversations locked per transaction, and their members in total, because new owners are chosen among these. */
-const BATCH = { rows: 50, members: 500 };
+/** The limits per transaction. The conversations' members are limited too, because a new owner may have to be chosen from them. */
+const BATCH = { conversationsMax: 50, membersMax: 500 };
 
-/** Removes a user who is being deleted from all their conversations (docs/decisions/0040). */
+/** Creates the service that removes a user who is being deleted from all conversations (docs/decisions/0040). */
 export function createDepartures({ database, events }: { database: Database; events: EventLog }) {
   const publish = (rows: queries.DepartureEvent[]): void =>
     events.publish(rows.map((row) => createEvent(row.type, row.conversation_id, row, row.data)));
 
   return {
     /**
-     * Ends every membership of a user who is disabled and has no sessions. Deletes conversations without other members.
-     * Each step is its own bounded transaction and yields afterwards; if interrupted, call it again.
+     * Removes a user, who must be disabled and have no sessions, from all conversations, and deletes those without other members.
+     * Yields after each step, which is a separate transaction. If it is interrupted, call it again.
      * @param replacementName the name that other members see instead of the user's.
      * @throws the database's lock timeout if a conversation stays locked.
      */
@@ -28,9 +28,9 @@ export function createDepartures({ database, events }: { database: Database; eve
         after = ids.at(-1);
         yield;
       }
-      // Conversations that were locked, and those that the user was just added to.
+      // Leaves the remaining conversations: those that were locked, and those that the user was added to in the meantime.
       for (;;) {
-        const [id] = await queries.listMemberships(database, userId, undefined, { ...BATCH, rows: 1 });
+        const [id] = await queries.listMemberships(database, userId, undefined, { ...BATCH, conversationsMax: 1 });
         if (id === undefined) return;
         publish(
           await events.write(id, ({ sql }) => queries.leaveConversations(sql, userId, replacementName, [id], true)),

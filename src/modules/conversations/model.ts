@@ -12,7 +12,7 @@ import {
 import { MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { EmailInput } from "../users/model.ts";
 
-/** Maximum length of a title, in UTF-16 units. */
+/** Maximum length of a title, in UTF-16 code units. */
 export const TITLE_CHARS_MAX = 200;
 /** Maximum size of `metadata` as JSON, in bytes. */
 export const METADATA_BYTES_MAX = 16 * 1024;
@@ -59,7 +59,7 @@ export const AddMember = Named(
     email: Type.Optional(
       Type.String({
         ...EmailInput,
-        description: "Instead of `user_id`: the user's exact e-mail address, case-insensitive.",
+        description: "The user's exact email address, instead of `user_id`. Case-insensitive.",
       }),
     ),
     role: Type.Optional(MemberRole),

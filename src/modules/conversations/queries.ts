@@ -2,9 +2,9 @@ import type { Sql } from "../../db/client.ts";
 import { COUNTED_MAX, conversationColumns, unreadColumn } from "../../events/columns.ts";
 import type { Conversation, ConversationRow, MemberRole, MemberRow } from "../../protocol/conversation.ts";
 
-/** The longest time that `listed_at` may lag behind, with some margin (sql/functions/take_positions.sql). */
+/** The maximum lag of `member_activity`, with some margin (sql/functions/take_positions.sql). */
 const ACTIVITY_LAG = "65 s";
-/** How many of a user's newest conversations are searched for one that they share with another user. */
+/** The maximum number of a user's newest conversations that are checked for another user's membership. */
 const SHARED_CONVERSATIONS_MAX = 500;
 
 export type MembershipRow = ConversationRow & {
@@ -14,7 +14,7 @@ export type MembershipRow = ConversationRow & {
   cursor: string;
 };
 
-/** The row of a conversation `c` for its member `m`. */
+/** Returns the columns of a conversation `c` for its member `m`. */
 const membershipColumns = (sql: Sql) => sql`
   ${conversationColumns(sql)}, m.role, m.last_read_seq, ${unreadColumn(sql)} as unread,
   to_char(c.updated_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as cursor`;
@@ -27,31 +27,32 @@ export async function findConversation(sql: Sql, id: string, userId: string): Pr
 }
 
 /**
- * Lists conversations, latest activity first. `member_activity` provides the order, up to a minute late: candidates for
- * the page come from there, and are then sorted by the conversations' own times.
+ * Lists conversations, latest activity first. `member_activity`, which may lag by up to a minute, provides the candidates for the
+ * page. These are then sorted by the conversations' own times.
  */
 export async function listConversations(
   sql: Sql,
   userId: string,
   after: { updatedAt: string; id: string } | null,
-  rows: number,
+  rowsMax: number,
 ): Promise<MembershipRow[]> {
-  // As text: the driver would truncate a timestamp's microseconds, and rows in between would be lost.
+  // Passed as a string, because the driver would truncate a timestamp's microseconds, and rows between the truncated and the real
+  // time would be skipped.
   const isAfter = after
     ? sql`(c.updated_at, c.id) < (${after.updatedAt}::text::timestamptz, ${after.id}::uuid)`
     : sql`true`;
-  const ofUser = after
+  const userCondition = after
     ? sql`a.user_id = ${userId} and a.active_at <= ${after.updatedAt}::text::timestamptz`
     : sql`a.user_id = ${userId}`;
   return sql<MembershipRow[]>`
     with first as materialized (
       select a.active_at from member_activity a
       cross join lateral (select c.id, c.updated_at from conversations c where c.id = a.conversation_id limit 1) c
-      where ${ofUser} and ${isAfter} order by a.active_at desc limit ${rows}
+      where ${userCondition} and ${isAfter} order by a.active_at desc limit ${rowsMax}
     ), candidates as materialized (
       select a.conversation_id from member_activity a
-      where ${ofUser} and a.active_at >= (
-        select case when count(*) < ${rows} then '-infinity' else min(active_at) - ${ACTIVITY_LAG}::interval end
+      where ${userCondition} and a.active_at >= (
+        select case when count(*) < ${rowsMax} then '-infinity' else min(active_at) - ${ACTIVITY_LAG}::interval end
         from first)
       union
       select v.conversation_id from activity_moves v
@@ -59,10 +60,10 @@ export async function listConversations(
     ), page as materialized (
       select c.id, c.updated_at from candidates x
       cross join lateral (select c.id, c.updated_at from conversations c where c.id = x.conversation_id limit 1) c
-      where ${isAfter} order by c.updated_at desc, c.id desc limit ${rows}
+      where ${isAfter} order by c.updated_at desc, c.id desc limit ${rowsMax}
     )
     select ${membershipColumns(sql)} from page p
-    -- The limit makes Postgres plan each lookup separately; otherwise it expects many rows and scans whole tables.
+    -- The limit makes Postgres plan each lookup separately. Otherwise, it expects many rows and scans whole tables.
     cross join lateral (
       select * from members m where m.conversation_id = p.id and m.user_id = ${userId} limit 1
     ) m
@@ -70,10 +71,10 @@ export async function listConversations(
     order by p.updated_at desc, p.id desc`;
 }
 
-export async function listConversationIds(sql: Sql, userId: string, rows: number): Promise<string[]> {
-  const found = await sql<{ conversation_id: string }[]>`
-    select conversation_id from members where user_id = ${userId} limit ${rows}`;
-  return found.map(({ conversation_id }) => conversation_id);
+export async function listConversationIds(sql: Sql, userId: string, rowsMax: number): Promise<string[]> {
+  const rows = await sql<{ conversation_id: string }[]>`
+    select conversation_id from members where user_id = ${userId} limit ${rowsMax}`;
+  return rows.map(({ conversation_id }) => conversation_id);
 }
 
 type Json = Parameters<Sql["json"]>[0];
@@ -108,15 +109,15 @@ export async function insertConversation(sql: Sql, conversation: NewConversation
 }
 
 /**
- * Locks the conversation against other writers and returns the user's role, which can't change until the transaction
- * ends. Undefined for an outsider; nothing is locked then.
+ * Locks the conversation against other writers and returns the user's role, which can't change until the transaction ends. For an
+ * outsider, locks nothing and returns undefined.
  */
 export async function lockMembership(sql: Sql, id: string, userId: string): Promise<MemberRole | undefined> {
   const locked = sql`
     select 1 from conversations c where c.id = ${id}
       and exists (select 1 from members m where m.conversation_id = c.id and m.user_id = ${userId})
     for no key update`.execute();
-  // In a separate statement, which sees what was committed while waiting for the lock.
+  // A separate statement sees rows that were committed while waiting for the lock.
   const role = sql<{ role: MemberRole }[]>`
     select role from members where conversation_id = ${id} and user_id = ${userId}`;
   const [, [row]] = await Promise.all([locked, role]);
@@ -125,7 +126,7 @@ export async function lockMembership(sql: Sql, id: string, userId: string): Prom
 
 type Position = { role: MemberRole; last_read_seq: number; last_seq: number };
 
-/** A member's role and read position, and the newest `seq`, in one query; undefined for an outsider. */
+/** Finds a member's role and read position, and the newest `seq`. Returns undefined for an outsider. */
 export async function findPosition(sql: Sql, id: string, userId: string): Promise<Position | undefined> {
   const [row] = await sql<Position[]>`
     select m.role, m.last_read_seq, c.last_seq from members m join conversations c on c.id = m.conversation_id
@@ -139,7 +140,7 @@ export async function updateConversation(
   change: Partial<Omit<NewConversation, "id" | "kind">>,
 ): Promise<void> {
   const { metadata, tools, ...plain } = change;
-  // Before the metadata changes: settings made there by an older release still apply, see uses_documents and chosen_tools.
+  // Copies settings that an older release stored in the metadata, before the metadata changes (see uses_documents and chosen_tools).
   if (metadata)
     await sql`
       update conversations set documents = uses_documents(documents, metadata), tools = chosen_tools(tools, metadata)
@@ -153,7 +154,7 @@ export async function updateConversation(
   if (Object.keys(values).length > 0) await sql`update conversations set ${sql(values)} where id = ${id}`;
 }
 
-/** Claims the title for a model. @returns false if it was claimed before, or if a person has set the title. */
+/** Claims the title for a model. @returns false if it was already claimed, or if a person has set the title. */
 export async function claimTitle(sql: Sql, id: string): Promise<boolean> {
   const { count } = await sql`
     update conversations set titled_by = 'model' where id = ${id} and titled_by is null and title = ''
@@ -169,21 +170,21 @@ export async function updateClaimedTitle(sql: Sql, id: string, title: string): P
   return count > 0;
 }
 
-/** Makes the conversation unreachable: removes its members and its answers in progress. Its rows are erased later. */
+/** Removes the conversation's members and answers in progress, so that it can't be accessed. Its rows are erased later. */
 export async function markDeleted(sql: Sql, id: string, at: Date): Promise<void> {
   await sql`select mark_deleted(array[${id}]::uuid[], ${at})`;
 }
 
-/** Lists which of these conversations are deleted or gone. */
+/** Returns the ids of the conversations that are deleted or have been erased. */
 export async function listDeleted(sql: Sql, ids: readonly string[]): Promise<string[]> {
   const rows = await sql<{ id: string }[]>`
     select i.id from unnest(${[...ids]}::uuid[]) as i (id)
-    -- With a limit it is planned by itself: as a join it may read all conversations while the table is small.
+    -- With a limit, the lookup is planned separately. A join may read all conversations while the table is small.
     where (select c.id from conversations c where c.id = i.id and c.deleted_at is null limit 1) is null`;
   return rows.map(({ id }) => id);
 }
 
-/** A membership that a stream depended on and that has ended (`role` is null) or lost its write access. */
+/** A membership that has ended (`role` is null) or has lost its write access. */
 export type LostMembership = { conversationId: string; userId: string; role: "viewer" | null; isDeleted: boolean };
 
 export async function listLostMemberships(
@@ -205,13 +206,13 @@ export async function hasDeleted(sql: Sql): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** Where an erasure stopped: the conversation, if it isn't finished, and the last `seq` erased there. */
-export type Erasure = { has_more: boolean; conversation: string | null; seq: number | null };
+/** The state of an erasure: the conversation that isn't completely erased yet, if any, and the last `seq` erased in it. */
+export type ErasureState = { has_more: boolean; conversation: string | null; seq: number | null };
 
-/** Erases a part of the deleted conversations (sql/functions). @param from where the previous call stopped. */
-export async function eraseDeleted(sql: Sql, seqs: number, from?: Erasure): Promise<Erasure> {
-  const [row] = await sql<Erasure[]>`
-    select has_more, conversation, seq from erase_deleted(${seqs}, ${from?.conversation ?? null}, ${from?.seq ?? null})`;
+/** Erases a batch of rows of deleted conversations (sql/functions). @param from the state after the previous call. */
+export async function eraseDeletedBatch(sql: Sql, batchSize: number, from?: ErasureState): Promise<ErasureState> {
+  const [row] = await sql<ErasureState[]>`
+    select has_more, conversation, seq from erase_deleted(${batchSize}, ${from?.conversation ?? null}, ${from?.seq ?? null})`;
   if (!row) throw new Error("A function that returns one row returned none.");
   return row;
 }
@@ -220,19 +221,19 @@ export async function listMembers(
   sql: Sql,
   id: string,
   afterUserId: string | null,
-  rows: number,
+  rowsMax: number,
 ): Promise<MemberRow[]> {
   const position = afterUserId ? sql`and m.user_id > ${afterUserId}` : sql``;
   return sql<MemberRow[]>`
     select m.user_id, u.display_name, m.role, m.last_read_seq, m.joined_at
     from members m join users u on u.id = m.user_id
-    where m.conversation_id = ${id} ${position} order by m.user_id limit ${rows}`;
+    where m.conversation_id = ${id} ${position} order by m.user_id limit ${rowsMax}`;
 }
 
-/** Lists the ids of at most `rows` members. */
-export async function listMemberIds(sql: Sql, id: string, rows: number): Promise<string[]> {
+/** Lists the ids of at most `rowsMax` members. */
+export async function listMemberIds(sql: Sql, id: string, rowsMax: number): Promise<string[]> {
   const found = await sql<{ user_id: string }[]>`
-    select user_id from members where conversation_id = ${id} limit ${rows}`;
+    select user_id from members where conversation_id = ${id} limit ${rowsMax}`;
   return found.map(({ user_id }) => user_id);
 }
 
@@ -243,7 +244,7 @@ export async function findMember(sql: Sql, id: string, userId: string): Promise<
   return row;
 }
 
-/** The roles of those users who are members. */
+/** Finds the roles of the given users. Users who aren't members are omitted. */
 export async function findRoles(sql: Sql, id: string, userIds: string[]): Promise<Map<string, MemberRole>> {
   const rows = await sql<{ user_id: string; role: MemberRole }[]>`
     select user_id, role from members where conversation_id = ${id} and user_id = any (${userIds}::uuid[])`;
@@ -251,10 +252,10 @@ export async function findRoles(sql: Sql, id: string, userIds: string[]): Promis
 }
 
 /**
- * Whether a user created, or has written in, a conversation of the other user. Only the other user's newest conversations
- * are checked, so that it stays fast if there are many.
+ * Returns whether a user has created, or written in, a conversation of which the other user is a member. Checks only the other
+ * user's newest conversations, so that it is fast even if there are many.
  */
-export async function hasWrittenWith(sql: Sql, userId: string, otherId: string): Promise<boolean> {
+export async function hasSharedConversation(sql: Sql, userId: string, otherId: string): Promise<boolean> {
   const rows = await sql`
     select 1 from (
       select conversation_id from members where user_id = ${otherId}
@@ -269,8 +270,8 @@ export async function hasWrittenWith(sql: Sql, userId: string, otherId: string):
 
 /**
  * Adds a member, or updates their role. A returning member keeps their earlier read position.
- * @param at the time of the event, which becomes the time at which a new member joined.
- * @returns the member; undefined if there is no such user, or they are disabled.
+ * @param at the time of the event, which becomes a new member's `joined_at`.
+ * @returns the member, or undefined if the user doesn't exist or is disabled.
  */
 export async function upsertMember(
   sql: Sql,
@@ -315,17 +316,17 @@ export async function countMembers(sql: Sql, id: string): Promise<{ members: num
 
 /**
  * Moves the read position forward, never back.
- * @param waits whether to wait for a locked row; otherwise the position doesn't move.
- * @returns false if the position didn't move, as for an outsider.
+ * @param shouldWait whether to wait if the row is locked. Otherwise, the position doesn't move.
+ * @returns false if the position didn't move, for example for an outsider.
  */
 export async function moveReadPosition(
   sql: Sql,
   id: string,
   userId: string,
   seq: number,
-  { waits }: { waits: boolean },
+  { shouldWait }: { shouldWait: boolean },
 ): Promise<boolean> {
-  // Counts backwards from the newest message, ordered so that the index is used, and stops at a maximum.
+  // Counts the messages after the position, up to a maximum. The order makes Postgres use the index.
   const { count } = await sql`
     update members m set last_read_seq = ${seq}, read_count = p.message_count - (
       select count(*) from (
@@ -334,7 +335,7 @@ export async function moveReadPosition(
     from (
       select x.user_id, c.message_count from members x join conversations c on c.id = x.conversation_id
       where x.conversation_id = ${id} and x.user_id = ${userId} and c.last_seq >= ${seq} and x.last_read_seq < ${seq}
-      for no key update of x ${waits ? sql`` : sql`skip locked`}
+      for no key update of x ${shouldWait ? sql`` : sql`skip locked`}
     ) p
     where m.conversation_id = ${id} and m.user_id = p.user_id`;
   return count > 0;

@@ -1,5 +1,5 @@
 import { Type } from "@sinclair/typebox";
-import { readPrecondition, tagAnswer } from "../../http/etag.ts";
+import { readPrecondition, setETag } from "../../http/etag.ts";
 import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
 import { createTaggedBody, type ReadCache } from "../../http/read-cache.ts";
 import { type Route, route } from "../../http/route.ts";
@@ -17,27 +17,27 @@ const CONVERSATIONS = "/api/v1/conversations";
 const tag = "conversations";
 
 /**
- * If the first page isn't the whole list, it is cached only for users with at most this many conversations, because
- * each of these may move onto the page.
+ * If a user has more conversations than this, the first page isn't cached. Any of the conversations may move onto the first page, so each
+ * is a tag of its cache entry.
  */
-const LISTED_MAX = 500;
+const CACHED_CONVERSATIONS_MAX = 500;
 
 type Dependencies = { conversations: ConversationService; reads: ReadCache };
 
-/** `/api/v1/conversations` and their members. */
+/** Creates the routes of `/api/v1/conversations`, including members. */
 export const createConversationRoutes = ({ conversations, reads }: Dependencies): Route[] => [
   route({
     method: "POST",
     path: CONVERSATIONS,
     operationId: "createConversation",
-    summary: "Create a conversation; the caller becomes its owner",
+    summary: "Create a conversation. The caller becomes its owner",
     tag,
     scope: "conversations:write",
     takesLargeBody: true,
     body: CreateConversation,
     ok: Conversation,
     status: 201,
-    answerHeaders: ["Location"],
+    responseHeaders: ["Location"],
     handle: async ({ caller, body, set }) => {
       const conversation = await conversations.create(caller, body);
       set.headers.location = `${CONVERSATIONS}/${conversation.id}`;
@@ -58,7 +58,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     handle: ({ caller, query, request }) =>
       reads.respond(request, {
         cache: "conversations",
-        of: caller.user.id,
+        subject: caller.user.id,
         tags: [caller.user.id],
         mayAddTags: true,
         async load(isKept) {
@@ -70,8 +70,8 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
           const value = createTaggedBody(list, headers.link);
           if (!isKept || page.after) return { value, isUncacheable: true };
           if (list.next_cursor === null) return { value, tags: rows.map(({ id }) => id) };
-          const ids = await conversations.listIds(caller, LISTED_MAX + 1);
-          return { value, tags: ids, isUncacheable: ids.length > LISTED_MAX };
+          const ids = await conversations.listIds(caller, CACHED_CONVERSATIONS_MAX + 1);
+          return { value, tags: ids, isUncacheable: ids.length > CACHED_CONVERSATIONS_MAX };
         },
       }),
   }),
@@ -89,7 +89,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     handle: ({ caller, params, request }) =>
       reads.respond(request, {
         cache: "conversation",
-        of: `${caller.user.id} ${params.id}`,
+        subject: `${caller.user.id} ${params.id}`,
         tags: [caller.user.id, params.id],
         load: async () => ({ value: createTaggedBody(await conversations.get(caller, params.id)) }),
       }),
@@ -99,7 +99,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     method: "PATCH",
     path: `${CONVERSATIONS}/:id`,
     operationId: "changeConversation",
-    summary: "Change the settings or the metadata of a conversation (owners)",
+    summary: "Change a conversation's settings or metadata (owners)",
     tag,
     scope: "conversations:write",
     takesLargeBody: true,
@@ -108,7 +108,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     ok: Conversation,
     takesIfMatch: true,
     handle: async ({ caller, params, body, request, set }) =>
-      tagAnswer(set.headers, await conversations.update(caller, params.id, body, readPrecondition(request))),
+      setETag(set.headers, await conversations.update(caller, params.id, body, readPrecondition(request))),
   }),
 
   route({
@@ -137,7 +137,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     handle: ({ caller, params, query, request }) =>
       reads.respond(request, {
         cache: "members",
-        of: `${caller.user.id} ${params.id}`,
+        subject: `${caller.user.id} ${params.id}`,
         tags: [params.id],
         mayAddTags: true,
         async load() {
@@ -157,7 +157,7 @@ export const createConversationRoutes = ({ conversations, reads }: Dependencies)
     operationId: "addMember",
     summary: "Add a user, or change a member's role (owners)",
     description:
-      "Identify the user by `user_id`, or by the exact `email`. An e-mail address without an account returns 404 and counts against the login rate limit. With `MEMBER_BY_EMAIL=off`, `email` returns 403.",
+      "Identify the user by `user_id`, or by the exact `email`. An email address without an account returns 404 and counts against the login rate limit. With `MEMBER_BY_EMAIL=off`, `email` returns 403.",
     tag,
     scope: "conversations:write",
     params: ById,

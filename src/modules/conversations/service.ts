@@ -2,7 +2,7 @@ import type { Caller } from "../../access/caller.ts";
 import type { Config } from "../../config.ts";
 import { type Database, getReservedPool, requireRow, type Sql, withTransaction } from "../../db/client.ts";
 import type { EventLog, EventTransaction } from "../../events/log.ts";
-import { findShared } from "../../events/read.ts";
+import { findSharedConversation } from "../../events/read.ts";
 import type { Precondition } from "../../http/etag.ts";
 import { createBadCursor, type PageRequest, readIdCursor } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
@@ -26,13 +26,13 @@ import * as queries from "./queries.ts";
 
 export { type Activity, createActivity } from "./activity.ts";
 export { createDepartures, type Departures } from "./departures.ts";
-export { type ConversationWork, createErasures, type Erasures } from "./erasures.ts";
+export { type ConversationWork, createErasureJobs, type ErasureJobs } from "./erasures.ts";
 export type { LostMembership } from "./queries.ts";
 
-/** Maximum members per conversation. */
+/** Maximum number of members per conversation. */
 const MEMBERS_MAX = 10_000;
-/** Maximum user ids in one message between instances. */
-const USERS_NOTIFIED_MAX = 100;
+/** Maximum number of user ids in a message between instances. */
+const USER_IDS_PER_MESSAGE_MAX = 100;
 
 type Dependencies = {
   database: Database;
@@ -41,78 +41,78 @@ type Dependencies = {
   bus: Pick<Bus, "publish">;
   prompts: PromptService;
   quotas: QuotaService;
-  limits: Pick<Limits, "countAdd" | "lookups">;
+  limits: Pick<Limits, "countAddedMember" | "lookups">;
   config: Pick<Config, "MEMBER_BY_EMAIL">;
   users: Pick<UserService, "findByEmail">;
-  /** Whether a model with this name is configured. */
+  /** Returns whether a model with this name is configured. */
   hasModel(model: string): boolean;
 };
 
-/** Conversations and their members. Every lookup checks membership: for outsiders, a conversation doesn't exist. */
+/** Manages conversations and their members. Every lookup checks membership. To outsiders, a conversation doesn't exist. */
 export interface ConversationService {
   /**
-   * Creates a conversation that the caller owns. @throws Problem `unknown_model`, `invalid` (metadata, prompt),
-   * `quota_exceeded`.
+   * Creates a conversation that the caller owns.
+   * @throws Problem `unknown_model`, `invalid` (metadata, prompt), `quota_exceeded`.
    */
   create(caller: Caller, input: CreateConversation): Promise<Conversation>;
 
-  /** Returns a conversation. For members. @throws Problem `not_found`. */
+  /** Returns a conversation. Members only. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<Conversation>;
 
   /** Lists the caller's conversations, latest activity first. `page.after` is [updated_at, id]. */
   list(caller: Caller, page: PageRequest): Promise<queries.MembershipRow[]>;
 
-  /** The ids of the caller's conversations, at most `rows`, unordered. */
-  listIds(caller: Caller, rows: number): Promise<string[]>;
+  /** Lists the ids of at most `idsMax` of the caller's conversations, in any order. */
+  listIds(caller: Caller, idsMax: number): Promise<string[]>;
 
   /**
-   * Changes a conversation. For owners.
+   * Changes a conversation. Owners only.
    * @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid`, `precondition_failed`.
    */
   update(caller: Caller, id: string, input: ChangeConversation, precondition?: Precondition): Promise<Conversation>;
 
   /**
-   * Deletes the conversation with all its messages. For owners.
+   * Deletes the conversation with all its messages. Owners only.
    * @throws Problem `not_found`, `forbidden`, `precondition_failed`.
    */
   remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
 
-  /** Lists the members. For members. `page.after` is [user_id]. @throws Problem `not_found`. */
+  /** Lists the members. Members only. `page.after` is [user_id]. @throws Problem `not_found`. */
   listMembers(caller: Caller, id: string, page: PageRequest): Promise<MemberRow[]>;
 
   /**
-   * Adds a user, or changes a member's role. For owners; e-mail addresses aren't looked up for others.
-   * @throws Problem `not_found` (conversation or user), `forbidden` (also for an e-mail address with
-   * MEMBER_BY_EMAIL=off), `conflict` (the last owner, or too many), `rate_limited`, `quota_exceeded` (the user is in
-   * too many other people's conversations).
+   * Adds a user, or changes a member's role. Owners only. Email addresses are looked up only for owners.
+   * @throws Problem `not_found` (conversation or user), `forbidden` (not an owner, or an email address with MEMBER_BY_EMAIL=off),
+   * `conflict` (the last owner, or too many members), `rate_limited`, `quota_exceeded` (the user is in too many other people's
+   * conversations).
    */
   addMember(caller: Caller, id: string, input: AddMember): Promise<Member>;
 
   /**
-   * Removes a member. For owners, and for members who leave. The removed user's sockets receive nothing more from the
-   * conversation.
+   * Removes a member. Owners can remove any member, and members can leave. The removed user's sockets stop receiving the
+   * conversation's events.
    * @throws Problem `not_found` (conversation or member), `forbidden`, `conflict` (the last owner).
    */
   removeMember(caller: Caller, id: string, userId: string): Promise<void>;
 
   /**
-   * Moves the caller's read position forward, and notifies subscribers if it moved. For members.
+   * Moves the caller's read position forward, and notifies subscribers if it has moved. Members only.
    * @returns the current position. @throws Problem `not_found`, `invalid` (a `seq` that doesn't exist yet).
    */
   read(caller: Caller, id: string, seq: number): Promise<number>;
 
-  /** Returns the caller's role and the newest `seq`. For members. @throws Problem `not_found`. */
+  /** Returns the caller's role and the newest `seq`. Members only. @throws Problem `not_found`. */
   getPosition(caller: Caller, id: string): Promise<{ role: MemberRole; lastSeq: number }>;
 
-  /** Of these memberships, returns the ones that have ended or now have the role viewer, no matter which instance changed them. */
+  /** Returns the memberships that have ended or whose role is now viewer, no matter which instance changed them. */
   findLostMemberships(
     memberships: readonly { conversationId: string; userId: string }[],
   ): Promise<queries.LostMembership[]>;
 
-  /** Whether to generate the conversation's title now: true at most once, and never after a person has set the title. */
+  /** Returns whether to generate the conversation's title now. Returns true at most once, and never after a person has set a title. */
   claimTitle(id: string): Promise<boolean>;
 
-  /** Sets the claimed title, unless a person has set a title or the conversation is gone. */
+  /** Sets a claimed title, unless a person has set one or the conversation is deleted. */
   setGeneratedTitle(id: string, title: string): Promise<void>;
 }
 
@@ -133,7 +133,7 @@ export function createConversationService({
       throw createInvalid("#/metadata", `metadata may have at most ${METADATA_BYTES_MAX} bytes as JSON.`);
   }
 
-  /** Runs a change under the conversation's lock. */
+  /** Runs a change while the conversation is locked. */
   function change<T>(
     caller: Caller,
     id: string,
@@ -152,9 +152,8 @@ export function createConversationService({
   const get = (caller: Caller, id: string): Promise<Conversation> => find(database, caller, id);
 
   /**
-   * Finds the user with this e-mail address, who may be added. An unknown address counts as a failed login, for the
-   * caller and for their IP address. A known address doesn't reset that count, because anyone knows an address that
-   * exists.
+   * Finds the enabled user with this email address. An unknown address counts as a failed login of the caller and of their IP address.
+   * A known address doesn't reset that count, because everyone knows at least one.
    */
   async function findByEmail(caller: Caller, email: string): Promise<string> {
     if (config.MEMBER_BY_EMAIL === "off")
@@ -169,12 +168,12 @@ export function createConversationService({
     throw createNotFound("user");
   }
 
-  /** Notifies the members, who can't be looked up any more after the deletion. */
+  /** Notifies the members of a deleted conversation, who can no longer be looked up. */
   function publishUnlisted(conversation_id: string, { seq, at }: EventPosition, members: string[]): void {
-    const about = { type: "conversation.unlisted", conversation_id, seq, at: at.toISOString() } as const;
-    for (let from = 0; from < members.length; from += USERS_NOTIFIED_MAX) {
-      const user_ids = members.slice(from, from + USERS_NOTIFIED_MAX);
-      bus.publish("conversations", () => [{ ...about, user_ids }]);
+    const announcement = { type: "conversation.unlisted", conversation_id, seq, at: at.toISOString() } as const;
+    for (let from = 0; from < members.length; from += USER_IDS_PER_MESSAGE_MAX) {
+      const user_ids = members.slice(from, from + USER_IDS_PER_MESSAGE_MAX);
+      bus.publish("conversations", () => [{ ...announcement, user_ids }]);
     }
   }
 
@@ -191,7 +190,7 @@ export function createConversationService({
         title: input.title ?? "",
         model: input.model ?? null,
         prompt_id: input.prompt_id === undefined ? await prompts.findDefault(caller.user.id) : input.prompt_id,
-        // In a group, a model that answers every message is annoying; alone with a model, that is what users want.
+        // In a group, a model that answers every message is annoying. In a direct conversation, users expect it.
         reply_mode: input.reply_mode ?? (kind === "group" ? "mention" : "always"),
         documents: input.documents ?? false,
         tools: input.tools ?? false,
@@ -199,7 +198,7 @@ export function createConversationService({
         metadata: input.metadata ?? {},
       };
       const insert = async (sql: Sql) => {
-        if (input.prompt_id) await prompts.checkChoice(sql, caller.user.id, input.prompt_id);
+        if (input.prompt_id) await prompts.checkAssignable(sql, caller.user.id, input.prompt_id);
         await queries.insertConversation(sql, row, caller.user.id);
       };
       const store = () => withTransaction(database, insert, `user:${caller.user.id}`);
@@ -211,17 +210,17 @@ export function createConversationService({
     },
 
     async list(caller, { limit, after }) {
-      return queries.listConversations(database, caller.user.id, after && readListCursor(after), limit + 1);
+      return queries.listConversations(database, caller.user.id, after && parseListCursor(after), limit + 1);
     },
 
-    listIds: (caller, rows) => queries.listConversationIds(database, caller.user.id, rows),
+    listIds: (caller, idsMax) => queries.listConversationIds(database, caller.user.id, idsMax),
 
     async update(caller, id, input, precondition) {
       checkInput(input);
       return change(caller, id, async ({ sql, append }, role) => {
         requireOwner(role);
         precondition?.(await find(sql, caller, id));
-        if (input.prompt_id) await prompts.checkChoice(sql, caller.user.id, input.prompt_id);
+        if (input.prompt_id) await prompts.checkAssignable(sql, caller.user.id, input.prompt_id);
         if (Object.keys(input).length === 0) return find(sql, caller, id);
         let changed: Conversation | undefined;
         await append("conversation.updated", id, async () => {
@@ -258,23 +257,25 @@ export function createConversationService({
 
     async addMember(caller, id, input) {
       const { role = "member" } = input;
-      const reference = readUserReference(input);
-      // Check this before the e-mail address and the limits, so that an unauthorized caller learns and uses up nothing.
+      const reference = parseUserReference(input);
+      // Checked before the email address and the limits, so that an unauthorized caller learns nothing and doesn't use up limits.
       const roles = await queries.findRoles(database, id, [caller.user.id]);
       requireOwner(requireRow(roles.get(caller.user.id), "conversation"));
       const userId = "email" in reference ? await findByEmail(caller, reference.email) : reference.userId;
       const add = () =>
         change(caller, id, async ({ sql, append }, callerRole) => {
           requireOwner(callerRole);
-          const before = await queries.findMember(sql, id, userId);
-          if (before?.role === role) return mapRowToMember(before);
-          await checkMemberCounts(sql, id, before?.role, role);
+          const existingMember = await queries.findMember(sql, id, userId);
+          if (existingMember?.role === role) return mapRowToMember(existingMember);
+          await checkMemberCounts(sql, id, existingMember?.role, role);
           return append("member.added", id, async ({ at }) =>
             mapRowToMember(requireRow(await queries.upsertMember(sql, id, userId, { role, at }), "user")),
           );
         });
       if ((await queries.findRoles(database, id, [userId])).has(userId)) return add();
-      await limits.countAdd(caller, userId, () => queries.hasWrittenWith(database, userId, caller.user.id));
+      await limits.countAddedMember(caller, userId, () =>
+        queries.hasSharedConversation(database, userId, caller.user.id),
+      );
       return quotas.reserve("joined_conversations", userId, 1, add);
     },
 
@@ -293,15 +294,16 @@ export function createConversationService({
 
     async read(caller, id, seq) {
       const userId = caller.user.id;
-      const move = (sql: Sql, waits: boolean) => queries.moveReadPosition(sql, id, userId, seq, { waits });
-      let hasMoved = await move(database, false);
+      const movePosition = (sql: Sql, shouldWait: boolean) =>
+        queries.moveReadPosition(sql, id, userId, seq, { shouldWait });
+      let hasMoved = await movePosition(database, false);
       if (!hasMoved) {
         const position = requireRow(await queries.findPosition(database, id, userId), "conversation");
         if (seq > position.last_seq) throw createInvalid("#/seq", "The conversation has no event with this seq yet.");
         if (position.last_read_seq >= seq) return position.last_read_seq;
-        // Another transaction holds the lock.
-        hasMoved = await withTransaction(database, (sql) => move(sql, true), `member:${id}:${userId}`);
-        // Someone moved the position further in the meantime, or the membership has ended.
+        // The row is locked by another transaction.
+        hasMoved = await withTransaction(database, (sql) => movePosition(sql, true), `member:${id}:${userId}`);
+        // Another request has moved the position further in the meantime, or the membership has ended.
         if (!hasMoved)
           return requireRow(await queries.findPosition(database, id, userId), "conversation").last_read_seq;
       }
@@ -316,7 +318,9 @@ export function createConversationService({
     async setGeneratedTitle(id, title) {
       await events.write(id, async ({ sql, append }) => {
         if (!(await queries.updateClaimedTitle(sql, id, title))) return;
-        await append("conversation.updated", id, async () => requireRow(await findShared(sql, id), "conversation"));
+        await append("conversation.updated", id, async () =>
+          requireRow(await findSharedConversation(sql, id), "conversation"),
+        );
       });
     },
 
@@ -329,18 +333,18 @@ export function createConversationService({
   };
 }
 
-/** Reads a list cursor. Its time has microseconds, which a `Date` would lose. */
-function readListCursor([updatedAt = "", id = ""]: string[]): { updatedAt: string; id: string } {
+/** Parses a list cursor. Its time has microseconds, which a `Date` would lose. */
+function parseListCursor([updatedAt = "", id = ""]: string[]): { updatedAt: string; id: string } {
   const seconds = /^((?!0000)\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d{6}Z$/.exec(updatedAt)?.[1];
   const time = new Date(`${seconds}Z`);
-  // It must survive a round trip, so that Postgres receives only valid dates.
+  // Parsing and formatting must not change the time, so that Postgres receives only valid dates.
   const isTime = !Number.isNaN(time.getTime()) && time.toISOString().startsWith(`${seconds}.`);
   if (!isTime || !isUuid(id)) throw createBadCursor();
   return { updatedAt, id };
 }
 
-/** Reads `user_id` or `email`. @throws Problem `invalid` unless exactly one of them is given. */
-function readUserReference({ user_id, email }: AddMember): { userId: string } | { email: string } {
+/** Returns `user_id` or `email`. @throws Problem `invalid` unless exactly one of them is present. */
+function parseUserReference({ user_id, email }: AddMember): { userId: string } | { email: string } {
   if (user_id !== undefined && email !== undefined)
     throw createInvalid("#/email", "Send either email or user_id, not both.");
   if (email !== undefined) return { email };
@@ -355,15 +359,15 @@ function requireOwner(role: MemberRole): void {
 async function checkMemberCounts(
   sql: Sql,
   id: string,
-  from: MemberRole | undefined,
-  to: MemberRole | null,
+  oldRole: MemberRole | undefined,
+  newRole: MemberRole | null,
 ): Promise<void> {
   const { members, owners } = await queries.countMembers(sql, id);
-  if (from === "owner" && to !== "owner" && owners === 1)
+  if (oldRole === "owner" && newRole !== "owner" && owners === 1)
     throw new Problem(
       "conflict",
       "A conversation needs an owner. Make another member an owner first, or delete the conversation.",
     );
-  if (from === undefined && members >= MEMBERS_MAX)
+  if (oldRole === undefined && members >= MEMBERS_MAX)
     throw new Problem("conflict", `A conversation can have at most ${MEMBERS_MAX} members.`);
 }

@@ -1,47 +1,48 @@
 import type { Log } from "../../lib/log.ts";
 import type { DocumentList, ListOrigin } from "./list-queries.ts";
 
-/** Files may reach one instance later than another, so a difference is reported only if it lasts this long. */
-export const SAME_FOLDER_WAIT_MS = 5 * 60_000;
+/** A difference is reported only if it lasts this long, because files may reach one instance later than another. */
+export const SAME_FOLDER_DELAY_MS = 5 * 60_000;
 
 type Disagreement = { sinceMs: number; other: ListOrigin; fields: Record<string, unknown>; isReported: boolean };
 
-const describe = ({ folder }: ListOrigin): string => (folder === null ? "Parley's own guides" : `the folder ${folder}`);
+const describeOrigin = ({ folder }: ListOrigin): string =>
+  folder === null ? "Parley's own guides" : `the folder ${folder}`;
 
-/** Reports a difference between this instance's documents and another's, once per folder while it lasts. */
+/** Creates the reports about differences between this instance's documents and another's. Each folder is reported once. */
 export function createDisagreements({ log, origin }: { log: Log; origin: ListOrigin }) {
-  let known = new Map<string, Disagreement>();
+  let disagreements = new Map<string, Disagreement>();
 
   return {
     /** Stores how the other instances' documents differ from this one's. */
-    set(own: DocumentList, others: readonly DocumentList[], nowMs: number): void {
-      const previous = known;
-      known = new Map();
+    update(own: DocumentList, others: readonly DocumentList[], nowMs: number): void {
+      const previous = disagreements;
+      disagreements = new Map();
       for (const other of others) {
         if (other.fingerprint === own.fingerprint) continue;
         const key = String(other.folder);
         const { sinceMs = nowMs, isReported = false } = previous.get(key) ?? {};
-        known.set(key, { sinceMs, isReported, other, fields: compare(own, other) });
+        disagreements.set(key, { sinceMs, isReported, other, fields: countDifferences(own, other) });
       }
     },
 
     /** Reports differences that have lasted long enough. */
     report(nowMs: number): void {
-      for (const each of known.values()) {
+      for (const each of disagreements.values()) {
         const isSameFolder = each.other.folder === origin.folder;
-        if (each.isReported || (isSameFolder && nowMs - each.sinceMs < SAME_FOLDER_WAIT_MS)) continue;
+        if (each.isReported || (isSameFolder && nowMs - each.sinceMs < SAME_FOLDER_DELAY_MS)) continue;
         each.isReported = true;
         log.warn(
           { host: origin.host, other_host: each.other.host, ...each.fields },
-          `The instance on ${each.other.host} has other documents (${describe(each.other)}) than this one ` +
-            `(${describe(origin)}), so searches return both. Give all instances the same DOCUMENTS_DIR with the same files.`,
+          `The instance on ${each.other.host} has different documents (${describeOrigin(each.other)}) from this one ` +
+            `(${describeOrigin(origin)}), so searches return both. Give all instances the same DOCUMENTS_DIR with the same files.`,
         );
       }
     },
   };
 }
 
-function compare({ hashes: own }: DocumentList, { hashes: other }: DocumentList): Record<string, unknown> {
+function countDifferences({ hashes: own }: DocumentList, { hashes: other }: DocumentList): Record<string, unknown> {
   const shared = [...own].filter(([path]) => other.has(path));
   return {
     documents: own.size,

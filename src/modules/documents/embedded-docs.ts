@@ -4,8 +4,8 @@ import { join } from "node:path";
 export type EmbeddedDoc = { path: string; content: string; modifiedAt: string };
 
 /**
- * Reads the guides in docs/, README.md and CHANGELOG.md, sorted by path. It is imported as a macro: the bundler runs it, so that
- * the executable contains the texts.
+ * Reads the guides in docs/, README.md and CHANGELOG.md, sorted by path. It is imported as a macro, which the bundler runs, so that
+ * the executable contains the files.
  */
 export function readEmbeddedDocs(): EmbeddedDoc[] {
   const root = join(import.meta.dir, "../../..");

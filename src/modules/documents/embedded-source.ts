@@ -4,10 +4,10 @@ import { createDocumentFile, type DocumentSource } from "./source.ts";
 /** Parley's own guides, with their paths in the repository, as of the build. */
 export const embeddedDocs: { path: string; content: string; modifiedAt: string }[] = readEmbeddedDocs();
 
-/** Whether a page is meant for users of Parley, not for its developers. */
+/** Returns whether a page is for users of Parley, not for its developers. */
 const isForUsers = (path: string): boolean => path.startsWith("docs/") && path !== "docs/architecture.md";
 
-/** Serves Parley's own guides, as of the build. */
+/** Creates the source of Parley's own guides, as of the build. */
 export function createEmbeddedSource(): DocumentSource {
   const files = new Map(
     embeddedDocs

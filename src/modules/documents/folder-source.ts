@@ -12,21 +12,21 @@ import {
   type SkippedFile,
 } from "./source.ts";
 
-/** Entries visited per walk, so that a large folder configured by mistake costs little. */
+/** Maximum number of entries visited per scan, in case a large folder is configured by mistake. */
 const ENTRIES_MAX = 100_000;
 
-const absentCodes = new Set(["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "EPERM", "ENAMETOOLONG", "EISDIR", "ENXIO"]);
+const missingFileCodes = new Set(["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "EPERM", "ENAMETOOLONG", "EISDIR", "ENXIO"]);
 
 /**
- * Serves the documents in a folder. Links to files inside the folder are followed, because mounted Kubernetes volumes
+ * Creates the source of the documents in a folder. Links to files inside the folder are followed, because mounted Kubernetes volumes
  * consist of such links. Links to folders aren't followed.
  */
 export function createFolderSource(folder: string): DocumentSource {
   return {
     async list() {
-      const walk: Walk = { root: await realpath(folder), entries: [], skipped: [], entriesSeen: 0 };
-      await walkFolder(walk, await readdir(walk.root, { withFileTypes: true }), []);
-      return { entries: walk.entries, skipped: walk.skipped };
+      const scan: Scan = { root: await realpath(folder), entries: [], skipped: [], entriesSeen: 0 };
+      await walkFolder(scan, await readdir(scan.root, { withFileTypes: true }), []);
+      return { entries: scan.entries, skipped: scan.skipped };
     },
     async read(path) {
       const names = splitDocumentPath(path);
@@ -38,54 +38,54 @@ export function createFolderSource(folder: string): DocumentSource {
         const target = await realpath(file);
         return isInside(root, target) ? await readDocument(path, target) : null;
       } catch (error) {
-        if (isAbsent(error)) return null;
+        if (isMissingFile(error)) return null;
         throw error;
       }
     },
   };
 }
 
-type Walk = { root: string; entries: DocumentEntry[]; skipped: SkippedFile[]; entriesSeen: number };
+type Scan = { root: string; entries: DocumentEntry[]; skipped: SkippedFile[]; entriesSeen: number };
 
-async function walkFolder(walk: Walk, dirents: Dirent[], parentNames: string[]): Promise<void> {
+async function walkFolder(scan: Scan, dirents: Dirent[], parentNames: string[]): Promise<void> {
   for (const dirent of dirents.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    if (++walk.entriesSeen > ENTRIES_MAX) return;
+    if (++scan.entriesSeen > ENTRIES_MAX) return;
     if (!isVisibleName(dirent.name)) continue;
     const names = [...parentNames, dirent.name];
-    if (dirent.isDirectory()) await enterFolder(walk, names);
-    else if (dirent.name.endsWith(".md")) await addFile(walk, names, dirent.isSymbolicLink());
+    if (dirent.isDirectory()) await enterFolder(scan, names);
+    else if (dirent.name.endsWith(".md")) await addFile(scan, names, dirent.isSymbolicLink());
   }
 }
 
-async function enterFolder(walk: Walk, names: string[]): Promise<void> {
-  if (names.length >= PATH_DEPTH_MAX) return skip(walk, names, `deeper than ${PATH_DEPTH_MAX} names`);
+async function enterFolder(scan: Scan, names: string[]): Promise<void> {
+  if (names.length >= PATH_DEPTH_MAX) return skip(scan, names, `deeper than ${PATH_DEPTH_MAX} names`);
   try {
-    await walkFolder(walk, await readdir(join(walk.root, ...names), { withFileTypes: true }), names);
+    await walkFolder(scan, await readdir(join(scan.root, ...names), { withFileTypes: true }), names);
   } catch (error) {
-    if (!isAbsent(error)) throw error;
-    skip(walk, names, "can't be read");
+    if (!isMissingFile(error)) throw error;
+    skip(scan, names, "can't be read");
   }
 }
 
-async function addFile(walk: Walk, names: string[], isLink: boolean): Promise<void> {
+async function addFile(scan: Scan, names: string[], isLink: boolean): Promise<void> {
   const path = names.join("/");
-  const file = join(walk.root, ...names);
-  if (splitDocumentPath(path) === null) return skip(walk, names, "its path is too long");
+  const file = join(scan.root, ...names);
+  if (splitDocumentPath(path) === null) return skip(scan, names, "its path is too long");
   try {
-    if (isLink && !isInside(walk.root, await realpath(file))) return skip(walk, names, "a link out of the folder");
+    if (isLink && !isInside(scan.root, await realpath(file))) return skip(scan, names, "a link out of the folder");
     const stats = await stat(file);
-    if (!stats.isFile()) return skip(walk, names, "not a regular file");
-    if (stats.size > FILE_BYTES_MAX) return skip(walk, names, `larger than ${FILE_BYTES_MAX} bytes`);
-    if (walk.entries.length >= FILES_MAX) return skip(walk, names, `more than ${FILES_MAX} documents`);
-    walk.entries.push({ path, stamp: createStamp(stats) });
+    if (!stats.isFile()) return skip(scan, names, "not a regular file");
+    if (stats.size > FILE_BYTES_MAX) return skip(scan, names, `larger than ${FILE_BYTES_MAX} bytes`);
+    if (scan.entries.length >= FILES_MAX) return skip(scan, names, `more than ${FILES_MAX} documents`);
+    scan.entries.push({ path, stamp: createStamp(stats) });
   } catch (error) {
-    if (!isAbsent(error)) throw error;
-    skip(walk, names, "can't be read");
+    if (!isMissingFile(error)) throw error;
+    skip(scan, names, "can't be read");
   }
 }
 
-function skip(walk: Walk, names: string[], reason: string): void {
-  walk.skipped.push({ path: names.join("/"), reason });
+function skip(scan: Scan, names: string[], reason: string): void {
+  scan.skipped.push({ path: names.join("/"), reason });
 }
 
 // A replaced file may have the same mtime and size, but its inode or ctime differs.
@@ -97,7 +97,7 @@ function isInside(root: string, target: string): boolean {
   return target.startsWith(root.endsWith(sep) ? root : root + sep);
 }
 
-/** Reads a file. `target` is a real path. Opening it follows no further links, and doesn't block on a pipe. */
+/** Reads a file. `target` is a real path. Opening it doesn't follow further links, and doesn't block on a pipe. */
 async function readDocument(path: string, target: string): Promise<DocumentFile | null> {
   const handle = await open(target, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
@@ -116,6 +116,8 @@ async function readDocument(path: string, target: string): Promise<DocumentFile 
   }
 }
 
-function isAbsent(error: unknown): boolean {
-  return error instanceof Error && "code" in error && typeof error.code === "string" && absentCodes.has(error.code);
+function isMissingFile(error: unknown): boolean {
+  return (
+    error instanceof Error && "code" in error && typeof error.code === "string" && missingFileCodes.has(error.code)
+  );
 }

@@ -1,19 +1,19 @@
 import { renderSitePage } from "../../http/pages/layout.ts";
 import { escapeHtml } from "../../lib/html.ts";
-import type { FoundSection, Guide, GuideGroup } from "./guides.ts";
+import type { Guide, GuideGroup, GuideSection } from "./guides.ts";
 import { createAnchors, parseMarkdown } from "./markdown.ts";
 import { sanitizeHtml } from "./sanitize-html.ts";
 
-/** Deeper headings are left out of the table of contents. */
-const CONTENTS_LEVEL_MAX = 3;
+/** The deepest heading level in the table of contents. */
+const CONTENTS_HEADING_LEVEL_MAX = 3;
 
-/** A guide as a page with anchors and a table of contents. Whatever the guide contains, the page runs and loads nothing. */
+/** Renders a guide as a page with anchors and a table of contents. The page is sanitized, so it runs no scripts. */
 export function renderGuide({ name, title, markdown }: Pick<Guide, "name" | "title" | "markdown">): string {
   const html = Bun.markdown.html(markdown, { autolinks: true, headings: { ids: true } });
   const safe = sanitizeHtml(html, { createAnchors: (found) => createAnchors(markdown, found) });
-  const body = safe === null ? `<pre>${escapeHtml(markdown)}</pre>` : addAnchors(linkPages(safe));
+  const body = safe === null ? `<pre>${escapeHtml(markdown)}</pre>` : addAnchors(replaceFileLinks(safe));
   const links = parseMarkdown(`${name}.md`, markdown)
-    .headings.filter(({ level }) => level > 1 && level <= CONTENTS_LEVEL_MAX)
+    .headings.filter(({ level }) => level > 1 && level <= CONTENTS_HEADING_LEVEL_MAX)
     .map(({ level, text, slug }) => {
       const link = `<a href="#${escapeHtml(slug)}">${escapeHtml(text)}</a>`;
       return `<li>${level === 2 ? link : `<ul><li>${link}</li></ul>`}</li>`;
@@ -26,8 +26,8 @@ export function renderGuide({ name, title, markdown }: Pick<Guide, "name" | "tit
   });
 }
 
-/** In the repository, guides link to each other's files. */
-const linkPages = (html: string): string =>
+/** Replaces links between the guides' files with links between their pages. */
+const replaceFileLinks = (html: string): string =>
   html.replaceAll(/ href="([\w-]+)\.md(#[^"]*)?" rel="[^"]*"/g, ' href="/docs/$1$2"');
 
 const addAnchors = (html: string): string =>
@@ -36,12 +36,12 @@ const addAnchors = (html: string): string =>
     '<h$1 id="$2">$3 <a class="anchor" href="#$2" aria-label="Link to this section">#</a></h$1>',
   );
 
-type Found = { query: string; sections: FoundSection[] };
+type SearchResults = { query: string; sections: GuideSection[] };
 
-/** The list of all guides, or what a search found. */
-export function renderGuideIndex(groups: readonly GuideGroup[], found?: Found): string {
-  const query = escapeHtml(found?.query ?? "");
-  const results = found?.sections.map(
+/** Renders the list of all guides, or the results of a search. */
+export function renderGuideIndex(groups: readonly GuideGroup[], results?: SearchResults): string {
+  const query = escapeHtml(results?.query ?? "");
+  const resultItems = results?.sections.map(
     ({ name, slug, title }) =>
       `<li><a href="/docs/${name}${slug && `#${escapeHtml(slug)}`}">${escapeHtml(title)}</a></li>`,
   );
@@ -58,7 +58,7 @@ export function renderGuideIndex(groups: readonly GuideGroup[], found?: Found): 
     main: `<div class="text">
 <h1>Guides</h1>
 <form action="/docs" role="search"><input name="q" type="search" aria-label="Search the guides" placeholder="Search the guides" value="${query}"><button>Search</button></form>
-${results === undefined ? list.join("\n") : `<p>${results.length === 0 ? "Nothing found." : `Sections with all words of “${query}”:`}</p>\n${results.length === 0 ? "" : `<ul>\n${results.join("\n")}\n</ul>`}\n<p><a href="/docs">All guides</a></p>`}
+${resultItems === undefined ? list.join("\n") : `<p>${resultItems.length === 0 ? "Nothing found." : `Sections with all words of “${query}”:`}</p>\n${resultItems.length === 0 ? "" : `<ul>\n${resultItems.join("\n")}\n</ul>`}\n<p><a href="/docs">All guides</a></p>`}
 </div>`,
   });
 }

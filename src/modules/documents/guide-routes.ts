@@ -1,33 +1,33 @@
 import { Type } from "@sinclair/typebox";
 import { type CompressedText, createCompressedText, respondWithText } from "../../http/compressed-text.ts";
 import { createLayoutPolicy } from "../../http/pages/layout.ts";
-import { createTwinHeaders, markdownHeaders, prefersMarkdown } from "../../http/pages/markdown-twin.ts";
+import { createHtmlHeaders, markdownHeaders, prefersMarkdown } from "../../http/pages/markdown-version.ts";
 import { type Route, route } from "../../http/route.ts";
 import { createNotFound } from "../../lib/problem.ts";
 import { SearchText } from "../../lib/schema.ts";
 import { renderGuide, renderGuideIndex } from "./guide-page.ts";
 import { createGuideSearch, type Guide, type GuideGroup, readGuideGroups, readSummary } from "./guides.ts";
 
-/** UTF-16 units of a search query. */
+/** Maximum length of a search query, in UTF-16 code units. */
 const QUERY_CHARS_MAX = 200;
-/** Groups that models rarely need: llms.txt lists them as optional. */
-const OPTIONAL_GROUP = "For contributors";
+/** The group of guides that models rarely need. llms.txt lists it as optional. */
+const OPTIONAL_GROUP_TITLE = "For contributors";
 
 const policy = createLayoutPolicy();
 const textHeaders = { "content-type": "text/plain; charset=utf-8", "cache-control": "no-cache" };
 
 /**
- * The guides of this executable, as pages and as markdown, and `/llms.txt`. They don't depend on DOCUMENTS_DIR. Everything
- * is rendered on its first request and kept.
+ * Creates the routes for the guides in the executable, as pages and as Markdown, and for `/llms.txt`. They don't depend on DOCUMENTS_DIR.
+ * Each page is rendered on its first request and cached.
  */
 export function createGuideRoutes(): Route[] {
-  const open = { method: "GET", tag: "documents", public: true, isHidden: true, ok: Type.String() } as const;
+  const sharedOptions = { method: "GET", tag: "documents", public: true, isHidden: true, ok: Type.String() } as const;
   const texts = new Map<string, Promise<CompressedText>>();
-  const groups = once(readGuideGroups);
-  const guides = once(() => groups().flatMap((group) => group.guides));
-  const search = once(() => createGuideSearch(guides()));
+  const groups = lazy(readGuideGroups);
+  const guides = lazy(() => groups().flatMap((group) => group.guides));
+  const search = lazy(() => createGuideSearch(guides()));
 
-  /** @param key names the text; the number of keys is limited, since each is of a route or of an existing guide. */
+  /** @param key the cache key. The number of keys is limited, because each belongs to a route or an existing guide. */
   async function respond(request: Request, key: string, render: () => string, headers: Record<string, string>) {
     const text = texts.get(key) ?? createCompressedText(render());
     texts.set(key, text);
@@ -39,13 +39,13 @@ export function createGuideRoutes(): Route[] {
 
   return [
     route({
-      ...open,
+      ...sharedOptions,
       path: "/docs",
       operationId: "showGuides",
       summary: "List the guides, or search them with `q`",
       query: Type.Object({ q: Type.Optional(SearchText({ maxLength: QUERY_CHARS_MAX })) }),
       handle: ({ request, query }) => {
-        const headers = createTwinHeaders("/docs.md", policy);
+        const headers = createHtmlHeaders("/docs.md", policy);
         if (query.q?.trim()) {
           const found = { query: query.q, sections: search()(query.q) };
           return new Response(renderGuideIndex(groups(), found), { headers });
@@ -55,17 +55,17 @@ export function createGuideRoutes(): Route[] {
       },
     }),
     route({
-      ...open,
+      ...sharedOptions,
       path: "/docs.md",
       operationId: "listGuides",
-      summary: "The list of the guides as markdown",
+      summary: "List the guides as Markdown",
       handle: ({ request }) => respondWithIndex(request),
     }),
     route({
-      ...open,
+      ...sharedOptions,
       path: "/docs/:name",
       operationId: "showGuide",
-      summary: "A guide as a page; with `.md` after its name, as markdown",
+      summary: "Show a guide as a page, or as Markdown if its name ends with `.md`",
       params: Type.Object({ name: Type.String() }),
       handle: ({ params, request }) => {
         const name = params.name.replace(/\.md$/, "");
@@ -74,27 +74,27 @@ export function createGuideRoutes(): Route[] {
         const path = `/docs/${name}`;
         if (name !== params.name || prefersMarkdown(request))
           return respond(request, `${path}.md`, () => guide.markdown, markdownHeaders);
-        return respond(request, path, () => renderGuide(guide), createTwinHeaders(`${path}.md`, policy));
+        return respond(request, path, () => renderGuide(guide), createHtmlHeaders(`${path}.md`, policy));
       },
     }),
     route({
-      ...open,
+      ...sharedOptions,
       path: "/llms.txt",
       operationId: "getLlmsTxt",
-      summary: "The list of the documentation for models (llmstxt.org)",
+      summary: "List the documentation for models (llmstxt.org)",
       handle: ({ request }) => respond(request, "/llms.txt", () => renderLlmsTxt(groups()), textHeaders),
     }),
     route({
-      ...open,
+      ...sharedOptions,
       path: "/llms-full.txt",
       operationId: "getLlmsFullTxt",
-      summary: "All guides in one text, for models",
+      summary: "Get all guides in one file, for models",
       handle: ({ request }) => respond(request, "/llms-full.txt", () => joinGuides(guides()), textHeaders),
     }),
   ];
 }
 
-function once<T extends object>(create: () => T): () => T {
+function lazy<T extends object>(create: () => T): () => T {
   let created: T | undefined;
   return () => {
     created ??= create();
@@ -125,9 +125,9 @@ Every page of this server's documentation is also markdown: add \`.md\` to its p
 - [Error codes](/problems.md): what each means and what to do
 - [All guides in one file](/llms-full.txt)
 
-${listGroups(groups.map((group) => (group.title === OPTIONAL_GROUP ? { ...group, title: "Optional" } : group)))}`;
+${listGroups(groups.map((group) => (group.title === OPTIONAL_GROUP_TITLE ? { ...group, title: "Optional" } : group)))}`;
 
-/** All guides but the changelog. Their links to each other lead to the single guides. */
+/** Joins all guides except the changelog. Links between them lead to the individual guides. */
 const joinGuides = (guides: readonly Guide[]): string =>
   guides
     .filter(({ name }) => name !== "changelog")

@@ -1,85 +1,94 @@
 import { embeddedDocs } from "./embedded-source.ts";
 import { parseMarkdown } from "./markdown.ts";
 
-/** A page of the documentation that is part of the executable. */
+/** A page of the documentation in the executable. */
 export type Guide = {
-  /** The last part of its path: `getting-started`. */
+  /** The last part of its URL path, such as `getting-started`. */
   name: string;
   title: string;
-  /** One line, from the README. */
+  /** A line from the README. */
   summary: string;
-  /** As in the repository, except links that lead out of docs/. */
+  /** The Markdown source, except that links to files outside docs/ are plain text. */
   markdown: string;
 };
 
 export type GuideGroup = { title: string; guides: Guide[] };
 
-/** The README's tables of guides, which give the groups, their order and the summaries. */
-const GROUP = /^For ([\w ]+):\n\n((?:\|.*\n)+)/gm;
-const ROW = /^\| \[docs\/([\w-]+)\.md\]\([^)]*\) \| (.*) \|$/gm;
+/** Matches the README's tables of guides, which define the groups, their order and the summaries. */
+const GROUP_PATTERN = /^For ([\w ]+):\n\n((?:\|.*\n)+)/gm;
+const ROW_PATTERN = /^\| \[docs\/([\w-]+)\.md\]\([^)]*\) \| (.*) \|$/gm;
 
 const readDoc = (path: string): string => embeddedDocs.find((doc) => doc.path === path)?.content ?? "";
 
-/** The README's first sentence after the title. */
+/** Returns the README's first paragraph after the title. */
 export const readSummary = (): string =>
   /^# .*\n\n([\s\S]*?)\n\n/.exec(readDoc("README.md"))?.[1]?.replace(/:$/, ".").replaceAll("\n", " ") ?? "";
 
-/** All guides by group, in reading order; the changelog is the last. */
+/** Returns all guides by group, in reading order. The changelog is last. */
 export function readGuideGroups(): GuideGroup[] {
-  const names = new Set(embeddedDocs.filter(({ path }) => path.startsWith("docs/")).map(({ path }) => nameGuide(path)));
+  const names = new Set(
+    embeddedDocs.filter(({ path }) => path.startsWith("docs/")).map(({ path }) => getGuideName(path)),
+  );
   const read = (path: string, summary: string): Guide => {
     const markdown = rewriteLinks(readDoc(path), names);
-    return { name: nameGuide(path), title: parseMarkdown(path, markdown).title, summary, markdown };
+    return { name: getGuideName(path), title: parseMarkdown(path, markdown).title, summary, markdown };
   };
-  const groups = [...readDoc("README.md").matchAll(GROUP)].map(([, title = "", table = ""]) => ({
+  const groups = [...readDoc("README.md").matchAll(GROUP_PATTERN)].map(([, title = "", table = ""]) => ({
     title: `For ${title}`,
-    guides: [...table.matchAll(ROW)].map(([, name, summary = ""]) => read(`docs/${name}.md`, summary)),
+    guides: [...table.matchAll(ROW_PATTERN)].map(([, name, summary = ""]) => read(`docs/${name}.md`, summary)),
   }));
   groups.at(-1)?.guides.push(read("CHANGELOG.md", "changes by version"));
   return groups;
 }
 
-const nameGuide = (path: string): string =>
+const getGuideName = (path: string): string =>
   path
     .replace(/^docs\//, "")
     .replace(/\.md$/, "")
     .toLowerCase();
 
-/** Code blocks and code in a line, which stay as they are, or a link. */
+/** Matches code blocks and inline code, which aren't changed, and links. */
 const CODE_OR_LINK = /^ *```[\s\S]*?^ *```|`[^`\n]+`(?!\])|\[((?:`[^`\n]*`|[^[\]`])*)\]\(([^)\s]*)\)/gm;
 
-/** Links between guides are relative, so they work here as they do in the repository. Links elsewhere become plain text. */
+/** Replaces links to other files with plain text. Links between guides are relative, so they work without changes. */
 function rewriteLinks(markdown: string, names: ReadonlySet<string>): string {
-  return markdown.replaceAll(CODE_OR_LINK, (whole: string, text: string | undefined, target: string | undefined) => {
-    if (text === undefined || target === undefined || /^(?:https?:|#|\/)/.test(target)) return whole;
+  return markdown.replaceAll(CODE_OR_LINK, (match: string, text: string | undefined, target: string | undefined) => {
+    if (text === undefined || target === undefined || /^(?:https?:|#|\/)/.test(target)) return match;
     const name = /^([\w-]+)\.md(?:#.*)?$/.exec(target)?.[1];
-    return name !== undefined && names.has(name) ? whole : text;
+    return name !== undefined && names.has(name) ? match : text;
   });
 }
 
-export type FoundSection = { name: string; slug: string; title: string };
+export type GuideSection = { name: string; slug: string; title: string };
 
-/** Further words of a search are ignored. */
-const SEARCH_WORDS_MAX = 8;
-const SECTIONS_FOUND_MAX = 50;
+/** The maximum number of words in a search. Further words are ignored. */
+const QUERY_WORDS_MAX = 8;
+const RESULTS_MAX = 50;
 
-/** Searches sections for all words of a query; sections with a word in their title come first. */
-export function createGuideSearch(guides: readonly Guide[]): (query: string) => FoundSection[] {
+/** Creates a search for sections that contain all words of a query. Sections with a word in their title come first. */
+export function createGuideSearch(guides: readonly Guide[]): (query: string) => GuideSection[] {
   const passages = guides.flatMap(({ name, title, markdown }) => {
-    const { headings, passages: own } = parseMarkdown(`${name}.md`, markdown);
-    return own.map(({ heading, content }) => {
-      const full = heading === null || heading === title ? title : `${title}: ${heading}`;
+    const { headings, passages: guidePassages } = parseMarkdown(`${name}.md`, markdown);
+    return guidePassages.map(({ heading, content }) => {
+      const fullTitle = heading === null || heading === title ? title : `${title}: ${heading}`;
       const slug = headings.find(({ text }) => text === heading)?.slug ?? "";
-      return { section: { name, slug, title: full }, words: full.toLowerCase(), text: content.toLowerCase() };
+      return {
+        section: { name, slug, title: fullTitle },
+        lowercaseTitle: fullTitle.toLowerCase(),
+        text: content.toLowerCase(),
+      };
     });
   });
   return (query) => {
-    const words = query.toLowerCase().split(/\s+/).filter(Boolean).slice(0, SEARCH_WORDS_MAX);
+    const words = query.toLowerCase().split(/\s+/).filter(Boolean).slice(0, QUERY_WORDS_MAX);
     if (words.length === 0) return [];
-    const found = passages.filter((one) => words.every((word) => one.words.includes(word) || one.text.includes(word)));
-    const isTitled = (one: { words: string }) => words.some((word) => one.words.includes(word));
-    const sorted = [...found.filter(isTitled), ...found.filter((one) => !isTitled(one))];
+    const matches = passages.filter((passage) =>
+      words.every((word) => passage.lowercaseTitle.includes(word) || passage.text.includes(word)),
+    );
+    const hasWordInTitle = (passage: { lowercaseTitle: string }) =>
+      words.some((word) => passage.lowercaseTitle.includes(word));
+    const sorted = [...matches.filter(hasWordInTitle), ...matches.filter((passage) => !hasWordInTitle(passage))];
     const unique = new Map(sorted.map(({ section }) => [`${section.name}#${section.slug}`, section]));
-    return [...unique.values()].slice(0, SECTIONS_FOUND_MAX);
+    return [...unique.values()].slice(0, RESULTS_MAX);
   };
 }

@@ -2,7 +2,7 @@ import { escapeHtml } from "../../lib/html.ts";
 import { createAnchors, splitFrontMatter } from "./markdown.ts";
 import { sanitizeHtml } from "./sanitize-html.ts";
 
-/** The longest rendered document, in UTF-16 units; a longer one is shown as source, because rendering blocks the event loop. */
+/** Maximum length of a rendered document, in UTF-16 code units. Longer ones are shown as source, because rendering blocks the event loop. */
 export const HTML_SOURCE_CHARS_MAX = 256 * 1024;
 
 const style = `
@@ -17,8 +17,8 @@ blockquote { margin-inline: 0; padding-inline-start: 1rem; border-inline-start: 
 `;
 
 /**
- * Allows the page its own style and nothing else: no scripts, frames or external resources. Images stay in the HTML for
- * clients that embed it elsewhere; on this page, browsers show the images' alternative text.
+ * Allows the page only its own style: no scripts, frames or external resources. Images are kept in the HTML for clients that embed it
+ * elsewhere. On this page, browsers show their alternative text instead.
  */
 export const pagePolicy = [
   "default-src 'none'",
@@ -28,7 +28,7 @@ export const pagePolicy = [
   "frame-ancestors 'none'",
 ].join("; ");
 
-/** Renders a document as an HTML page, which runs and loads nothing, whatever the document contains. */
+/** Renders a document as an HTML page, which runs no scripts and loads no resources. */
 export function renderPage(title: string, content: string): string {
   return `<!doctype html>
 <html>
@@ -51,9 +51,9 @@ function renderBody(markdown: string): string {
   return html ?? `<pre class="plain">${escapeHtml(markdown)}</pre>\n`;
 }
 
-/** @returns null if rendering the document would take too long. */
+/** Renders the document's body. @returns null if that would take too long. */
 function render(markdown: string): string | null {
-  // Takes linear time, and keeps any HTML in the document.
+  // This takes linear time, and doesn't change HTML in the document.
   const html = Bun.markdown.html(markdown, { autolinks: true, headings: { ids: true } });
   return sanitizeHtml(html, { createAnchors: (found) => createAnchors(markdown, found) });
 }

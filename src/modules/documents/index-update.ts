@@ -5,15 +5,15 @@ import { toIndexText, toPlainText } from "./plain-text.ts";
 import * as queries from "./queries.ts";
 import type { DocumentEntry, DocumentFile, DocumentSource } from "./source.ts";
 
-/** Increase this when a change to the code would index the same files differently, so that all are indexed again. */
+/** Increase this if a code change would index the same files differently. All files are then indexed again. */
 const INDEX_FORMAT = 1;
 
-/** A file when it was last read; `hash` is null if it couldn't be read. */
-export type SeenFile = { stamp: string; hash: string | null };
+/** A file's state when it was last read. `hash` is null if it couldn't be read. */
+export type ScannedFile = { stamp: string; hash: string | null };
 
 export type IndexUpdate = {
-  seen: Map<string, SeenFile>;
-  /** Documents that were written, removed, or kept although no instance has them. */
+  scannedFiles: Map<string, ScannedFile>;
+  // The numbers of documents that were written, removed, or kept although no instance has them.
   written: number;
   removed: number;
   kept: number;
@@ -25,65 +25,72 @@ type Dependencies = { source: DocumentSource; instanceId: string; origin: lists.
 
 /** Creates the function that updates the index within a transaction (docs/decisions/0066). */
 export function createIndexUpdate({ source, instanceId, origin }: Dependencies) {
-  /** @param listTtlMs deletes the lists of instances that haven't been seen for this long; null: deletes none. */
+  /** @param listTtlMs deletes the lists of instances that haven't reported for this long. If null, deletes none. */
   return async function updateIndex(
     sql: Sql,
     entries: DocumentEntry[],
-    previouslySeen: ReadonlyMap<string, SeenFile>,
+    previousScans: ReadonlyMap<string, ScannedFile>,
     listTtlMs: number | null,
   ): Promise<IndexUpdate> {
     await queries.lockIndex(sql);
     if (listTtlMs !== null) await lists.deleteExpiredLists(sql, instanceId, listTtlMs);
     const others = await lists.listOthers(sql, instanceId);
-    const isElsewhere = (path: string, hash?: string) =>
+    const isOnOtherInstance = (path: string, hash?: string) =>
       others.some(({ hashes }) => (hash === undefined ? hashes.has(path) : hashes.get(path) === hash));
-    const stale = new Map((await queries.listIndexed(sql)).map((row) => [row.path, row]));
-    const seen = new Map<string, SeenFile>();
+    const unmatchedRows = new Map((await queries.listIndexed(sql)).map((row) => [row.path, row]));
+    const scannedFiles = new Map<string, ScannedFile>();
     let written = 0;
-    let touched = 0;
+    let touchedCount = 0;
     for (const { path, stamp } of entries) {
-      const row = stale.get(path);
-      const before = previouslySeen.get(path);
-      if (before?.stamp === stamp && before.hash === (row?.hash ?? null)) {
-        seen.set(path, before);
-        stale.delete(path);
+      const row = unmatchedRows.get(path);
+      const previousScan = previousScans.get(path);
+      if (previousScan?.stamp === stamp && previousScan.hash === (row?.hash ?? null)) {
+        scannedFiles.set(path, previousScan);
+        unmatchedRows.delete(path);
         continue;
       }
       const file = await source.read(path);
       const hash = file && `${INDEX_FORMAT}:${file.hash}`;
-      seen.set(path, { stamp, hash });
+      scannedFiles.set(path, { stamp, hash });
       if (file === null || hash === null) continue;
-      stale.delete(path);
-      // Keep the newest version that any instance has. All instances choose the same one.
-      if (row && isElsewhere(path, row.hash) && !isNewer({ hash, updatedAt: file.updatedAt }, row)) continue;
+      unmatchedRows.delete(path);
+      // Keeps the newest version that any instance has. All instances choose the same one.
+      if (row && isOnOtherInstance(path, row.hash) && !isNewer({ hash, updatedAt: file.updatedAt }, row)) continue;
       if (row?.hash !== hash) {
         await queries.upsertDocument(sql, { ...mapToDocument(file), hash });
         written += 1;
       } else if (row.updated_at.getTime() !== file.updatedAt.getTime()) {
-        await queries.touchDocument(sql, path, file.updatedAt);
-        touched += 1;
+        await queries.updateDocumentTime(sql, path, file.updatedAt);
+        touchedCount += 1;
       }
     }
-    const nowhere = [...stale.keys()].filter((path) => !isElsewhere(path));
-    const removed = entries.length === 0 ? [] : nowhere;
+    const orphanedPaths = [...unmatchedRows.keys()].filter((path) => !isOnOtherInstance(path));
+    const removed = entries.length === 0 ? [] : orphanedPaths;
     if (removed.length > 0) await queries.deleteDocuments(sql, removed);
-    if (written + touched + removed.length > 0) await queries.incrementGeneration(sql);
-    const own = createList(origin, seen);
+    if (written + touchedCount + removed.length > 0) await queries.incrementGeneration(sql);
+    const own = createList(origin, scannedFiles);
     await lists.storeList(sql, instanceId, own);
-    return { seen, written, removed: removed.length, kept: nowhere.length - removed.length, own, others };
+    return {
+      scannedFiles,
+      written,
+      removed: removed.length,
+      kept: orphanedPaths.length - removed.length,
+      own,
+      others,
+    };
   };
 }
 
 type Version = { hash: string; updatedAt: Date };
 
 function isNewer({ hash, updatedAt }: Version, row: queries.IndexedFile): boolean {
-  const [own, other] = [updatedAt.getTime(), row.updated_at.getTime()];
-  return own > other || (own === other && hash > row.hash);
+  const [ownTime, indexedTime] = [updatedAt.getTime(), row.updated_at.getTime()];
+  return ownTime > indexedTime || (ownTime === indexedTime && hash > row.hash);
 }
 
-function createList(origin: lists.ListOrigin, seen: ReadonlyMap<string, SeenFile>): lists.DocumentList {
+function createList(origin: lists.ListOrigin, scannedFiles: ReadonlyMap<string, ScannedFile>): lists.DocumentList {
   const hashes = new Map<string, string>();
-  for (const [path, { hash }] of seen) if (hash !== null) hashes.set(path, hash);
+  for (const [path, { hash }] of scannedFiles) if (hash !== null) hashes.set(path, hash);
   const hasher = new Bun.CryptoHasher("sha256");
   for (const [path, hash] of [...hashes].sort(([one], [other]) => (one < other ? -1 : 1)))
     hasher.update(JSON.stringify([path, hash]));
@@ -92,7 +99,7 @@ function createList(origin: lists.ListOrigin, seen: ReadonlyMap<string, SeenFile
 
 function mapToDocument({ path, content, size, updatedAt }: DocumentFile): Omit<queries.NewDocument, "hash"> {
   const { title, headings, passages } = parseMarkdown(path, content);
-  const mapped = passages.map((passage) => ({
+  const indexedPassages = passages.map((passage) => ({
     heading: passage.heading,
     headingWords: toIndexText(passage.heading ?? ""),
     content: { text: passage.content, words: toIndexText(toPlainText(passage.content)) },
@@ -102,9 +109,9 @@ function mapToDocument({ path, content, size, updatedAt }: DocumentFile): Omit<q
     title: { text: title, words: toIndexText(title) },
     headings,
     headingWords: toIndexText(headings.map(({ text }) => text).join("\n")),
-    content: { words: mapped.map((passage) => passage.content.words).join("\n") },
+    content: { words: indexedPassages.map((passage) => passage.content.words).join("\n") },
     size,
     updatedAt,
-    passages: mapped,
+    passages: indexedPassages,
   };
 }

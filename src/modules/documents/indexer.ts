@@ -3,14 +3,14 @@ import { type Database, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
 import { createDisagreements } from "./disagreements.ts";
-import { createIndexUpdate, type SeenFile } from "./index-update.ts";
+import { createIndexUpdate, type ScannedFile } from "./index-update.ts";
 import * as lists from "./list-queries.ts";
 import type { DocumentSource, SkippedFile } from "./source.ts";
 
-const SKIPPED_LOGGED_MAX = 20;
-/** How often an instance reports its documents and checks those of the other instances. */
-const REPORT_MS = 4_000;
-/** If an instance hasn't been seen for this long, its documents are removed from the index. */
+const SKIPPED_FILES_LOGGED_MAX = 20;
+/** The interval at which an instance reports that it is running, and checks the other instances' lists. */
+const REPORT_INTERVAL_MS = 4_000;
+/** If an instance hasn't reported for this long, its documents are removed from the index. */
 const LIST_TTL_MS = 60_000;
 
 export type IndexerTimes = { reportMs: number; listTtlMs: number };
@@ -24,55 +24,55 @@ type Dependencies = {
 };
 
 /**
- * Keeps the index in sync with the files of all instances (docs/decisions/0066). It remembers what it has seen: while no
- * file changes, a scan only stats each file and runs a short query every REPORT_MS. After a change on any instance, the
- * whole index is compared with the files.
+ * Creates the indexer, which keeps the index in sync with all instances' files (docs/decisions/0066). While no file changes, a scan
+ * only stats each file, and runs a short query every REPORT_INTERVAL_MS. After a change on any instance, the whole index is compared with the
+ * files.
  */
 export function createIndexer({ database, source, folder, times, log }: Dependencies) {
-  const { reportMs, listTtlMs } = times ?? { reportMs: REPORT_MS, listTtlMs: LIST_TTL_MS };
+  const { reportMs, listTtlMs } = times ?? { reportMs: REPORT_INTERVAL_MS, listTtlMs: LIST_TTL_MS };
   const instanceId = createId();
   const origin = { host: hostname(), folder };
   const updateIndex = createIndexUpdate({ source, instanceId, origin });
   const disagreements = createDisagreements({ log, origin });
-  let seen = new Map<string, SeenFile>();
+  let scannedFiles = new Map<string, ScannedFile>();
   let isIndexed = false;
-  let skippedBefore = "[]";
+  let lastSkippedReport = "[]";
   let isEmptyReported = false;
-  /** The index and the instances' lists at the last comparison. */
-  let stateBefore = "";
+  /** The state of the index and the instances' lists at the last comparison. */
+  let lastState = "";
   let reportedAtMs = Number.NEGATIVE_INFINITY;
-  /** The result of the last report, until a full scan compares everything. */
+  /** The result of the last report, which is reset by a full comparison. */
   let isOutdated = false;
-  /** Since when this instance has reported without a gap. After a gap, other instances may have removed its documents. */
-  let presentSinceMs = Number.POSITIVE_INFINITY;
+  /** When this instance began to report without gaps. After a gap, other instances may have removed its documents. */
+  let reportingSinceMs = Number.POSITIVE_INFINITY;
 
   function reportSkipped(skipped: SkippedFile[]): void {
     const report = JSON.stringify(skipped);
-    if (report !== skippedBefore && skipped.length > 0)
-      log.warn({ skipped: skipped.slice(0, SKIPPED_LOGGED_MAX), count: skipped.length }, "documents skipped");
-    skippedBefore = report;
+    if (report !== lastSkippedReport && skipped.length > 0)
+      log.warn({ skipped: skipped.slice(0, SKIPPED_FILES_LOGGED_MAX), count: skipped.length }, "documents skipped");
+    lastSkippedReport = report;
   }
 
-  /** An empty folder is more likely an unmounted volume than an intended empty set. */
+  /** Warns about an empty folder, which is probably an unmounted volume. */
   function reportEmpty(kept: number): void {
     if (kept > 0 && !isEmptyReported)
       log.warn(
         { documents_dir: folder, documents: kept },
-        `DOCUMENTS_DIR ${folder} has no documents, so the ${kept} in the index are kept. Mount or fill the folder; one document in it is enough.`,
+        `DOCUMENTS_DIR ${folder} has no documents, so the ${kept} in the index are kept. Mount the folder, or add at least one document to it.`,
       );
     isEmptyReported = kept > 0;
   }
 
   function markReported(): void {
     const nowMs = performance.now();
-    if (nowMs - reportedAtMs > listTtlMs / 2) presentSinceMs = nowMs;
+    if (nowMs - reportedAtMs > listTtlMs / 2) reportingSinceMs = nowMs;
     reportedAtMs = nowMs;
   }
 
-  const canDeleteOthers = () => performance.now() - presentSinceMs >= listTtlMs;
+  const canDeleteOtherLists = () => performance.now() - reportingSinceMs >= listTtlMs;
 
   /**
-   * Reports that this instance is running, if a report is due; otherwise returns the last report's result.
+   * Reports that this instance is running. If no report is due, returns the last report's result.
    * @returns whether the index or another instance's list has changed, or this instance's list was deleted.
    */
   async function report(): Promise<boolean> {
@@ -80,13 +80,13 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
     const state = await lists.renewList(database, instanceId, listTtlMs);
     markReported();
     disagreements.report(reportedAtMs);
-    const canDeleteSome = canDeleteOthers() && state.lists.some(({ is_silent }) => is_silent);
-    isOutdated = canDeleteSome || formatState(state, instanceId) !== stateBefore;
+    const canDeleteSome = canDeleteOtherLists() && state.lists.some(({ is_silent }) => is_silent);
+    isOutdated = canDeleteSome || formatState(state, instanceId) !== lastState;
     return isOutdated;
   }
 
-  /** If the step fails, this instance still reports that it is running, or the others would remove its documents. */
-  async function reportIfFailing<T>(step: () => Promise<T>): Promise<T> {
+  /** Runs a step. If it fails, still reports that this instance is running. Otherwise, others would remove its documents. */
+  async function reportOnFailure<T>(step: () => Promise<T>): Promise<T> {
     try {
       return await step();
     } catch (error) {
@@ -100,39 +100,40 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
 
     /** Finds changes and indexes them, in one transaction. Don't call it concurrently. */
     async scan(): Promise<void> {
-      const { entries, skipped } = await reportIfFailing(() => source.list());
+      const { entries, skipped } = await reportOnFailure(() => source.list());
       reportSkipped(skipped);
-      const isSame =
-        entries.length === seen.size && entries.every(({ path, stamp }) => seen.get(path)?.stamp === stamp);
-      if (isSame && isIndexed && !(await report())) return;
+      const isUnchanged =
+        entries.length === scannedFiles.size &&
+        entries.every(({ path, stamp }) => scannedFiles.get(path)?.stamp === stamp);
+      if (isUnchanged && isIndexed && !(await report())) return;
       isIndexed = false;
-      const result = await reportIfFailing(() =>
+      const result = await reportOnFailure(() =>
         withTransaction(database, async (sql) => {
-          const update = await updateIndex(sql, entries, seen, canDeleteOthers() ? listTtlMs : null);
+          const update = await updateIndex(sql, entries, scannedFiles, canDeleteOtherLists() ? listTtlMs : null);
           return { ...update, state: await lists.renewList(sql, instanceId, listTtlMs) };
         }),
       );
       markReported();
-      stateBefore = formatState(result.state, instanceId);
-      seen = result.seen;
+      lastState = formatState(result.state, instanceId);
+      scannedFiles = result.scannedFiles;
       isIndexed = true;
       isOutdated = false;
       const { written, removed, kept } = result;
       if (written + removed > 0) log.info({ documents: entries.length, written, removed }, "documents indexed");
       reportEmpty(entries.length === 0 ? kept : 0);
-      disagreements.set(result.own, result.others, reportedAtMs);
+      disagreements.update(result.own, result.others, reportedAtMs);
       disagreements.report(reportedAtMs);
     },
 
-    /** Removes this instance's list at shutdown, so that the others needn't wait until it expires. */
-    async leave(): Promise<void> {
-      if (stateBefore === "") return;
+    /** Removes this instance's list at shutdown, so that other instances needn't wait until it expires. */
+    async removeList(): Promise<void> {
+      if (lastState === "") return;
       await withTransaction(database, (sql) => lists.deleteList(sql, instanceId));
     },
   };
 }
 
-/** Formats what an instance compares: the index, whether its own list is stored, and which other lists exist. */
+/** Formats a state for comparisons: the index generation, this instance's stored list, and the other lists. */
 function formatState({ generation, lists: all }: lists.IndexState, instanceId: string): string {
   const own = all.find(({ instance_id }) => instance_id === instanceId)?.fingerprint;
   const others = all.map(({ fingerprint }) => fingerprint).filter((fingerprint) => fingerprint !== own);

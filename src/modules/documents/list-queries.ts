@@ -1,12 +1,12 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 
-/** Where an instance's documents come from; if `folder` is null, they are Parley's own guides. */
+/** The origin of an instance's documents. If `folder` is null, they are Parley's own guides. */
 export type ListOrigin = { host: string; folder: string | null };
 
-/** An instance's documents: hashes by path. */
+/** The list of an instance's documents, with hashes by path. */
 export type DocumentList = ListOrigin & { fingerprint: string; hashes: ReadonlyMap<string, string> };
 
-/** The current state, without the lists' contents; `is_silent` means that the instance hasn't been seen for a while. */
+/** The current state, without the lists' contents. `is_silent` means that the instance hasn't reported for a while. */
 export type IndexState = {
   generation: number;
   lists: { instance_id: string; fingerprint: string; is_silent: boolean }[];
@@ -14,7 +14,7 @@ export type IndexState = {
 
 /**
  * Reports that this instance is running.
- * @returns the index and the lists of all instances; this instance's own is missing if it was deleted.
+ * @returns the state of the index and of all instances' lists. If this instance's own list was deleted, it is missing.
  */
 export async function renewList(sql: Sql, instanceId: string, ttlMs: number): Promise<IndexState> {
   const [row] = await sql<IndexState[]>`
@@ -27,7 +27,7 @@ export async function renewList(sql: Sql, instanceId: string, ttlMs: number): Pr
   return requireRow(row, "index");
 }
 
-/** The other instances' lists, one per distinct content. */
+/** Returns the other instances' lists, without duplicates. */
 export async function listOthers(sql: Sql, instanceId: string): Promise<DocumentList[]> {
   const rows = await sql<(ListOrigin & { fingerprint: string; paths: string[]; hashes: string[] })[]>`
     select distinct on (fingerprint, folder) host, folder, fingerprint, paths, hashes from document_lists
@@ -53,7 +53,7 @@ export async function deleteList(sql: Sql, instanceId: string): Promise<void> {
   await sql`delete from document_lists where instance_id = ${instanceId}`;
 }
 
-/** Deletes the lists of other instances that haven't been seen for this long. */
+/** Deletes the lists of other instances that haven't reported for this long. */
 export async function deleteExpiredLists(sql: Sql, instanceId: string, ttlMs: number): Promise<void> {
   await sql`
     delete from document_lists

@@ -1,17 +1,17 @@
 import { createPassages, type Passage } from "./passages.ts";
 import { toPlainText } from "./plain-text.ts";
 
-/** Maximum headings listed per document; further headings still start sections. */
+/** Maximum number of listed headings per document. Further headings still start sections. */
 export const HEADINGS_MAX = 200;
-/** Maximum length of a heading or title, in UTF-16 units; the rest is cut off. */
+/** Maximum length of a heading or title, in UTF-16 code units. The rest is cut off. */
 const HEADING_CHARS_MAX = 200;
 
 export type Heading = { level: number; text: string; slug: string };
 export type ParsedDocument = { title: string; headings: Heading[]; passages: Passage[] };
 
 /**
- * Finds the structure of a document in one pass over its lines. Never fails, and takes linear time for any input. It
- * recognizes the same headings as renderers, except inside lists and quotes, where it finds none.
+ * Finds a document's title, headings and passages in one pass over its lines. Never fails, and takes linear time for any input.
+ * Recognizes the same headings as renderers, except in lists and quotes.
  */
 export function parseMarkdown(path: string, content: string): ParsedDocument {
   const { matter, body } = splitFrontMatter(cleanText(content));
@@ -30,7 +30,7 @@ export function parseMarkdown(path: string, content: string): ParsedDocument {
   return { title: title || baseName(path), headings, passages };
 }
 
-/** Normalizes text, so that it is safe to store and compare: Unicode NFC, no control characters, lines ending in `\n`. */
+/** Normalizes text, so that it can be stored and compared: Unicode NFC, no control characters, `\n` as line break. */
 function cleanText(content: string): string {
   return content
     .normalize("NFC")
@@ -38,7 +38,7 @@ function cleanText(content: string): string {
     .replaceAll(/[^\P{Cc}\n\t]|\uFEFF/gu, "");
 }
 
-/** Splits off the front matter (`---`, lines, `---`), which is not part of the text. */
+/** Splits off the front matter (lines between `---` and `---`), which is not part of the text. */
 export function splitFrontMatter(text: string): { matter: string; body: string } {
   const opening = /^\uFEFF?---[ \t]*\r?\n/.exec(text);
   const closing = opening && /\n---[ \t]*(?:\r?\n|$)/.exec(text.slice(opening[0].length - 1));
@@ -58,7 +58,7 @@ function baseName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1).replace(/\.md$/, "");
 }
 
-/** A heading's words without markup, on one line, cut to the maximum length. */
+/** Formats a heading as plain text on one line, cut to the maximum length. */
 function formatHeading(raw: string): string {
   const text = toPlainText(raw.slice(0, 5 * HEADING_CHARS_MAX));
   return text
@@ -68,20 +68,19 @@ function formatHeading(raw: string): string {
     .trim();
 }
 
-/**
- * Creates anchors for the headings that a renderer found in a document. They match the list of headings if both found the
- * same ones.
- */
-export function createAnchors(body: string, found: { level: number; text: string }[]): string[] {
+/** Creates anchors for the headings that a renderer found. They are the same as in `parseMarkdown` if both find the same headings. */
+export function createAnchors(body: string, renderedHeadings: { level: number; text: string }[]): string[] {
   const createSlug = createSlugger();
   const parsed = splitSections(cleanText(body)).flatMap(({ heading }) => heading ?? []);
-  const isSame = parsed.length === found.length && parsed.every(({ level }, index) => level === found[index]?.level);
-  return (isSame ? parsed : found).map(({ text }) => createSlug(formatHeading(text)));
+  const hasSameLevels =
+    parsed.length === renderedHeadings.length &&
+    parsed.every(({ level }, index) => level === renderedHeadings[index]?.level);
+  return (hasSameLevels ? parsed : renderedHeadings).map(({ text }) => createSlug(formatHeading(text)));
 }
 
-/** Creates heading anchors as GitHub does, so that links written for GitHub work: `#getting-started`, `#notes-1`. */
+/** Creates a function that creates the same anchors as GitHub, so that links written for GitHub work: `#getting-started`, `#notes-1`. */
 function createSlugger(): (text: string) => string {
-  const taken = new Map<string, number>();
+  const usedSlugs = new Map<string, number>();
   return (text) => {
     const base =
       text
@@ -89,11 +88,11 @@ function createSlugger(): (text: string) => string {
         .replaceAll(/[^\p{L}\p{N}\p{M}\s_-]/gu, "")
         .trim()
         .replaceAll(/\s/g, "-") || "section";
-    let count = taken.get(base) ?? 0;
+    let count = usedSlugs.get(base) ?? 0;
     let slug = count === 0 ? base : `${base}-${count}`;
-    while (taken.has(slug) && count > 0) slug = `${base}-${++count}`;
-    taken.set(base, count + 1);
-    if (slug !== base) taken.set(slug, 1);
+    while (usedSlugs.has(slug) && count > 0) slug = `${base}-${++count}`;
+    usedSlugs.set(base, count + 1);
+    if (slug !== base) usedSlugs.set(slug, 1);
     return slug;
   };
 }
@@ -103,39 +102,39 @@ type Section = { heading: { level: number; text: string } | null; lines: string[
 function splitSections(body: string): Section[] {
   const sections: Section[] = [];
   let section: Section = { heading: null, lines: [] };
-  const begin = (level: number, text: string) => {
+  const startSection = (level: number, text: string) => {
     sections.push(section);
     section = { heading: { level, text }, lines: [] };
   };
-  let closing: RegExp | null = null;
-  /** Lines of the current paragraph so far: an underline turns only a one-line paragraph into a heading. */
-  let paragraph = 0;
+  let blockEnd: RegExp | null = null;
+  // The number of lines in the current paragraph. An underline turns only a one-line paragraph into a heading.
+  let paragraphLines = 0;
   for (const line of body.split("\n")) {
-    if (closing) {
-      if (closing.test(line)) closing = null;
+    if (blockEnd) {
+      if (blockEnd.test(line)) blockEnd = null;
       section.lines.push(line);
       continue;
     }
-    closing = findClosing(line);
-    const heading = closing ? null : readHeading(line);
-    const underline = closing || paragraph !== 1 ? null : /^ {0,3}(?:=+|-+)[ \t]*$/.exec(line);
-    if (heading) begin(heading.level, heading.text);
-    else if (underline) begin(line.includes("=") ? 1 : 2, section.lines.pop() ?? "");
+    blockEnd = findBlockEnd(line);
+    const heading = blockEnd ? null : parseHeading(line);
+    const underline = blockEnd || paragraphLines !== 1 ? null : /^ {0,3}(?:=+|-+)[ \t]*$/.exec(line);
+    if (heading) startSection(heading.level, heading.text);
+    else if (underline) startSection(line.includes("=") ? 1 : 2, section.lines.pop() ?? "");
     else section.lines.push(line);
-    paragraph = closing || heading || underline || !isParagraphLine(line) ? 0 : paragraph + 1;
+    paragraphLines = blockEnd || heading || underline || !isParagraphLine(line) ? 0 : paragraphLines + 1;
   }
   return [...sections, section];
 }
 
-/** The end marker of the code block or comment that this line opens; null if it opens none. */
-function findClosing(line: string): RegExp | null {
+/** Returns a pattern for the end of the code block or comment that this line opens, or null if it opens none. */
+function findBlockEnd(line: string): RegExp | null {
   const fence = /^ {0,3}(`{3,}|~{3,})(.*)$/.exec(line);
   if (fence?.[1] && !(fence[1].startsWith("`") && fence[2]?.includes("`")))
     return new RegExp(`^ {0,3}${fence[1].charAt(0)}{${Math.min(fence[1].length, 100)},}[ \\t]*$`);
   return /^ {0,3}<!--/.test(line) && !line.includes("-->") ? /-->/ : null;
 }
 
-function readHeading(line: string): { level: number; text: string } | null {
+function parseHeading(line: string): { level: number; text: string } | null {
   const marks = /^ {0,3}(#{1,6})(?=[ \t]|$)/.exec(line);
   if (!marks?.[1]) return null;
   const text = line.slice(marks[0].length).trim();
@@ -145,7 +144,7 @@ function readHeading(line: string): { level: number; text: string } | null {
   return { level: marks[1].length, text: isClosed ? text.slice(0, end).trim() : text };
 }
 
-/** Whether a line isn't blank, code, a rule, or the start of a list, quote, table or tag. */
+/** Returns whether a line can belong to a paragraph: it isn't blank, code, a rule, or the start of a list, quote, table or tag. */
 function isParagraphLine(line: string): boolean {
   return /^ {0,3}[^\s>|<]/.test(line) && !/^ {0,3}(?:(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)|[-*_=][-*_=\s]*$)/.test(line);
 }

@@ -2,7 +2,7 @@ import { type Static, Type } from "@sinclair/typebox";
 import { PageQuery } from "../../http/pagination.ts";
 import { Named, SearchText, Timestamp } from "../../lib/schema.ts";
 
-/** Maximum length of a search query, in UTF-16 units. */
+/** Maximum length of a search query, in UTF-16 code units. */
 const SEARCH_CHARS_MAX = 300;
 
 const DocumentHeading = Named(
@@ -17,24 +17,24 @@ const DocumentHeading = Named(
 const summary = {
   path: Type.String({ description: "Relative to the documents folder, with slashes: `guides/start.md`." }),
   title: Type.String({
-    description: "From the front matter, or the first level-1 heading, or the file name.",
+    description: "From the front matter, the first level-1 heading, or the file name.",
   }),
   size: Type.Integer({ description: "The file's size in bytes." }),
   updated_at: Timestamp(),
   headings: Type.Array(DocumentHeading),
 };
 
-/** A document in a list; `snippet` and `rank` only in search results. */
+/** A document in a list. Only search results have `snippet` and `rank`. */
 export const DocumentSummary = Named(
   "DocumentSummary",
   Type.Object({
     ...summary,
     snippet: Type.Optional(
       Type.String({
-        description: "HTML: the best matching excerpt, with matches in `<mark>` and everything else escaped.",
+        description: "The best matching excerpt, as HTML with matches in `<mark>` and everything else escaped.",
       }),
     ),
-    rank: Type.Optional(Type.Number({ description: "From 0 to 1; the best match comes first." })),
+    rank: Type.Optional(Type.Number({ description: "From 0 to 1. The best match comes first." })),
   }),
 );
 export type DocumentSummary = Static<typeof DocumentSummary>;
@@ -50,7 +50,7 @@ export const DocumentQuery = Type.Object({
   q: Type.Optional(
     SearchText({
       maxLength: SEARCH_CHARS_MAX,
-      description: 'Full-text search: words, "phrases", `or`, `-not`; best match first.',
+      description: 'Full-text search with words, "phrases", `or` and `-not`. The best match comes first.',
     }),
   ),
 });

@@ -1,10 +1,10 @@
-/** Maximum length of a passage, in UTF-16 units: a few paragraphs, so that several passages fit in a model's prompt. */
+/** Maximum length of a passage, in UTF-16 code units. It is a few paragraphs, so that several passages fit in a model's prompt. */
 export const PASSAGE_CHARS_MAX = 1_500;
 
 export type Passage = {
-  /** The heading of the passage's section; null before the first heading. */
+  /** The heading of the passage's section, or null before the first heading. */
   heading: string | null;
-  /** Markdown, without the heading. */
+  /** The Markdown source, without the heading. */
   content: string;
 };
 
@@ -12,10 +12,10 @@ export type Passage = {
 export function createPassages(heading: string | null, lines: string[]): Passage[] {
   const passages: Passage[] = [];
   let content = "";
-  for (const piece of splitParagraphs(lines).flatMap(splitParagraph)) {
-    const joined = content === "" ? piece : `${content}\n\n${piece}`;
-    if (joined.length <= PASSAGE_CHARS_MAX) {
-      content = joined;
+  for (const piece of splitIntoParagraphs(lines).flatMap(splitLongParagraph)) {
+    const extended = content === "" ? piece : `${content}\n\n${piece}`;
+    if (extended.length <= PASSAGE_CHARS_MAX) {
+      content = extended;
       continue;
     }
     passages.push({ heading, content });
@@ -26,13 +26,13 @@ export function createPassages(heading: string | null, lines: string[]): Passage
 }
 
 /** Splits at blank lines, except inside code blocks. */
-function splitParagraphs(lines: string[]): string[] {
+function splitIntoParagraphs(lines: string[]): string[] {
   const paragraphs: string[][] = [];
   let current: string[] = [];
-  let isCode = false;
+  let isInCodeBlock = false;
   for (const line of lines) {
-    if (/^ {0,3}(?:```|~~~)/.test(line)) isCode = !isCode;
-    if (isCode || line.trim() !== "") current.push(line);
+    if (/^ {0,3}(?:```|~~~)/.test(line)) isInCodeBlock = !isInCodeBlock;
+    if (isInCodeBlock || line.trim() !== "") current.push(line);
     else if (current.length > 0) {
       paragraphs.push(current);
       current = [];
@@ -42,12 +42,12 @@ function splitParagraphs(lines: string[]): string[] {
   return paragraphs.map((paragraph) => paragraph.join("\n").trimEnd()).filter((text) => text !== "");
 }
 
-/** Splits a paragraph that is too long between lines, and a line that is too long at spaces or between characters. */
-function splitParagraph(paragraph: string): string[] {
+/** Splits a paragraph at line breaks if it is too long. A line that is too long is split at spaces or between characters. */
+function splitLongParagraph(paragraph: string): string[] {
   if (paragraph.length <= PASSAGE_CHARS_MAX) return [paragraph];
   const pieces: string[] = [];
   let piece = "";
-  for (const line of paragraph.split("\n").flatMap(splitLine)) {
+  for (const line of paragraph.split("\n").flatMap(splitLongLine)) {
     if (piece !== "" && piece.length + 1 + line.length > PASSAGE_CHARS_MAX) {
       pieces.push(piece);
       piece = "";
@@ -57,7 +57,7 @@ function splitParagraph(paragraph: string): string[] {
   return piece.trim() === "" ? pieces : [...pieces, piece];
 }
 
-function splitLine(line: string): string[] {
+function splitLongLine(line: string): string[] {
   const parts: string[] = [];
   let rest = line;
   while (rest.length > PASSAGE_CHARS_MAX) {

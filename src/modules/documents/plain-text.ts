@@ -1,6 +1,6 @@
 /**
- * Converts Markdown to plain text for people and the index: one line without markup, link targets or HTML tags. Use it
- * for passages only, because its regular expressions are slow on long texts.
+ * Converts Markdown to plain text for people and the index: one line without markup, link targets or HTML tags. Use it only for
+ * passages, because its regular expressions are slow on long text.
  */
 export function toPlainText(markdown: string): string {
   return markdown
@@ -14,7 +14,7 @@ export function toPlainText(markdown: string): string {
     .trim();
 }
 
-/** Separates words for Postgres where the text has no spaces. Indexed texts contain no control characters. */
+/** Separates words for Postgres where the text has no spaces. Indexed text has no control characters. */
 export const WORD_SEPARATOR = "\u0003";
 
 const segmenter = new Intl.Segmenter(undefined, { granularity: "word" });
@@ -22,22 +22,22 @@ const unspacedScripts =
   /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}\u30FC]+/gu;
 
 /**
- * Prepares a text for indexing: words and spaces only. Otherwise Postgres treats `node.js`, a path or a Chinese
- * sentence as one word, and with the locale C (as in the embedded database) every non-ASCII character as a letter.
- * Postgres would also take minutes for a text full of `<`.
+ * Prepares text for indexing: only words and spaces remain. Otherwise, Postgres would index `node.js`, a path or a Chinese sentence as
+ * one word. With the locale C (as in the embedded database), it would count every non-ASCII character as a letter. It would also take
+ * minutes for text full of `<`.
  */
 export function toIndexText(text: string): string {
   return separateScripts(text, " ").replaceAll(/[^\p{L}\p{N}\p{M}]+/gu, " ");
 }
 
-/** Prepares user input for `websearch_to_tsquery`: keeps operators, and turns `node.js` into a phrase. */
+/** Prepares user input for `websearch_to_tsquery`. Keeps operators, and turns `node.js` into a phrase. */
 export function toSearchText(query: string): string {
   return separateScripts(query.normalize("NFC").replaceAll(/[“”„‟«»]/g, '"'), " ")
     .replaceAll(/(?<=[\p{L}\p{N}\p{M}])[^\p{L}\p{N}\p{M}\s"]+(?=[\p{L}\p{N}\p{M}])/gu, WORD_SEPARATOR)
     .replaceAll(/(?<![\s"]|^)-|-(?![\p{L}\p{N}\p{M}"])|[^\p{L}\p{N}\p{M}\s"\p{Cc}-]/gu, " ");
 }
 
-/** Prepares a text for highlighting, with the same words as the index. Removing the separators restores the text. */
+/** Prepares text for highlighting, with the same words as in the index. Removing the separators restores the text. */
 export function toSeparatedText(text: string): string {
   return separateScripts(text, WORD_SEPARATOR).replaceAll(
     /[^\p{L}\p{N}\p{M}\s]+/gu,
@@ -45,7 +45,7 @@ export function toSeparatedText(text: string): string {
   );
 }
 
-/** The distinct words of a question, in lower case and in order, at most `wordsMax`. */
+/** Lists at most `wordsMax` distinct words of a question, in order and in lower case. */
 export function listWords(question: string, wordsMax: number): string[] {
   const words = toIndexText(question.normalize("NFC").toLowerCase()).split(" ");
   return [...new Set(words)].filter((word) => word !== "").slice(0, wordsMax);

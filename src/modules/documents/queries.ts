@@ -1,12 +1,12 @@
 import { requireRow, type Sql } from "../../db/client.ts";
 import type { Heading } from "./markdown.ts";
 
-/** A text, and the same text prepared for the index, with separated words in every script. */
+/** A text, and its words prepared for the index. */
 type IndexedText = { text: string; words: string };
 
 export type DocumentRow = { path: string; title: string; size: number; updated_at: Date; headings: Heading[] };
 /** A search result. */
-export type Hit = { path: string; rank: number };
+export type DocumentHit = { path: string; rank: number };
 export type IndexedFile = { path: string; hash: string; updated_at: Date };
 
 export type NewDocument = {
@@ -21,7 +21,7 @@ export type NewDocument = {
   passages: { heading: string | null; headingWords: string; content: IndexedText }[];
 };
 
-/** The advisory lock for changing the index: an arbitrary number that is the same on every instance. */
+/** The id of the advisory lock for changing the index. It is arbitrary, but the same on every instance. */
 const INDEX_LOCK = 7_275_540;
 
 /** Locks the index against changes by other instances until the transaction ends. */
@@ -42,11 +42,11 @@ export async function deleteDocuments(sql: Sql, paths: string[]): Promise<void> 
   await sql`delete from documents where path = any(${paths})`;
 }
 
-export async function touchDocument(sql: Sql, path: string, updatedAt: Date): Promise<void> {
+export async function updateDocumentTime(sql: Sql, path: string, updatedAt: Date): Promise<void> {
   await sql`update documents set updated_at = ${updatedAt} where path = ${path}`;
 }
 
-/** Adds or replaces a document and all its passages in the index. */
+/** Adds a document and its passages to the index, or replaces them. */
 export async function upsertDocument(sql: Sql, document: NewDocument): Promise<void> {
   const { path, title, headings, headingWords, content, size, hash, updatedAt, passages } = document;
   await sql`
@@ -78,11 +78,11 @@ export async function listDocuments(sql: Sql, after: string | null, rowsMax: num
 }
 
 /** Finds all matches, best first, and the index generation in which they were found. */
-export async function searchDocuments(sql: Sql, typed: string): Promise<{ generation: number; hits: Hit[] }> {
-  // Two arrays, because thousands of rows would take the driver longer.
+export async function searchDocuments(sql: Sql, query: string): Promise<{ generation: number; hits: DocumentHit[] }> {
+  // Returns two arrays, because the driver would take longer for thousands of rows.
   const [row] = await sql<{ generation: number; paths: string[] | null; ranks: number[] | null }[]>`
     select i.generation, f.paths, f.ranks from document_index i, (
-      select array_agg(path) as paths, array_agg(rank) as ranks from search_documents(${typed})) f`;
+      select array_agg(path) as paths, array_agg(rank) as ranks from search_documents(${query})) f`;
   const { generation, paths, ranks } = requireRow(row, "index");
   return { generation, hits: (paths ?? []).map((path, index) => ({ path, rank: ranks?.[index] ?? 0 })) };
 }
@@ -102,7 +102,7 @@ export async function findDocuments(
   };
 }
 
-/** Lists each document's best passage for these words, or its first passage if none matches; null if it has no passages. */
+/** Lists each document's best passage for these words, or its first one if none matches. `content` is null without passages. */
 export async function listBestPassages(
   sql: Sql,
   paths: string[],
@@ -136,21 +136,20 @@ export async function highlight(
 }
 
 /**
- * Finds the passages that best answer a question. Any of the words may match; rarer words count more, so that topic words
- * outweigh common ones. English stop words count only if there are no others. `compounds` are additional words that
- * count if they exist.
+ * Finds the passages that best answer a question. Passages needn't contain all words. Rare words count more, so that topic words
+ * outweigh common ones. English stop words count only if there are no other words. `compounds` are additional words to search.
  */
 export async function searchPassages(
   sql: Sql,
   { words, compounds, rowsMax }: { words: string[]; compounds: string[]; rowsMax: number },
 ): Promise<{ path: string; title: string; heading: string | null; content: string }[]> {
   return await sql<{ path: string; title: string; heading: string | null; content: string }[]>`
-    with typed as materialized (
-      select word, numnode(plainto_tsquery('pg_catalog.english', word)) > 0 as tells
-        from unnest(${words}::text[]) as typed (word)
+    with question_words as materialized (
+      select word, numnode(plainto_tsquery('pg_catalog.english', word)) > 0 as is_significant
+        from unnest(${words}::text[]) as question_words (word)
     ), terms as materialized (
       select word, document_query('"' || word || '"') as query
-        from (select word from typed where tells or not exists (select from typed where tells)
+        from (select word from question_words where is_significant or not exists (select from question_words where is_significant)
               union
               select word from unnest(${compounds}::text[]) as compound (word)) as counted
     ), hits as (
@@ -171,7 +170,7 @@ export async function searchPassages(
      order by score desc, path, position`;
 }
 
-/** Creates a query for any of these words. Quotes keep `or` and `-` from being read as operators. */
+/** Creates a query for any of these words. They are quoted, so that `or` and `-` aren't operators. */
 function joinAlternatives(words: string[]): string {
   return words.map((word) => `"${word}"`).join(" or ");
 }

@@ -1,17 +1,17 @@
-import { findQuality, readAccept } from "../../http/accept.ts";
+import { findQuality, parseAccept } from "../../http/accept.ts";
 
-/** The formats of a document. If a client accepts several equally, it gets the first of these. */
+/** The formats of a document, in order of preference if a client accepts several equally. */
 export const representations = ["text/markdown", "application/json", "text/html"] as const;
 
 export type Representation = (typeof representations)[number];
 
-/** The client's preferred format; null if the client accepts none. Without a header, the default. */
+/** Returns the client's preferred format, or null if it accepts none. Without a header, returns the default. */
 export function chooseRepresentation(accept: string | null): Representation | null {
-  const ranges = readAccept(accept);
-  let chosen: { representation: Representation; quality: number } | null = null;
+  const ranges = parseAccept(accept);
+  let best: { representation: Representation; quality: number } | null = null;
   for (const representation of representations) {
     const quality = findQuality(representation, ranges);
-    if (quality > (chosen?.quality ?? 0)) chosen = { representation, quality };
+    if (quality > (best?.quality ?? 0)) best = { representation, quality };
   }
-  return chosen?.representation ?? null;
+  return best?.representation ?? null;
 }

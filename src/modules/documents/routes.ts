@@ -26,18 +26,18 @@ const tag = "documents";
 
 type Dependencies = { documents: DocumentService; reads: ReadCache };
 
-/** `/api/v1/documents`: listing, searching and reading documents. */
+/** Creates the routes of `/api/v1/documents`: listing, searching and reading documents. */
 export function createDocumentRoutes({ documents, reads }: Dependencies): Route[] {
   const getPage = createPageCache();
 
   async function respond(request: Request): Promise<Response> {
-    const path = readPath(request);
+    const path = parsePath(request);
     const representation = chooseRepresentation(request.headers.get("accept"));
     const file = path === null ? null : await documents.get(path);
     if (file === null) throw createNotFound("document");
     if (representation === null)
       throw new Problem("not_acceptable", `Documents are available as ${representations.join(", ")}.`);
-    // This replaces the default `Vary` header, so it must repeat its value.
+    // This replaces the default `Vary` header, so it must include the default value.
     const headers = { "content-type": `${representation}; charset=utf-8`, vary: "Accept, Origin" };
     if (representation === "text/markdown")
       return respondWithTag(request, hashTag(file.content), file.content, headers);
@@ -52,11 +52,11 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
   async function list(query: Static<typeof DocumentQuery>, request: Request): Promise<Loaded<TaggedBody>> {
     const headers: { link?: string } = {};
     const context = { request, headers };
-    const typed = query.q?.trim();
-    const page = readPage(query, typed ? 2 : 1);
+    const searchText = query.q?.trim();
+    const page = readPage(query, searchText ? 2 : 1);
     const cursorOf = ({ rank, path }: DocumentMatch) => [String(rank), path];
-    const result = typed
-      ? createPage(await documents.search(typed, page), page.limit, cursorOf, mapToMatch, context)
+    const result = searchText
+      ? createPage(await documents.search(searchText, page), page.limit, cursorOf, mapToMatch, context)
       : createPage(await documents.list(page), page.limit, ({ path }) => [path], mapToSummary, context);
     return { value: createTaggedBody(result, headers.link) };
   }
@@ -65,7 +65,7 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
     method: "GET",
     operationId: "getDocument",
     summary: "Get a document",
-    description: "Send slashes in the path raw or as `%2F`. `Accept` selects the format. Default: markdown.",
+    description: "Slashes in the path can be raw or encoded as `%2F`. `Accept` selects the format. Default: Markdown.",
     tag,
     scope: "any",
     ok: Document,
@@ -90,19 +90,19 @@ export function createDocumentRoutes({ documents, reads }: Dependencies): Route[
       handle: async ({ query, request }) => {
         // All searches share one limit (expensive-reads.ts).
         if (query.q?.trim()) return respondWithBody(request, (await list(query, request)).value);
-        // Every user may read all documents.
+        // Every user can read all documents.
         const load = () => list(query, request);
-        return reads.respond(request, { cache: "documents", of: "", tags: [DOCUMENTS_TAG], load });
+        return reads.respond(request, { cache: "documents", subject: "", tags: [DOCUMENTS_TAG], load });
       },
     }),
     route({ ...getRoute, path: `${DOCUMENTS}/:path`, params: Type.Object({ path: Type.String() }) }),
-    // The same route with raw slashes, which the router treats as separate segments.
+    // With raw slashes, the path has several segments.
     route({ ...getRoute, path: `${DOCUMENTS}/*`, isHidden: true }),
   ];
 }
 
-/** Returns the path after the prefix, decoded exactly once; null if its encoding is invalid. */
-function readPath(request: Request): string | null {
+/** Returns the path after the prefix, decoded exactly once, or null if its encoding is invalid. */
+function parsePath(request: Request): string | null {
   const { pathname } = readUrl(request);
   try {
     return decodeURIComponent(pathname.slice(DOCUMENTS.length + 1));

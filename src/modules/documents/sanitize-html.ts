@@ -7,22 +7,22 @@ type Nodes = ReturnType<typeof fromParse5>;
 type Root = Extract<Nodes, { type: "root" }>;
 type Element = Extract<Nodes, { type: "element" }>;
 
-/** Prefix for every `id` and `name` in a document, so that none shadows a property of `document` or `window`. */
+/** The prefix of every `id` and `name` in a document, so that none shadows a property of `document` or `window`. */
 const ID_PREFIX = "user-content-";
 
 const headingNames = ["h1", "h2", "h3", "h4", "h5", "h6"] as const;
-const tableParts = ["caption", "colgroup", "thead", "tbody", "tfoot", "tr", "th", "td", "col"] as const;
+const tableElements = ["caption", "colgroup", "thead", "tbody", "tfoot", "tr", "th", "td", "col"] as const;
 
-/** The allow list. Other elements are removed but their text stays, except in the elements listed in `strip`. */
+/** The allowlist. Other elements are removed, but their text is kept, except in elements listed in `strip`. */
 const schema: Schema = {
   tagNames: [
     ...headingNames,
     ...["p", "br", "hr", "div", "span", "blockquote", "pre", "ul", "ol", "li", "dl", "dt", "dd"],
-    ...["details", "summary", "figure", "figcaption", "table", ...tableParts],
+    ...["details", "summary", "figure", "figcaption", "table", ...tableElements],
     ...["a", "img", "input", "b", "strong", "i", "em", "u", "s", "del", "ins", "mark", "small", "sub", "sup"],
     ...["code", "kbd", "samp", "var", "abbr", "cite", "dfn", "q", "time", "bdi", "wbr", "ruby", "rt", "rp"],
   ],
-  ancestors: Object.fromEntries(tableParts.map((name) => [name, ["table"]])),
+  ancestors: Object.fromEntries(tableElements.map((name) => [name, ["table"]])),
   attributes: {
     "*": ["id", "title", "lang", ["dir", "ltr", "rtl", "auto"]],
     a: ["href", "name"],
@@ -41,12 +41,12 @@ const schema: Schema = {
     td: [["align", "left", "right", "center"], "colSpan", "rowSpan"],
     time: ["dateTime"],
   },
-  // Checkboxes are always disabled and can't be submitted, whatever the document contains.
+  // Checkboxes are always disabled, so they can't be submitted.
   required: { input: { type: "checkbox", disabled: true } },
   protocols: { href: ["http", "https", "mailto"], src: ["http", "https"] },
   clobber: ["id", "name"],
   clobberPrefix: ID_PREFIX,
-  // Their content isn't readable text, or browsers parse it by special rules, which mutation XSS exploits.
+  // The content of these isn't readable text, or browsers parse it by special rules, which mutation XSS exploits.
   strip: [
     ...["script", "style", "template", "noscript", "svg", "math", "iframe", "frameset", "object", "embed", "applet"],
     ...["title", "textarea", "select", "button", "datalist", "xmp", "plaintext", "listing", "noembed", "noframes"],
@@ -56,37 +56,37 @@ const schema: Schema = {
   allowDoctypes: false,
 };
 
-/** A heading of the document outside lists and quotes. */
-type FoundHeading = { level: number; text: string };
+/** A heading outside lists and quotes. */
+type DocumentHeading = { level: number; text: string };
 
 type Options = {
   /** Returns the headings' anchors, in order. Called only for headings with an `id`. */
-  createAnchors: (headings: FoundHeading[]) => string[];
+  createAnchors: (headings: DocumentHeading[]) => string[];
 };
 
 /**
- * Sanitizes HTML: allowed elements and attributes only; links only to the web, to mail addresses and to relative URLs;
- * prefixed ids. Parses, filters and serializes, so that browsers can't read the result differently.
+ * Sanitizes HTML. Keeps only allowed elements and attributes, and links to the web, to email addresses and to relative URLs. Prefixes
+ * ids. The HTML is parsed and serialized, so that browsers can't interpret it differently.
  * @returns null if that would take too long.
  */
 export function sanitizeHtml(html: string, { createAnchors }: Options): string | null {
   const parsed = parseHtml(html);
   if (parsed === null) return null;
   const tree = sanitize(fromParse5(parsed), schema);
-  // A single node has no root.
+  // If only one node remains, `sanitize` returns it without a root.
   const root: Root = tree.type === "root" ? tree : { type: "root", children: tree.type === "doctype" ? [] : [tree] };
   const elements = listElements(root);
   const headings = listHeadings(root);
   const slugs = createAnchors(
-    headings.map((element) => ({ level: Number(element.tagName[1]), text: textOf(element) })),
+    headings.map((element) => ({ level: Number(element.tagName[1]), text: extractText(element) })),
   );
-  // A renderer also gives ids to headings in lists and quotes, which the list of headings leaves out.
+  // The renderer also adds ids to headings in lists and quotes, which the document's list of headings omits.
   for (const element of elements) if (isHeading(element)) delete element.properties.id;
   for (const [index, heading] of headings.entries()) heading.properties.id = slugs[index] ?? "";
   const ids = new Set(
     elements.flatMap(({ properties: { id, name } }) => [id, name].filter((each) => each !== undefined)),
   );
-  for (const element of elements) secure(element, ids);
+  for (const element of elements) secureElement(element, ids);
   return toHtml(root, { characterReferences: { useNamedReferences: true } });
 }
 
@@ -99,22 +99,22 @@ function listHeadings(parent: Root | Element): Element[] {
   });
 }
 
-function listElements(parent: Root | Element, found: Element[] = []): Element[] {
+function listElements(parent: Root | Element, elements: Element[] = []): Element[] {
   for (const child of parent.children) {
     if (child.type !== "element") continue;
-    found.push(child);
-    listElements(child, found);
+    elements.push(child);
+    listElements(child, elements);
   }
-  return found;
+  return elements;
 }
 
-function textOf(node: Nodes): string {
+function extractText(node: Nodes): string {
   if (node.type === "text") return node.value;
-  return "children" in node ? node.children.map(textOf).join("") : "";
+  return "children" in node ? node.children.map(extractText).join("") : "";
 }
 
-/** Checks link targets as browsers parse them, because the library only compares strings. */
-function secure({ tagName, properties }: Element, ids: ReadonlySet<unknown>): void {
+/** Removes unsafe link targets. Parses them like browsers do, because the library only compares strings. */
+function secureElement({ tagName, properties }: Element, ids: ReadonlySet<unknown>): void {
   if (Array.isArray(properties.className) && properties.className.length === 0) delete properties.className;
   if (tagName === "img" && !isSafeLink(String(properties.src ?? ""))) delete properties.src;
   if (tagName !== "a" || properties.href === undefined) return;
@@ -124,7 +124,7 @@ function secure({ tagName, properties }: Element, ids: ReadonlySet<unknown>): vo
     return;
   }
   properties.rel = ["noopener", "noreferrer", "nofollow"];
-  // The document's own anchors already have the prefix here.
+  // The document's own ids already have the prefix.
   const anchor = href.startsWith("#") ? decodeFragment(href) : "";
   if (!ids.has(anchor) && ids.has(ID_PREFIX + anchor)) properties.href = `#${ID_PREFIX}${href.slice(1)}`;
 }
@@ -137,16 +137,16 @@ function decodeFragment(href: string): string {
   }
 }
 
-/** Placeholder for the page's URL. */
-const HERE = "https://here.invalid/folder/page";
+/** A placeholder for the page's URL. */
+const PLACEHOLDER_URL = "https://here.invalid/folder/page";
 
 /**
- * Whether a link leads to the web, to a mail address or to a relative URL, as browsers parse it. Links to other hosts
- * must start with `http:` or `https:`, because `//host` looks like a path.
+ * Returns whether a link leads to the web, to an email address or to a relative URL, as parsed by browsers. Links to other hosts must
+ * start with `http:` or `https:`, because `//host` looks like a path.
  */
 export function isSafeLink(href: string): boolean {
-  if (/\p{Cc}/u.test(href) || !URL.canParse(href, HERE)) return false;
-  const { protocol, host } = new URL(href, HERE);
+  if (/\p{Cc}/u.test(href) || !URL.canParse(href, PLACEHOLDER_URL)) return false;
+  const { protocol, host } = new URL(href, PLACEHOLDER_URL);
   if (/^(?:https?:\/\/|mailto:)/i.test(href)) return /^(?:https?|mailto):$/.test(protocol);
   return protocol === "https:" && host === "here.invalid" && !/^[^/?#]*:/.test(href);
 }

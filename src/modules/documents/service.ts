@@ -12,31 +12,31 @@ import * as queries from "./queries.ts";
 import { createSearch, type DocumentMatch } from "./search.ts";
 import type { DocumentFile } from "./source.ts";
 
-/** Interval between scans of the files, in milliseconds, within which changes are found. */
+/** The interval between scans of the files. */
 export const SCAN_INTERVAL_MS = 2_000;
-/** How long startup waits for the first scan, so that a small folder is available from the first request. */
-const FIRST_SCAN_WAIT_MS = 5_000;
-/** The pause after a scan is at least this many times as long as the scan, so large folders are scanned less often. */
+/** The maximum time that startup waits for the first scan, so that a small folder is available from the first request. */
+const FIRST_SCAN_TIMEOUT_MS = 5_000;
+/** The pause after a scan is at least this multiple of the scan's duration, so that large folders are scanned less often. */
 const SCAN_PAUSE_FACTOR = 20;
-/** Long pauses are interrupted this often, to report to the other instances. */
-const PAUSE_STEP_MS = 10_000;
-/** How long shutdown waits for a scan. If that isn't enough, the instance's list expires later. */
-const SHUTDOWN_WAIT_MS = 1_000;
-/** Maximum distinct words of a question that are used. */
+/** The interval at which a long pause is interrupted to report to the other instances. */
+const REPORT_CHECK_INTERVAL_MS = 10_000;
+/** The maximum time that shutdown waits for a scan. If that isn't enough, the instance's list expires later. */
+const SHUTDOWN_TIMEOUT_MS = 1_000;
+/** Maximum number of distinct words used from a question. */
 const QUESTION_WORDS_MAX = 32;
-/** Maximum length of a question, in UTF-16 units; the rest is ignored. */
+/** Maximum length of a question, in UTF-16 code units. The rest is ignored. */
 const QUESTION_CHARS_MAX = 4_000;
-/** Maximum passages per question. */
+/** Maximum number of passages per question. */
 const PASSAGES_MAX = 50;
 
-export type FoundPassage = { path: string; title: string; heading: string | null; snippet: string };
+export type PassageMatch = { path: string; title: string; heading: string | null; snippet: string };
 export type { DocumentMatch } from "./search.ts";
 
-/** The markdown documents, readable by every user. The files are authoritative; the database only indexes them. */
+/** Serves Markdown documents to every user. The files are authoritative. The database only has an index of them. */
 export interface DocumentService {
   /**
-   * Keeps the index in sync with the files until `stop`. Errors are logged when they first occur, and the scan is
-   * retried. Resolves after the first scan; for a large folder earlier, while indexing continues.
+   * Starts scanning the files and updating the index, until `stop` is called. Failed scans are retried, and the first failure is
+   * logged. Resolves after the first scan, or after a few seconds if the folder is large.
    */
   start(): Promise<void>;
 
@@ -46,20 +46,20 @@ export interface DocumentService {
   /** Indexes all pending changes immediately. @throws if the folder or the database is unavailable. */
   rescan(): Promise<void>;
 
-  /** Lists all documents by path. For every user. `page.after` is [path]. */
+  /** Lists all documents by path. `page.after` is [path]. */
   list(page: PageRequest): Promise<queries.DocumentRow[]>;
 
-  /** Finds documents, best match first. For every user. `page.after` is [rank, path]. @throws Problem `bad_cursor`. */
-  search(typed: string, page: PageRequest): Promise<DocumentMatch[]>;
+  /** Finds documents, best match first. `page.after` is [rank, path]. @throws Problem `bad_cursor`. */
+  search(query: string, page: PageRequest): Promise<DocumentMatch[]>;
 
-  /** Returns the current file. For every user. @throws Problem `not_found`. */
+  /** Returns the current file. @throws Problem `not_found`. */
   get(path: string): Promise<DocumentFile>;
 
   /**
-   * Finds the passages that best answer a question in natural language, for models and tools. Each is complete Markdown
-   * of at most `PASSAGE_CHARS_MAX` UTF-16 units. Returns none if no document contains any of the words.
+   * Finds the passages that best answer a question in natural language, for models and tools. Each passage is Markdown of at most
+   * `PASSAGE_CHARS_MAX` UTF-16 code units. Returns an empty list if no document contains any of the words.
    */
-  searchPassages(question: string, limit: number): Promise<FoundPassage[]>;
+  searchPassages(question: string, limit: number): Promise<PassageMatch[]>;
 }
 
 type Dependencies = {
@@ -68,7 +68,7 @@ type Dependencies = {
   scanIntervalMs?: number;
   indexerTimes?: IndexerTimes;
   log: Log;
-  /** Called after each scan: the index may have changed. */
+  /** Called after each scan, because the index may have changed. */
   onScanned?: () => void;
 };
 
@@ -80,12 +80,12 @@ export function createDocumentService({
   log,
   onScanned = () => {},
 }: Dependencies): DocumentService {
-  /** Without a folder, Parley's own guides are served. */
+  // Without a folder, Parley's own guides are served.
   const documentsDir = config.DOCUMENTS_DIR;
   const source = documentsDir === undefined ? createEmbeddedSource() : createFolderSource(documentsDir);
   const indexer = createIndexer({ database, source, folder: documentsDir ?? null, times: indexerTimes, log });
   const search = createSearch({ database });
-  const stopping = new AbortController();
+  const stopController = new AbortController();
   let lastScan: Promise<void> = Promise.resolve();
 
   function rescan(): Promise<void> {
@@ -93,32 +93,32 @@ export function createDocumentService({
     return lastScan;
   }
 
-  async function watch(onFirstScan: () => void): Promise<void> {
+  async function scanRepeatedly(onFirstScan: () => void): Promise<void> {
     let isFailing = false;
-    while (!stopping.signal.aborted) {
-      const startedAt = performance.now();
+    while (!stopController.signal.aborted) {
+      const startedAtMs = performance.now();
       try {
         await rescan();
         isFailing = false;
       } catch (error) {
-        if (!isFailing && !stopping.signal.aborted) {
+        if (!isFailing && !stopController.signal.aborted) {
           if (isLockConflict(error)) log.info("another instance is indexing documents; retrying");
           else log.error({ err: error, documents_dir: documentsDir }, "indexing documents failed");
         }
         isFailing = true;
       }
       onFirstScan();
-      await waitForNextScan(Math.max(scanIntervalMs, SCAN_PAUSE_FACTOR * (performance.now() - startedAt)));
+      await waitForNextScan(Math.max(scanIntervalMs, SCAN_PAUSE_FACTOR * (performance.now() - startedAtMs)));
     }
   }
 
-  /** Waits for the next scan, which starts earlier if another instance has changed something. */
+  /** Waits for the next scan, which starts earlier if another instance has changed the index. */
   async function waitForNextScan(pauseMs: number): Promise<void> {
-    const { signal } = stopping;
-    for (const endsAt = performance.now() + pauseMs; performance.now() < endsAt && !signal.aborted; ) {
-      const stepMs = Math.min(PAUSE_STEP_MS, endsAt - performance.now());
+    const { signal } = stopController;
+    for (const deadlineMs = performance.now() + pauseMs; performance.now() < deadlineMs && !signal.aborted; ) {
+      const stepMs = Math.min(REPORT_CHECK_INTERVAL_MS, deadlineMs - performance.now());
       await sleep(stepMs, undefined, { signal, ref: false }).catch(() => {});
-      if (performance.now() < endsAt && !signal.aborted && (await indexer.report().catch(() => false))) return;
+      if (performance.now() < deadlineMs && !signal.aborted && (await indexer.report().catch(() => false))) return;
     }
   }
 
@@ -127,26 +127,26 @@ export function createDocumentService({
 
     async start() {
       const firstScan = Promise.withResolvers<void>();
-      void watch(firstScan.resolve);
+      void scanRepeatedly(firstScan.resolve);
       const firstScanTimeout = new AbortController();
       await Promise.race([
         firstScan.promise,
-        sleep(FIRST_SCAN_WAIT_MS, undefined, { signal: firstScanTimeout.signal }),
+        sleep(FIRST_SCAN_TIMEOUT_MS, undefined, { signal: firstScanTimeout.signal }),
       ]);
       firstScanTimeout.abort();
     },
 
     async stop() {
-      stopping.abort();
-      const removal = lastScan.then(indexer.leave, indexer.leave).catch(() => {});
-      await Promise.race([removal, sleep(SHUTDOWN_WAIT_MS, undefined, { ref: false })]);
+      stopController.abort();
+      const removal = lastScan.then(indexer.removeList, indexer.removeList).catch(() => {});
+      await Promise.race([removal, sleep(SHUTDOWN_TIMEOUT_MS, undefined, { ref: false })]);
     },
 
     async list({ limit, after }) {
       return queries.listDocuments(database, after?.[0] ?? null, limit + 1);
     },
 
-    search: (typed, { limit, after }) => search(typed, { limit, after: after && readPosition(after) }),
+    search: (query, { limit, after }) => search(query, { limit, after: after && parsePosition(after) }),
 
     async get(path) {
       const file = splitDocumentPath(path) && (await source.read(path));
@@ -165,7 +165,7 @@ export function createDocumentService({
   };
 }
 
-function readPosition([rank, path]: string[]): queries.Hit {
+function parsePosition([rank, path]: string[]): queries.DocumentHit {
   const value = Number(rank);
   if (!rank || path === undefined || !(value >= 0 && value <= 1)) throw createBadCursor();
   return { rank: value, path };

@@ -1,15 +1,15 @@
-/** Maximum bytes per file; larger files are not served. */
+/** Maximum size of a file. Larger files are not served. */
 export const FILE_BYTES_MAX = 1024 * 1024;
-/** Maximum documents per folder, in path order; the others are not served. */
+/** Maximum number of documents in the folder, in path order. Further documents are not served. */
 export const FILES_MAX = 10_000;
 
 export type DocumentFile = {
   path: string;
-  /** The complete text of the file. */
+  /** The whole text of the file. */
   content: string;
-  /** Size in bytes. */
+  /** The size in bytes. */
   size: number;
-  /** SHA-256 of the bytes. */
+  /** The SHA-256 of the bytes. */
   hash: string;
   updatedAt: Date;
 };
@@ -17,14 +17,14 @@ export type DocumentFile = {
 /** An existing file. `stamp` changes whenever the file may have changed. */
 export type DocumentEntry = { path: string; stamp: string };
 
-/** A markdown file that is not served. */
+/** A Markdown file that is not served. */
 export type SkippedFile = { path: string; reason: string };
 
 /** A source of documents. */
 export type DocumentSource = {
   /** Lists all current documents. Rejects if the folder can't be read. */
   list(): Promise<{ entries: DocumentEntry[]; skipped: SkippedFile[] }>;
-  /** Reads the current file; null if it doesn't exist. Accepts untrusted paths. */
+  /** Reads the current file. Returns null if it doesn't exist. Accepts untrusted paths. */
   read(path: string): Promise<DocumentFile | null>;
 };
 

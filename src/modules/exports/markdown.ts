@@ -15,7 +15,7 @@ export function formatHead({ title, model, created_at, updated_at }: Conversatio
   return `# ${escapeLine(title) || "Untitled conversation"}\n\n${properties.join("\n")}\n`;
 }
 
-/** Formats a message. Its text stays unchanged. @param previous the message above; undefined for the first message. */
+/** Formats a message. Its text is not changed. @param previous the message above, or undefined for the first message. */
 export function formatMessage(message: Message, previous: Message | undefined, findSeq: FindSeq): string {
   const { seq, parent_id, created_at } = message;
   const notes = [
@@ -29,7 +29,7 @@ export function formatMessage(message: Message, previous: Message | undefined, f
   return `\n${lines.join("\n\n")}\n${formatReasoning(message)}${text === "" ? "" : `\n${text}\n`}`;
 }
 
-/** Formats the reasoning, collapsed by default where Markdown is rendered as HTML. Its text can't close the element early. */
+/** Formats the reasoning as a collapsed element. Its text is escaped, so that it can't close the element. */
 function formatReasoning({ reasoning }: Message): string {
   if (!reasoning) return "";
   const text = reasoning.trim().replaceAll(/<(?=\/?(?:details|summary)\b)/gi, "&lt;");

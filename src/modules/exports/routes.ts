@@ -17,7 +17,7 @@ const files: Record<ExportFormat, { type: string; extension: string }> = {
 
 type Dependencies = { exports: ExportService; log: Log };
 
-/** `/api/v1/conversations/{id}/export` */
+/** Creates the route `/api/v1/conversations/{id}/export`. */
 export const createExportRoutes = ({ exports, log }: Dependencies): Route[] => [
   route({
     method: "GET",
@@ -33,18 +33,19 @@ export const createExportRoutes = ({ exports, log }: Dependencies): Route[] => [
     query: Type.Object({ format: Type.Optional(ExportFormat) }),
     ok: ConversationExport,
     mediaTypes: ["text/markdown", "application/json", "application/jsonl"],
-    answerHeaders: ["Content-Disposition"],
+    responseHeaders: ["Content-Disposition"],
     handle: async ({ caller, params, query, set }) => {
       const format = query.format ?? "markdown";
-      const { title, pieces } = await exports.open(caller, params.id, format);
-      const about = { request_id: readRequestId(set) };
+      const { title, chunks } = await exports.open(caller, params.id, format);
+      const logFields = { request_id: readRequestId(set) };
       const onError = (err: unknown) => {
-        // The caller lost access, which isn't an error.
-        if (err instanceof Problem) log.info({ ...about, code: err.code }, "export aborted: the caller lost access");
-        else log.error({ ...about, err }, "export failed");
+        // Losing access isn't an error.
+        if (err instanceof Problem)
+          log.info({ ...logFields, code: err.code }, "export aborted: the caller lost access");
+        else log.error({ ...logFields, err }, "export failed");
       };
       const { type, extension } = files[format];
-      return new Response(streamText(pieces, onError), {
+      return new Response(streamText(chunks, onError), {
         headers: {
           "content-type": type,
           "content-disposition": createAttachment(title, "conversation", extension),

@@ -8,7 +8,7 @@ import type { MessageService } from "../messages/service.ts";
 import { formatHead, formatMessage } from "./markdown.ts";
 import type { ExportFormat } from "./model.ts";
 
-/** Messages per batch; their total size is limited as well. */
+/** The maximum number of messages per batch. Their total size is also limited. */
 const BATCH_ROWS = 200;
 
 type Dependencies = {
@@ -20,24 +20,24 @@ type Dependencies = {
 /** Exports conversations as files. */
 export interface ExportService {
   /**
-   * Streams the current conversation. For members. Only one batch is in memory, and the next one is read once the
-   * client has received it. If the caller loses access, the stream is aborted.
-   * @throws Problem `not_found`; the stream throws as well.
+   * Streams the current conversation. Members only. Only one batch is in memory, and the next one is read when the client has received
+   * it. If the caller loses access, the stream is aborted.
+   * @throws Problem `not_found`. Reading the stream may also throw.
    */
-  open(caller: Caller, id: string, format: ExportFormat): Promise<{ title: string; pieces: AsyncGenerator<string> }>;
+  open(caller: Caller, id: string, format: ExportFormat): Promise<{ title: string; chunks: AsyncGenerator<string> }>;
 }
 
 export function createExportService({ auth, conversations, messages }: Dependencies): ExportService {
-  /** Reads the messages in order, up to the one that was newest at the start; otherwise new messages could keep it running. */
+  /** Reads the messages in order, up to the newest one at the start. Otherwise, new messages could keep the export running. */
   async function* readMessages(caller: Caller, { id, last_seq }: Conversation): AsyncGenerator<Message[]> {
     let afterSeq = 0;
     while (afterSeq < last_seq) {
       if (!(await auth.hasAccess(caller))) throw new Problem("unauthorized", "The session or API key has ended.");
       const slice = await messages.list(caller, id, { beforeSeq: undefined, afterSeq }, BATCH_ROWS);
-      // Never happens here: only callers that pass the version they have get this.
+      // Never happens here, because it is returned only if a version is passed.
       if (slice === "unchanged") return;
-      const { rows, fitting } = slice;
-      const batch = rows.slice(0, Math.min(BATCH_ROWS, fitting)).filter(({ seq }) => seq <= last_seq);
+      const { rows, fittingCount } = slice;
+      const batch = rows.slice(0, Math.min(BATCH_ROWS, fittingCount)).filter(({ seq }) => seq <= last_seq);
       const last = batch.at(-1);
       if (!last) return;
       yield batch;
@@ -50,8 +50,8 @@ export function createExportService({ auth, conversations, messages }: Dependenc
     let previous: Message | undefined;
     for await (const batch of readMessages(caller, conversation)) {
       const parentIds = batch.flatMap(({ parent_id }, at) => {
-        const above = at === 0 ? previous : batch[at - 1];
-        return parent_id !== null && parent_id !== above?.id ? [parent_id] : [];
+        const messageAbove = at === 0 ? previous : batch[at - 1];
+        return parent_id !== null && parent_id !== messageAbove?.id ? [parent_id] : [];
       });
       const seqs = await messages.findSeqs(conversation.id, parentIds);
       let text = "";
@@ -90,7 +90,7 @@ export function createExportService({ auth, conversations, messages }: Dependenc
   return {
     async open(caller, id, format) {
       const conversation = await conversations.get(caller, id);
-      return { title: conversation.title, pieces: formatters[format](caller, conversation) };
+      return { title: conversation.title, chunks: formatters[format](caller, conversation) };
     },
   };
 }

@@ -13,10 +13,10 @@ import type { FinalState } from "./queries.ts";
 import * as queries from "./queries.ts";
 import { answerLogFields, type RunningAnswer } from "./running-answer.ts";
 
-/** How long to keep trying to store a final state; then the lease expires and another instance finishes the answer. */
-const FINISH_MS_MAX = 10 * 60_000;
-/** How long a released answer waits for its final state to be stored, if that has already begun. */
-const LAST_FINISH_MS = 300;
+/** The maximum time for storing a final state. After that, the lease expires and another instance finishes the answer. */
+const FINISH_TIMEOUT_MS = 10 * 60_000;
+/** The maximum time that a released answer waits for a final state that is already being stored. */
+const LAST_FINISH_TIMEOUT_MS = 300;
 
 export type AnswerFinalizerDependencies = {
   database: Database;
@@ -28,20 +28,20 @@ export type AnswerFinalizerDependencies = {
   metrics: Metrics;
   log: Log;
   instanceId: string;
-  /** Whether a shutdown is handing unfinished answers to other instances. That isn't counted as an interruption. */
-  isDrained(): boolean;
+  /** Returns whether a shutdown is releasing unfinished answers to other instances, which doesn't count as an interruption. */
+  isHandingOver(): boolean;
 };
 
-/** Stores finished answers with their cost, or releases them to a successor. */
+/** Creates the finalizer, which stores finished answers with their cost, or releases them to another instance. */
 export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
-  const { database, events, budgets, followUps, liveAnswers, pieces, metrics, log, instanceId, isDrained } = deps;
+  const { database, events, budgets, followUps, liveAnswers, pieces, metrics, log, instanceId, isHandingOver } = deps;
   const finisher = createFinisher({ database });
 
   /**
-   * Stores the final state, its event and its cost in one transaction, pushes the event, and releases the lease.
-   * Temporary errors, such as a locked conversation, are retried while the lease is renewed.
+   * Stores the final state, its event and its cost in one transaction, pushes the event, and releases the lease. Temporary errors,
+   * such as a locked conversation, are retried while the lease is renewed.
    * @returns false if the answer was released first.
-   * @throws permanent errors, and the last temporary error after FINISH_MS_MAX.
+   * @throws permanent errors, and the last temporary error after FINISH_TIMEOUT_MS.
    */
   async function finish(answer: RunningAnswer, final: FinalState): Promise<boolean> {
     let lastAttempt = Promise.resolve();
@@ -50,17 +50,16 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
       return lastAttempt;
     };
     try {
-      await retryTemporary(store, AbortSignal.any([answer.released.signal, AbortSignal.timeout(FINISH_MS_MAX)]));
+      await retryTemporary(store, AbortSignal.any([answer.released.signal, AbortSignal.timeout(FINISH_TIMEOUT_MS)]));
       return true;
     } catch (error) {
       if (answer.stop !== "release") throw error;
-      // If the last attempt failed, try once more: perhaps only the response to the commit was lost. Then the lease is gone
-      // because the final state is stored.
+      // If the last attempt failed, tries once more. The attempt may have been committed, with only the response lost.
       const isStored = lastAttempt.catch(store).then(
         () => true,
         () => false,
       );
-      return Promise.race([isStored, Bun.sleep(LAST_FINISH_MS).then(() => false)]);
+      return Promise.race([isStored, Bun.sleep(LAST_FINISH_TIMEOUT_MS).then(() => false)]);
     }
   }
 
@@ -69,13 +68,14 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
     const { conversation_id: conversationId, requested_by: userId } = generation;
     const stored = await finisher.finish({ generation, attempt: live.attempt, final });
     if (stored.outcome !== "finished") {
-      // The generation was deleted with its conversation, so nobody else settles its reservation.
+      // The generation was deleted with its conversation, so no other instance settles its reservation.
       if (stored.outcome === "gone") return settle(answer, final);
       log.warn(answerLogFields(answer), "generation was taken over by another instance; its end is not stored here");
       return charge(answer, final);
     }
     metrics.messages.inc({ role: "assistant" });
-    // Remove it before the event is published, so that new readers don't see an answer in progress after its end.
+    // Removed before the event is published. Otherwise, new readers could receive a snapshot of the unfinished answer after its final
+    // event.
     liveAnswers.remove(answer);
     events.publish([stored.event]);
     if (context && final.status === "complete")
@@ -84,25 +84,25 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
         seq: generation.seq,
         text: final.content,
         context,
-        askerId: userId,
+        requesterId: userId,
         about: answerLogFields(answer),
       });
   }
 
   /**
-   * Stores the final state, or the first substitute that the database accepts. Before a substitute without usage is
-   * stored, the usage is charged separately.
-   * @returns what was stored; null if the answer was released first. @throws the error of the last attempt.
+   * Stores the final state, or the first substitute that the database accepts. Before a substitute without usage is stored, the usage
+   * is charged separately.
+   * @returns the stored state, or null if the answer was released first. @throws the error of the last attempt.
    */
   async function finishWithFallback(answer: RunningAnswer, final: FinalState): Promise<FinalState | null> {
-    let refusal: unknown;
+    let lastError: unknown;
     for (const state of [final, ...listSubstitutes(final)]) {
       try {
         if (final.usage && !state.usage) await chargeSeparately(answer, final);
         return (await finish(answer, state)) ? state : null;
       } catch (error) {
         if (isTemporary(error)) throw error;
-        refusal = error;
+        lastError = error;
         const { conversation_id } = answer.generation;
         log.error(
           { err: error, ...answerLogFields(answer), conversation_id, status: state.status },
@@ -110,39 +110,39 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
         );
       }
     }
-    throw refusal;
+    throw lastError;
   }
 
-  /** Charges the usage once and ends the reservation, for answers that no other instance settles. */
+  /** Charges the usage once and ends the reservation. Used for answers that no other instance will settle. */
   const settle = ({ generation, chargeId }: RunningAnswer, used: FinalState): Promise<void> =>
     budgets.settle({ id: chargeId, reservationId: generation.id }, generation.requested_by, used);
 
-  /** Like `settle`, before a state without usage is stored. Errors are only logged, because storing matters more. */
+  /** Charges the usage before a state without usage is stored. Errors are only logged, because storing the answer matters more. */
   async function chargeSeparately(answer: RunningAnswer, used: FinalState): Promise<void> {
     const { generation, chargeId } = answer;
     const options = { id: chargeId, reservationId: generation.id };
-    const charged = budgets.charge(generation.requested_by, used, options);
-    await charged.catch((err) => log.error({ err, ...answerLogFields(answer) }, "an answer could not be charged"));
+    const charging = budgets.charge(generation.requested_by, used, options);
+    await charging.catch((err) => log.error({ err, ...answerLogFields(answer) }, "an answer could not be charged"));
   }
 
   /**
-   * Charges the usage of this instance, in addition to what the successor settles. A final state may still be waiting
-   * for its commit, or be committed although the response was lost. Releasing the lease again either rejects that
-   * state, or finds it stored and charged.
+   * Charges this instance's usage, in addition to the next owner's. A final state may still be waiting for its commit, or may have been
+   * committed although the response was lost. Releasing the lease again either rejects that state, or finds that it is stored and
+   * charged.
    */
   async function charge(answer: RunningAnswer, final: FinalState): Promise<void> {
     const { generation, chargeId } = answer;
-    const isDue = (sql: Sql) => releaseLease(sql, answer, final);
+    const shouldCharge = (sql: Sql) => releaseLease(sql, answer, final);
     const { usage, costUsd } = final;
     const isGone = usage !== null && (await queries.isDeleted(database, keyOf(generation)));
-    // Without a successor, the reservation is settled too, including the API key's.
-    const options = isGone ? { reservationId: generation.id } : { isDue };
+    // Without a next owner, this charge also settles the reservation, including the API key's.
+    const options = isGone ? { reservationId: generation.id } : { shouldCharge };
     await budgets.charge(generation.requested_by, { usage, costUsd }, { id: chargeId, ...options });
   }
 
-  /** Counts a paid attempt that has to be repeated as an interruption, so that repetitions are limited. */
+  /** Releases the lease. If the attempt used tokens, it counts as an interruption, which limits how often a paid attempt is repeated. */
   const releaseLease = (sql: Sql, { generation }: RunningAnswer, { usage }: FinalState): Promise<boolean> =>
-    queries.releaseGeneration(sql, instanceId, keyOf(generation), usage !== null && !isDrained() ? 1 : 0);
+    queries.releaseGeneration(sql, instanceId, keyOf(generation), usage !== null && !isHandingOver() ? 1 : 0);
 
   async function release(answer: RunningAnswer, final: FinalState): Promise<void> {
     await pieces.store(answer, (write) =>
@@ -153,7 +153,10 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
     );
   }
 
-  /** Releases an answer whose final states the database rejects. The next owner calls no model and only tries to store it. */
+  /**
+   * Releases an answer whose final state and substitutes the database has rejected. The next owner only tries to store the answer again,
+   * without calling a model.
+   */
   async function releaseRejected(answer: RunningAnswer, final: FinalState): Promise<void> {
     const key = keyOf(answer.generation);
     await pieces
@@ -169,9 +172,9 @@ export function createAnswerFinalizer(deps: AnswerFinalizerDependencies) {
   }
 
   return {
-    /** Stores the final state, or releases the answer. @returns the stored state; null if it was released. */
-    async finalize(answer: RunningAnswer, ended: FinalState): Promise<FinalState | null> {
-      const final = fitFinal(ended);
+    /** Stores the final state, or releases the answer. @returns the stored state, or null if the answer was released. */
+    async finalize(answer: RunningAnswer, finalState: FinalState): Promise<FinalState | null> {
+      const final = fitFinal(finalState);
       try {
         const stored = answer.stop === "release" ? null : await finishWithFallback(answer, final);
         if (stored) return stored;

@@ -10,7 +10,7 @@ import type { StoredError } from "../../lib/error-codes.ts";
 import type { Log } from "../../lib/log.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { Context, Contexts } from "./context.ts";
-import type { FoundContext } from "./context-queries.ts";
+import type { ContextData } from "./context-queries.ts";
 import type { LivePiece } from "./live-answer.ts";
 import { keyOf } from "./pieces.ts";
 import type { ClaimedGeneration, FinalState } from "./queries.ts";
@@ -27,17 +27,15 @@ export type AnswerTextDependencies = {
   log: Log;
 };
 
-/** Runs the models that write an answer's text. */
+/** Creates the writer, which runs models to produce an answer's text. */
 export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns, log }: AnswerTextDependencies) {
-  /**
-   * Stores a new attempt before readers see it: if this instance dies afterwards, its successor must use a higher number.
-   */
+  /** Stores a new attempt before it is pushed, so that the next owner uses a higher number if this instance crashes. */
   async function storeAttempt(answer: RunningAnswer, piece: LivePiece): Promise<boolean> {
     const store = (sql: Sql) => queries.storePieces(sql, [{ ...keyOf(answer.generation), ...piece }]);
     try {
       return (await withTransaction(database, store)).size > 0;
     } catch (error) {
-      // Not fatal: the attempt is stored with the final state.
+      // This isn't fatal, because the attempt is also stored with the final state.
       log.warn({ err: error, ...answerLogFields(answer) }, "the new attempt of an answer could not be stored");
       return false;
     }
@@ -49,10 +47,10 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
     const piece = live.createResetPiece(text, reasoning, attempt);
     const isStored = await storeAttempt(answer, piece);
     live.reset(text, reasoning, attempt);
-    if (isStored) live.confirm(piece);
+    if (isStored) live.confirmStored(piece);
   }
 
-  /** Sends a part to the readers; text and reasoning in the same tick in which they arrive. */
+  /** Sends a part to the readers. Text and reasoning are sent synchronously. */
   function deliver(answer: RunningAnswer, part: AnswerPart): Promise<void> | undefined {
     const { live } = answer;
     switch (part.type) {
@@ -66,7 +64,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
       case "reset":
         return reset(answer, part);
       case "start":
-        live.begin(part.attempt);
+        live.startAttempt(part.attempt);
         return undefined;
       default:
         return part satisfies never;
@@ -76,12 +74,20 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
   function startRun(answer: RunningAnswer, context: Context): Promise<RunEnd> {
     const { generation, live, abort } = answer;
     const { model, messages } = context;
-    // An owner that died before storing its first piece may have pushed text anyway. Then readers need a reset.
+    // A previous owner may have pushed text before it crashed, even if it stored no piece. In that case, readers need a reset.
     const attempt = Math.max(generation.attempt, generation.fence - 1);
     const outputTokensMax = budgets.answerTokensMax;
     const about = { ...answerLogFields(answer), conversation_id: generation.conversation_id };
     const options = mapToOptions(generation, context);
-    const request = { model, messages, isFitted: true, outputTokensMax, options, signal: abort.signal, about };
+    const request = {
+      model,
+      messages,
+      shouldFitModelLimits: true,
+      outputTokensMax,
+      options,
+      signal: abort.signal,
+      about,
+    };
     const deliverPart = (part: AnswerPart) => deliver(answer, part);
     if (hasTools(context.tools)) return toolRuns.run(answer, context.tools, attempt, request, deliverPart);
     const resume = attempt > 0 ? { text: live.text, reasoning: live.reasoning, attempt } : null;
@@ -90,28 +96,27 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
 
   return {
     /**
-     * Runs the models until the answer has ended. Doesn't throw: errors become part of the final state, or release the
-     * answer.
-     * @param found the context, if it was read when the question was committed.
+     * Runs the models until the answer has ended. Doesn't throw. Errors become part of the final state, or release the answer.
+     * @param contextData the context's data, if it was read when the question was committed.
      */
-    async write(answer: RunningAnswer, found: FoundContext | undefined): Promise<FinalState> {
+    async write(answer: RunningAnswer, contextData: ContextData | undefined): Promise<FinalState> {
       const { generation, live } = answer;
       const { conversation_id: conversationId, parent_id: fromId, requested_by: userId, model } = generation;
       try {
-        const context = await contexts.build({ conversationId, fromId, model, userId, found });
+        const context = await contexts.build({ conversationId, fromId, model, userId, contextData });
         answer.context = context;
         const end = await startRun(answer, context);
         return { ...mapToFinalState(end, answer), sources: context.sources };
       } catch (error) {
         log.error({ err: error, ...answerLogFields(answer) }, "generation interrupted");
-        // The answer itself is fine: the first instance that reaches the database continues it.
+        // The answer can be continued by the first instance that can access the database.
         if (isTemporary(error)) stopAnswer(answer, "release");
       }
       live.flush();
       const error: StoredError = { code: "internal", detail: "The answer could not be generated. Try again." };
-      const account = { model: null, models: [], usage: null, costUsd: null };
+      const usageFields = { model: null, models: [], usage: null, costUsd: null };
       return {
-        ...account,
+        ...usageFields,
         content: live.text,
         reasoning: live.storedReasoning,
         status: "failed",
@@ -125,7 +130,7 @@ export function createAnswerTexts({ database, chain, budgets, contexts, toolRuns
 const hasTools = (tools: Context["tools"]): tools is true | readonly string[] =>
   tools === true || (tools !== false && tools.length > 0);
 
-/** The message's options take precedence over the conversation's. */
+/** Returns the answer's options. The message's options take precedence over the conversation's. */
 function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, context: Context): AnswerOptions {
   return {
     reasoningEffort: reasoning_effort ?? context.reasoningEffort,
@@ -133,12 +138,12 @@ function mapToOptions({ reasoning_effort, reply_format }: ClaimedGeneration, con
   };
 }
 
-/** For an answer taken over from another instance, the time of the first text is unknown. */
+/** Records the time of the first text, which is unknown if the answer was taken over from another instance. */
 function recordFirstText(answer: RunningAnswer): void {
   if (answer.generation.fence === 1) answer.firstTokenMs = fitCount(performance.now() - answer.startedAtMs);
 }
 
-/** Error details for an answer that was cut off, which isn't valid if a format was requested. */
+/** Error details, by finish reason, for an answer with a requested format that was cut off. */
 const cutOffDetails: Partial<Record<ModelFinishReason, string>> = {
   length: "The answer reached its maximum length before its JSON was complete.",
   content_filter: "The provider's content filter cut the answer off before its JSON was complete.",
@@ -147,22 +152,22 @@ const cutOffDetails: Partial<Record<ModelFinishReason, string>> = {
 function mapToFinalState(end: RunEnd, { generation, live, stop, firstTokenMs }: RunningAnswer): FinalState {
   live.flush();
   const { usage, costUsd, models } = end;
-  // For a failed answer, `end.model` is the last model tried, even if it wrote nothing.
-  const texts = { content: live.text, reasoning: live.storedReasoning };
-  const account = { ...texts, usage, costUsd, model: end.model, models, firstTokenMs, error: null };
+  // If the answer failed, `end.model` is the last model that was tried, even if it wrote no text.
+  const textFields = { content: live.text, reasoning: live.storedReasoning };
+  const commonFields = { ...textFields, usage, costUsd, model: end.model, models, firstTokenMs, error: null };
   if (end.type === "finish" && generation.reply_format && !end.output) {
     const detail = cutOffDetails[end.reason] ?? "The response doesn't have the requested format.";
-    return { ...account, status: "failed", finishReason: "error", error: { code: "invalid_output", detail } };
+    return { ...commonFields, status: "failed", finishReason: "error", error: { code: "invalid_output", detail } };
   }
   if (end.type === "finish")
-    return { ...account, status: "complete", finishReason: end.reason, output: end.output?.value };
+    return { ...commonFields, status: "complete", finishReason: end.reason, output: end.output?.value };
   if (stop === "fail") {
     const error: StoredError = {
       code: "internal",
       detail: "The result of a tool could not be stored. Regenerate the answer.",
     };
-    return { ...account, status: "failed", finishReason: "error", error };
+    return { ...commonFields, status: "failed", finishReason: "error", error };
   }
-  if (end.type === "aborted") return { ...account, status: "cancelled", finishReason: "cancelled" };
-  return { ...account, status: "failed", finishReason: "error", error: { code: end.code, detail: end.detail } };
+  if (end.type === "aborted") return { ...commonFields, status: "cancelled", finishReason: "cancelled" };
+  return { ...commonFields, status: "failed", finishReason: "error", error: { code: end.code, detail: end.detail } };
 }

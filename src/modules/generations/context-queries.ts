@@ -2,13 +2,13 @@ import type { Sql } from "../../db/client.ts";
 import type { ConversationTools } from "../../protocol/conversation.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 
-/** Maximum summaries kept per conversation; each branch has its own summaries. */
-const SUMMARIES_MAX = 50;
+/** Maximum number of summaries per conversation. Each branch of the conversation has its own summaries. */
+const SUMMARIES_PER_CONVERSATION_MAX = 50;
 
 export type StoredSummary = { id: string; content: string };
 
-/** The parts of a context besides the messages. */
-export type ContextSetting = {
+/** The settings and users of a context, without its messages. */
+export type ContextSettings = {
   id: string;
   title: string;
   kind: "direct" | "group";
@@ -24,30 +24,30 @@ export type ContextSetting = {
   preferences: Record<string, unknown> | null;
 };
 
-/** The parts of a context with the newest messages of the path, read in one query. */
-export type FoundContext = ContextSetting & { newest: HistoryRow[] };
+/** The data of a context, with the newest messages of its path. It is read in one query. */
+export type ContextData = ContextSettings & { newest: HistoryRow[] };
 
 /**
- * Reads a context. `userId` is the requester. The path leads to `fromId`, or to the newest message. Undefined if the
- * conversation is gone.
+ * Reads a context's data. `userId` is the requester. The path ends at `fromId` or, if it is null, at the newest message. Returns undefined
+ * if the conversation was deleted.
  */
 export async function findContext(
   sql: Sql,
   conversationId: string,
   userId: string | null,
   fromId: string | null,
-): Promise<FoundContext | undefined> {
-  const [row] = await sql<{ found: FoundContext | null }[]>`
-    select read_answer_context(${conversationId}, ${userId}, ${fromId}, ${FIRST_PATH_ROWS}, ${PATH_BYTES}) as found`;
+): Promise<ContextData | undefined> {
+  const [row] = await sql<{ found: ContextData | null }[]>`
+    select read_answer_context(${conversationId}, ${userId}, ${fromId}, ${FIRST_QUERY_ROWS}, ${QUERY_TEXT_BYTES}) as found`;
   return row?.found ?? undefined;
 }
 
-/** Returns a user's name and preferences, for requests without a conversation. */
+/** Finds a user's name and preferences, for requests without a conversation. */
 export async function findRequester(
   sql: Sql,
   userId: string,
-): Promise<Pick<ContextSetting, "user_id" | "display_name" | "preferences"> | undefined> {
-  const [row] = await sql<Pick<ContextSetting, "user_id" | "display_name" | "preferences">[]>`
+): Promise<Pick<ContextSettings, "user_id" | "display_name" | "preferences"> | undefined> {
+  const [row] = await sql<Pick<ContextSettings, "user_id" | "display_name" | "preferences">[]>`
     select id as user_id, display_name, preferences from users where id = ${userId}`;
   return row;
 }
@@ -57,27 +57,27 @@ export type PathRow = {
   seq: number;
   role: "system" | "user" | "assistant" | "tool";
   author_name: string | null;
-  /** Null if models don't see this message. */
+  /** Null if models don't receive this message. */
   content: string | null;
-  /** Size of the whole text, even if `content` is an excerpt. */
+  /** The size of the whole text, even if `content` is an excerpt. */
   content_bytes: number;
   updated_at: Date;
-  /** Replaces this message and all earlier ones on its path. */
+  /** The summary that replaces this message and all earlier ones on its path. */
   summary: StoredSummary | null;
-  /** Only in the last row: the `seq` at which the path continues; null at its end. */
+  /** The `seq` at which the path continues. Set only in the last row, and null at the end of the path. */
   continue_at: number | null;
 };
-/** The fields of a row that a context needs. User names are only included in groups, integration names always. */
+/** The fields of a row that a context needs. Integration names are always included, user names only in groups. */
 export type HistoryRow = Pick<PathRow, "role" | "author_name" | "content" | "summary" | "continue_at">;
 
-/** Rows read by the first query. */
-export const FIRST_PATH_ROWS = 100;
-/** Rows read by each further query. The first two queries return slightly more messages than a context may contain. */
-const PATH_ROWS = 950;
-/** Bytes of text that one query reads, plus at most one message: about the size of a default context. */
-const PATH_BYTES = 256 * 1024;
+/** The number of rows that the first query reads. */
+export const FIRST_QUERY_ROWS = 100;
+/** The number of rows that each further query reads. The first two queries return slightly more messages than a context can have. */
+const FURTHER_QUERY_ROWS = 950;
+/** The number of bytes of text that a query reads. The last message may exceed it. This is about as much text as a default context has. */
+const QUERY_TEXT_BYTES = 256 * 1024;
 
-/** Reads the path to a `seq`, newest first, with what is needed to continue (sql/functions/list_path.sql). */
+/** Reads the path that ends at a `seq`, newest first (sql/functions/list_path.sql). The last row says where the path continues. */
 export async function listHistory(
   sql: Sql,
   conversationId: string,
@@ -86,10 +86,12 @@ export async function listHistory(
 ): Promise<HistoryRow[]> {
   return sql<HistoryRow[]>`
     select role, author_name, content, summary, continue_at
-    from list_path(${conversationId}, ${untilSeq}, ${PATH_ROWS}, ${PATH_BYTES}, ${null}, ${isGroup})`;
+    from list_path(${conversationId}, ${untilSeq}, ${FURTHER_QUERY_ROWS}, ${QUERY_TEXT_BYTES}, ${null}, ${isGroup})`;
 }
 
-/** Like `listHistory`, for a summary. Longer texts are shortened to `excerptChars` from their start and end; 0: no texts. */
+/**
+ * Reads a path for a summary. Long texts are shortened to `excerptChars` at their start and end. If `excerptChars` is 0, texts are omitted.
+ */
 export async function listPath(
   sql: Sql,
   conversationId: string,
@@ -98,7 +100,7 @@ export async function listPath(
 ): Promise<PathRow[]> {
   return sql<PathRow[]>`
     select id, seq, role, author_name, content, content_bytes, updated_at, summary, continue_at
-    from list_path(${conversationId}, ${untilSeq}, ${PATH_ROWS}, ${PATH_BYTES}, ${excerptChars}, true)`;
+    from list_path(${conversationId}, ${untilSeq}, ${FURTHER_QUERY_ROWS}, ${QUERY_TEXT_BYTES}, ${excerptChars}, true)`;
 }
 
 export type NewSummary = {
@@ -111,14 +113,14 @@ export type NewSummary = {
   model: string;
   usage: { input_tokens: number; output_tokens: number } | null;
   costUsd: number | null;
-  /** The sources: these messages as they were when they were read, and the previous summary. */
+  /** The messages that were summarized, with their `updated_at` when they were read. The previous summary was summarized too. */
   covered: Pick<PathRow, "seq" | "updated_at">[];
   previousId: string | null;
 };
 
 /**
- * Stores a summary if none of its sources has changed. Must run in a transaction: it locks the conversation's row, which
- * every change to a message locks first.
+ * Stores a summary, unless a message or summary that it is based on has changed. Must run in a transaction, because it locks the
+ * conversation's row, which every change to a message locks first.
  */
 export async function insertSummary(sql: Sql, summary: NewSummary): Promise<boolean> {
   const { id, conversationId, messageId, untilSeq, content, model, usage, costUsd, covered, previousId } = summary;
@@ -131,7 +133,7 @@ export async function insertSummary(sql: Sql, summary: NewSummary): Promise<bool
         select 1 from unnest(${covered.map((message) => message.seq)}::bigint[],
           ${covered.map((message) => message.updated_at.toISOString())}::timestamptz[]) as c (seq, updated_at)
         left join messages x on x.conversation_id = ${conversationId} and x.seq = c.seq and x.deleted_at is null
-          -- In milliseconds, the precision known to this process.
+          -- Compared in milliseconds, because JavaScript has no higher precision.
           and date_trunc('milliseconds', x.updated_at) = c.updated_at
         where x.id is null)
       and (${previousId}::uuid is null or exists (
@@ -140,6 +142,6 @@ export async function insertSummary(sql: Sql, summary: NewSummary): Promise<bool
   await sql`
     delete from summaries where conversation_id = ${conversationId} and until_seq not in (
       select until_seq from summaries where conversation_id = ${conversationId}
-      order by created_at desc, id desc limit ${SUMMARIES_MAX})`;
+      order by created_at desc, id desc limit ${SUMMARIES_PER_CONVERSATION_MAX})`;
   return count > 0;
 }

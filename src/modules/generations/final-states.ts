@@ -1,36 +1,36 @@
-import { fitJson, fitText, fitUsd } from "../../db/storable.ts";
+import { fitUsd, toStorableJson, toStorableText } from "../../db/storable.ts";
 import type { StoredError } from "../../lib/error-codes.ts";
 import { fitTokens } from "../messages/service.ts";
 import type { LiveAnswer } from "./live-answer.ts";
 import type { FinalState } from "./queries.ts";
 
 /**
- * A generation with this many interruptions isn't started again: its answer ends with the text so far. Interruptions are
- * rare, since an instance must die, and each may pay for a model again. So many mean that something else is wrong.
+ * After this many interruptions, a generation isn't restarted, and its answer ends with the text so far. Crashes are rare, so this many
+ * during one answer suggest a persistent problem, and each attempt may cost money.
  */
 export const INTERRUPTIONS_MAX = 5;
 
 /**
- * Fits a final state to its columns: sums of tokens and costs may be too large, and parsed JSON may contain what Postgres
+ * Fits a final state to its columns: sums of tokens and costs may be too large, and parsed JSON may contain characters that Postgres
  * can't store.
  */
 export const fitFinal = (final: FinalState): FinalState => ({
   ...final,
   usage: final.usage && fitTokens(final.usage),
   costUsd: fitUsd(final.costUsd),
-  output: final.output == null ? null : fitJson(final.output),
+  output: final.output == null ? null : toStorableJson(final.output),
 });
 
 /**
- * Lists what to store instead of a final state that the database permanently rejects, best first: the same state as a
- * failure, then only the text, then no text, so that no message stays `streaming`.
+ * Lists the substitutes for a final state that the database permanently rejects, best first: a failure with the other fields kept, a
+ * failure with only the text, and a failure without text. One of them must be stored, so that no message stays `streaming`.
  */
 export function listSubstitutes(final: FinalState): FinalState[] {
   const error: StoredError = { code: "internal", detail: "The response could not be stored. Regenerate it." };
   const failed: FinalState = {
     ...final,
-    content: fitText(final.content),
-    reasoning: final.reasoning == null ? null : fitText(final.reasoning),
+    content: toStorableText(final.content),
+    reasoning: final.reasoning == null ? null : toStorableText(final.reasoning),
     output: null,
     status: "failed",
     finishReason: "error",
@@ -40,14 +40,14 @@ export function listSubstitutes(final: FinalState): FinalState[] {
   return [failed, bare, { ...bare, content: "", reasoning: null }];
 }
 
-/** The final state of an answer that was interrupted too often, for which no model is called. */
+/** Creates the final state of an answer that was interrupted too often. No model is called for it. */
 export function createInterruptedState(
   live: Pick<LiveAnswer, "text" | "storedReasoning">,
   isCancelled: boolean,
 ): FinalState {
-  const texts = { content: fitText(live.text), reasoning: fitText(live.storedReasoning) };
-  const rest = { ...texts, model: null, models: [], usage: null, costUsd: null };
-  if (isCancelled) return { ...rest, status: "cancelled", finishReason: "cancelled", error: null };
+  const textFields = { content: toStorableText(live.text), reasoning: toStorableText(live.storedReasoning) };
+  const commonFields = { ...textFields, model: null, models: [], usage: null, costUsd: null };
+  if (isCancelled) return { ...commonFields, status: "cancelled", finishReason: "cancelled", error: null };
   const error: StoredError = { code: "internal", detail: "The answer was interrupted too often. Regenerate it." };
-  return { ...rest, status: "failed", finishReason: "error", error };
+  return { ...commonFields, status: "failed", finishReason: "error", error };
 }

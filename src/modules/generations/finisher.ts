@@ -19,24 +19,24 @@ type StoredRow =
     };
 
 /**
- * `finished`: stored, with the event to push. `lost`: another instance has the lease, so this one must not write any
- * more. `gone`: the conversation was deleted, and the answer with it.
+ * `finished` means that the answer is stored and the event must be pushed. `lost` means that another instance has the lease, so this
+ * instance must stop writing. `gone` means that the answer was deleted with its conversation.
  */
 export type FinishResult = { outcome: "finished"; event: DurableEvent } | { outcome: "lost" | "gone" };
 
-/** Stores finished answers. Those that arrive while a commit is in flight are stored together by the next commit. */
+/** Creates a queue that stores finished answers. Answers that arrive during a commit are stored together by the next commit. */
 export function createFinisher({ database }: { database: Database }) {
   const pools = createCommitPools(database);
   const commits = createGroupCommit<FinishedAnswer, StoredRow>({
     keyOf: ({ generation }) => generation.conversation_id,
     senderOf: ({ generation }) => generation.id,
     bytesOf: ({ final }) => (final.content.length * 2 + (final.reasoning?.length ?? 0)) * 3,
-    commit: (answers) => finishAnswers(pools.openBatches(), answers, false),
-    commitWaiting: (answers) => finishAnswers(pools.openLanes(), answers, true),
+    commit: (answers) => finishAnswers(pools.openBatchPool(), answers, false),
+    waitAndCommit: (answers) => finishAnswers(pools.openLanePool(), answers, true),
   });
 
   return {
-    /** Resolves once the final state, its event and its cost are committed. */
+    /** Stores an answer. Resolves when its final state, event and cost are committed. */
     async finish(answer: FinishedAnswer): Promise<FinishResult> {
       const stored = await commits.submit(answer);
       if (stored.outcome !== "finished") return stored;
@@ -51,11 +51,11 @@ export function createFinisher({ database }: { database: Database }) {
   };
 }
 
-/** Writes a batch in one transaction (sql/functions/end_answers.sql); returns one result per answer, in order. */
+/** Writes a batch in one transaction (sql/functions/end_answers.sql). Returns one result per answer, in order. */
 export async function finishAnswers(
   sql: Sql,
   answers: FinishedAnswer[],
-  waits: boolean,
+  shouldWait: boolean,
 ): Promise<(StoredRow | typeof LOCKED | typeof ITEM_LOCKED)[]> {
   const finals = answers.map(({ final }) => final);
   const rows = await sql<((StoredRow | { outcome: "locked" | "item_locked" }) & { n: number })[]>`
@@ -70,7 +70,7 @@ export async function finishAnswers(
       ${finals.map(({ costUsd }) => costUsd)}::numeric[], ${finals.map(({ error }) => error?.code ?? null)}::text[],
       ${finals.map(({ error }) => error?.detail ?? null)}::text[],
       ${finals.map(({ models, sources }) => JSON.stringify({ models, ...(sources?.length && { sources }) }))}::text[],
-      ${waits}, ${finals.map(({ usage }) => usage?.cached_input_tokens ?? null)}::int[],
+      ${shouldWait}, ${finals.map(({ usage }) => usage?.cached_input_tokens ?? null)}::int[],
       ${finals.map(({ usage }) => usage?.reasoning_tokens ?? null)}::int[],
       ${finals.map(({ firstTokenMs }) => firstTokenMs ?? null)}::int[],
       ${finals.map(({ reasoning }) => reasoning || null)}::text[],
@@ -83,7 +83,7 @@ export async function finishAnswers(
   return answers.map((_, index) => stored.get(index + 1) ?? { outcome: "gone" });
 }
 
-/** Maps a finished answer to its message as it was just stored. */
+/** Maps a finished answer that was just stored to its message. */
 function mapToMessage(
   { generation, final }: FinishedAnswer,
   stored: Extract<StoredRow, { outcome: "finished" }>,

@@ -1,70 +1,68 @@
-/** Deltas within this interval are batched, so that a very fast model doesn't cost one push per token. */
+/** The minimum interval at which deltas are pushed, so that a very fast model doesn't need a push per token. */
 export const FLUSH_MS_MIN = 4;
-/** The longest interval, used under load: 15 pushes a second still read as a continuous flow. */
+/** The maximum interval, used under load. To readers, 15 pushes a second still look continuous. */
 export const FLUSH_MS_MAX = 66;
 
-/** How often the load is measured while answers are written. */
-const MEASURE_EVERY_MS = 200;
+/** The interval at which the load is measured while answers are written. */
+const MEASUREMENT_INTERVAL_MS = 200;
 /** Above either of these values, the interval doubles. */
-const BUSY = { share: 0.7, lagMs: 15 };
+const BUSY_ABOVE = { share: 0.7, lagMs: 15 };
 /** Below both of these values, the interval halves. */
-const CALM = { share: 0.5, lagMs: 8 };
-/** Weight of the newest measurement, so that a single garbage collection doesn't count as load. */
+const CALM_BELOW = { share: 0.5, lagMs: 8 };
+/** The weight of the newest measurement. It is low, so that a single garbage collection doesn't count as load. */
 const NEWEST_WEIGHT = 0.3;
 
 /** The load of this thread: its CPU share, and how late its timers fire. */
 export type Load = { share: number; lagMs: number };
 
-/** Returns the interval that follows `ms` under this load, in milliseconds. */
+/** Returns the interval to use after `ms` under this load. */
 export function nextFlushMs(ms: number, { share, lagMs }: Load): number {
-  if (share > BUSY.share || lagMs > BUSY.lagMs) return Math.min(FLUSH_MS_MAX, ms * 2);
-  if (share < CALM.share && lagMs < CALM.lagMs) return Math.max(FLUSH_MS_MIN, ms / 2);
+  if (share > BUSY_ABOVE.share || lagMs > BUSY_ABOVE.lagMs) return Math.min(FLUSH_MS_MAX, ms * 2);
+  if (share < CALM_BELOW.share && lagMs < CALM_BELOW.lagMs) return Math.max(FLUSH_MS_MIN, ms / 2);
   return ms;
 }
 
 /**
- * Creates a function that returns how long deltas are batched. The interval grows with the instance's load rather than
- * the number of answers, because hundreds of slow answers cost less than a few fast ones with many readers. The load is
- * measured only while the function is being called.
- * @param clocks CPU time of this thread and wall-clock time, both in milliseconds.
- * @returns the interval in milliseconds.
+ * Creates a function that returns the interval at which deltas are pushed. It depends on the instance's load, not on the number of
+ * answers, because hundreds of slow answers cost less than a few fast ones with many readers. The load is measured only while the
+ * function is being called.
  */
 export function createFlushInterval({ readCpuMs, readMs }: Clocks = systemClocks): () => number {
   let ms = FLUSH_MS_MIN;
   let load: Load = { share: 0, lagMs: 0 };
-  let isUsed = false;
+  let wasCalled = false;
   let isMeasuring = false;
 
   function measure(): void {
     isMeasuring = true;
-    isUsed = false;
+    wasCalled = false;
     const startedAtMs = readMs();
     const startedCpuMs = readCpuMs();
     setTimeout(() => {
       const elapsedMs = readMs() - startedAtMs;
       load = {
-        share: mix(load.share, (readCpuMs() - startedCpuMs) / elapsedMs),
-        lagMs: mix(load.lagMs, Math.max(0, elapsedMs - MEASURE_EVERY_MS)),
+        share: smooth(load.share, (readCpuMs() - startedCpuMs) / elapsedMs),
+        lagMs: smooth(load.lagMs, Math.max(0, elapsedMs - MEASUREMENT_INTERVAL_MS)),
       };
       ms = nextFlushMs(ms, load);
       isMeasuring = false;
-      if (isUsed || ms > FLUSH_MS_MIN) measure();
-    }, MEASURE_EVERY_MS).unref();
+      if (wasCalled || ms > FLUSH_MS_MIN) measure();
+    }, MEASUREMENT_INTERVAL_MS).unref();
   }
 
   return () => {
-    isUsed = true;
+    wasCalled = true;
     if (!isMeasuring) measure();
     return ms;
   };
 }
 
-const mix = (before: number, newest: number): number => before + NEWEST_WEIGHT * (newest - before);
+const smooth = (average: number, newest: number): number => average + NEWEST_WEIGHT * (newest - average);
 
 type Clocks = { readCpuMs(): number; readMs(): number };
 
 const systemClocks: Clocks = {
-  /** Measures this thread only, because password hashes are computed on other threads and don't delay deltas. */
+  // Measures only this thread. Password hashes are computed on other threads, so they don't delay deltas.
   readCpuMs() {
     const { user, system } = process.threadCpuUsage();
     return (user + system) / 1000;

@@ -1,21 +1,20 @@
-/** An answer with text waiting to be pushed. */
+/** An answer whose text is batched. */
 type Flushable = { flush(): void };
 
-/** Maximum answers flushed per tick, before other work runs. */
-export const FLUSHED_PER_TICK_MAX = 100;
+/** Maximum number of answers flushed before other work runs. */
+export const FLUSHES_PER_TICK_MAX = 100;
 
 /**
- * Flushes answers together with one shared timer. With a timer for each answer, the process would wake up for every push,
+ * Creates a scheduler that flushes all answers with one timer. With a timer for each answer, the process would wake up for every push,
  * which costs more than the push itself.
- * @param getIntervalMs returns how long texts are batched, in milliseconds.
  */
 export function createFlushScheduler(getIntervalMs: () => number) {
   const waiting = new Set<Flushable>();
-  let isDue = false;
+  let isScheduled = false;
 
   function flushAll(): void {
     try {
-      let remaining = FLUSHED_PER_TICK_MAX;
+      let remaining = FLUSHES_PER_TICK_MAX;
       for (const answer of waiting) {
         waiting.delete(answer);
         answer.flush();
@@ -23,22 +22,22 @@ export function createFlushScheduler(getIntervalMs: () => number) {
         if (remaining === 0) break;
       }
     } finally {
-      isDue = waiting.size > 0;
-      if (isDue) setTimeout(flushAll, 0);
+      isScheduled = waiting.size > 0;
+      if (isScheduled) setTimeout(flushAll, 0);
     }
   }
 
   return {
-    ms: getIntervalMs,
+    getIntervalMs,
     /** Schedules `answer` for the next flush. */
-    wait(answer: Flushable): void {
+    schedule(answer: Flushable): void {
       waiting.add(answer);
-      if (isDue) return;
-      isDue = true;
+      if (isScheduled) return;
+      isScheduled = true;
       setTimeout(flushAll, getIntervalMs());
     },
     /** Removes an answer that was flushed separately. */
-    forget(answer: Flushable): void {
+    cancel(answer: Flushable): void {
       waiting.delete(answer);
     },
   };

@@ -1,5 +1,5 @@
 import type { Writer } from "../../ai/chain/writer.ts";
-import type { BudgetOf } from "../../ai/models.ts";
+import type { GetBudget } from "../../ai/models.ts";
 import type { RunContext } from "../../ai/run-context.ts";
 import type { Changes } from "../../db/changes.ts";
 import type { Database } from "../../db/client.ts";
@@ -14,43 +14,43 @@ export type FollowUpDependencies = {
   database: Database;
   changes: Changes;
   conversations: ConversationService;
-  budgetOf: BudgetOf;
+  getBudget: GetBudget;
   /** Null if no model can write titles and summaries. */
   writer: Writer | null;
   log: Log;
 };
 
-/** A finished answer: its `seq`, its text, its model's context, and who requested it. */
+/** A finished answer, its context, and the user who requested it. */
 type FinishedAnswer = {
   conversationId: string;
   seq: number;
   text: string;
   context: Context;
-  askerId: string | null;
+  requesterId: string | null;
   /** Identifies the answer in log lines. */
   about: RunContext;
 };
 
 /**
- * Background work after an answer: the title of a new conversation, and the summary of a long one. It stops when the
- * conversation is deleted.
+ * Runs background work after an answer: generates the title of a new conversation, and the summary of a long one. The work stops when
+ * the conversation is deleted.
  */
 export interface FollowUps extends ConversationWork {
-  /** Call once a finished answer is stored. Returns immediately and doesn't throw. */
+  /** Starts the work after a finished answer is stored. Returns immediately and doesn't throw. */
   begin(finished: FinishedAnswer): void;
   /** Aborts all work and waits for it until `deadlineMs` (milliseconds since 1970). */
   stop(deadlineMs: number): Promise<void>;
 }
 
 export function createFollowUps(deps: FollowUpDependencies): FollowUps {
-  const { database, changes, conversations, budgetOf, writer, log } = deps;
+  const { database, changes, conversations, getBudget, writer, log } = deps;
   const background = createBackground({ log });
   const titles = createTitles({ conversations, writer, log });
-  const summaries = writer && createSummaries({ database, changes, budgetOf, writer });
+  const summaries = writer && createSummaries({ database, changes, getBudget, writer });
 
   return {
-    begin({ conversationId, seq, text: answer, context, askerId: payerId, about }) {
-      const { model, messages, history, isCut, isUntitled } = context;
+    begin({ conversationId, seq, text: answer, context, requesterId: payerId, about }) {
+      const { model, messages, history, isTruncated, isUntitled } = context;
       const question = messages.findLast(({ role }) => role === "user")?.content ?? "";
       if (isUntitled)
         background.run(
@@ -60,9 +60,9 @@ export function createFollowUps(deps: FollowUpDependencies): FollowUps {
             titles.generate({ conversationId, question, answer, payerId, about: { ...about, task: "title" } }, signal),
           about,
         );
-      const isFull = isCut || history.tokens > history.tokensMax * SUMMARY_START_SHARE;
+      const isNearlyFull = isTruncated || history.tokens > history.tokensMax * SUMMARY_START_SHARE;
       const historyTokensMax = history.tokensMax;
-      if (isFull && summaries && !model.startsWith("offline/"))
+      if (isNearlyFull && summaries && !model.startsWith("offline/"))
         background.run(
           "summary",
           conversationId,
@@ -76,7 +76,7 @@ export function createFollowUps(deps: FollowUpDependencies): FollowUps {
     },
 
     listConversations: background.listIds,
-    endConversations: background.end,
+    stopWorkForDeleted: background.abort,
     stop: background.stop,
   };
 }

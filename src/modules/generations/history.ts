@@ -3,22 +3,22 @@ import { countMessage, countMessages } from "../../ai/tokens.ts";
 import type { HistoryRow } from "./context-queries.ts";
 import { CHARS_PER_TOKEN_MAX, formatSummary, SUMMARY_SHARE, shortenText } from "./context-texts.ts";
 
-/** The maximum number of messages that a model receives, however short. */
+/** The maximum number of messages that a model receives, even if they are short. */
 export const HISTORY_MESSAGES_MAX = 1_000;
 
 type History = {
   newestFirst: ChatMessage[];
-  /** Replaces the earlier messages; zero or one message. */
+  /** At most one message, which replaces the earlier messages. */
   summary: ChatMessage[];
-  /** Estimated tokens of all of them. */
+  /** The estimated number of tokens in the messages and the summary. */
   tokens: number;
   /** Whether messages were omitted without being in a summary. */
-  isCut: boolean;
+  isTruncated: boolean;
 };
 
 /**
- * Selects the part of a path (path.ts) that a model receives: the newest messages that fit, and the summary of earlier
- * messages. Reads no more of the path than that.
+ * Selects the part of a path (path.ts) that a model receives: the newest messages that fit, and the summary of earlier messages. Reads
+ * only as much of the path as needed.
  */
 export async function collectHistory(path: AsyncIterable<HistoryRow[]>, tokensMax: number): Promise<History> {
   const newestFirst: ChatMessage[] = [];
@@ -27,42 +27,47 @@ export async function collectHistory(path: AsyncIterable<HistoryRow[]>, tokensMa
   for await (const rows of path)
     for (const [index, { role, content, author_name, summary }] of rows.entries()) {
       if (summary && newestFirst.length > 0)
-        return addSummary({ newestFirst, tokens, isCut: false }, summary.content, tokensMax);
+        return addSummary({ newestFirst, tokens, isTruncated: false }, summary.content, tokensMax);
       if (content === null) continue;
       const message = mapToChatMessage(role, content, author_name);
       chars += content.length;
       const count = countMessage(message);
-      const isTooMuch = tokens + count > tokensMax || chars > tokensMax * CHARS_PER_TOKEN_MAX;
-      // The message being answered is always included, however long.
-      if (newestFirst.length > 0 && (isTooMuch || newestFirst.length >= HISTORY_MESSAGES_MAX)) {
-        // A summary is better than no earlier history, even if some messages in between are in neither.
-        const older = rows.slice(index).find((row) => row.summary)?.summary;
-        return addSummary({ newestFirst, tokens, isCut: true }, older?.content, tokensMax);
+      const exceedsLimit = tokens + count > tokensMax || chars > tokensMax * CHARS_PER_TOKEN_MAX;
+      // The message being answered is always included, even if it is too long.
+      if (newestFirst.length > 0 && (exceedsLimit || newestFirst.length >= HISTORY_MESSAGES_MAX)) {
+        // A summary is better than no earlier history, even if some messages in between are omitted.
+        const olderSummary = rows.slice(index).find((row) => row.summary)?.summary;
+        return addSummary({ newestFirst, tokens, isTruncated: true }, olderSummary?.content, tokensMax);
       }
       tokens += count;
       newestFirst.push(message);
     }
-  return { newestFirst, summary: [], tokens, isCut: false };
+  return { newestFirst, summary: [], tokens, isTruncated: false };
 }
 
 /**
- * Adds the summary, and drops the oldest messages if both don't fit; omits the summary if only the newest message would
- * remain. A stored summary fits the model's budget; if the prompt leaves less space, the summary is shortened.
+ * Adds the summary. If it doesn't fit, drops the oldest messages, or omits the summary if only the newest message would remain. If a long
+ * prompt leaves too little space for the summary, the summary is shortened.
  */
 function addSummary(
-  { newestFirst, tokens, isCut }: Omit<History, "summary">,
+  { newestFirst, tokens, isTruncated }: Omit<History, "summary">,
   content: string | undefined,
   tokensMax: number,
 ): History {
-  if (content === undefined) return { newestFirst, summary: [], tokens, isCut };
+  if (content === undefined) return { newestFirst, summary: [], tokens, isTruncated };
   const shortened = shortenText(content, tokensMax * SUMMARY_SHARE);
-  if (shortened === "") return { newestFirst, summary: [], tokens, isCut: true };
+  if (shortened === "") return { newestFirst, summary: [], tokens, isTruncated: true };
   const summary: ChatMessage = { role: "system", content: formatSummary(shortened) };
-  const kept = [...newestFirst];
+  const keptMessages = [...newestFirst];
   let total = tokens + countMessage(summary);
-  while (total > tokensMax && kept.length > 1) total -= countMessages(kept.splice(-1));
-  if (total > tokensMax) return { newestFirst, summary: [], tokens, isCut: true };
-  return { newestFirst: kept, summary: [summary], tokens: total, isCut: isCut || kept.length < newestFirst.length };
+  while (total > tokensMax && keptMessages.length > 1) total -= countMessages(keptMessages.splice(-1));
+  if (total > tokensMax) return { newestFirst, summary: [], tokens, isTruncated: true };
+  return {
+    newestFirst: keptMessages,
+    summary: [summary],
+    tokens: total,
+    isTruncated: isTruncated || keptMessages.length < newestFirst.length,
+  };
 }
 
 function mapToChatMessage(role: HistoryRow["role"], content: string, name: string | null): ChatMessage {

@@ -2,7 +2,7 @@ import type { EphemeralEvent } from "../../protocol/events.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import type { FlushScheduler } from "./flush-scheduler.ts";
 
-/** Maximum text of one delta, in UTF-16 units. Even if JSON escapes every unit, the frame stays below 64 KiB. */
+/** Maximum length of a delta, in UTF-16 code units. Even if JSON escapes every unit, the frame stays below 64 KiB. */
 const DELTA_CHARS_MAX = 10_000;
 
 export type LiveAnswerOptions = {
@@ -11,7 +11,7 @@ export type LiveAnswerOptions = {
   /** The message's `seq`. */
   seq: number;
   attempt: number;
-  /** The text and reasoning from before the answer was taken over. */
+  /** The text and reasoning from before a takeover. */
   text: string;
   reasoning: string;
   /** Whether the reasoning is stored, or only pushed. */
@@ -21,12 +21,12 @@ export type LiveAnswerOptions = {
   flushes: FlushScheduler;
 };
 
-/** A stored piece of an answer: the `n`th of an attempt, starting at 1. */
+/** A piece of an answer to store. `n` is its number in the attempt, starting at 1. */
 export type LivePiece = { attempt: number; n: number; text: string; reasoning: string };
 
 /**
- * The text and reasoning of an answer in progress. `text` and `reasoning` are what readers have received: a new reader
- * gets them and continues with the next delta, without gaps or repeats.
+ * The text and reasoning of an answer in progress. `text` and `reasoning` have been pushed to readers. A new reader gets them and
+ * continues with the next delta.
  */
 export class LiveAnswer {
   readonly conversationId: string;
@@ -37,13 +37,13 @@ export class LiveAnswer {
   reasoning: string;
   #pending = "";
   #pendingReasoning = "";
-  /** How many pieces of the attempt are stored; if zero, the whole text still has to be stored. */
+  /** The number of stored pieces of the attempt. If zero, the whole text must still be stored. */
   #storedPieces = 0;
-  /** Length of the text in these pieces. */
+  /** The length of the text in the stored pieces. */
   #storedLength = 0;
-  /** Length of the reasoning in these pieces. */
+  /** The length of the reasoning in the stored pieces. */
   #storedReasoningLength = 0;
-  #isWaiting = false;
+  #isScheduled = false;
   #flushedAtMs = Number.NEGATIVE_INFINITY;
   readonly #storesReasoning: boolean;
   readonly #bus: Pick<Bus, "publish">;
@@ -73,24 +73,24 @@ export class LiveAnswer {
 
   append(text: string): void {
     this.#pending += text;
-    if (!this.#isWaiting) this.#flushSoon();
+    if (!this.#isScheduled) this.#flushSoon();
   }
 
   appendReasoning(text: string): void {
     this.#pendingReasoning += text;
-    if (!this.#isWaiting) this.#flushSoon();
+    if (!this.#isScheduled) this.#flushSoon();
   }
 
   #flushSoon(): void {
-    this.#isWaiting = performance.now() - this.#flushedAtMs < this.#flushes.ms();
-    if (this.#isWaiting) this.#flushes.wait(this);
+    this.#isScheduled = performance.now() - this.#flushedAtMs < this.#flushes.getIntervalMs();
+    if (this.#isScheduled) this.#flushes.schedule(this);
     else this.flush();
   }
 
-  /** Pushes everything received since the last push. */
+  /** Pushes all text and reasoning received since the last push. */
   flush(): void {
-    if (this.#isWaiting) this.#flushes.forget(this);
-    this.#isWaiting = false;
+    if (this.#isScheduled) this.#flushes.cancel(this);
+    this.#isScheduled = false;
     if (this.#pendingReasoning !== "") this.#flushReasoning();
     if (this.#pending === "") return;
     const text = this.#pending;
@@ -132,22 +132,22 @@ export class LiveAnswer {
     ]);
   }
 
-  /** The reasoning if it is stored, otherwise an empty string. */
+  /** The reasoning if it is stored, or an empty string. */
   get storedReasoning(): string {
     return this.#storesReasoning ? this.reasoning : "";
   }
 
-  /** Replaces the text and reasoning, from which another attempt continues. */
+  /** Starts another attempt, which continues from this text and reasoning. */
   reset(text: string, reasoning: string, attempt: number): void {
     this.flush();
-    this.begin(attempt);
+    this.startAttempt(attempt);
     this.text = text;
     this.reasoning = reasoning;
-    this.#bus.publish(this.conversationId, () => [this.snapshot()]);
+    this.#bus.publish(this.conversationId, () => [this.createSnapshot()]);
   }
 
-  /** Starts an attempt; its text is stored under the attempt's number. */
-  begin(attempt: number): void {
+  /** Starts an attempt. Its pieces are stored under its number. */
+  startAttempt(attempt: number): void {
     if (attempt === this.attempt) return;
     this.attempt = attempt;
     this.#storedPieces = 0;
@@ -155,8 +155,8 @@ export class LiveAnswer {
     this.#storedReasoningLength = 0;
   }
 
-  /** The text and reasoning since the last stored piece; null if there is nothing new. */
-  nextPiece(): LivePiece | null {
+  /** Returns the text and reasoning since the last stored piece, or null if there is nothing new. */
+  createNextPiece(): LivePiece | null {
     const piece = this.#createPiece(
       this.text.slice(this.#storedLength),
       this.storedReasoning.slice(this.#storedReasoningLength),
@@ -164,12 +164,12 @@ export class LiveAnswer {
     return piece.text === "" && piece.reasoning === "" ? null : piece;
   }
 
-  /** The next piece without text, which only records the attempt. */
-  emptyPiece(): LivePiece {
+  /** Creates a piece without text, which only records the attempt. */
+  createEmptyPiece(): LivePiece {
     return this.#createPiece("", "");
   }
 
-  /** A piece that stores a reset to this text and reasoning, before readers see it. */
+  /** Creates a piece that stores a reset to this text and reasoning, before it is pushed. */
   createResetPiece(text: string, reasoning: string, attempt: number): LivePiece {
     return { attempt, n: 1, text, reasoning: this.#storesReasoning ? reasoning : "" };
   }
@@ -178,16 +178,16 @@ export class LiveAnswer {
     return { attempt: this.attempt, n: this.#storedPieces + 1, text, reasoning };
   }
 
-  /** Call when the next piece is committed. Ignored if another attempt has begun since, which is stored from its beginning. */
-  confirm({ attempt, n, text, reasoning }: LivePiece): void {
+  /** Records that a piece is committed. Does nothing if another attempt has begun since. */
+  confirmStored({ attempt, n, text, reasoning }: LivePiece): void {
     if (attempt !== this.attempt) return;
     this.#storedPieces = n;
     this.#storedLength += text.length;
     this.#storedReasoningLength += reasoning.length;
   }
 
-  /** A snapshot that brings a new reader up to date. */
-  snapshot(): Extract<EphemeralEvent, { type: "message.reset" }> {
+  /** Creates a reset that brings a new reader up to date. */
+  createSnapshot(): Extract<EphemeralEvent, { type: "message.reset" }> {
     const { conversationId: conversation_id, messageId: message_id, attempt, text, reasoning } = this;
     return {
       type: "message.reset",
@@ -200,7 +200,7 @@ export class LiveAnswer {
   }
 }
 
-/** Finds where to split a text, at `end` or just before it, so that no surrogate pair is split. */
+/** Returns the last index up to `end` at which the text can be split without breaking a surrogate pair. */
 function findSplit(text: string, end: number): number {
   if (end >= text.length) return text.length;
   return (text.charCodeAt(end) & 0xfc00) === 0xdc00 ? end - 1 : end;

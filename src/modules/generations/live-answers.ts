@@ -1,60 +1,59 @@
 import type { Lifecycle } from "../../lib/lifecycle.ts";
 import type { AnswerSnapshot } from "../../realtime/remote-answers.ts";
 import type { Lease, NewAnswer } from "../messages/service.ts";
-import { FIRST_PATH_ROWS } from "./context-queries.ts";
-import { GENERATION_LEASE_MS, type RunningAnswer } from "./running-answer.ts";
+import { FIRST_QUERY_ROWS } from "./context-queries.ts";
+import { GENERATION_LEASE_DURATION_MS, type RunningAnswer } from "./running-answer.ts";
 
-/** Maximum concurrent answers per instance; others wait for a free slot on any instance. */
-export const RUNNING_MAX = 500;
+/** Maximum number of concurrent answers per instance. Others wait for a free slot on any instance. */
+export const RUNNING_ANSWERS_MAX = 500;
 /**
- * Contexts are read with the commit of the messages for batches of up to this many answers, and only in short
- * conversations, because no message should wait for another conversation's long history. Otherwise contexts are read
- * separately, which costs one more query each. A batch reads few bytes: if an instance freezes before it reads the
- * result, the batch's locks are held until its connection is closed.
+ * Maximum number of answers in a batch whose contexts are read in the transaction that stores the messages. Only short conversations'
+ * contexts are read there, so that no message waits for another conversation's long history. The others are read by separate queries. The
+ * byte limit is low, because if an instance freezes before it has read the result, the rows stay locked until its connection is closed.
  */
 export const CONTEXT_BATCH_MAX = 32;
-const contextLimits = { rows: FIRST_PATH_ROWS, seqMax: 40, bytesMax: 64 * 1024 };
+const contextLimits = { rowsMax: FIRST_QUERY_ROWS, seqMax: 40, bytesMax: 64 * 1024 };
 
 /**
- * The answers that this instance writes, and its free slots. Depends on no service, so that everything that needs to know
- * about answers in progress (messages, sockets, streams) can be built before the service that writes them.
+ * Tracks the answers that this instance is writing, and its free slots. It depends on no service, so that its dependents (messages,
+ * sockets, streams) can be created before the service that writes the answers.
  */
 export interface LiveAnswers {
   /**
-   * Leases a batch of new answers for the sender of messages; null if there aren't enough free slots, or if this
-   * instance is shutting down. End the lease once the batch is handed over or has failed.
+   * Reserves slots for a batch of new answers before their messages are stored. Returns null if there aren't enough free slots, or if this
+   * instance is shutting down. Release the lease once the batch is handed over or has failed.
    */
   acquireLease(answers: number): Lease | null;
-  /** Hands over a committed answer from the sender of messages. Doesn't throw. */
+  /** Hands over a committed answer to be written. Doesn't throw. */
   handOver(answer: NewAnswer): void;
-  /** Registers the generation service, once. It receives every answer that is handed over, including earlier ones. */
+  /** Sets the callback for answers that are handed over, including earlier ones. Call it once. */
   onHandOver(onAnswer: (answer: NewAnswer) => void): void;
 
-  /** Lists snapshots with which a conversation's new subscribers can continue with the next delta. */
+  /** Lists snapshots of a conversation's answers in progress. A new subscriber receives them and continues with the next delta. */
   listSnapshots(conversationId: string): AnswerSnapshot[];
-  /** The current text and reasoning of an answer that this instance writes; what is stored lags behind. */
+  /** Returns the current text and reasoning of an answer that this instance is writing. They are newer than the stored ones. */
   findText(messageId: string): LiveText | null;
 
-  /** Whether this many more answers may start. */
+  /** Returns whether there are slots for this many more answers. */
   hasFreeSlots(answers: number): boolean;
-  /** The number of answers in progress or about to start. */
+  /** Counts the answers that are in progress or about to start. */
   count(): number;
   /** Reserves a slot while a generation is being claimed. */
   claim<T>(work: () => Promise<T>): Promise<T>;
   add(answer: RunningAnswer): void;
-  /** Does nothing if another answer has replaced it. */
+  /** Removes an answer, unless another one has replaced it. */
   remove(answer: RunningAnswer): void;
   find(generationId: string): RunningAnswer | undefined;
   findByMessage(messageId: string): RunningAnswer | undefined;
   list(): RunningAnswer[];
 }
 
-/** What a message contains while its answer is in progress; reasoning only if it will be stored. */
+/** The text of a message while its answer is in progress. The reasoning is null if it won't be stored. */
 type LiveText = { content: string; reasoning: string | null };
 
 type Dependencies = {
   lifecycle: Lifecycle;
-  /** This process, as the owner of leases. */
+  /** The owner of this process's leases. */
   instanceId: string;
 };
 
@@ -62,27 +61,27 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
   const byGeneration = new Map<string, RunningAnswer>();
   const byMessage = new Map<string, RunningAnswer>();
   const byConversation = new Map<string, Set<RunningAnswer>>();
-  /** Generations being claimed. */
-  let claiming = 0;
-  /** Answers that may start with the commits in flight. */
-  let leased = 0;
-  const buffered: NewAnswer[] = [];
-  let onNewAnswer: (answer: NewAnswer) => void = (answer) => buffered.push(answer);
+  /** The number of generations that are being claimed. */
+  let claimsInProgress = 0;
+  /** The number of slots reserved for commits in flight. */
+  let leasedSlots = 0;
+  const bufferedAnswers: NewAnswer[] = [];
+  let onNewAnswer: (answer: NewAnswer) => void = (answer) => bufferedAnswers.push(answer);
 
-  const count = (): number => byGeneration.size + claiming;
-  const hasFreeSlots = (answers: number): boolean => count() + leased + answers <= RUNNING_MAX;
+  const count = (): number => byGeneration.size + claimsInProgress;
+  const hasFreeSlots = (answers: number): boolean => count() + leasedSlots + answers <= RUNNING_ANSWERS_MAX;
 
   return {
     acquireLease(answers) {
       if (lifecycle.phase === "draining" || !hasFreeSlots(answers)) return null;
-      leased += answers;
+      leasedSlots += answers;
       const context = { ...contextLimits, bytesMax: Math.floor(contextLimits.bytesMax / answers) };
       return {
         owner: instanceId,
-        leaseMs: GENERATION_LEASE_MS,
+        leaseMs: GENERATION_LEASE_DURATION_MS,
         context: answers <= CONTEXT_BATCH_MAX ? context : null,
         release() {
-          leased -= answers;
+          leasedSlots -= answers;
         },
       };
     },
@@ -90,7 +89,7 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
     handOver: (answer) => onNewAnswer(answer),
     onHandOver(onAnswer) {
       onNewAnswer = onAnswer;
-      for (const answer of buffered.splice(0)) onAnswer(answer);
+      for (const answer of bufferedAnswers.splice(0)) onAnswer(answer);
     },
 
     listSnapshots: (conversationId) =>
@@ -103,7 +102,7 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
           attempt: live.attempt,
           text: live.text,
           reasoning: live.reasoning,
-          frame: JSON.stringify(live.snapshot()),
+          frame: JSON.stringify(live.createSnapshot()),
         })),
     findText(messageId) {
       const live = byMessage.get(messageId)?.live;
@@ -113,11 +112,11 @@ export function createLiveAnswers({ lifecycle, instanceId }: Dependencies): Live
     hasFreeSlots,
     count,
     async claim(work) {
-      claiming += 1;
+      claimsInProgress += 1;
       try {
         return await work();
       } finally {
-        claiming -= 1;
+        claimsInProgress -= 1;
       }
     },
 

@@ -4,7 +4,10 @@ import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
 import type { ReplyFormat } from "../../protocol/reply-format.ts";
 import type { ReplyOptions } from "../messages/service.ts";
 
-/** Whether an answer to a message is still in progress. Can't change in a transaction that has locked the conversation. */
+/**
+ * Returns whether an answer to a message is in progress. The result can't change while the caller's transaction has the conversation's
+ * lock.
+ */
 export async function isBeingAnswered(sql: Sql, conversationId: string, questionId: string): Promise<boolean> {
   const rows = await sql`
     select 1 from generations g
@@ -29,9 +32,8 @@ export type NewAnswerRow = {
 };
 
 /**
- * Inserts another, still empty answer to a message with its generation, under a reserved `seq`. Its metadata records
- * who requested it, because the generation is deleted later, and someone other than the message's author may have
- * requested it. Clients don't see this metadata (sql/functions/current_messages.sql).
+ * Inserts a new, empty answer to a message, and its generation. The answer's metadata records who requested it, because the generation is
+ * deleted later. Clients don't get this metadata (sql/functions/current_messages.sql).
  */
 export async function insertAnswer(sql: Sql, answer: NewAnswerRow, { seq, at }: EventPosition): Promise<void> {
   const { generationId, messageId, conversationId, parentId, model, requestedBy, reasoningEffort, replyFormat } =
@@ -48,7 +50,7 @@ export async function insertAnswer(sql: Sql, answer: NewAnswerRow, { seq, at }: 
       ${replyFormat && sql.json(replyFormat as Json)})`;
 }
 
-/** The answer settings of a conversation and of the message being answered. */
+/** Finds the answer settings of a conversation and of the message to answer. */
 export async function findAnswerSettings(
   sql: Sql,
   conversationId: string,

@@ -4,7 +4,7 @@ import type { NewAnswer } from "../messages/service.ts";
 import type { NewAnswerRow } from "./new-answer-queries.ts";
 import type { ClaimedGeneration } from "./queries.ts";
 
-/** Maps an answer that was just stored, still empty, to its message, so that it needn't be read again. */
+/** Maps an empty answer that was just stored to its message, so that it needn't be read again. */
 export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosition): Message {
   return {
     id: row.messageId,
@@ -30,8 +30,8 @@ export function mapNewAnswerToMessage(row: NewAnswerRow, { seq, at }: EventPosit
   };
 }
 
-/** Maps a generation that was stored with this instance's lease to what a claim would return. */
-export function mapNewAnswerToClaimed(
+/** Maps an answer that was stored with this instance's lease to a claimed generation. */
+export function mapNewAnswerToClaimedGeneration(
   answer: Omit<NewAnswer, "isClaimed" | "context" | "requestId" | "trace">,
 ): ClaimedGeneration {
   return {

@@ -1,25 +1,23 @@
 import type { PathRow } from "./context-queries.ts";
 
-/** The maximum number of rows read from one path, visible or not; older ones are ignored. */
-const ROWS_MAX = 5_000;
+/** The maximum number of rows read from a path, visible or not. Older rows are ignored. */
+const PATH_ROWS_MAX = 5_000;
 
 /**
- * Walks from a message to its ancestors, newest first. Yields the batches in which they are read, each on demand. A
- * message with a summary is the last of its batch.
- * @param first the first batch.
- * @param read reads a batch that ends with this `seq`.
+ * Reads a message and its ancestors, newest first, in batches on demand. A message with a summary is the last of its batch.
+ * @param readBatch reads the next batch, which contains no messages newer than this `seq`.
  */
-export async function* walkPath<T extends Pick<PathRow, "continue_at">>(
-  first: T[],
-  read: (untilSeq: number) => Promise<T[]>,
+export async function* readPath<T extends Pick<PathRow, "continue_at">>(
+  firstBatch: T[],
+  readBatch: (untilSeq: number) => Promise<T[]>,
 ): AsyncGenerator<T[]> {
-  let rows = first;
+  let rows = firstBatch;
   let rowsRead = 0;
   for (;;) {
     yield rows;
     rowsRead += rows.length;
     const continueAt = rows.at(-1)?.continue_at ?? null;
-    if (continueAt === null || rowsRead >= ROWS_MAX) return;
-    rows = await read(continueAt);
+    if (continueAt === null || rowsRead >= PATH_ROWS_MAX) return;
+    rows = await readBatch(continueAt);
   }
 }

@@ -7,46 +7,49 @@ import type { RunningAnswer } from "./running-answer.ts";
 type StorableAnswer = Pick<RunningAnswer, "generation" | "live">;
 
 /**
- * Stores the text of answers in progress as appended pieces (docs/decisions/0047), so that a successor can continue from
- * there. Only one write per answer runs at a time, since each piece follows the previous one.
+ * Creates a store for the text of answers in progress. The text is stored in pieces (docs/decisions/0047), so that another instance can
+ * continue an answer. Only one write per answer runs at a time, because each piece follows the previous one.
  */
 export function createPieces({ database }: { database: Database }) {
-  const storing = new Map<LiveAnswer, Promise<void>>();
+  const storesInProgress = new Map<LiveAnswer, Promise<void>>();
 
   async function withLock<T>(answers: readonly StorableAnswer[], work: () => Promise<T>): Promise<T> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    for (const { live } of answers) storing.set(live, promise);
+    for (const { live } of answers) storesInProgress.set(live, promise);
     try {
       return await work();
     } finally {
-      for (const { live } of answers) storing.delete(live);
+      for (const { live } of answers) storesInProgress.delete(live);
       resolve();
     }
   }
 
-  async function write(changed: (StorableAnswer & { piece: LivePiece })[]): Promise<void> {
+  async function write(changedAnswers: (StorableAnswer & { piece: LivePiece })[]): Promise<void> {
     try {
-      const pieces = changed.map(({ generation, piece }) => ({ ...keyOf(generation), ...piece }));
-      const stored = await storePieces(database, pieces, { waits: false });
-      for (const { generation, live, piece } of changed) if (stored.has(generation.id)) live.confirm(piece);
+      const pieces = changedAnswers.map(({ generation, piece }) => ({ ...keyOf(generation), ...piece }));
+      const stored = await storePieces(database, pieces, { shouldWait: false });
+      for (const { generation, live, piece } of changedAnswers)
+        if (stored.has(generation.id)) live.confirmStored(piece);
     } catch (error) {
-      if (changed.length < 2 || isTemporary(error)) throw error;
-      // One piece may be the cause; the others shouldn't fail because of it.
-      const half = changed.length >> 1;
-      const results = await Promise.allSettled([write(changed.slice(0, half)), write(changed.slice(half))]);
+      if (changedAnswers.length < 2 || isTemporary(error)) throw error;
+      // A single piece may be the cause, so the halves are stored separately.
+      const half = changedAnswers.length >> 1;
+      const results = await Promise.allSettled([
+        write(changedAnswers.slice(0, half)),
+        write(changedAnswers.slice(half)),
+      ]);
       if (results.every(({ status }) => status === "rejected")) throw error;
     }
   }
 
   return {
     /**
-     * Appends the new text of these answers. An answer whose last piece is still in flight is skipped until the next
-     * call.
-     * @throws database errors. If they affect only some of the answers, those are skipped instead.
+     * Appends the new text of these answers. An answer whose last piece is still in flight is skipped until the next call.
+     * @throws database errors, unless they affect only some of the answers, which are then skipped.
      */
     async append(answers: Iterable<StorableAnswer>): Promise<void> {
       const changed = [...answers].flatMap((answer) => {
-        const piece = storing.has(answer.live) ? null : answer.live.nextPiece();
+        const piece = storesInProgress.has(answer.live) ? null : answer.live.createNextPiece();
         return piece ? [{ ...answer, piece }] : [];
       });
       if (changed.length === 0) return;
@@ -54,20 +57,20 @@ export function createPieces({ database }: { database: Database }) {
     },
 
     /**
-     * Stores the current text of one answer, even if empty, in the caller's transaction.
-     * @param work calls `write` once; if that returns false, the lease is lost and this instance must not write any more.
+     * Stores the current text of an answer in the caller's transaction, even if it is empty.
+     * @param work calls `write` once. If `write` returns false, the lease is lost and this instance must stop writing.
      */
     async store<T>(answer: StorableAnswer, work: (write: (sql: Sql) => Promise<boolean>) => Promise<T>): Promise<T> {
       const { generation, live } = answer;
-      while (storing.has(live)) await storing.get(live);
+      while (storesInProgress.has(live)) await storesInProgress.get(live);
       return withLock([answer], async () => {
-        const piece = live.nextPiece() ?? live.emptyPiece();
+        const piece = live.createNextPiece() ?? live.createEmptyPiece();
         let isStored = false;
         const result = await work(async (sql) => {
           isStored = (await storePieces(sql, [{ ...keyOf(generation), ...piece }])).size > 0;
           return isStored;
         });
-        if (isStored) live.confirm(piece);
+        if (isStored) live.confirmStored(piece);
         return result;
       });
     },
@@ -76,7 +79,7 @@ export function createPieces({ database }: { database: Database }) {
 
 export type Pieces = ReturnType<typeof createPieces>;
 
-/** The key with which an owner writes its claimed generation. */
+/** Returns the key that identifies a claimed generation and its owner's lease. */
 export const keyOf = ({ conversation_id: conversationId, id, fence }: ClaimedGeneration) => ({
   conversationId,
   id,

@@ -7,10 +7,10 @@ import type { Contexts } from "./context.ts";
 
 type Dependencies = { contexts: Contexts; prompts: PromptService; conversations: ConversationService };
 
-/** Builds previews of what a model would receive, with the same code as real requests. */
+/** Builds previews of a model's input, with the same code as real requests. */
 export interface Previews {
   /**
-   * Previews a prompt. For its owner, who must be a member of the conversation. Uses the conversation's newest branch.
+   * Previews a prompt with the conversation's newest branch. The caller must own the prompt and be a member of the conversation.
    * @throws Problem `not_found` (prompt or conversation).
    */
   preview(caller: Caller, promptId: string, conversationId: string | undefined): Promise<PromptPreview>;

@@ -1,5 +1,5 @@
 import type { Sql } from "../../db/client.ts";
-import { isFree, isHeld, type LeasedTable, renewLeases, takeLease } from "../../db/leases.ts";
+import { claimLease, isFree, isHeld, type LeasedTable, renewLeases } from "../../db/leases.ts";
 import type { StoredError } from "../../lib/error-codes.ts";
 import type { FinishReason, MessageTokens } from "../../protocol/message.ts";
 import type { ReasoningEffort } from "../../protocol/reasoning-effort.ts";
@@ -13,17 +13,17 @@ export type ClaimedGeneration = {
   model: string | null;
   requested_by: string | null;
   fence: number;
-  /** How often an owner died, or could not store paid work. */
+  /** The number of times that an owner crashed or couldn't store a paid result. */
   interruptions: number;
   attempt: number;
   is_cancelled: boolean;
   seq: number;
   parent_id: string | null;
-  /** If null, the conversation decides, see context.ts. */
+  /** If null, the conversation's effort is used (context.ts). */
   reasoning_effort: ReasoningEffort | null;
   /** If null, any text is valid. */
   reply_format: ReplyFormat | null;
-  /** The span that the generation belongs to; null if unknown or not recorded. */
+  /** The span that the generation belongs to. Null if unknown or not recorded. */
   traceparent: string | null;
   /** The text so far. */
   content: string;
@@ -32,25 +32,25 @@ export type ClaimedGeneration = {
 };
 
 /**
- * Whether to stop a generation `x`: a cancellation is stored, or the requester is disabled or deleted. It continues if
- * the requester has left the conversation: they were allowed to ask, and others may be reading.
+ * Returns the condition for stopping a generation `x`: a cancellation is stored, or the requester is disabled or deleted. If the requester
+ * has left the conversation, the generation continues, because other members may be reading.
  */
 const shouldStop = (sql: Sql) => sql`
   (x.cancel_requested_at is not null or (x.requested_by is not null and not exists (
     select 1 from users u where u.id = x.requested_by and u.disabled_at is null)))`;
 
-/** The columns returned for a claimed generation `x` and its message `m`. */
+/** Returns the columns of a claimed generation `x` and its message `m`. */
 const claimedColumns = (sql: Sql) => sql`
   x.id, x.message_id, x.conversation_id, x.model, x.requested_by, x.fence, x.interruptions, x.attempt, x.reasoning_effort,
   x.reply_format, x.traceparent, ${shouldStop(sql)} as is_cancelled, m.seq, m.parent_id`;
 
-const messageOf = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
+const isMessageOfGeneration = (sql: Sql) => sql`m.conversation_id = x.conversation_id and m.seq = x.message_seq`;
 
-// A generation that is still running has an owner that died.
+/** Returns the assignments for starting a generation. If its status is `running`, its previous owner has crashed. */
 const startColumns = (sql: Sql, owner: string, leaseMs: number) => sql`
-  ${takeLease(sql, owner, leaseMs)}, interruptions = x.interruptions + (x.status = 'running')::int, status = 'running', started_at = coalesce(x.started_at, now())`;
+  ${claimLease(sql, owner, leaseMs)}, interruptions = x.interruptions + (x.status = 'running')::int, status = 'running', started_at = coalesce(x.started_at, now())`;
 
-/** Claims a new generation; undefined if another instance was faster. */
+/** Claims a new generation. Returns undefined if another instance was faster. */
 export async function claimGeneration(
   sql: Sql,
   { conversationId, id }: GenerationKey,
@@ -59,30 +59,30 @@ export async function claimGeneration(
 ): Promise<ClaimedGeneration | undefined> {
   const [row] = await sql<Omit<ClaimedGeneration, "content" | "reasoning">[]>`
     update generations x set ${startColumns(sql, owner, leaseMs)} from messages m
-    where x.conversation_id = ${conversationId} and x.id = ${id} and ${messageOf(sql)} and x.status = 'pending'
+    where x.conversation_id = ${conversationId} and x.id = ${id} and ${isMessageOfGeneration(sql)} and x.status = 'pending'
     returning ${claimedColumns(sql)}`;
-  // Nothing has been written yet.
+  // A new generation has no text yet.
   return row && { ...row, content: "", reasoning: "" };
 }
 
-/** Claims generations whose owner has died, or that were never started. */
+/** Claims generations whose owner has crashed, or that were never started. */
 export async function claimOrphans(
   sql: Sql,
   owner: string,
   leaseMs: number,
-  rows: number,
+  rowsMax: number,
 ): Promise<ClaimedGeneration[]> {
   const claimed = await sql<Omit<ClaimedGeneration, "content" | "reasoning">[]>`
     with orphans as materialized (
       select x.conversation_id, x.id from generations x
-      where x.status <> 'finished' and ${isFree(sql)} order by x.id limit ${rows} for no key update skip locked
+      where x.status <> 'finished' and ${isFree(sql)} order by x.id limit ${rowsMax} for no key update skip locked
     )
     update generations x set ${startColumns(sql, owner, leaseMs)}
     from orphans o, messages m
-    where x.conversation_id = o.conversation_id and x.id = o.id and ${messageOf(sql)}
+    where x.conversation_id = o.conversation_id and x.id = o.id and ${isMessageOfGeneration(sql)}
     returning ${claimedColumns(sql)}`;
   if (claimed.length === 0) return [];
-  // In a separate statement: the former owner's last piece may have been committed after the first statement started.
+  // In a separate statement, because the previous owner's last piece may have been committed after the first one started.
   const texts = await sql<{ id: string; content: string; reasoning: string | null }[]>`
     select k.id, x.content, x.reasoning
     from unnest(${claimed.map((row) => row.conversation_id)}::uuid[], ${claimed.map(({ seq }) => seq)}::bigint[],
@@ -103,32 +103,32 @@ export type LeaseRow = GenerationKey & { fence: number };
 const leaseTable: LeasedTable<LeaseRow> = {
   name: "generations",
   key: ["conversation_id", "id"],
-  listHeld: (sql, held) => sql`
+  selectHeld: (sql, held) => sql`
     unnest(${held.map(({ conversationId }) => conversationId)}::uuid[], ${held.map(({ id }) => id)}::uuid[],
       ${held.map(({ fence }) => fence)}::int[]) as h (conversation_id, id, fence)`,
-  isOpen: (sql) => sql`x.status = 'running'`,
+  isInProgress: (sql) => sql`x.status = 'running'`,
 };
 
 /**
  * Renews the leases that this instance still has.
- * @returns these generations, and whether each was cancelled. Missing ones belong to another instance, or are gone.
+ * @returns these generations, and whether each was cancelled. Missing ones belong to another instance, or were deleted.
  */
 export async function renewGenerations(
   sql: Sql,
   owner: string,
   held: LeaseRow[],
-  times: { leaseMs: number; enoughMs: number },
+  times: { leaseMs: number; renewBelowMs: number },
 ): Promise<{ id: string; is_cancelled: boolean }[]> {
   return sql<{ id: string; is_cancelled: boolean }[]>`
     with renewed as (${renewLeases(sql, leaseTable, owner, held, times)})
     select x.id, ${shouldStop(sql)} as is_cancelled
-    from ${leaseTable.listHeld(sql, held)} join generations x on ${isHeld(sql, leaseTable, owner)}`;
+    from ${leaseTable.selectHeld(sql, held)} join generations x on ${isHeld(sql, leaseTable, owner)}`;
 }
 
 /**
- * Releases a generation: the next instance continues from what is stored. From then on, a final state from this
- * instance is rejected, even if it is already in flight.
- * @param interruptions how many interruptions to add: 0 or 1.
+ * Releases a generation. The next owner continues from the stored text. From then on, a final state from this instance is rejected, even
+ * if it is already in flight.
+ * @param interruptions the number of interruptions to add: 0 or 1.
  * @returns false if this instance's final state was already stored.
  */
 export async function releaseGeneration(
@@ -142,56 +142,56 @@ export async function releaseGeneration(
     update generations set status = 'pending', lease_until = now(), interruptions = interruptions + ${interruptions}::int
     where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and owner = ${owner}
       and status = 'running'`;
-  const [ended] = await sql`
+  const [finishedRow] = await sql`
     select 1 from generations
     where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and status = 'finished'`;
-  return ended === undefined;
+  return finishedRow === undefined;
 }
 
-/** How long to wait before another attempt to store a rejected final state. */
-const REJECTED_PAUSE_S = 10;
+/** The delay before the next attempt to store a rejected final state. */
+const REJECTED_RETRY_DELAY_S = 10;
 
 /**
- * Releases a generation whose final state the database rejects; it can be claimed after a pause. Records so many
- * interruptions that its next owner calls no model.
+ * Releases a generation whose final state the database rejects. It can be claimed again after a delay. Sets the number of interruptions
+ * so high that its next owner doesn't call a model.
  */
 export async function releaseRejected(sql: Sql, owner: string, held: LeaseRow, interruptions: number): Promise<void> {
   const { conversationId, id, fence } = held;
   await sql`
-    update generations set status = 'pending', lease_until = now() + ${REJECTED_PAUSE_S} * interval '1 s',
+    update generations set status = 'pending', lease_until = now() + ${REJECTED_RETRY_DELAY_S} * interval '1 s',
       interruptions = greatest(interruptions, ${interruptions}::int)
     where conversation_id = ${conversationId} and id = ${id} and fence = ${fence} and owner = ${owner}
       and status = 'running'`;
 }
 
-/** Stores the span that a generation belongs to, for a successor. */
+/** Stores the span that a generation belongs to, for its next owner. */
 export async function storeTraceparent(sql: Sql, { conversationId, id }: GenerationKey, traceparent: string) {
   await sql`
     update generations set traceparent = ${traceparent}
     where conversation_id = ${conversationId} and id = ${id} and status = 'running'`;
 }
 
-/** Whether the generation was deleted with its conversation. */
+/** Returns whether the generation was deleted with its conversation. */
 export async function isDeleted(sql: Sql, { conversationId, id }: GenerationKey): Promise<boolean> {
-  // An ordered range, because only the primary key fits it, even in a plan made while the table was empty.
+  // An ordered range makes Postgres use the primary key, even with a plan made while the table was empty.
   const rows = await sql`
     select 1 from generations where conversation_id = ${conversationId} and id >= ${id} and id <= ${id} order by id limit 1`;
   return rows.length === 0;
 }
 
-/** New text and reasoning to append to an answer's stored pieces. The first piece of an attempt (`n` is 1) contains all of it. */
+/** New text and reasoning to append to an answer's stored pieces. The first piece of an attempt has the whole text so far. */
 export type Piece = LeaseRow & { attempt: number; n: number; text: string; reasoning?: string };
 
 /**
- * Stores pieces of many answers in one statement (sql/functions/store_pieces.sql). Skips locked generations
- * unless it waits. @returns the generations that this instance still owns.
+ * Stores pieces of many answers in one statement (sql/functions/store_pieces.sql). If `shouldWait` is false, skips locked generations.
+ * @returns the generations that this instance still owns.
  */
-export async function storePieces(sql: Sql, pieces: Piece[], { waits = true } = {}): Promise<Set<string>> {
-  // One JSON string for all of them, because an array per column costs the driver much more. Postgres can read it, since an
-  // answer's text has no NUL and no lone surrogates (src/ai/attempt/text-cleaner.ts).
+export async function storePieces(sql: Sql, pieces: Piece[], { shouldWait = true } = {}): Promise<Set<string>> {
+  // All pieces are in one JSON string, because an array per column costs the driver much more. Postgres can parse it, because an
+  // answer's text has no NULs and no lone surrogates (src/ai/attempt/text-cleaner.ts).
   const input = pieces.map(({ conversationId, ...piece }) => ({ conversation_id: conversationId, ...piece }));
   const stored = await sql<{ id: string }[]>`
-    select store_pieces(${JSON.stringify(input)}::text::json, ${waits}) as id`;
+    select store_pieces(${JSON.stringify(input)}::text::json, ${shouldWait}) as id`;
   return new Set(stored.map(({ id }) => id));
 }
 
@@ -202,15 +202,15 @@ export type FinalState = {
   model: string | null;
   /** All models that wrote the text, in order. */
   models: string[];
-  /** Documents whose passages the model received. */
+  /** The documents whose passages the model received. */
   sources?: Source[];
   usage: MessageTokens | null;
   costUsd: number | null;
-  /** Time from the generation's start to its first text; absent or null if there was none, or if it is unknown. */
+  /** The time from the generation's start to its first text. Absent or null if there was no text, or if the time is unknown. */
   firstTokenMs?: number | null;
-  /** The model's reasoning; absent or null if there is none, or if it isn't stored. */
+  /** The model's reasoning. Absent or null if there is none, or if it isn't stored. */
   reasoning?: string | null;
-  /** The parsed answer if a format was requested; absent or null otherwise. */
+  /** The parsed answer if a format was requested. Otherwise absent or null. */
   output?: unknown;
   error: StoredError | null;
 };
@@ -220,7 +220,8 @@ export async function requestCancel(
   sql: Sql,
   { conversation_id, seq }: { conversation_id: string; seq: number },
 ): Promise<string | undefined> {
-  // Lock the conversation first, as everywhere. If this transaction stays open, storing the answer waits in its lane.
+  // Locks the conversation first, like every change. If this transaction stays open, storing the answer waits in its commit lane
+  // (src/db/commit-lanes.ts).
   await sql`select 1 from conversations where id = ${conversation_id} for no key update`;
   const [row] = await sql<{ id: string }[]>`
     update generations set cancel_requested_at = coalesce(cancel_requested_at, now())
@@ -228,7 +229,7 @@ export async function requestCancel(
   return row?.id;
 }
 
-/** Counts the answers that a user requested and that are still in progress, on any instance. */
+/** Counts the answers in progress that a user requested, on any instance. */
 export async function countUnfinished(sql: Sql, userId: string): Promise<number> {
   const [row] = await sql<{ count: number }[]>`
     select count(*)::int as count from generations where requested_by = ${userId} and status <> 'finished'`;

@@ -1,15 +1,15 @@
 import type { Database, Sql } from "../../db/client.ts";
 
-/** How long finished generations are kept for diagnosis. Clients never need them: the answer contains everything. */
+/** The time for which finished generations are kept for diagnosis. Clients don't need them. */
 export const FINISHED_RETENTION_DAYS = 30;
-/** Generations deleted per statement. */
-const DELETED_ROWS = 1_000;
+/** The number of generations deleted per statement. */
+const BATCH_ROWS = 1_000;
 
 type Batch = { count: number; last_at: string | null };
 
 /**
- * Deletes a batch of the oldest expired generations. `afterAt` is where the previous batch ended. Without it, each
- * batch would scan the rows that are deleted but not vacuumed yet.
+ * Deletes a batch of the oldest expired generations. `afterAt` is the time of the previous batch's last generation. Without it, each batch
+ * would scan the deleted rows that haven't been vacuumed yet.
  */
 export async function deleteOldGenerations(sql: Sql, afterAt: string | null): Promise<Batch> {
   const [row] = await sql<Batch[]>`
@@ -17,7 +17,7 @@ export async function deleteOldGenerations(sql: Sql, afterAt: string | null): Pr
       select ctid as place, finished_at from generations
       where status = 'finished' and finished_at < now() - ${FINISHED_RETENTION_DAYS} * interval '1 day'
         and finished_at >= coalesce(${afterAt}::timestamptz, '-infinity')
-      order by finished_at limit ${DELETED_ROWS} for update skip locked
+      order by finished_at limit ${BATCH_ROWS} for update skip locked
     ),
     deleted as (delete from generations where ctid = any (array(select place from old)))
     select count(*)::int as count, max(finished_at)::text as last_at from old`;
@@ -26,6 +26,6 @@ export async function deleteOldGenerations(sql: Sql, afterAt: string | null): Pr
 
 /** Deletes all expired generations in batches. */
 export async function deleteFinished(database: Database, signal: AbortSignal): Promise<void> {
-  let batch: Batch = { count: DELETED_ROWS, last_at: null };
-  while (batch.count === DELETED_ROWS && !signal.aborted) batch = await deleteOldGenerations(database, batch.last_at);
+  let batch: Batch = { count: BATCH_ROWS, last_at: null };
+  while (batch.count === BATCH_ROWS && !signal.aborted) batch = await deleteOldGenerations(database, batch.last_at);
 }

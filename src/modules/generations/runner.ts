@@ -6,7 +6,7 @@ import { failSpan, type Span, type SpanContext, type Tracing } from "../../lib/t
 import type { Bus } from "../../realtime/bus.ts";
 import { type AnswerFinalizerDependencies, createAnswerFinalizer } from "./answer-finalizer.ts";
 import { type AnswerTextDependencies, createAnswerTexts } from "./answer-text.ts";
-import type { FoundContext } from "./context-queries.ts";
+import type { ContextData } from "./context-queries.ts";
 import { createInterruptedState, INTERRUPTIONS_MAX } from "./final-states.ts";
 import { createFlushInterval } from "./flush-interval.ts";
 import { createFlushScheduler } from "./flush-scheduler.ts";
@@ -17,58 +17,58 @@ import * as queries from "./queries.ts";
 import {
   answerLogFields,
   createRunningAnswer,
-  GENERATION_LEASE_MS,
+  GENERATION_LEASE_DURATION_MS,
   type RunningAnswer,
   stopAnswer,
 } from "./running-answer.ts";
 import { createToolRuns, type ToolRunDependencies } from "./tool-runs.ts";
-import type { KnownGeneration } from "./waiting-answers.ts";
+import type { PendingGeneration } from "./waiting-answers.ts";
 
-/** Leases are checked twice a second, but written only every two seconds. */
-const leaseTimes = { leaseMs: GENERATION_LEASE_MS, enoughMs: GENERATION_LEASE_MS - 1_500 };
-/** The share of the shutdown time spent on waiting for answers; the rest is for storing unfinished ones. */
-const DRAIN_SHARE = 0.8;
+/** Leases are checked twice a second, but renewed only every two seconds. */
+const leaseTimes = { leaseMs: GENERATION_LEASE_DURATION_MS, renewBelowMs: GENERATION_LEASE_DURATION_MS - 1_500 };
+/** The share of the shutdown time that is spent waiting for answers. The rest is for storing unfinished ones. */
+const DRAIN_WAIT_SHARE = 0.8;
 
 export type RunnerDependencies = Omit<AnswerTextDependencies, "toolRuns"> &
-  Omit<AnswerFinalizerDependencies, "pieces" | "isDrained"> &
+  Omit<AnswerFinalizerDependencies, "pieces" | "isHandingOver"> &
   Omit<ToolRunDependencies, "pieces"> & {
     database: Database;
     bus: Bus;
     liveAnswers: LiveAnswers;
     metrics: Metrics;
     log: Log;
-    /** Absent or null if traces are off. */
+    /** Absent or null if tracing is off. */
     tracing?: Tracing | null;
-    /** This process, as the owner of leases. */
+    /** The owner of this process's leases. */
     instanceId: string;
-    /** Called when an answer has ended on this instance and its slot is free. */
+    /** Called when an answer on this instance has ended and its slot is free. */
     onEnd(): void;
     /** Whether reasoning is stored. */
     storesReasoning: boolean;
   };
 
-/** What the caller knows about a generation when it starts. */
+/** Optional details about the request that started a generation. */
 type StartContext = {
-  /** The id of the request that it answers, for the log; null if unknown. */
+  /** The id of the client's request, for the log. Null if unknown. */
   requestId: string | null;
   /** The span of that request. */
   trace?: SpanContext | undefined;
   /** The context, if it was read when the question was committed. */
-  found?: FoundContext | undefined;
+  contextData?: ContextData | undefined;
 };
 
-/** Writes answers as independent tasks, which continue no matter which readers come and go. */
+/** Creates the runner, which writes answers in tasks that run with or without readers. */
 export function createRunner(deps: RunnerDependencies) {
   const { database, bus, liveAnswers, metrics, log, tracing = null, instanceId, onEnd, storesReasoning } = deps;
   const pieces = createPieces({ database });
   const texts = createAnswerTexts({ ...deps, toolRuns: createToolRuns({ ...deps, pieces }) });
-  const finalizer = createAnswerFinalizer({ ...deps, pieces, isDrained: () => isDrained });
+  const finalizer = createAnswerFinalizer({ ...deps, pieces, isHandingOver: () => isHandingOver });
   const flushes = createFlushScheduler(createFlushInterval());
-  let isDrained = false;
+  let isHandingOver = false;
 
-  /** Writes the answer in a span of its request's trace, even if that request was handled by an instance that died. */
-  function traceAnswer(answer: RunningAnswer, { trace, found }: StartContext): Promise<void> {
-    if (!tracing) return write(answer, found);
+  /** Writes the answer in a span of its request's trace, even after a takeover. */
+  function traceAnswer(answer: RunningAnswer, { trace, contextData }: StartContext): Promise<void> {
+    if (!tracing) return write(answer, contextData);
     const { generation } = answer;
     const parent = trace ?? parseTraceparent(generation.traceparent) ?? null;
     const attributes = {
@@ -83,18 +83,18 @@ export function createRunner(deps: RunnerDependencies) {
         withTransaction(database, (sql) =>
           queries.storeTraceparent(sql, keyOf(generation), formatTraceparent(context)),
         ).catch((err) => log.debug({ err, ...answerLogFields(answer) }, "the trace of an answer could not be stored"));
-      return write(answer, found, span);
+      return write(answer, contextData, span);
     });
   }
 
-  async function write(answer: RunningAnswer, found: FoundContext | undefined, span?: Span): Promise<void> {
+  async function write(answer: RunningAnswer, contextData: ContextData | undefined, span?: Span): Promise<void> {
     const startedAtMs = performance.now();
     const isInterruptedTooOften = answer.generation.interruptions >= INTERRUPTIONS_MAX;
-    const ended = isInterruptedTooOften
+    const finalState = isInterruptedTooOften
       ? createInterruptedState(answer.live, answer.stop === "cancel")
-      : await texts.write(answer, found);
+      : await texts.write(answer, contextData);
     answer.live.flush();
-    const final = await finalizer.finalize(answer, ended);
+    const final = await finalizer.finalize(answer, finalState);
     span?.setAttribute("parley.generation.outcome", final?.status ?? "released");
     if (span && final?.error) failSpan(span, final.error.code);
     if (!final) return;
@@ -103,13 +103,11 @@ export function createRunner(deps: RunnerDependencies) {
     metrics.generationDuration.observe({ model }, (performance.now() - startedAtMs) / 1000);
   }
 
-  /**
-   * Writes a claimed generation until it has ended. Only the instance with the claim may write. Doesn't throw.
-   */
-  function begin(generation: queries.ClaimedGeneration, startContext: StartContext): Promise<void> {
-    // If a lease expired while the database was unavailable, the earlier task must not continue alongside this one.
-    const earlier = liveAnswers.find(generation.id);
-    if (earlier) stopAnswer(earlier, "release");
+  /** Writes a claimed generation until it has ended. Only the instance with the lease may write. Doesn't throw. */
+  function start(generation: queries.ClaimedGeneration, startContext: StartContext): Promise<void> {
+    // If the lease expired while the database was unavailable, an earlier task may still be running. It must stop.
+    const earlierAnswer = liveAnswers.find(generation.id);
+    if (earlierAnswer) stopAnswer(earlierAnswer, "release");
     const live = new LiveAnswer({
       conversationId: generation.conversation_id,
       messageId: generation.message_id,
@@ -125,7 +123,7 @@ export function createRunner(deps: RunnerDependencies) {
     liveAnswers.add(answer);
     if (generation.is_cancelled) stopAnswer(answer, "cancel");
     // The generation was being claimed when the shutdown began.
-    if (isDrained) stopAnswer(answer, "release");
+    if (isHandingOver) stopAnswer(answer, "release");
     answer.done = traceAnswer(answer, startContext)
       .catch((error) => log.error({ err: error, ...answerLogFields(answer) }, "generation failed"))
       .finally(() => {
@@ -145,19 +143,19 @@ export function createRunner(deps: RunnerDependencies) {
   });
 
   return {
-    begin,
+    begin: start,
 
     /**
-     * Claims a new generation and writes it, unless another instance was faster. Claims run one at a time, because
-     * concurrent claims of a whole batch would delay all other writes.
+     * Claims a new generation and writes it, unless another instance was faster. Claims run one at a time, because a whole batch of
+     * concurrent claims would delay all other writes.
      */
-    async claim({ requestId = null, trace, ...key }: KnownGeneration): Promise<void> {
-      const claim = (sql: Sql) => queries.claimGeneration(sql, key, instanceId, GENERATION_LEASE_MS);
+    async claim({ requestId = null, trace, ...key }: PendingGeneration): Promise<void> {
+      const claim = (sql: Sql) => queries.claimGeneration(sql, key, instanceId, GENERATION_LEASE_DURATION_MS);
       const generation = await liveAnswers.claim(() => withTransaction(database, claim, "claims"));
-      if (generation) await begin(generation, { requestId, trace });
+      if (generation) await start(generation, { requestId, trace });
     },
 
-    /** Stores the new text of all answers that this instance writes, from which a successor would continue. */
+    /** Stores the new text of all answers that this instance is writing. */
     storePieces: (): Promise<void> => pieces.append(liveAnswers.list()),
 
     /** Renews the leases, and applies stored cancellations. */
@@ -169,30 +167,35 @@ export function createRunner(deps: RunnerDependencies) {
       const renewed = new Map(rows.map((row) => [row.id, row]));
       for (const answer of answers) {
         const row = renewed.get(answer.generation.id);
-        // If the lease is missing, another instance has it, or the message was deleted: this one must not write any more.
+        // If the lease is missing, another instance has it or the message was deleted, so this instance must stop writing.
         if (!row) stopAnswer(answer, "release");
         else if (row.is_cancelled) stopAnswer(answer, "cancel");
       }
     },
 
-    /** Takes over answers that dead instances left unfinished. */
+    /** Takes over crashed instances' unfinished answers. */
     async takeOverOrphans(rowsMax: number): Promise<void> {
-      for (const generation of await queries.claimOrphans(database, instanceId, GENERATION_LEASE_MS, rowsMax)) {
+      for (const generation of await queries.claimOrphans(
+        database,
+        instanceId,
+        GENERATION_LEASE_DURATION_MS,
+        rowsMax,
+      )) {
         log.info({ message_id: generation.message_id, attempt: generation.attempt }, "generation taken over");
-        void begin(generation, { requestId: null });
+        void start(generation, { requestId: null });
       }
     },
 
     /**
-     * Waits for the answers in progress. Shortly before `deadlineMs` (milliseconds since 1970), releases the unfinished
-     * ones to a successor.
+     * Waits for the answers in progress. Shortly before `deadlineMs` (milliseconds since 1970), releases unfinished ones to other
+     * instances.
      */
     async drain(deadlineMs: number): Promise<void> {
-      const all = () => Promise.all(liveAnswers.list().map(({ done }) => done));
-      await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_SHARE)]);
-      isDrained = true;
+      const waitForAll = () => Promise.all(liveAnswers.list().map(({ done }) => done));
+      await Promise.race([waitForAll(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_WAIT_SHARE)]);
+      isHandingOver = true;
       for (const answer of liveAnswers.list()) stopAnswer(answer, "release");
-      await all();
+      await waitForAll();
     },
 
     /** Closes the connections for commits. */

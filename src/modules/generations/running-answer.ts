@@ -3,30 +3,30 @@ import type { Context } from "./context.ts";
 import type { LiveAnswer } from "./live-answer.ts";
 import type { ClaimedGeneration } from "./queries.ts";
 
-/** An owner that hasn't renewed its lease for this long counts as dead. */
-export const GENERATION_LEASE_MS = 8_000;
+/** The lease duration. If an owner hasn't renewed its lease for this long, another instance takes over. */
+export const GENERATION_LEASE_DURATION_MS = 8_000;
 
 type StopReason = "cancel" | "fail" | "release";
 
-/** An answer that this instance writes. It has the lease on the generation, which is the right to write. */
+/** An answer that this instance is writing. The instance has the lease on the generation, so only it may write. */
 export type RunningAnswer = {
   generation: ClaimedGeneration;
-  /** The id of the request that it answers, for the log; null if it was taken over from another instance. */
+  /** The id of the client's request, for the log. Null if the answer was taken over from another instance. */
   requestId: string | null;
-  /** The id under which its usage is charged once if its final state isn't stored. */
+  /** The id of the charge for the answer's usage, if its final state isn't stored. */
   chargeId: string;
   live: LiveAnswer;
   /** The model's context, once it is built. */
   context: Context | null;
   /** Measured with `performance.now()`. */
   startedAtMs: number;
-  /** Milliseconds from the start to the first text; null if there is none yet, or if another instance started the answer. */
+  /** The time from the start to the first text. Null if there is no text yet, or if another instance started the answer. */
   firstTokenMs: number | null;
   abort: AbortController;
-  /** Why it should stop: cancelled for a user, failed, or released to another instance. */
+  /** Why the answer should stop: because it was cancelled, has failed, or is released to another instance. */
   stop: StopReason | null;
   released: AbortController;
-  /** Resolves when its final state is stored, or when it was released. */
+  /** Resolves when the answer's final state is stored, or when the answer was released. */
   done: Promise<void>;
 };
 
@@ -51,7 +51,7 @@ export function createRunningAnswer(
   };
 }
 
-/** The fields that identify an answer in log lines. */
+/** Returns the fields that identify an answer in log lines. */
 export const answerLogFields = ({ generation, requestId }: Pick<RunningAnswer, "generation" | "requestId">) => ({
   message_id: generation.message_id,
   request_id: requestId,
@@ -59,7 +59,7 @@ export const answerLogFields = ({ generation, requestId }: Pick<RunningAnswer, "
 
 /** Stops an answer, either for good or only on this instance. */
 export function stopAnswer(answer: RunningAnswer, reason: StopReason): void {
-  // Even after a cancellation, because that is stored and the successor applies it.
+  // A release overrides a cancellation, because the cancellation is stored and the next owner applies it.
   if (reason === "release") answer.stop = reason;
   else answer.stop ??= reason;
   if (reason === "release") answer.released.abort();

@@ -1,4 +1,4 @@
-import { type Caller, keyIdOf } from "../../access/caller.ts";
+import { type Caller, getKeyId } from "../../access/caller.ts";
 import type { Chain } from "../../ai/chain/chain.ts";
 import { createUnsupportedFormat } from "../../ai/format/check-format.ts";
 import { mapReplyFormat } from "../../ai/format/reply-format.ts";
@@ -10,38 +10,38 @@ import { createUnknownModel, Problem } from "../../lib/problem.ts";
 import type { Message } from "../../protocol/message.ts";
 import type { SentMessage } from "../messages/model.ts";
 import type { MessageService, NewAnswer } from "../messages/service.ts";
-import type { FoundContext } from "./context-queries.ts";
-import { RUNNING_MAX } from "./live-answers.ts";
-import { mapNewAnswerToClaimed, mapNewAnswerToMessage } from "./new-answer.ts";
+import type { ContextData } from "./context-queries.ts";
+import { RUNNING_ANSWERS_MAX } from "./live-answers.ts";
+import { mapNewAnswerToClaimedGeneration, mapNewAnswerToMessage } from "./new-answer.ts";
 import * as newAnswers from "./new-answer-queries.ts";
 import * as queries from "./queries.ts";
 import { deleteFinished } from "./retention.ts";
 import { createRunner, type RunnerDependencies } from "./runner.ts";
-import { createWaitingAnswers, type KnownGeneration } from "./waiting-answers.ts";
+import { createWaitingAnswers, type PendingGeneration } from "./waiting-answers.ts";
 
-export { createLiveAnswers, RUNNING_MAX } from "./live-answers.ts";
+export { createLiveAnswers, RUNNING_ANSWERS_MAX as RUNNING_MAX } from "./live-answers.ts";
 export type { Previews } from "./previews.ts";
 export { countUnfinished } from "./queries.ts";
 
-/** How long a cancel request waits for the final state to be stored, so that the response contains it. */
-const CANCEL_WAIT_MS = 2_000;
+/** The maximum time that a cancel request waits for the final state to be stored, so that the response contains it. */
+const CANCEL_WAIT_TIMEOUT_MS = 2_000;
 
 /** Cancels and regenerates model answers, and writes them on this instance. */
 export interface GenerationService {
   /**
-   * Cancels an answer. For members with write access. An answer that has ended stays as it is.
+   * Cancels an answer. Members with write access only. An answer that has ended isn't changed.
    * @throws Problem `not_found`, `forbidden`.
    */
   cancel(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
   /**
-   * Generates another answer to the same message. For members with write access. The previous answer stays and must
-   * have ended; one of two concurrent requests gets `conflict`. The new answer uses the message's format and reasoning
-   * effort, or else the conversation's current effort.
+   * Generates another answer to the same message. Members with write access only. The previous answer is kept and must have ended. If two
+   * requests are concurrent, one of them gets `conflict`. The new answer uses the message's format and reasoning effort. If the message
+   * has no effort, it uses the conversation's.
    * @param conversationId null if the client's frame omits it.
    * @param messageId an answer, or the message to answer.
-   * @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid` (a model without support for the message's
-   * format), `conflict`, `rate_limited`, `budget_exceeded`, `draining`.
+   * @throws Problem `not_found`, `forbidden`, `unknown_model`, `invalid` (the model doesn't support the message's format), `conflict`,
+   * `rate_limited`, `budget_exceeded`, `draining`.
    */
   regenerate(
     caller: Caller,
@@ -50,19 +50,19 @@ export interface GenerationService {
     model: string | undefined,
   ): Promise<SentMessage & { reply: Message }>;
 
-  /** Stores the new text of all answers that this instance writes, as a job. A successor would continue from there. */
+  /** Stores the new text of all answers that this instance is writing, as a job. After a crash, another instance continues from it. */
   storePieces(): Promise<void>;
   /** Renews the leases and applies stored cancellations, as a job. */
   renewLeases(): Promise<void>;
-  /** Takes over dead instances' answers while there are free slots, as a job. */
+  /** Takes over crashed instances' answers while there are free slots, as a job. */
   takeOverOrphans(): Promise<void>;
 
-  /** Deletes generations that finished long ago, as a job. The answers stay. */
+  /** Deletes generations that finished long ago, as a job. The answers are kept. */
   deleteFinished(signal: AbortSignal): Promise<void>;
 
   /**
-   * Waits for the answers in progress. Shortly before `deadlineMs` (milliseconds since 1970), releases the unfinished
-   * ones to a successor.
+   * Waits for the answers in progress. Shortly before `deadlineMs` (milliseconds since 1970), releases unfinished ones to other
+   * instances.
    */
   drain(deadlineMs: number): Promise<void>;
   /** Closes the connections for commits. */
@@ -74,48 +74,48 @@ type Dependencies = Omit<RunnerDependencies, "onEnd"> & {
   chain: Chain;
   messages: MessageService;
   lifecycle: Lifecycle;
-  /** Stores an answer if the user may have one more in progress. @throws Problem `rate_limited`. */
+  /** Stores an answer, unless the user has too many in progress. @throws Problem `rate_limited`. */
   storeAnswer<T>(userId: string, store: () => Promise<T>): Promise<T>;
 };
 
-/** Creates the service, which then writes every answer that is handed over to `liveAnswers`. */
+/** Creates the service. From then on, it writes all answers that are handed over to `liveAnswers`. */
 export function createGenerationService(deps: Dependencies): GenerationService {
   const { database, changes, events, bus, chain, messages, lifecycle, budgets, liveAnswers, log, storeAnswer } = deps;
-  const runner = createRunner({ ...deps, onEnd: () => waitingAnswers.fill() });
+  const runner = createRunner({ ...deps, onEnd: () => waitingAnswers.startNext() });
   const waitingAnswers = createWaitingAnswers({
     hasFreeSlots: () => lifecycle.phase !== "draining" && liveAnswers.hasFreeSlots(1),
-    begin: claim,
+    start: startClaim,
   });
 
-  function claim(key: KnownGeneration): void {
+  function startClaim(key: PendingGeneration): void {
     runner
       .claim(key)
       .catch((error) => log.warn({ err: error, generation_id: key.id }, "generation could not be started"))
       // If another instance was faster, the slot is free again.
-      .finally(waitingAnswers.fill);
+      .finally(waitingAnswers.startNext);
   }
 
   /**
-   * Starts a committed answer. Without a free slot, it stays pending until this instance has one, or until any instance's
-   * sweep claims it. An answer that is committed while this instance shuts down is claimed by another one.
+   * Starts a committed answer. Without a free slot, it stays pending until this instance has one, or until the job on any instance claims
+   * it. An answer that is committed while this instance is shutting down is claimed by another one.
    */
-  function begin({ isClaimed, context, requestId = null, trace, ...answer }: NewAnswer): void {
+  function start({ isClaimed, context, requestId = null, trace, ...answer }: NewAnswer): void {
     const { generationId: id, conversationId } = answer;
     if (isClaimed) {
-      const found = (context as FoundContext | null) ?? undefined;
-      void runner.begin(mapNewAnswerToClaimed(answer), { requestId, trace, found });
+      const contextData = (context as ContextData | null) ?? undefined;
+      void runner.begin(mapNewAnswerToClaimedGeneration(answer), { requestId, trace, contextData });
       return;
     }
     if (lifecycle.phase === "draining") return;
-    if (liveAnswers.hasFreeSlots(1)) claim({ conversationId, id, requestId, trace });
+    if (liveAnswers.hasFreeSlots(1)) startClaim({ conversationId, id, requestId, trace });
     else waitingAnswers.add({ conversationId, id, requestId, trace });
   }
-  liveAnswers.onHandOver(begin);
+  liveAnswers.onHandOver(start);
 
   /** Finds the message to answer. @throws Problem `not_found`, `forbidden`, `conflict`. */
   async function getQuestion(caller: Caller, conversationId: string | null, messageId: string): Promise<Message> {
     const target = await messages.getWritable(caller, conversationId, messageId);
-    if (target.status === "streaming") throw createBeingWritten();
+    if (target.status === "streaming") throw createStillInProgress();
     const isAnswer = target.role === "assistant" && target.parent_id !== null;
     const question = isAnswer ? await messages.get(caller, target.conversation_id, target.parent_id ?? "") : target;
     if (question.role !== "user" || question.deleted_at)
@@ -134,21 +134,21 @@ export function createGenerationService(deps: Dependencies): GenerationService {
       if (generation !== undefined) {
         const done = liveAnswers.findByMessage(id)?.done;
         bus.publish("generations", () => [{ type: "generation.cancelled", message_id: id }]);
-        await Promise.race([done, Bun.sleep(CANCEL_WAIT_MS)]);
+        await Promise.race([done, Bun.sleep(CANCEL_WAIT_TIMEOUT_MS)]);
       }
       return messages.get(caller, conversation_id, id);
     },
 
-    async regenerate(caller, knownId, messageId, model) {
+    async regenerate(caller, requestedConversationId, messageId, model) {
       if (model !== undefined && !chain.has(model)) throw createUnknownModel(model);
       if (lifecycle.phase === "draining")
         throw new Problem("draining", "This instance is shutting down. Retry the request.", { retryAfterMs: 1_000 });
-      const message = await getQuestion(caller, knownId, messageId);
+      const message = await getQuestion(caller, requestedConversationId, messageId);
       const conversationId = message.conversation_id;
-      const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
+      const payer = { userId: caller.user.id, keyId: getKeyId(caller) };
       const insert = ({ sql, append }: EventTransaction) =>
         append("message.created", conversationId, async (position) => {
-          if (await newAnswers.isBeingAnswered(sql, conversationId, message.id)) throw createBeingWritten();
+          if (await newAnswers.isBeingAnswered(sql, conversationId, message.id)) throw createStillInProgress();
           const settings = await newAnswers.findAnswerSettings(sql, conversationId, message.id);
           const { replyFormat } = settings;
           if (model !== undefined && replyFormat && !chain.canAnswerIn(mapReplyFormat(replyFormat), model))
@@ -163,7 +163,7 @@ export function createGenerationService(deps: Dependencies): GenerationService {
             reasoningEffort: settings.reasoningEffort,
             replyFormat,
           };
-          // The question itself is already counted as part of the conversation, but its format isn't.
+          // The question is already counted as part of the conversation, but its format isn't.
           const contentBytes = replyFormat ? Buffer.byteLength(JSON.stringify(replyFormat)) : 0;
           await budgets.reserveAnswer(sql, { ...row, ...payer, contentBytes });
           await newAnswers.insertAnswer(sql, row, position);
@@ -179,14 +179,14 @@ export function createGenerationService(deps: Dependencies): GenerationService {
         });
       let answer: NewAnswer | undefined;
       const reply = await storeAnswer(caller.user.id, () => events.write(conversationId, insert));
-      if (answer) begin(answer);
+      if (answer) start(answer);
       return { message, reply };
     },
 
     storePieces: runner.storePieces,
     renewLeases: runner.renewLeases,
     takeOverOrphans() {
-      const freeSlots = lifecycle.phase === "ready" ? RUNNING_MAX - liveAnswers.count() : 0;
+      const freeSlots = lifecycle.phase === "ready" ? RUNNING_ANSWERS_MAX - liveAnswers.count() : 0;
       return freeSlots > 0 ? runner.takeOverOrphans(freeSlots) : Promise.resolve();
     },
     deleteFinished: (signal) => deleteFinished(database, signal),
@@ -195,5 +195,5 @@ export function createGenerationService(deps: Dependencies): GenerationService {
   };
 }
 
-const createBeingWritten = (): Problem =>
+const createStillInProgress = (): Problem =>
   new Problem("conflict", "An answer to this message is still in progress. Wait for it, or cancel it first.");

@@ -6,11 +6,11 @@ import type { ClaimedGeneration } from "./queries.ts";
 type Key = Pick<ClaimedGeneration, "conversation_id" | "id">;
 
 /**
- * Stores the thinking of an answer's models until the answer ends, for a successor. Each step is encrypted in the
- * database and bound to its generation. Thinking never appears in a response, export or log.
+ * Stores the models' thinking until their answer ends, so that another instance can continue. Each step is encrypted and bound to its
+ * generation. Thinking never appears in a response, export or log.
  */
 export interface ThinkingStore {
-  /** Stores a step's thinking, in the transaction of its first result. */
+  /** Stores a step's thinking, in the transaction that stores its first tool result. */
   write(sql: Sql, key: Key, step: number, thinking: Thinking): Promise<void>;
   /** Loads the thinking by step. Thinking that was encrypted with a different `JWT_SECRET` is ignored. */
   load(sql: Sql, key: Key): Promise<Map<number, Thinking>>;

@@ -4,11 +4,11 @@ import type { Log } from "../../lib/log.ts";
 import { isVisible } from "../../lib/text.ts";
 import type { ConversationService } from "../conversations/service.ts";
 
-/** Maximum length of a generated title, in UTF-16 units. */
+/** Maximum length of a generated title, in UTF-16 code units. */
 export const GENERATED_TITLE_CHARS_MAX = 80;
-/** How much of the question and of the answer the model receives, in UTF-16 units. */
+/** Maximum length of the excerpts from the question and the answer, in UTF-16 code units. */
 const EXCERPT_CHARS_MAX = 2_000;
-/** Enough for a model that thinks first. */
+/** Maximum number of tokens for a title. It is enough for a model that thinks first. */
 const TITLE_TOKENS_MAX = 1_024;
 
 const instructions =
@@ -22,19 +22,19 @@ type TitleRequest = {
   question: string;
   answer: string;
   payerId: string | null;
-  /** What the title is for, in log lines. */
+  /** Identifies the answer in log lines. */
   about: RunContext;
 };
 
-/** Generates titles for new conversations. */
+/** Creates the function that generates titles for new conversations. */
 export function createTitles({ conversations, writer, log }: Dependencies) {
   async function write({ question, answer, payerId, about }: TitleRequest, signal: AbortSignal): Promise<string> {
     if (!writer) return "";
     try {
       const text = `<question>\n${shorten(question)}\n</question>\n<answer>\n${shorten(answer)}\n</answer>`;
       const outputTokensMax = TITLE_TOKENS_MAX;
-      const written = await writer.write({ system: instructions, text, outputTokensMax, payerId, signal, about });
-      return cleanTitle(written.text);
+      const generated = await writer.write({ system: instructions, text, outputTokensMax, payerId, signal, about });
+      return cleanTitle(generated.text);
     } catch (error) {
       log.warn({ err: error, ...about }, "title could not be generated; the beginning of the question is used");
       return "";
@@ -42,7 +42,7 @@ export function createTitles({ conversations, writer, log }: Dependencies) {
   }
 
   return {
-    /** Sets the title once per conversation. Without a model, or if it fails, the title is the beginning of the question. */
+    /** Sets the title, once per conversation. If there is no model or it fails, the title is the beginning of the question. */
     async generate(request: TitleRequest, signal: AbortSignal): Promise<void> {
       const { conversationId, question } = request;
       if (!(await conversations.claimTitle(conversationId))) return;
@@ -54,7 +54,7 @@ export function createTitles({ conversations, writer, log }: Dependencies) {
 
 const shorten = (text: string): string => text.slice(0, EXCERPT_CHARS_MAX).toWellFormed();
 
-/** Formats a title: one line of plain text, at most GENERATED_TITLE_CHARS_MAX UTF-16 units, cut between words if possible. */
+/** Formats a title as one line of plain text of at most GENERATED_TITLE_CHARS_MAX UTF-16 code units, cut between words if possible. */
 export function cleanTitle(text: string): string {
   const [line = ""] = text
     .replaceAll(/[\p{Cc}\p{Cf}]+/gu, (controls) => (/[\n\r]/.test(controls) ? "\n" : " "))

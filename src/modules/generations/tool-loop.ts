@@ -8,18 +8,18 @@ import type { ToolResult } from "../tools/model.ts";
 import type { AnswerTools } from "../tools/service.ts";
 import type { ToolProgress } from "./tool-queries.ts";
 
-/** Maximum steps per answer; in the last one, the model may not call tools. */
+/** Maximum number of steps per answer. In the last one, the model can't call tools. */
 export const TOOL_STEPS_MAX = 8;
-/** After this time, the model may not call tools any more. It is enough for several steps of a thinking model. */
-const TOOL_LOOP_TIME_MAX_MS = 600_000;
-/** Maximum calls executed per step; the model gets an error for each further call. */
+/** The time after which the model can no longer call tools. It is enough for several steps of a thinking model. */
+const TOOL_LOOP_MS_MAX = 600_000;
+/** Maximum number of calls executed per step. The model gets an error for each further call. */
 export const TOOL_CALLS_PER_STEP_MAX = 16;
 
 export type FinishedToolCall = {
   call: ToolCall;
   result: ToolResult;
   step: number;
-  /** The thinking before this step's calls; only set for the first call. */
+  /** The thinking before this step's calls. Set only for the first call. */
   thinking: Thinking | undefined;
 };
 
@@ -32,12 +32,12 @@ type Dependencies = {
 };
 
 /**
- * Runs an answer whose model may call tools. When a step ends with calls, they are executed, and the next step starts
- * with their results and with the model's thinking, which is returned only to its provider. Each step is a run of the
- * chain; the caller sees one run, whose end sums up the costs.
- * @param progress earlier results; a step that was interrupted is repeated.
+ * Runs an answer whose model may call tools. When a step ends with calls, they are executed, and the next step starts with their results
+ * and the model's thinking, which is returned only to its provider. Each step is a run of the failover chain. The returned `RunEnd` has the
+ * total costs of all steps.
+ * @param progress earlier results. A step that was interrupted is repeated.
  * @param onPart receives all parts of a step before the step's calls are executed.
- * @throws whatever `openTools`, `onResult` and `onPart` throw.
+ * @throws the errors of `openTools`, `onResult` and `onPart`.
  */
 export async function runWithTools(
   { chain, openTools, onResult }: Dependencies,
@@ -59,7 +59,7 @@ export async function runWithTools(
   let lastModel: string | null = null;
   let thinkingLength = progress?.thinkingLength ?? 0;
 
-  /** Returns the thinking to keep for a step; none beyond the answer's limit. */
+  /** Returns the thinking to keep for a step, or undefined if it exceeds the answer's limit. */
   function limitThinking(thinking: Thinking | undefined): Thinking | undefined {
     const length = thinking ? measureThinking(thinking) : 0;
     if (thinkingLength + length > THINKING_LENGTH_MAX) return undefined;
@@ -68,9 +68,9 @@ export async function runWithTools(
   }
 
   for (let step = (progress?.steps ?? 0) + 1; ; step += 1) {
-    const isLast = step >= TOOL_STEPS_MAX || performance.now() > startedAtMs + TOOL_LOOP_TIME_MAX_MS;
-    const offered = definitions.length > 0 && { tools: definitions, toolChoice: isLast ? ("none" as const) : null };
-    const options = { ...request.options, ...offered };
+    const isLast = step >= TOOL_STEPS_MAX || performance.now() > startedAtMs + TOOL_LOOP_MS_MAX;
+    const toolOptions = definitions.length > 0 && { tools: definitions, toolChoice: isLast ? ("none" as const) : null };
+    const options = { ...request.options, ...toolOptions };
     const stepStart = text.length;
     const end = await follow(chain.run, { ...request, messages, resume, options, startedAtMs }, (part) => {
       text = applyPart(text, part);
@@ -87,7 +87,7 @@ export async function runWithTools(
     messages.push({ role: "assistant", content: text.slice(stepStart), toolCalls: end.toolCalls, thinking });
     for (const [index, call] of end.toolCalls.entries()) {
       const remainingMs = deadlineMs - performance.now();
-      // The time is up, so the next run ends the answer.
+      // The time limit is exceeded, so the next run ends the answer.
       if (remainingMs <= 0) break;
       const result = index < TOOL_CALLS_PER_STEP_MAX ? await tools.call(call, signal, remainingMs) : tooManyCalls;
       if (!signal.aborted) await onResult({ call, result, step, thinking: index === 0 ? thinking : undefined });
@@ -103,13 +103,13 @@ const tooManyCalls: ToolResult = {
   isError: true,
 };
 
-/** Adds tools that were called before but have disappeared, because providers reject calls to tools that aren't listed. */
+/** Adds tools that were called earlier but no longer exist, because providers reject calls to tools that aren't listed. */
 function addFormerTools(definitions: readonly Tool[], progress: ToolProgress | null): readonly Tool[] {
-  const known = new Set(definitions.map(({ name }) => name));
-  const called = (progress?.messages ?? []).flatMap((message) =>
+  const currentNames = new Set(definitions.map(({ name }) => name));
+  const earlierCalls = (progress?.messages ?? []).flatMap((message) =>
     "toolCalls" in message ? (message.toolCalls ?? []) : [],
   );
-  const former = [...new Set(called.map(({ name }) => name))].filter((name) => !known.has(name));
+  const formerNames = [...new Set(earlierCalls.map(({ name }) => name))].filter((name) => !currentNames.has(name));
   const parameters = { type: "object", properties: {} };
-  return [...definitions, ...former.map((name) => ({ name, description: "No longer available.", parameters }))];
+  return [...definitions, ...formerNames.map((name) => ({ name, description: "No longer available.", parameters }))];
 }

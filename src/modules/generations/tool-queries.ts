@@ -2,18 +2,18 @@ import type { ChatMessage, Thinking } from "../../ai/provider.ts";
 import { measureThinking } from "../../ai/thinking.ts";
 import type { Sql } from "../../db/client.ts";
 
-/** A `tool` message's `metadata`, which describes the call. */
+/** The `metadata` of a `tool` message, which describes the call. */
 export type ToolMetadata = {
   name: string;
-  /** As written by the model: JSON, though possibly invalid. */
+  /** The JSON that the model wrote, which may be invalid. */
   arguments: string;
   call_id: string;
   is_error: boolean;
   /** The number of the step, starting at 1. A step may have several calls. */
   step: number;
-  /** Length of the answer's text before the call, in UTF-16 units. */
+  /** The length of the answer's text before the call, in UTF-16 code units. */
   offset: number;
-  /** Length of the answer's reasoning before the call. Absent in results from older versions. */
+  /** The length of the answer's reasoning before the call. Absent in results from older versions. */
   reasoning_offset?: number;
 };
 
@@ -22,19 +22,19 @@ export type ToolProgress = {
   messages: ChatMessage[];
   /** The number of finished steps. */
   steps: number;
-  /** Length of the answer's text from those steps. */
+  /** The length of the answer's text in those steps. */
   offset: number;
-  /** Length of the answer's reasoning from those steps. */
+  /** The length of the answer's reasoning in those steps. */
   reasoningOffset: number;
-  /** Length of the thinking in those steps, in UTF-16 units. */
+  /** The length of the thinking in those steps, in UTF-16 code units. */
   thinkingLength: number;
 };
 
 type AnsweredMessage = { conversation_id: string; parent_id: string | null; requested_by: string | null };
 
 /**
- * Finds the user on whose behalf tools are called. Null if the question came through a hook, since anyone who knows a
- * hook's URL could otherwise act as its owner.
+ * Finds the user on whose behalf tools are called. Returns null if the question came through a hook. Otherwise, anyone who knows a
+ * hook's URL could act as its owner.
  */
 export async function findToolRequester(
   sql: Sql,

@@ -3,7 +3,7 @@ import type { Chain, RunRequest } from "../../ai/chain/chain.ts";
 import type { FollowPart } from "../../ai/chain/follow.ts";
 import type { Database } from "../../db/client.ts";
 import { isTemporary, retryTemporary } from "../../db/retry.ts";
-import { fitText } from "../../db/storable.ts";
+import { toStorableText } from "../../db/storable.ts";
 import type { EventLog } from "../../events/log.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
@@ -17,8 +17,8 @@ import type { ThinkingStore } from "./thinking-store.ts";
 import { type FinishedToolCall, runWithTools } from "./tool-loop.ts";
 import { findToolRequester, loadToolProgress, type ToolMetadata } from "./tool-queries.ts";
 
-/** How long to keep trying to store a result; then the answer is released to a successor, which calls the tool again. */
-const STORE_MS_MAX = 60_000;
+/** The maximum time for storing a result. After that, the answer is released, and the next owner calls the tool again. */
+const STORE_TIMEOUT_MS = 60_000;
 
 export type ToolRunDependencies = {
   database: Database;
@@ -31,26 +31,24 @@ export type ToolRunDependencies = {
   log: Log;
 };
 
-/** Runs answers whose model may call tools. Each call is stored and pushed as a `tool` message below its answer. */
+/** Creates the function that runs answers with tools. Each call is stored and pushed as a `tool` message that belongs to its answer. */
 export function createToolRuns(deps: ToolRunDependencies) {
   const { database, events, chain, tools, pieces, metrics, log } = deps;
-  /**
-   * Stores the result, the text so far and the thinking in one transaction, so that a successor has all of it or nothing.
-   */
-  async function store(answer: RunningAnswer, { call, result, step, thinking }: FinishedToolCall): Promise<void> {
+  /** Stores the result, the text so far and the thinking in one transaction, so that the next owner has all of them or none. */
+  async function storeResult(answer: RunningAnswer, { call, result, step, thinking }: FinishedToolCall): Promise<void> {
     const { generation, live, released } = answer;
     live.flush();
     const { message_id: parentId, conversation_id: conversationId } = generation;
     const metadata: ToolMetadata = {
-      name: fitText(call.name),
-      arguments: fitText(call.arguments),
-      call_id: fitText(call.id),
+      name: toStorableText(call.name),
+      arguments: toStorableText(call.arguments),
+      call_id: toStorableText(call.id),
       is_error: result.isError,
       step,
       offset: live.text.length,
       reasoning_offset: live.reasoning.length,
     };
-    const message = { id: createId(), conversationId, parentId, metadata, content: fitText(result.content) };
+    const message = { id: createId(), conversationId, parentId, metadata, content: toStorableText(result.content) };
     const write = () =>
       pieces.store(answer, (writePiece) =>
         events.write(conversationId, async (transaction) => {
@@ -59,13 +57,13 @@ export function createToolRuns(deps: ToolRunDependencies) {
           if (!(await writePiece(transaction.sql))) throw new LeaseLostError();
         }),
       );
-    const signal = AbortSignal.any([released.signal, AbortSignal.timeout(STORE_MS_MAX)]);
+    const signal = AbortSignal.any([released.signal, AbortSignal.timeout(STORE_TIMEOUT_MS)]);
     try {
       await retryTemporary(write, signal);
       metrics.messages.inc({ role: "tool" });
     } catch (error) {
       const isGone = error instanceof Problem && error.code === "not_found";
-      // Don't throw, so that the answer ends with its usage so far.
+      // Doesn't throw, so that the answer ends with its usage so far.
       if (error instanceof LeaseLostError || isGone || isTemporary(error) || signal.aborted) {
         log.warn(
           { err: error, ...answerLogFields(answer) },
@@ -84,17 +82,17 @@ export function createToolRuns(deps: ToolRunDependencies) {
 
   return {
     /**
-     * Writes an answer with tools. An answer that was taken over continues after its last stored results. Later text is
-     * discarded, because it may have led to a call whose result was lost.
-     * @param chosen the tools that the answer may use: all (true), or these names.
-     * @param attempt the newest attempt that readers may have seen; 0 if there is none.
+     * Writes an answer with tools. An answer that was taken over continues after its last stored results. Text after them is discarded,
+     * because the tool result that it is based on may have been lost.
+     * @param selection the tools that the answer may use: all (true), or these names.
+     * @param attempt the newest attempt that may have been pushed to readers, or 0 if there is none.
      */
     async run(
       answer: RunningAnswer,
-      chosen: true | readonly string[],
+      selection: true | readonly string[],
       attempt: number,
       request: Omit<RunRequest, "resume">,
-      take: FollowPart,
+      onPart: FollowPart,
     ): Promise<RunEnd> {
       const { generation, live } = answer;
       const thinkingByStep = attempt > 0 ? await deps.thinking.load(database, generation) : new Map();
@@ -105,11 +103,11 @@ export function createToolRuns(deps: ToolRunDependencies) {
         attempt,
         step: "restarted" as const,
       };
-      const onResult = (finished: FinishedToolCall) => store(answer, finished);
+      const onResult = (finished: FinishedToolCall) => storeResult(answer, finished);
       const { signal } = request;
       const openTools = async () =>
-        tools.open({ selection: chosen, userId: await findToolRequester(database, generation), signal });
-      return runWithTools({ chain, openTools, onResult }, { ...request, resume }, progress, take);
+        tools.open({ selection, userId: await findToolRequester(database, generation), signal });
+      return runWithTools({ chain, openTools, onResult }, { ...request, resume }, progress, onPart);
     },
   };
 }

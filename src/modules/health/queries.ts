@@ -13,6 +13,6 @@ export async function findServerVersion(sql: Sql): Promise<string | null> {
 export async function tryWrite(database: Database): Promise<void> {
   await database.begin(
     (sql) => sql`
-      create temporary table room on commit drop as select repeat('x', 1000) as filler from generate_series(1, 1000)`,
+      create temporary table disk_space_check on commit drop as select repeat('x', 1000) as filler from generate_series(1, 1000)`,
   );
 }

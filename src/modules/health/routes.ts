@@ -9,7 +9,7 @@ import type { HealthService } from "./service.ts";
 const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 const EXCLUDE_CHARS_MAX = 200;
 
-// Accepts unknown parameters: probes may append any.
+// Accepts unknown parameters, because probes may add some.
 const ReadinessQuery = Type.Object(
   {
     verbose: Type.Optional(Type.String({ description: "With any value, the response lists each check." })),
@@ -20,13 +20,16 @@ const ReadinessQuery = Type.Object(
   { additionalProperties: true },
 );
 
-const text = (body: string, status: number) =>
+const createTextResponse = (body: string, status: number) =>
   new Response(body, { status, headers: { "content-type": "text/plain; charset=utf-8", "cache-control": "no-store" } });
 
-/** `/livez`, `/readyz` (and its old name `/healthz`), `/version`, `/metrics`. No authentication, except METRICS_TOKEN if set. */
+/**
+ * Creates the routes `/livez`, `/readyz` (and its old name `/healthz`), `/version` and `/metrics`. They need no authentication, except
+ * `/metrics` if METRICS_TOKEN is set.
+ */
 export function createHealthRoutes(deps: { health: HealthService; metricsToken: string | undefined }): Route[] {
   const { health, metricsToken } = deps;
-  const plain = {
+  const sharedOptions = {
     method: "GET",
     tag: "operations",
     public: true,
@@ -34,25 +37,25 @@ export function createHealthRoutes(deps: { health: HealthService; metricsToken: 
     mediaTypes: ["text/plain"],
   } as const;
   const readiness = {
-    ...plain,
+    ...sharedOptions,
     query: ReadinessQuery,
     responses: { 503: { description: "Not ready.", content: { "text/plain": { schema: { type: "string" } } } } },
     handle: async ({ query }: { query: Static<typeof ReadinessQuery> }) => {
       const exclude = query.exclude?.split(",").map((name) => name.trim()) ?? [];
       const { ready, checks } = await health.checkReadiness(exclude);
       const lines = checks.map(({ name, ok }) => `[${ok ? "+" : "-"}]${name} ${ok ? "ok" : "failed"}\n`).join("");
-      const verdict = ready ? "ready\n" : "not ready\n";
-      return text(query.verbose === undefined ? verdict : lines + verdict, ready ? 200 : 503);
+      const statusLine = ready ? "ready\n" : "not ready\n";
+      return createTextResponse(query.verbose === undefined ? statusLine : lines + statusLine, ready ? 200 : 503);
     },
   } as const;
 
   return [
     route({
-      ...plain,
+      ...sharedOptions,
       path: "/livez",
       operationId: "getLiveness",
       summary: "Check whether the process is alive",
-      handle: () => text("alive\n", 200),
+      handle: () => createTextResponse("alive\n", 200),
     }),
     route({
       ...readiness,
@@ -72,16 +75,16 @@ export function createHealthRoutes(deps: { health: HealthService; metricsToken: 
       handle: () => health.getVersion(),
     }),
     route({
-      ...plain,
+      ...sharedOptions,
       path: "/metrics",
       operationId: "getMetrics",
-      summary: "Metrics for Prometheus",
-      description: "Requires METRICS_TOKEN as bearer token if it is set.",
+      summary: "Get metrics for Prometheus",
+      description: "If METRICS_TOKEN is set, it is required as the bearer token.",
       problems: [401],
       handle: async ({ request }) => {
         if (metricsToken !== undefined) requireToken(request, metricsToken);
         const headers = { "content-type": METRICS_TYPE, "cache-control": "no-store" };
-        return new Response(await health.exposeMetrics(), { headers });
+        return new Response(await health.renderMetrics(), { headers });
       },
     }),
   ];

@@ -5,48 +5,48 @@ import type { Metrics } from "../../lib/metrics.ts";
 import type { Bus } from "../../realtime/bus.ts";
 import * as queries from "./queries.ts";
 
-/** How long a successful database ping is cached. */
-const CHECK_FRESH_MS = 1_000;
-/** The longest that a response waits for a new ping. */
-const CHECK_WAIT_MS = 80;
-/** A slow database, such as one with a busy pool, counts as alive for this long after its last successful ping. */
-const CHECK_GRACE_MS = 3_000;
-/** Timeout of a ping (the server may have vanished silently), so that the next one can use a new connection. */
-const CHECK_ABANDON_MS = 5_000;
-/** With less free disk space than this, Postgres can't store anything. */
+/** The time for which a successful database ping is cached. */
+const PING_CACHE_MS = 1_000;
+/** The maximum time that a response waits for a new ping. */
+const CHECK_TIMEOUT_MS = 80;
+/** The time after the last successful ping for which a slow database still counts as available. */
+const DATABASE_GRACE_MS = 3_000;
+/** The timeout of a ping, so that the next one can use a new connection if the server doesn't respond. */
+const PING_TIMEOUT_MS = 5_000;
+/** The minimum free disk space that Postgres needs to store data. */
 const FREE_BYTES_MIN = 4 * 1024 * 1024;
-/** The longest that `/version` waits for the database. */
-const DETAIL_WAIT_MS = 500;
+/** The maximum time that `/version` waits for the database. */
+const VERSION_TIMEOUT_MS = 500;
 
 type Check = { name: string; ok: boolean };
 
 type Version = { version: string; commit: string; built_at: string | null; bun: string; postgres?: string };
 
-/** The status of this instance for probes and monitoring. It is public and contains nothing about users. */
+/** Reports this instance's status for probes and monitoring. The status is public and contains no user data. */
 export interface HealthService {
-  /** Whether this instance should get traffic; responds within 100 ms. `exclude` names checks to skip. */
+  /** Checks within 100 ms whether this instance should receive traffic. `exclude` lists the checks to skip. */
   checkReadiness(exclude?: readonly string[]): Promise<{ ready: boolean; checks: Check[] }>;
 
-  /** The versions; `postgres` is missing while the database is unreachable. */
+  /** Returns the versions. `postgres` is missing while the database is unreachable. */
   getVersion(): Promise<Version>;
 
-  /** The metrics in Prometheus text format, without a database query. */
-  exposeMetrics(): Promise<string>;
+  /** Returns the metrics in Prometheus's text format, without a database query. */
+  renderMetrics(): Promise<string>;
 }
 
 type Dependencies = {
   database: Database;
   lifecycle: Lifecycle;
   metrics: Metrics;
-  /** The configured models and their state. */
+  /** Lists the configured models and their state. */
   listModels?(): { id: string; state: "available" | "cooling_down" }[];
   /** Absent if Redis isn't used. */
-  redis?: { isAlive(): boolean } | null;
+  redis?: { isAvailable(): boolean } | null;
   /** Absent if there are no other instances. */
   bus?: Pick<Bus, "scope" | "isHealthy">;
   /** Absent if backups aren't scheduled. */
   backups?: { isHealthy(): boolean } | null;
-  /** Finds the free bytes on the embedded database's disk; null if unknown. Absent without an embedded database. */
+  /** Finds the free bytes on the embedded database's disk, or null if unknown. Absent without an embedded database. */
   findFreeBytes?: (() => Promise<number | null>) | null;
 };
 
@@ -62,78 +62,78 @@ export function createHealthService(deps: Dependencies): HealthService {
     findFreeBytes = null,
   } = deps;
   let lastAliveAtMs = Number.NEGATIVE_INFINITY;
-  let lastFailed = false;
-  let running: Promise<void> | undefined;
-  let lastSpaceAtMs = performance.now();
+  let hasPingFailed = false;
+  let currentPing: Promise<void> | undefined;
+  let lastHadSpaceAtMs = performance.now();
   let testWrite: Promise<void> | undefined;
   let serverVersion: string | null = null;
 
-  /** Pings the database, one ping at a time: a flood of probes causes a single query. */
-  function refresh(): Promise<void> {
-    running ??= Promise.race([queries.ping(getReservedPool(database)), rejectAfter(CHECK_ABANDON_MS)])
+  /** Pings the database. Concurrent probes share one query. */
+  function pingDatabase(): Promise<void> {
+    currentPing ??= Promise.race([queries.ping(getReservedPool(database)), rejectAfter(PING_TIMEOUT_MS)])
       .then(
         () => {
           lastAliveAtMs = performance.now();
-          lastFailed = false;
+          hasPingFailed = false;
         },
         () => {
-          lastFailed = true;
+          hasPingFailed = true;
         },
       )
       .finally(() => {
-        running = undefined;
+        currentPing = undefined;
       });
-    return running;
+    return currentPing;
   }
 
   async function isDatabaseAlive(): Promise<boolean> {
     const ageMs = () => performance.now() - lastAliveAtMs;
-    if (!lastFailed && ageMs() < CHECK_FRESH_MS) return true;
-    await Promise.race([refresh(), Bun.sleep(CHECK_WAIT_MS)]);
-    return !lastFailed && ageMs() < CHECK_GRACE_MS;
+    if (!hasPingFailed && ageMs() < PING_CACHE_MS) return true;
+    await Promise.race([pingDatabase(), Bun.sleep(CHECK_TIMEOUT_MS)]);
+    return !hasPingFailed && ageMs() < DATABASE_GRACE_MS;
   }
 
-  /** Whether the server has disk space. After it ran out, the instance stays unready until a test write succeeds. */
+  /** Returns whether the server has disk space. After it has run out, returns false until a test write succeeds. */
   async function hasDiskSpace(): Promise<boolean> {
-    if (findLastOutOfSpaceMs() < lastSpaceAtMs) return true;
+    if (findLastOutOfSpaceMs() < lastHadSpaceAtMs) return true;
     const startedAtMs = performance.now();
     testWrite ??= queries
       .tryWrite(getReservedPool(database))
       .then(
         () => {
-          lastSpaceAtMs = startedAtMs;
+          lastHadSpaceAtMs = startedAtMs;
         },
         () => {},
       )
       .finally(() => {
         testWrite = undefined;
       });
-    await Promise.race([testWrite, Bun.sleep(CHECK_WAIT_MS)]);
-    return findLastOutOfSpaceMs() < lastSpaceAtMs;
+    await Promise.race([testWrite, Bun.sleep(CHECK_TIMEOUT_MS)]);
+    return findLastOutOfSpaceMs() < lastHadSpaceAtMs;
   }
 
   async function checkDisk(): Promise<Check[]> {
     const [hasSpace, freeBytes] = await Promise.all([
       hasDiskSpace(),
-      Promise.race([findFreeBytes?.(), Bun.sleep(CHECK_WAIT_MS)]),
+      Promise.race([findFreeBytes?.(), Bun.sleep(CHECK_TIMEOUT_MS)]),
     ]);
-    // For an external server, it is only known whether the disk is full.
+    // An external server's free space is unknown, so the check is reported only if the disk is full.
     if (typeof freeBytes !== "number") return hasSpace ? [] : [{ name: "disk", ok: false }];
     return [{ name: "disk", ok: hasSpace && freeBytes >= FREE_BYTES_MIN }];
   }
 
   return {
     async checkReadiness(exclude = []) {
-      const all: Check[] = [
+      const checks: Check[] = [
         { name: "lifecycle", ok: lifecycle.phase === "starting" || lifecycle.phase === "ready" },
         { name: "migrations", ok: lifecycle.phase !== "starting" },
       ];
-      if (!exclude.includes("database")) all.push({ name: "database", ok: await isDatabaseAlive() });
-      if (!exclude.includes("disk")) all.push(...(await checkDisk()));
-      const required = all.filter(({ name }) => !exclude.includes(name));
-      // Reported, but not required: an instance works without them.
+      if (!exclude.includes("database")) checks.push({ name: "database", ok: await isDatabaseAlive() });
+      if (!exclude.includes("disk")) checks.push(...(await checkDisk()));
+      const required = checks.filter(({ name }) => !exclude.includes(name));
+      // These are reported, but not required, because an instance works without them.
       const informational: Check[] = [];
-      if (redis !== null) informational.push({ name: "redis", ok: redis.isAlive() });
+      if (redis !== null) informational.push({ name: "redis", ok: redis.isAvailable() });
       if (bus?.scope === "instances") informational.push({ name: "bus", ok: bus.isHealthy() });
       if (backups !== null) informational.push({ name: "backup", ok: backups.isHealthy() });
       return {
@@ -145,7 +145,7 @@ export function createHealthService(deps: Dependencies): HealthService {
     async getVersion() {
       if (serverVersion === null && lifecycle.phase === "ready") {
         const lookup = queries.findServerVersion(database).catch(() => null);
-        serverVersion = await Promise.race([lookup, Bun.sleep(DETAIL_WAIT_MS).then(() => null)]);
+        serverVersion = await Promise.race([lookup, Bun.sleep(VERSION_TIMEOUT_MS).then(() => null)]);
       }
       return {
         version: build.version,
@@ -156,10 +156,10 @@ export function createHealthService(deps: Dependencies): HealthService {
       };
     },
 
-    async exposeMetrics() {
+    async renderMetrics() {
       for (const [state, count] of Object.entries(countConnections(database)))
         metrics.dbPoolConnections.set({ state }, count);
-      // Computed here, because a model becomes available when its cooldown ends, without any event.
+      // Computed here, because there is no event when a model becomes available after its cooldown.
       for (const { id, state } of listModels())
         metrics.aiModelAvailable.set({ model: id }, state === "available" ? 1 : 0);
       if (bus) metrics.busHealthy.set(bus.isHealthy() ? 1 : 0);

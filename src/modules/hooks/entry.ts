@@ -1,20 +1,20 @@
 import type { RoutePlugin } from "../../http/mount.ts";
-import { showOutcome } from "../../http/rate-limit.ts";
+import { addLimitHeaders } from "../../http/rate-limit.ts";
 import { readRequestId } from "../../http/request-id.ts";
 import { readUrl } from "../../http/request-url.ts";
 import { createNotFound } from "../../lib/problem.ts";
 import type { Limits } from "../../limits/limits.ts";
 import { type HookService, type KnownHook, mapToCaller } from "./service.ts";
 
-/** The route that programs post to. The token is a secret, so only the route template may appear in logs and metrics. */
+/** The route that programs post to. The token is a secret, so logs and metrics must contain only this template. */
 export const HOOK_POST_PATH = "/api/v1/hooks/:token";
 const TOKEN_INDEX = HOOK_POST_PATH.split("/").indexOf(":token");
 
-/** Finds the hook that a request posts to, before its body is read. */
+/** Finds a request's hook before the body is read. */
 export interface HookEntry {
   /** Runs for every route, but only acts on the posting route. */
   plugin: RoutePlugin;
-  /** Returns the hook that a request on this route posts to. */
+  /** Returns the hook of a request on the posting route. */
   getHook(request: Request): KnownHook;
 }
 
@@ -30,9 +30,9 @@ export function createHookEntry({ hooks, limits }: Dependencies): HookEntry {
             async onEnter(visit) {
               const { request, headers } = visit;
               const hook = await hooks.getByToken(readUrl(request).pathname.split("/")[TOKEN_INDEX] ?? "");
-              const counted = showOutcome(limits.countHook(hook.id), headers);
-              if (counted) await counted;
-              // Large bodies are queued per user.
+              const countResult = addLimitHeaders(limits.countHook(hook.id), headers);
+              if (countResult) await countResult;
+              // The caller is set because large bodies are queued per user.
               visit.caller = mapToCaller(hook);
               hooksByRequest.set(request, { ...hook, requestId: readRequestId(visit) });
             },

@@ -6,7 +6,7 @@ import { HOOK_NAME_CHARS_MAX } from "./limits.ts";
 
 const Signed = { description: "Whether posts must be signed (Standard Webhooks)." };
 
-/** A hook without its token and secret, as returned to users who may delete it. */
+/** A hook without its token and secret, as returned to users who can delete it. */
 export const Hook = Named(
   "Hook",
   Type.Object({
@@ -21,7 +21,7 @@ export const Hook = Named(
 );
 export type Hook = Static<typeof Hook>;
 
-/** A new hook; the only response that contains the hook's URL. */
+/** A new hook. No other response contains the hook's URL. */
 export const CreatedHook = Named(
   "CreatedHook",
   Type.Object({
@@ -29,7 +29,7 @@ export const CreatedHook = Named(
     token: Type.String({ description: "The secret part of the URL. It isn't stored and is shown only once." }),
     url: Type.String({ description: "The URL to post to. Anyone who has it can post." }),
     secret: Type.Optional(
-      Type.String({ description: "`whsec_…`: the secret for signing posts, if the hook is `signed`." }),
+      Type.String({ description: "The secret for signing posts (`whsec_…`), if the hook is `signed`." }),
     ),
   }),
 );
@@ -67,28 +67,28 @@ export const HookPost = Named(
 );
 export type HookPost = Static<typeof HookPost>;
 
-/** Maximum blocks or attachments per post; Slack allows 50 and 100. */
+/** Maximum number of blocks or attachments per post. Slack allows 50 and 100. */
 const SLACK_PARTS_MAX = 1_000;
-/** Text whose length is checked only after its conversion; until then, only the body's size limit applies. */
+/** Text whose length is checked after its conversion. Before that, only the body's size limit applies. */
 const PassThroughText = (description: string) => Type.String({ maxLength: BODY_BYTES_MAX, description });
 
-/** The supported fields of Slack's format. Like Slack, we ignore unknown fields. */
+/** The supported fields of Slack's format. Unknown fields are ignored, as in Slack. */
 export const SlackPost = Named(
   "SlackPost",
   Type.Object({
-    text: Type.Optional(PassThroughText("In Slack's markup; links and entities are converted.")),
+    text: Type.Optional(PassThroughText("In Slack's markup. Links and entities are converted.")),
     username: Type.Optional(PassThroughText("The author name of this message.")),
     blocks: Type.Optional(
       Type.Array(Type.Unknown(), {
         maxItems: SLACK_PARTS_MAX,
-        description: "Their texts are used if there is no `text`.",
+        description: "Their text is used if there is no `text`.",
       }),
     ),
-    reply: Type.Optional(Type.Boolean({ description: "Not part of Slack's format. Works as in our own format." })),
+    reply: Type.Optional(Type.Boolean({ description: "Not part of Slack's format. Works as in Parley's own format." })),
     attachments: Type.Optional(
       Type.Array(Type.Unknown(), {
         maxItems: SLACK_PARTS_MAX,
-        description: "Their texts are appended to the message.",
+        description: "Their text is appended to the message.",
       }),
     ),
   }),

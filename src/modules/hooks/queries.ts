@@ -13,29 +13,29 @@ export const mapRowToHook = ({ created_at, ...row }: HookRow): Hook => ({
   created_at: created_at.toISOString(),
 });
 
-/** A hook that may post now, with its creator. */
-export type KnownHook = {
+/** A hook that can currently post, with its creator. */
+export type ActiveHook = {
   id: string;
   conversationId: string;
   name: string;
-  /** The encrypted secret; null if posts need no signature. */
+  /** The encrypted secret, or null if posts need no signature. */
   secret: Buffer | null;
   creator: Caller["user"];
   /** The post's `X-Request-Id`. */
   requestId?: string;
 };
 
-type KnownRow = Omit<KnownHook, "conversationId" | "creator"> & {
+type ActiveHookRow = Omit<ActiveHook, "conversationId" | "creator"> & {
   conversation_id: string;
   user_id: string;
 } & Omit<Caller["user"], "id">;
 
 /**
- * Finds the hook with this token, if its creator may still write in the conversation. Always takes a single lookup by
- * hash, whether the token is valid or not.
+ * Finds the hook with this token, if its creator can still write in the conversation. Always needs a single lookup by hash, whether the
+ * token is valid or not.
  */
-export async function findKnownHook(sql: Sql, tokenHash: Buffer): Promise<KnownHook | undefined> {
-  const [row] = await sql<KnownRow[]>`
+export async function findActiveHook(sql: Sql, tokenHash: Buffer): Promise<ActiveHook | undefined> {
+  const [row] = await sql<ActiveHookRow[]>`
     select h.id, h.conversation_id, h.name, h.secret, u.id as user_id, u.email, u.display_name, u.role, u.created_at
     from hooks h
     join users u on u.id = h.user_id and u.disabled_at is null
@@ -46,20 +46,20 @@ export async function findKnownHook(sql: Sql, tokenHash: Buffer): Promise<KnownH
   return { id, conversationId: conversation_id, name, secret, creator: { id: user_id, ...user } };
 }
 
-/** A member's role; undefined for non-members. */
+/** Finds a member's role. Returns undefined for an outsider. */
 export async function findRole(sql: Sql, conversationId: string, userId: string): Promise<MemberRole | undefined> {
   const [row] = await sql<{ role: MemberRole }[]>`
     select role from members where conversation_id = ${conversationId} and user_id = ${userId}`;
   return row?.role;
 }
 
-/** Like `findRole`, but locks the conversation against other writers. For a non-member, nothing is locked. */
+/** Like `findRole`, but locks the conversation against other writers. For an outsider, nothing is locked. */
 export async function lockRole(sql: Sql, conversationId: string, userId: string): Promise<MemberRole | undefined> {
   await sql`
     select 1 from conversations c where c.id = ${conversationId}
       and exists (select 1 from members m where m.conversation_id = c.id and m.user_id = ${userId})
     for no key update`;
-  // A separate statement, so that it sees what was committed while waiting for the lock.
+  // A separate statement sees rows that were committed while waiting for the lock.
   return findRole(sql, conversationId, userId);
 }
 
@@ -83,22 +83,22 @@ export async function insertHook(sql: Sql, hook: NewHook): Promise<HookRow | und
   return row;
 }
 
-/** Lists hooks after an id, oldest first. @param userId the hooks' creator; null: any. */
+/** Lists hooks after an id, oldest first. @param userId the hooks' creator, or null for any creator. */
 export async function listHooks(
   sql: Sql,
   conversationId: string,
   userId: string | null,
   afterId: string | null,
-  rows: number,
+  rowsMax: number,
 ): Promise<HookRow[]> {
   return sql<HookRow[]>`
     select ${columns(sql)} from hooks h
     where h.conversation_id = ${conversationId} and (${userId}::uuid is null or h.user_id = ${userId})
       and (${afterId}::uuid is null or h.id > ${afterId})
-    order by h.id limit ${rows}`;
+    order by h.id limit ${rowsMax}`;
 }
 
-/** Deletes a hook. @param userId the hook's creator; null: any. @returns whether the hook existed. */
+/** Deletes a hook. @param userId the hook's creator, or null for any creator. @returns whether the hook existed. */
 export async function deleteHook(
   sql: Sql,
   conversationId: string,

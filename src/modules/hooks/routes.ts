@@ -13,7 +13,7 @@ import type { HookService } from "./service.ts";
 
 const InConversation = Type.Object({ id: UuidParam() });
 const ById = Type.Object({ id: UuidParam(), hook_id: UuidParam() });
-/** Much longer than any valid token, so that invalid ones return 404 as well. */
+/** Maximum length of the token parameter. It is much longer than a token, so that invalid tokens return 404. */
 const TOKEN_CHARS_MAX = 16_384;
 const ByToken = Type.Object({ token: Type.String({ maxLength: TOKEN_CHARS_MAX }) });
 
@@ -22,7 +22,7 @@ const tag = "hooks";
 
 type Dependencies = { hooks: HookService; hookEntry: HookEntry; config: Pick<Config, "PUBLIC_URL"> };
 
-/** `/api/v1/conversations/{id}/hooks`, and the route that programs post to. */
+/** Creates the routes of `/api/v1/conversations/{id}/hooks`, and the route that programs post to. */
 export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Route[] => [
   route({
     method: "POST",
@@ -30,7 +30,7 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     operationId: "createHook",
     summary: "Create an incoming hook (its URL is shown only in this response)",
     description:
-      "For members who may write. The hook's posts count against the caller's quota, and model responses are charged to " +
+      "Members with write access only. The hook's posts count against the caller's quota, and model responses are charged to " +
       "them. The hook stops working when their membership ends. An API key also needs `messages:write`, and must not expire.",
     tag,
     scope: "conversations:write",
@@ -47,7 +47,7 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     method: "GET",
     path: HOOKS,
     operationId: "listHooks",
-    summary: "List a conversation's hooks, oldest first (owners: all; other members: their own)",
+    summary: "List a conversation's hooks, oldest first (owners get all hooks, other members their own)",
     tag,
     scope: "conversations:read",
     params: InConversation,
@@ -64,7 +64,7 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     method: "DELETE",
     path: `${HOOKS}/:hook_id`,
     operationId: "deleteHook",
-    summary: "Delete a hook (owners and its creator); its messages stay",
+    summary: "Delete a hook, but not its messages (owners and its creator)",
     tag,
     scope: "conversations:write",
     params: ById,
@@ -77,8 +77,9 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     operationId: "postToHook",
     summary: "Post a message through an incoming hook",
     description:
-      "The token in the URL is the credential. Accepts our JSON format, the format of Slack's incoming webhooks (also as `payload` of " +
-      "a form), and plain text. `webhook-id`, or else `Idempotency-Key`, identifies the post: a repeated post isn't posted again.",
+      "The token in the URL is the credential. Accepts Parley's JSON format, the format of Slack's incoming webhooks (also as a form's " +
+      "`payload`), and plain text. The post is identified by `webhook-id` or, without it, by `Idempotency-Key`. A repeated post isn't " +
+      "posted again.",
     tag,
     public: true,
     limit: "hooks_address",
@@ -90,7 +91,7 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     },
     ok: SentMessage,
     status: 201,
-    answerHeaders: ["Location", "Idempotent-Replayed"],
+    responseHeaders: ["Location", "Idempotent-Replayed"],
     responses: {
       200: {
         description: "`ok`, for a post in Slack's format.",
@@ -99,13 +100,13 @@ export const createHookRoutes = ({ hooks, hookEntry, config }: Dependencies): Ro
     },
     problems: [401, 403],
     handle: async ({ request, set }) => {
-      const posted = await hooks.post(hookEntry.getHook(request), request.headers, getRawBody(request));
-      if (posted.isRepeated) set.headers["idempotent-replayed"] = "true";
-      if (posted.isSlack) {
+      const result = await hooks.post(hookEntry.getHook(request), request.headers, getRawBody(request));
+      if (result.isRepeated) set.headers["idempotent-replayed"] = "true";
+      if (result.isSlack) {
         set.status = 200;
         return new Response("ok", { headers: { "content-type": "text/plain; charset=utf-8" } });
       }
-      const { message, reply } = posted;
+      const { message, reply } = result;
       set.headers.location = `/api/v1/conversations/${message.conversation_id}/messages/${message.id}`;
       return { message, reply };
     },

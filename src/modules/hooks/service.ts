@@ -3,7 +3,7 @@ import type { Caller } from "../../access/caller.ts";
 import { requireScope } from "../../access/scopes.ts";
 import { type Database, getReservedPool, requireRow, withTransaction } from "../../db/client.ts";
 import type { RawBody } from "../../http/body.ts";
-import { readIdempotencyKey } from "../../http/idempotency-key.ts";
+import { parseIdempotencyKey } from "../../http/idempotency-key.ts";
 import { type PageRequest, readIdCursor } from "../../http/pagination.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
@@ -15,45 +15,45 @@ import type { SentMessage } from "../messages/model.ts";
 import type { MessageService } from "../messages/service.ts";
 import { HOOKS_PER_CONVERSATION_MAX } from "./limits.ts";
 import type { CreatedHook, CreateHook } from "./model.ts";
+import { parsePost } from "./parse-post.ts";
 import * as queries from "./queries.ts";
-import { readPost } from "./read-post.ts";
 import { checkSignature, formatSecret } from "./signature.ts";
 import { createToken, extractSuffix, hashToken } from "./token.ts";
 
-export type { KnownHook } from "./queries.ts";
+export type { ActiveHook as KnownHook } from "./queries.ts";
 
 const SECRET_BYTES = 32;
 
-/** The result of a post. If `isRepeated` is true, the same id was posted before, so nothing was posted now. */
-type Posted = Pick<SentMessage, "message" | "reply"> & { isRepeated: boolean; isSlack: boolean };
+/** The result of a post. If `isRepeated` is true, a post with the same id already exists, so nothing was posted. */
+type PostResult = Pick<SentMessage, "message" | "reply"> & { isRepeated: boolean; isSlack: boolean };
 
-/** Incoming hooks: programs post into a conversation on behalf of the member who created the hook. */
+/** Manages incoming hooks, with which programs post to a conversation on behalf of the member who created the hook. */
 export interface HookService {
   /**
-   * Creates a hook. For members who may write; an API key must also have `messages:write`, and must not expire.
+   * Creates a hook. Members with write access only. An API key must also have `messages:write`, and must not expire.
    * @param origin the base URL of this server, such as `https://chat.example.com`.
    * @throws Problem `not_found`, `forbidden`, `invalid`, `conflict` (too many hooks).
    */
   create(caller: Caller, conversationId: string, input: CreateHook, origin: string): Promise<CreatedHook>;
 
-  /** Lists hooks, oldest first: owners get all, other members their own. `page.after` is [id]. @throws Problem `not_found`. */
+  /** Lists hooks, oldest first. Owners get all hooks, other members their own. `page.after` is [id]. @throws Problem `not_found`. */
   list(caller: Caller, conversationId: string, page: PageRequest): Promise<queries.HookRow[]>;
 
-  /** Deletes a hook. For owners and the hook's creator. The hook's messages stay. @throws Problem `not_found`. */
+  /** Deletes a hook. Owners and the hook's creator only. The hook's messages are kept. @throws Problem `not_found`. */
   remove(caller: Caller, conversationId: string, id: string): Promise<void>;
 
   /**
-   * Finds the hook with this token. @throws Problem `not_found`, the same whether the hook doesn't exist or its creator
-   * is disabled, has left, or may only read.
+   * Returns the hook with this token.
+   * @throws Problem `not_found` if the hook doesn't exist, or if its creator is disabled, has left, or has no write access.
    */
-  getByToken(token: string): Promise<queries.KnownHook>;
+  getByToken(token: string): Promise<queries.ActiveHook>;
 
   /**
-   * Posts a message. Repeating a hook's `webhook-id`, or else `Idempotency-Key`, always returns the same message.
-   * @throws Problem `malformed`, `invalid`, `unsupported_media_type`, `unauthorized` (signature),
-   * `idempotency_key_reused`, and whatever sending a message throws.
+   * Posts a message. A repeated `webhook-id` or, without one, a repeated `Idempotency-Key` always returns the same message.
+   * @throws Problem `malformed`, `invalid`, `unsupported_media_type`, `unauthorized` (signature), `idempotency_key_reused`, and the
+   * errors of sending a message.
    */
-  post(hook: queries.KnownHook, headers: Headers, body: RawBody): Promise<Posted>;
+  post(hook: queries.ActiveHook, headers: Headers, body: RawBody): Promise<PostResult>;
 }
 
 type Dependencies = {
@@ -67,7 +67,7 @@ type Dependencies = {
 export function createHookService({ database, audit, messages, jwtSecret, log }: Dependencies): HookService {
   const seal = createSeal(deriveKey(jwtSecret, "hook secrets"));
 
-  function checkSigned({ id, secret }: queries.KnownHook, headers: Headers, { bytes }: RawBody): void {
+  function checkPostSignature({ id, secret }: queries.ActiveHook, headers: Headers, { bytes }: RawBody): void {
     if (secret === null) return;
     const key = seal.open(secret, Buffer.from(id));
     if (key === null) {
@@ -78,12 +78,12 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
   }
 
   return {
-    async create(caller, conversationId, { name: newName, signed = false }, origin) {
+    async create(caller, conversationId, { name: rawName, signed = false }, origin) {
       requireScope(caller.scopes, "messages:write");
-      // Otherwise a stolen key that expires soon could create permanent access.
+      // Otherwise, a stolen key that expires soon could create permanent access.
       if (caller.scopes !== null && Number.isFinite(caller.expiresAtMs))
         throw new Problem("forbidden", "An API key that expires can't create hooks, which don't expire.");
-      const name = newName.trim();
+      const name = rawName.trim();
       if (name === "") throw createInvalid("#/name", "name must not be empty.");
       const id = createId();
       const token = createToken();
@@ -129,17 +129,17 @@ export function createHookService({ database, audit, messages, jwtSecret, log }:
     },
 
     async getByToken(token) {
-      return requireRow(await queries.findKnownHook(getReservedPool(database), hashToken(token)), "hook");
+      return requireRow(await queries.findActiveHook(getReservedPool(database), hashToken(token)), "hook");
     },
 
     async post(hook, headers, body) {
-      checkSigned(hook, headers, body);
-      const post = readPost(body);
+      checkPostSignature(hook, headers, body);
+      const post = parsePost(body);
       const { content, reply } = post;
-      const input = { content, reply, client_message_id: readPostId(headers) };
+      const input = { content, reply, client_message_id: parsePostId(headers) };
       const integration = { hookId: hook.id, displayName: post.displayName ?? hook.name };
       const sent = await messages.post(mapToCaller(hook), hook.conversationId, input, integration);
-      if (sent.duplicate) checkRepetition(sent, content, integration.displayName, headers);
+      if (sent.duplicate) checkRepeatedPost(sent, content, integration.displayName, headers);
       return { message: sent.message, reply: sent.reply, isRepeated: sent.duplicate, isSlack: post.isSlack };
     },
   };
@@ -150,8 +150,8 @@ const describeActor = ({ user, credentialId, ipAddress }: Caller, hookId: string
   target: { type: "hook", id: hookId } as const,
 });
 
-/** Maps a hook to its creator as the caller, on whose behalf it acts. */
-export const mapToCaller = ({ id, creator, requestId }: queries.KnownHook): Caller => ({
+/** Returns the caller for a hook's posts, which is the hook's creator. */
+export const mapToCaller = ({ id, creator, requestId }: queries.ActiveHook): Caller => ({
   user: creator,
   credentialId: id,
   scopes: null,
@@ -160,23 +160,23 @@ export const mapToCaller = ({ id, creator, requestId }: queries.KnownHook): Call
   requestId,
 });
 
-/** Reads the id that identifies a post; null if there is none. @throws Problem `malformed`. */
-function readPostId(headers: Headers): string | null {
+/** Returns the id of a post, or null if it has none. @throws Problem `malformed`. */
+function parsePostId(headers: Headers): string | null {
   const webhookId = headers.get("webhook-id");
   const idempotencyKey = headers.get("idempotency-key");
-  const id = webhookId ?? (idempotencyKey === null ? null : readIdempotencyKey(idempotencyKey));
+  const id = webhookId ?? (idempotencyKey === null ? null : parseIdempotencyKey(idempotencyKey));
   if (id === null) return null;
   if (!/^[!-~]{1,255}$/.test(id))
     throw new Problem("malformed", "webhook-id must have 1 to 255 visible ASCII characters.");
   return id.length <= CLIENT_MESSAGE_ID_CHARS_MAX ? id : createHash("sha256").update(id).digest("hex");
 }
 
-/** @throws Problem `idempotency_key_reused` if the same `Idempotency-Key` was used with a different text or name. */
-function checkRepetition({ message }: SentMessage, content: string, displayName: string, headers: Headers): void {
+/** Checks a repeated post. @throws Problem `idempotency_key_reused` if its text or name differs from the first post's. */
+function checkRepeatedPost({ message }: SentMessage, content: string, displayName: string, headers: Headers): void {
   if (headers.has("webhook-id") || message.deleted_at !== null) return;
   if (message.content === content && message.author?.display_name === displayName) return;
   throw new Problem(
     "idempotency_key_reused",
-    "This Idempotency-Key was already used for a post with another text or name. Use a new key.",
+    "This Idempotency-Key was already used for a post with a different text or name. Use a new key.",
   );
 }

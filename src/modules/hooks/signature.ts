@@ -8,8 +8,8 @@ const SECRET_PREFIX = "whsec_";
 export const formatSecret = (key: Uint8Array): string => SECRET_PREFIX + Buffer.from(key).toString("base64");
 
 /**
- * Verifies the signature of a post (Standard Webhooks 1.0.0): HMAC-SHA256 of `id.timestamp.body`, with a timestamp at
- * most five minutes off. If there are several signatures, one valid signature suffices.
+ * Verifies a post's signature (Standard Webhooks 1.0.0): HMAC-SHA256 of `id.timestamp.body`, with a timestamp that is at most five
+ * minutes off. If there are several signatures, one of them must be valid.
  * @param nowMs milliseconds since 1970.
  * @throws Problem `unauthorized`.
  */
@@ -28,7 +28,7 @@ export function checkSignature(key: Uint8Array, headers: Headers, body: Uint8Arr
       `\`webhook-timestamp\` must be the current time in seconds since 1970, at most ${SIGNATURE_TOLERANCE_S} s off.`,
     );
   const expected = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest("base64");
-  if (!signatures.split(" ", SIGNATURES_MAX).some((signature) => isSame(signature, expected)))
+  if (!signatures.split(" ", SIGNATURES_MAX).some((signature) => isSameSignature(signature, expected)))
     throw new Problem("unauthorized", "`webhook-signature` doesn't match this body and the hook's secret.");
 }
 
@@ -38,8 +38,8 @@ function isRecent(timestamp: string, nowMs: number): boolean {
 }
 
 /** Compares the encoded strings, because different base64 strings can decode to the same bytes. */
-function isSame(signature: string, expected: string): boolean {
-  const presented = Buffer.from(signature);
-  const wanted = Buffer.from(`v1,${expected}`);
-  return presented.length === wanted.length && timingSafeEqual(presented, wanted);
+function isSameSignature(signature: string, expected: string): boolean {
+  const receivedBytes = Buffer.from(signature);
+  const expectedBytes = Buffer.from(`v1,${expected}`);
+  return receivedBytes.length === expectedBytes.length && timingSafeEqual(receivedBytes, expectedBytes);
 }

@@ -1,30 +1,30 @@
-import { type Fields, readFields, readList } from "../../ai/fields.ts";
-import type { Format } from "./format.ts";
+import { asFields, asList, type Fields } from "../../ai/fields.ts";
+import type { SourceFormat } from "./format.ts";
 import type { Omissions } from "./omissions.ts";
-import { cleanContent, cleanModel, readTime, textOf } from "./texts.ts";
+import { cleanContent, cleanModel, getText, parseTime } from "./texts.ts";
 import type { SourceMessage } from "./tree.ts";
 
-/** Maximum children that are read per node. */
+/** Maximum number of children to read per node. */
 const CHILDREN_MAX = 10_000;
 
 /**
- * OpenAI's `conversations.json`: a list of conversations, each with its messages as a tree (`mapping`) and the node
- * that was displayed last (`current_node`).
+ * Reads OpenAI's `conversations.json`: a list of conversations, each with a tree of messages (`mapping`) and the id of the
+ * message that was displayed last (`current_node`).
  */
-export const chatgpt: Format = {
+export const chatgpt: SourceFormat = {
   source: "chatgpt",
   label: "ChatGPT",
   nodesField: "mapping",
 
   readNode({ key, value, omissions, nowMs }) {
-    const node = readFields(value);
+    const node = asFields(value);
     return {
-      id: textOf(node.id) || key,
-      parentId: textOf(node.parent) || null,
-      childIds: readList(node.children)
+      id: getText(node.id) || key,
+      parentId: getText(node.parent) || null,
+      childIds: asList(node.children)
         .slice(0, CHILDREN_MAX)
         .filter((id) => typeof id === "string"),
-      message: readMessage(readFields(node.message), omissions, nowMs),
+      message: readMessage(asFields(node.message), omissions, nowMs),
     };
   },
 
@@ -33,23 +33,23 @@ export const chatgpt: Format = {
     title: fields.title,
     createdAt: fields.create_time,
     updatedAt: fields.update_time,
-    currentId: textOf(fields.current_node) || null,
+    currentId: getText(fields.current_node) || null,
     model: fields.default_model_slug,
   }),
 };
 
 function readMessage(message: Fields, omissions: Omissions, nowMs: number): SourceMessage | null {
-  const metadata = readFields(message.metadata);
-  const role = textOf(readFields(message.author).role);
+  const metadata = asFields(message.metadata);
+  const role = getText(asFields(message.author).role);
   if (metadata.is_visually_hidden_from_conversation === true || metadata.is_user_system_message === true) return null;
   if (role === "tool") {
-    // Images created by a tool are part of the conversation. Other tool messages are meant for the model.
-    const images = countImages(readFields(message.content));
+    // Tool messages are not shown to the user, except for images that the tool created.
+    const images = countImages(asFields(message.content));
     omissions.add(images > 0 ? "image" : "tool", Math.max(1, images));
     return null;
   }
   if (role !== "system" && role !== "user" && role !== "assistant") {
-    // Nodes without a message are normal and aren't counted as omitted.
+    // Some nodes have no message, so nothing is omitted.
     if (Object.keys(message).length > 0) omissions.add("other");
     return null;
   }
@@ -58,32 +58,29 @@ function readMessage(message: Fields, omissions: Omissions, nowMs: number): Sour
     return null;
   }
   omissions.add("file", countFiles(metadata));
-  const { content, isCut } = cleanContent(readContent(readFields(message.content), omissions));
+  const { content, isTruncated } = cleanContent(readContent(asFields(message.content), omissions));
   if (content.trim() === "") return null;
-  if (isCut) omissions.addTruncated();
+  if (isTruncated) omissions.addTruncated();
   const model = role === "assistant" ? cleanModel(metadata.model_slug) : null;
-  return { role, content, model, at: readTime(message.create_time, nowMs) };
+  return { role, content, model, at: parseTime(message.create_time, nowMs) };
 }
 
-/**
- * Whether an assistant message is a tool call. Calls of the code interpreter (`python`) are part of the visible
- * conversation.
- */
+/** Returns whether an assistant message is a tool call. Calls to the code interpreter (`python`) count as text, because users see them. */
 const isToolCall = (role: string, { recipient }: Fields): boolean =>
   role === "assistant" && typeof recipient === "string" && !["", "all", "user", "python"].includes(recipient);
 
-/** The number of attached files. Images aren't counted here, because they are also parts of the message. */
+/** Counts the attached files, except images, which are counted as parts of the message. */
 const countFiles = (metadata: Fields): number =>
-  readList(metadata.attachments).filter((file) => {
-    const { mime_type: type, mimeType } = readFields(file);
-    return !textOf(type ?? mimeType).startsWith("image/");
+  asList(metadata.attachments).filter((file) => {
+    const { mime_type: type, mimeType } = asFields(file);
+    return !getText(type ?? mimeType).startsWith("image/");
   }).length;
 
 const countImages = ({ parts }: Fields): number =>
-  readList(parts).filter((part) => readFields(part).content_type === "image_asset_pointer").length;
+  asList(parts).filter((part) => asFields(part).content_type === "image_asset_pointer").length;
 
 function readContent(content: Fields, omissions: Omissions): string {
-  const type = textOf(content.content_type);
+  const type = getText(content.content_type);
   switch (type) {
     case "thoughts":
     case "reasoning_recap":
@@ -93,16 +90,16 @@ function readContent(content: Fields, omissions: Omissions): string {
     case "model_editable_context":
       return "";
     case "code":
-      return formatCode(textOf(content.language), textOf(content.text) || readParts(content, omissions));
+      return formatCode(getText(content.language), getText(content.text) || readParts(content, omissions));
     default: {
-      const text = Array.isArray(content.parts) ? readParts(content, omissions) : textOf(content.text);
+      const text = Array.isArray(content.parts) ? readParts(content, omissions) : getText(content.text);
       if (text === "" && !Array.isArray(content.parts) && type !== "" && type !== "text") omissions.add("other");
       return text;
     }
   }
 }
 
-/** Formats code as Markdown, with a fence that doesn't occur in the code. */
+/** Formats code as a Markdown block, with a fence that doesn't occur in the code. */
 function formatCode(language: string, code: string): string {
   if (code.trim() === "") return "";
   let fence = "```";
@@ -111,13 +108,13 @@ function formatCode(language: string, code: string): string {
 }
 
 const readParts = ({ parts }: Fields, omissions: Omissions): string =>
-  readList(parts)
-    .map((part) => (typeof part === "string" ? part : readPart(readFields(part), omissions)))
+  asList(parts)
+    .map((part) => (typeof part === "string" ? part : readPart(asFields(part), omissions)))
     .filter((text) => text !== "")
     .join("\n\n");
 
 function readPart(part: Fields, omissions: Omissions): string {
-  const type = textOf(part.content_type);
+  const type = getText(part.content_type);
   if (type === "image_asset_pointer") omissions.add("image");
   else if (type.includes("audio_asset_pointer") || type.includes("video")) omissions.add("audio");
   else if (typeof part.text === "string") return part.text;

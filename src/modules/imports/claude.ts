@@ -1,23 +1,23 @@
-import { type Fields, readFields, readList } from "../../ai/fields.ts";
-import type { Format } from "./format.ts";
+import { asFields, asList, type Fields } from "../../ai/fields.ts";
+import type { SourceFormat } from "./format.ts";
 import type { Omissions } from "./omissions.ts";
-import { cleanContent, cleanLine, cleanModel, readTime, textOf } from "./texts.ts";
+import { cleanContent, cleanLine, cleanModel, getText, parseTime } from "./texts.ts";
 import type { SourceMessage } from "./tree.ts";
 
 /**
- * Anthropic's `conversations.json`: a list of conversations, each with its messages in order (`chat_messages`). In
- * newer exports, messages refer to their parents, so there can be branches.
+ * Reads Anthropic's `conversations.json`: a list of conversations, each with its messages in order (`chat_messages`). In newer
+ * exports, messages refer to their parents, so a conversation can have branches.
  */
-export const claude: Format = {
+export const claude: SourceFormat = {
   source: "claude",
   label: "Claude",
   nodesField: "chat_messages",
 
   readNode({ key, value, omissions, nowMs, previousId }) {
-    const message = readFields(value);
+    const message = asFields(value);
     const parent = message.parent_message_uuid;
     return {
-      id: textOf(message.uuid) || `#${key}`,
+      id: getText(message.uuid) || `#${key}`,
       parentId: typeof parent === "string" && parent !== "" ? parent : previousId,
       childIds: [],
       message: readMessage(message, omissions, nowMs),
@@ -29,7 +29,7 @@ export const claude: Format = {
     title: fields.name,
     createdAt: fields.created_at,
     updatedAt: fields.updated_at,
-    currentId: textOf(fields.current_leaf_message_uuid) || null,
+    currentId: getText(fields.current_leaf_message_uuid) || null,
     model: fields.model,
   }),
 };
@@ -41,35 +41,35 @@ const rolesBySender: Readonly<Record<string, "user" | "assistant">> = {
 };
 
 function readMessage(message: Fields, omissions: Omissions, nowMs: number): SourceMessage | null {
-  const sender = textOf(message.sender ?? message.role);
+  const sender = getText(message.sender ?? message.role);
   const role = Object.hasOwn(rolesBySender, sender) ? rolesBySender[sender] : undefined;
   if (role === undefined) {
     omissions.add("other");
     return null;
   }
-  omissions.add("file", readList(message.files_v2 ?? message.files).length);
-  const texts = [
+  omissions.add("file", asList(message.files_v2 ?? message.files).length);
+  const textParts = [
     readBlocks(message, omissions),
-    ...readList(message.attachments).map((file) => readAttachment(file, omissions)),
+    ...asList(message.attachments).map((file) => readAttachment(file, omissions)),
   ];
-  const { content, isCut } = cleanContent(texts.filter((text) => text.trim() !== "").join("\n\n"));
+  const { content, isTruncated } = cleanContent(textParts.filter((text) => text.trim() !== "").join("\n\n"));
   if (content === "") return null;
-  if (isCut) omissions.addTruncated();
+  if (isTruncated) omissions.addTruncated();
   const model = role === "assistant" ? cleanModel(message.model) : null;
-  return { role, content, model, at: readTime(message.created_at, nowMs) };
+  return { role, content, model, at: parseTime(message.created_at, nowMs) };
 }
 
-/** Joins the text blocks in `content`. The field `text` repeats them, and is the only one in older exports. */
+/** Joins the text blocks in `content`. Older exports have no `content`, so the field `text` is used instead. */
 function readBlocks(message: Fields, omissions: Omissions): string {
-  const texts = readList(message.content).map((block) => readBlock(readFields(block), omissions));
-  const text = texts.filter((part) => part !== "").join("\n\n");
-  return text === "" ? textOf(message.text) : text;
+  const blockTexts = asList(message.content).map((block) => readBlock(asFields(block), omissions));
+  const text = blockTexts.filter((part) => part !== "").join("\n\n");
+  return text === "" ? getText(message.text) : text;
 }
 
 function readBlock(block: Fields, omissions: Omissions): string {
   switch (block.type) {
     case "text":
-      return textOf(block.text);
+      return getText(block.text);
     case "thinking":
     case "redacted_thinking":
       omissions.add("reasoning");
@@ -89,8 +89,8 @@ function readBlock(block: Fields, omissions: Omissions): string {
 
 /** Returns the text of an attached file, preceded by its name. */
 function readAttachment(value: unknown, omissions: Omissions): string {
-  const file = readFields(value);
-  const text = textOf(file.extracted_content);
+  const file = asFields(value);
+  const text = getText(file.extracted_content);
   if (text === "") {
     omissions.add("file");
     return "";

@@ -1,15 +1,16 @@
 import { createHash } from "node:crypto";
-import { readFields } from "../../ai/fields.ts";
+import { asFields } from "../../ai/fields.ts";
 import { createId } from "../../lib/id.ts";
-import type { ConversationFields, Format } from "./format.ts";
+import type { ConversationFields, SourceFormat } from "./format.ts";
 import { createOmissions, type Omissions } from "./omissions.ts";
 import { type OrderedMessage, orderMessages } from "./order.ts";
 import { createStepCounter, type Steps } from "./steps.ts";
-import { cleanId, cleanLine, cleanModel, readTime } from "./texts.ts";
+import { cleanId, cleanLine, cleanModel, parseTime } from "./texts.ts";
 import { buildTree, type SourceNode } from "./tree.ts";
 
-/** Limits per conversation, because each is held in memory as a whole: tree nodes, and UTF-16 units of all texts. */
+/** Maximum number of tree nodes per conversation, because a whole conversation is kept in memory. */
 const NODES_MAX = 250_000;
+/** Maximum UTF-16 code units of a conversation's texts. */
 const CONVERSATION_CHARS_MAX = 32 * 1024 * 1024;
 
 export type ImportedMessage = {
@@ -29,38 +30,43 @@ export type ImportedConversation = {
   createdAt: string;
   updatedAt: string;
   messages: ImportedMessage[];
-  /** The size of all texts in UTF-8 bytes. */
+  /** Total size of all texts in UTF-8 bytes. */
   bytes: number;
-  /** Describes what was left out; null if nothing was. */
+  /** Describes what was omitted or truncated; null if nothing was. */
   note: string | null;
 };
 
-/** The result of reading one item of the file. */
+/** A conversation read from the file, or the reason why it was skipped. */
 export type ReadResult = { title: string; conversation: ImportedConversation } | { title: string; skipped: string };
 
-/** Builds conversations one after the other from the parts that the reader finds. */
+/** Builds conversations, one after the other, from the messages and fields that the JSON reader finds. */
 export type ConversationBuilder = {
   addNode(field: string, key: string, value: unknown): void;
-  /** Finishes the current conversation. The next one may be started before the returned work is done. */
+  /** Finishes the current conversation. The next one may be started before the returned steps have run. */
   finish(value: unknown): Steps<ReadResult>;
-  /** Skips the current conversation, which couldn't be read completely. */
+  /** Skips the current conversation, which can't be read completely. */
   skipUnreadable(): Steps<ReadResult>;
 };
 
-type OtherFormat = Pick<Format, "label" | "source" | "nodesField">;
+type OtherFormat = Pick<SourceFormat, "label" | "source" | "nodesField">;
 
 /**
- * @param other the format of the other source, to recognize a file sent with the wrong `source`.
- * @param nowMs the time to use where times are missing or invalid.
+ * Creates a builder for one file.
+ * @param otherFormat the format of the other source, to recognize a file sent with the wrong `source`.
+ * @param nowMs the time that replaces missing and invalid times.
  */
-export function createConversationBuilder(format: Format, other: OtherFormat, nowMs: number): ConversationBuilder {
+export function createConversationBuilder(
+  format: SourceFormat,
+  otherFormat: OtherFormat,
+  nowMs: number,
+): ConversationBuilder {
   let nodes: SourceNode[] = [];
   let omissions: Omissions = createOmissions();
   let chars = 0;
   let isFromOtherSource = false;
   let isOversized = false;
 
-  function reset(): void {
+  function startNext(): void {
     nodes = [];
     omissions = createOmissions();
     chars = 0;
@@ -71,16 +77,16 @@ export function createConversationBuilder(format: Format, other: OtherFormat, no
   function findSkipReason(value: unknown): string | null {
     if (isOversized)
       return `It has more than ${NODES_MAX} messages, or more than ${CONVERSATION_CHARS_MAX} characters.`;
-    const fields = readFields(value);
-    if (isFromOtherSource || (nodes.length === 0 && Object.hasOwn(fields, other.nodesField)))
-      return describeWrongSource(other);
+    const fields = asFields(value);
+    if (isFromOtherSource || (nodes.length === 0 && Object.hasOwn(fields, otherFormat.nodesField)))
+      return describeWrongSource(otherFormat);
     if (!Object.hasOwn(fields, format.nodesField)) return `This is not a ${format.label} conversation.`;
     return null;
   }
 
   return {
     addNode(field, key, value) {
-      if (field === other.nodesField) isFromOtherSource = true;
+      if (field === otherFormat.nodesField) isFromOtherSource = true;
       if (field !== format.nodesField || isOversized) return;
       const node = format.readNode({ key, value, omissions, nowMs, previousId: nodes.at(-1)?.id ?? null });
       nodes.push(node);
@@ -91,34 +97,42 @@ export function createConversationBuilder(format: Format, other: OtherFormat, no
 
     finish(value) {
       const skipReason = findSkipReason(value);
-      const fields = format.readConversation(readFields(value));
-      const work = skipReason === null ? build(fields, nodes, omissions) : skip(cleanLine(fields.title), skipReason);
-      reset();
-      return work;
+      const fields = format.readConversation(asFields(value));
+      const steps =
+        skipReason === null ? build(fields, nodes, omissions) : createSkipped(cleanLine(fields.title), skipReason);
+      startNext();
+      return steps;
     },
 
     skipUnreadable() {
-      reset();
-      return skip("", "Part of it is too large.");
+      startNext();
+      return createSkipped("", "Part of it is too large.");
     },
   };
 
-  function* build(fields: ConversationFields, sourceNodes: SourceNode[], omitted: Omissions): Steps<ReadResult> {
+  function* build(
+    fields: ConversationFields,
+    sourceNodes: SourceNode[],
+    conversationOmissions: Omissions,
+  ): Steps<ReadResult> {
     const title = cleanLine(fields.title);
-    const ordered = yield* orderMessages(yield* buildTree(sourceNodes, fields.currentId));
-    if (ordered.length === 0) return { title, skipped: "It has no messages." };
-    return { title, conversation: yield* createConversation(title, fields, ordered, nowMs, omitted.describe()) };
+    const orderedMessages = yield* orderMessages(yield* buildTree(sourceNodes, fields.currentId));
+    if (orderedMessages.length === 0) return { title, skipped: "It has no messages." };
+    return {
+      title,
+      conversation: yield* createConversation(title, fields, orderedMessages, nowMs, conversationOmissions.describe()),
+    };
   }
 }
 
-// biome-ignore lint/correctness/useYield: the other steps yield, so this one has the same type.
-function* skip(title: string, skipped: string): Steps<ReadResult> {
+// biome-ignore lint/correctness/useYield: it must have the same type as generators that yield.
+function* createSkipped(title: string, skipped: string): Steps<ReadResult> {
   return { title, skipped };
 }
 
-/** The error for a file, or part of a file, that was exported from the other source. */
-export const describeWrongSource = ({ label, source }: Pick<Format, "label" | "source">): string =>
-  `This is an export of ${label}. Import it with ?source=${source}.`;
+/** Returns the error message for a file that was exported from the other source. */
+export const describeWrongSource = ({ label, source }: Pick<SourceFormat, "label" | "source">): string =>
+  `This is a ${label} export. Import it with ?source=${source}.`;
 
 function* createConversation(
   title: string,
@@ -128,16 +142,16 @@ function* createConversation(
   note: string | null,
 ): Steps<ImportedConversation> {
   const shouldYield = createStepCounter();
-  const createdAt = readTime(fields.createdAt, nowMs);
+  const createdAt = parseTime(fields.createdAt, nowMs);
   const messages: ImportedMessage[] = [];
   const model = cleanModel(fields.model);
-  let at = createdAt ?? readTime(fields.updatedAt, nowMs) ?? new Date(nowMs);
+  let at = createdAt ?? parseTime(fields.updatedAt, nowMs) ?? new Date(nowMs);
   let newestMs = Number.NEGATIVE_INFINITY;
   let oldestMs = Number.POSITIVE_INFINITY;
   let bytes = 0;
   for (const { node, parent } of ordered) {
     if (shouldYield()) yield;
-    // A message without a time gets that of the previous message.
+    // A message without a time gets the time of the previous one.
     at = node?.message.at ?? at;
     if (node?.message.at) {
       newestMs = Math.max(newestMs, at.getTime());
@@ -155,7 +169,7 @@ function* createConversation(
     });
     bytes += Buffer.byteLength(content);
   }
-  const updatedAt = Number.isFinite(newestMs) ? new Date(newestMs) : (readTime(fields.updatedAt, nowMs) ?? at);
+  const updatedAt = Number.isFinite(newestMs) ? new Date(newestMs) : (parseTime(fields.updatedAt, nowMs) ?? at);
   const startedAt = createdAt ?? (Number.isFinite(oldestMs) ? new Date(oldestMs) : updatedAt);
   return {
     id: createId(),
@@ -169,7 +183,7 @@ function* createConversation(
   };
 }
 
-/** Creates a replacement for a missing conversation id from the content, so that repeated imports are recognized. */
+/** Hashes a conversation without an id. The hash serves as its id, so that repeated imports are recognized. */
 function hashConversation(title: string, createdAt: Date | null, messages: readonly ImportedMessage[]): string {
   const hash = createHash("sha256").update(JSON.stringify([title, createdAt]));
   for (const { role, content } of messages) hash.update(JSON.stringify([role, content]));

@@ -1,18 +1,18 @@
 import type { ConversationBuilder, ReadResult } from "./conversation-builder.ts";
 import { ImportError } from "./import-error.ts";
 import { createJsonReader, type JsonReader } from "./json-reader.ts";
-import { createPacer } from "./pacer.ts";
+import { createPauser } from "./pacer.ts";
 import type { Steps } from "./steps.ts";
-import { isZip, unzip, type ZipPart } from "./unzip.ts";
+import { isZip, unzip, type ZipChunk } from "./unzip.ts";
 
-/** Bytes parsed per step, which takes well below a millisecond. */
+/** Bytes parsed per step. A step takes far less than a millisecond. */
 const STEP_BYTES = 4 * 1024;
-/** Maximum entries per file. Each takes a statement, so millions of tiny entries would block other imports. */
+/** Maximum entries per file. Each needs a statement, so millions of tiny entries would block other imports. */
 const ENTRIES_MAX = 250_000;
 
 /**
- * Reads an uploaded file, conversation by conversation: a JSON file, or a ZIP archive with JSON files. Yields to the
- * event loop between steps.
+ * Reads an uploaded JSON file, or a ZIP archive with JSON files, conversation by conversation. Yields to the event loop between
+ * steps.
  * @param bytesMax the limit on an archive's unpacked size.
  * @param entriesMax the limit on conversations and other entries.
  * @throws ImportError if the rest of the file can't be read.
@@ -23,9 +23,9 @@ export async function* readConversations(
   bytesMax: number,
   entriesMax = ENTRIES_MAX,
 ): AsyncGenerator<ReadResult> {
-  const pause = createPacer();
+  const pause = createPauser();
 
-  async function finish(steps: Steps<ReadResult>): Promise<ReadResult> {
+  async function runWithPauses(steps: Steps<ReadResult>): Promise<ReadResult> {
     for (;;) {
       const next = steps.next();
       if (next.done) return next.value;
@@ -38,20 +38,20 @@ export async function* readConversations(
       entries += 1;
       if (entries > entriesMax)
         throw new ImportError("too_large", `The file has more than ${entriesMax} conversations. Split it.`);
-      yield await finish(steps);
+      yield await runWithPauses(steps);
     }
   }
 
   let entries = 0;
   const pending: Steps<ReadResult>[] = [];
   let reader: JsonReader | undefined;
-  for await (const { bytes, isLast } of openFile(pieces, bytesMax)) {
+  for await (const { bytes, isLast } of readJsonFiles(pieces, bytesMax)) {
     reader ??= createReader(builder, pending);
     for (let from = 0; from < bytes.byteLength; from += STEP_BYTES) {
       try {
         reader.write(bytes.subarray(from, from + STEP_BYTES));
       } catch (error) {
-        // Import everything that was complete before the error.
+        // Conversations that are complete before the error are still imported.
         yield* finishPending();
         throw error;
       }
@@ -67,14 +67,14 @@ export async function* readConversations(
 
 function createReader(builder: ConversationBuilder, pending: Steps<ReadResult>[]): JsonReader {
   let isEmpty = true;
-  const add = (read: Steps<ReadResult>) => {
+  const addConversation = (steps: Steps<ReadResult>) => {
     isEmpty = false;
-    pending.push(read);
+    pending.push(steps);
   };
   const reader = createJsonReader({
     onNode: builder.addNode,
-    onConversation: (value) => add(builder.finish(value)),
-    onOversized: () => add(builder.skipUnreadable()),
+    onConversation: (value) => addConversation(builder.finish(value)),
+    onOversized: () => addConversation(builder.skipUnreadable()),
   });
   return {
     ...reader,
@@ -85,19 +85,19 @@ function createReader(builder: ConversationBuilder, pending: Steps<ReadResult>[]
   };
 }
 
-/** Yields the file, or an archive's JSON files one after the other. */
-async function* openFile(pieces: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<ZipPart> {
+/** Yields the file, or the JSON files of an archive one after the other. */
+async function* readJsonFiles(pieces: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<ZipChunk> {
   const iterator = pieces[Symbol.asyncIterator]();
   const first = await iterator.next();
   if (first.done) throw new ImportError("expired", "The uploaded file no longer exists. Send it again.");
-  const all = (async function* () {
+  const chunks = (async function* () {
     yield first.value;
     for (let next = await iterator.next(); !next.done; next = await iterator.next()) yield next.value;
   })();
   if (isZip(first.value)) {
-    yield* unzip(all, bytesMax);
+    yield* unzip(chunks, bytesMax);
     return;
   }
-  for await (const bytes of all) yield { bytes, isLast: false };
+  for await (const bytes of chunks) yield { bytes, isLast: false };
   yield { bytes: new Uint8Array(), isLast: true };
 }

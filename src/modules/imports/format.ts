@@ -3,31 +3,31 @@ import type { ImportSource } from "./model.ts";
 import type { Omissions } from "./omissions.ts";
 import type { SourceNode } from "./tree.ts";
 
-/** One node of a conversation, as found in the file. */
+/** A node of a conversation, as found in the file. */
 type NodeInput = {
   /** The node's key in the file: its id, or its index in a list. */
   key: string;
   value: unknown;
   omissions: Omissions;
-  /** The current time; later times in the file are invalid. */
+  /** The current time. Later times in the file are invalid. */
   nowMs: number;
   /** The id of the previous node in the file. */
   previousId: string | null;
 };
 
-/** Unchecked fields of a conversation in the file, without its messages. */
+/** A conversation's fields other than its messages, without validation. */
 export type ConversationFields = {
   id: unknown;
   title: unknown;
   createdAt: unknown;
   updatedAt: unknown;
   currentId: string | null;
-  /** The model to assume for responses that don't name one. */
+  /** The model of answers that don't name one. */
   model: unknown;
 };
 
-/** The export format of one source. */
-export type Format = {
+/** The export format of a source. */
+export type SourceFormat = {
   source: ImportSource;
   /** The source's display name. */
   label: string;

@@ -1,6 +1,6 @@
 import type { ErrorCode } from "../../lib/error-codes.ts";
 
-/** Aborts an import before the end of its file. `detail` is shown to the user. */
+/** An error that aborts an import. `detail` is shown to the user. */
 export class ImportError extends Error {
   override readonly name = "ImportError";
 

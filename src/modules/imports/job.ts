@@ -18,8 +18,9 @@ import { ImportError } from "./import-error.ts";
 import { deletePieces, readPieces } from "./pieces.ts";
 import * as queries from "./queries.ts";
 
-/** Messages per statement: how many, and UTF-16 units of their texts (a single message may be longer). */
+/** Maximum messages per statement. */
 const BATCH_ROWS = 500;
+/** Maximum UTF-16 code units of the texts in a statement, unless it has only one message. */
 const BATCH_CHARS = 512 * 1024;
 /** Database connections per instance for imports, separate from those for requests. */
 const POOL_SIZE = 2;
@@ -27,23 +28,23 @@ const POOL_SIZE = 2;
 type Dependencies = {
   database: Database;
   quotas: QuotaService;
-  /** Maximum unpacked bytes of an archive. */
+  /** Maximum unpacked size of an archive. */
   bytesMax: number;
-  /** Called after each conversation's commit. */
+  /** Called after each conversation is committed. */
   onStored(conversationId: string, userId: string): void;
 };
 
 /**
- * The import's stored state isn't what this attempt expected: another instance has taken over, its user was deleted, or
- * the response to a commit was lost. A retry determines which.
+ * The import's stored state has changed unexpectedly: another instance has taken over, the user was deleted, or the response to
+ * a commit was lost. The retry determines the cause.
  */
 class ImportStateChanged extends Error {}
 
 /** Processes uploaded imports. */
 export type ImportJob = {
-  /** Runs a queued import, continuing where it stopped. @throws the signal's reason when aborted. */
+  /** Runs a queued import, or continues an interrupted one. @throws the abort reason of `signal`. */
   run(importId: string, signal: AbortSignal): Promise<void>;
-  /** Fails imports that are too old, and deletes their files. Called by the job runner. */
+  /** Fails imports that are too old, and deletes files that are no longer needed. */
   sweep(signal: AbortSignal): Promise<void>;
   /** Closes the database connections of imports. */
   close(): Promise<void>;
@@ -52,7 +53,11 @@ export type ImportJob = {
 export function createImportJob({ database, quotas, bytesMax, onStored }: Dependencies): ImportJob {
   const pool = createSidePool(database, POOL_SIZE);
 
-  async function store(row: queries.ImportRow, position: number, conversation: ImportedConversation): Promise<boolean> {
+  async function storeWithinQuotas(
+    row: queries.ImportRow,
+    position: number,
+    conversation: ImportedConversation,
+  ): Promise<boolean> {
     const write = () => storeConversation(pool.open(), row.id, position, conversation);
     const storeWithBytes = () => quotas.reserve("stored_bytes", row.user_id, conversation.bytes, write);
     const outcome = await quotas.reserve("conversations", row.user_id, 1, storeWithBytes);
@@ -67,46 +72,46 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
     row: queries.ImportRow,
     isFirstImport: boolean,
     position: number,
-    read: ReadResult,
+    result: ReadResult,
   ): Promise<void> {
     let reason: string | undefined;
-    if ("skipped" in read) reason = read.skipped;
-    // Checked before the quotas, because skipped conversations don't count. The database detects duplicates within the
-    // file.
-    else if (!isFirstImport && (await queries.hasConversation(database, row, read.conversation.sourceId)))
+    if ("skipped" in result) reason = result.skipped;
+    // Checked before the quotas, because skipped conversations don't count. In a first import, duplicates can only be within
+    // the file; the database detects them.
+    else if (!isFirstImport && (await queries.hasConversation(database, row, result.conversation.sourceId)))
       reason = ALREADY_IMPORTED;
-    else if (!(await store(row, position, read.conversation))) reason = ALREADY_IMPORTED;
+    else if (!(await storeWithinQuotas(row, position, result.conversation))) reason = ALREADY_IMPORTED;
     if (reason === undefined) return;
-    const note = { title: read.title, reason };
+    const note = { title: result.title, reason };
     if (!(await queries.skipConversation(pool.open(), row.id, position, note)))
       throw new ImportStateChanged("The import's state has changed.");
   }
 
   async function importAll(row: queries.ImportRow, signal: AbortSignal): Promise<void> {
-    const [format, other] = row.source === "chatgpt" ? [chatgpt, claude] : [claude, chatgpt];
-    const builder = createConversationBuilder(format, other, row.created_at.getTime());
+    const [format, otherFormat] = row.source === "chatgpt" ? [chatgpt, claude] : [claude, chatgpt];
+    const builder = createConversationBuilder(format, otherFormat, row.created_at.getTime());
     const isFirstImport = !(await queries.hasImported(database, row));
     let position = 0;
     /** The current conversation is stored while the next one is read. */
-    let storing = Promise.resolve();
+    let currentStore = Promise.resolve();
     try {
       for await (const read of readConversations(readPieces(database, row.id), builder, bytesMax)) {
         signal.throwIfAborted();
-        // If the first item is from the other source, the whole file is: fail with one error.
-        if (position === 0 && "skipped" in read && read.skipped === describeWrongSource(other))
+        // If the first conversation is from the other source, the whole file is. Fail with a single error.
+        if (position === 0 && "skipped" in read && read.skipped === describeWrongSource(otherFormat))
           throw new ImportError("wrong_source", read.skipped);
-        const readPosition = position;
+        const currentPosition = position;
         position += 1;
-        // This conversation was handled before the job was interrupted.
-        if (readPosition < row.conversations) continue;
-        await storing;
-        storing = retryTemporary(() => storeOrSkip(row, isFirstImport, readPosition, read), signal);
-        // Errors are handled where `storing` is awaited: below, or for the next conversation.
-        storing.catch(() => {});
+        // This conversation was stored or skipped before an interruption.
+        if (currentPosition < row.conversations) continue;
+        await currentStore;
+        currentStore = retryTemporary(() => storeOrSkip(row, isFirstImport, currentPosition, read), signal);
+        // Errors are thrown where `currentStore` is awaited: before the next conversation is stored, or in `finally`.
+        currentStore.catch(() => {});
       }
     } finally {
-      // If the rest of the file can't be read, the conversations before that are still stored.
-      await storing;
+      // If the rest of the file can't be read, the last conversation before the error is still stored.
+      await currentStore;
     }
   }
 
@@ -121,7 +126,7 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
           await importAll(row, signal);
           await queries.finishImport(pool.open(), importId, null);
         } catch (error) {
-          const reason = findReason(error);
+          const reason = findFailureReason(error);
           if (!reason) throw error;
           await queries.finishImport(pool.open(), importId, reason);
         }
@@ -150,14 +155,14 @@ export function createImportJob({ database, quotas, bytesMax, onStored }: Depend
 
 const ALREADY_IMPORTED = "It was already imported.";
 
-/** The reason for a permanent failure; undefined if the import can be retried. */
-function findReason(error: unknown): Pick<ImportError, "code" | "detail"> | undefined {
+/** Returns the reason for a permanent failure; undefined if the import can be retried. */
+function findFailureReason(error: unknown): Pick<ImportError, "code" | "detail"> | undefined {
   if (error instanceof ImportError) return error;
   if (error instanceof Problem && error.code === "quota_exceeded") return { code: error.code, detail: error.message };
   return undefined;
 }
 
-/** Stores a conversation with all its messages, or nothing. */
+/** Stores a conversation with all its messages, atomically. */
 async function storeConversation(
   pool: Database,
   importId: string,
@@ -165,19 +170,19 @@ async function storeConversation(
   conversation: ImportedConversation,
 ): Promise<queries.StoreOutcome> {
   const batches = splitMessages(conversation.messages);
-  const storeBatch = (sql: Sql, { messages, after }: Batch) =>
+  const storeBatch = (sql: Sql, { messages, startIndex: after }: Batch) =>
     queries.importMessages(sql, importId, position, conversation, messages, after);
-  const [first, ...rest] = batches;
-  if (!first) throw new Error("A conversation without messages is not imported.");
-  if (rest.length === 0) return storeBatch(pool, first);
+  const [firstBatch, ...otherBatches] = batches;
+  if (!firstBatch) throw new Error("A conversation without messages is not imported.");
+  if (otherBatches.length === 0) return storeBatch(pool, firstBatch);
   return pool.begin(async (sql) => {
-    const outcome = await storeBatch(sql, first);
-    if (outcome === "stored") for (const batch of rest) await storeBatch(sql, batch);
+    const outcome = await storeBatch(sql, firstBatch);
+    if (outcome === "stored") for (const batch of otherBatches) await storeBatch(sql, batch);
     return outcome;
   });
 }
 
-type Batch = { messages: ImportedMessage[]; after: number };
+type Batch = { messages: ImportedMessage[]; startIndex: number };
 
 function splitMessages(messages: readonly ImportedMessage[]): Batch[] {
   const batches: Batch[] = [];
@@ -185,7 +190,7 @@ function splitMessages(messages: readonly ImportedMessage[]): Batch[] {
   for (const [index, message] of messages.entries()) {
     let batch = batches.at(-1);
     if (!batch || batch.messages.length >= BATCH_ROWS || chars + message.content.length > BATCH_CHARS) {
-      batch = { messages: [], after: index };
+      batch = { messages: [], startIndex: index };
       batches.push(batch);
       chars = 0;
     }

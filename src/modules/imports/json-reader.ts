@@ -4,12 +4,12 @@ import { ImportError } from "./import-error.ts";
 type OnValue = Parameters<TokenParser["onValue"]>[0];
 type Token = Parameters<TokenParser["write"]>[0] & { offset?: number };
 
-/** Maximum JSON size of a message with all its parts. With a larger one, the conversation is skipped. */
+/** Maximum JSON size of a message. Conversations with larger messages are skipped. */
 const VALUE_BYTES_MAX = 8 * 1024 * 1024;
-/** Maximum length of one string, which has to be read into memory before it can be skipped. */
+/** Maximum length of a string. Strings must be read into memory, even if they are skipped. */
 const TOKEN_BYTES_MAX = 32 * 1024 * 1024;
 
-/** The only fields of a conversation that are kept until it has been read. */
+/** The fields of a conversation that stay in memory until the whole conversation has been read. */
 const retainedFields = new Set([
   "title",
   "name",
@@ -43,23 +43,23 @@ export type JsonHandlers = {
   onNode(field: string, key: string, value: unknown): void;
   /** Called at the end of each conversation, with its other fields. */
   onConversation(value: unknown): void;
-  /** Called instead of `onConversation` if the conversation contains an oversized value and was skipped. */
+  /** Called instead of `onConversation` if a conversation was skipped because of an oversized value. */
   onOversized(): void;
 };
 
-/** Reads a file of conversations as a stream. */
+/** A streaming reader for files with conversations. */
 export type JsonReader = {
   /** @throws ImportError if the file isn't JSON. */
   write(bytes: Uint8Array): void;
   /** @throws ImportError if the file is incomplete. */
   end(): void;
-  /** Whether the file contains a list, possibly an empty one. */
+  /** Returns whether the file contains a list, even an empty one. */
   isList(): boolean;
 };
 
 /**
- * The file may be a list of conversations, an object with them as `conversations` or under any name, or one
- * conversation. Only one message is in memory at a time; handlers must copy what they need.
+ * Creates a reader. The file may contain a list of conversations, an object with such a list as `conversations`, an object with a
+ * conversation in each field, or a single conversation. Only one message is in memory at a time; handlers must copy what they need.
  */
 export function createJsonReader(handlers: JsonHandlers): JsonReader {
   const tokenizer = new Tokenizer();
@@ -68,18 +68,18 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
   let isList = false;
   let isSkipping = false;
   let bytes = 0;
-  /** The error thrown by a handler. */
-  let handlerFault: { error: unknown } | undefined;
-  /** Start of the last token, for error messages. */
+  /** The error that a handler threw. */
+  let handlerFailure: { error: unknown } | undefined;
+  /** Position of the last token in the file, for error messages. */
   let offset = 0;
-  /** Bytes read at the last token, and at the last value passed to a handler. */
+  /** Values of `bytes` at the last token and at the last value passed to a handler. */
   let tokenStart = 0;
   let valueStart = 0;
 
   function createParser(): TokenParser {
-    const created = new TokenParser({ paths, keepStack: false });
-    created.onValue = forwardValue;
-    return created;
+    const newParser = new TokenParser({ paths, keepStack: false });
+    newParser.onValue = forwardValue;
+    return newParser;
   }
 
   function onToken(token: Token): void {
@@ -92,7 +92,7 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
     else if (depth === 1) resume();
   }
 
-  /** Resumes after a skipped conversation, as if the parser had just read another list item. */
+  /** Resumes after a skipped conversation, with a new parser that is inside the list. */
   function resume(): void {
     isSkipping = false;
     valueStart = bytes;
@@ -106,10 +106,10 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
 
   function checkSizes(): void {
     if (bytes - tokenStart > TOKEN_BYTES_MAX)
-      throw new ImportError("too_large", `The text that begins near byte ${offset} is too large.`);
+      throw new ImportError("too_large", `The string that starts near byte ${offset} is too large.`);
     if (isSkipping || bytes - valueStart <= VALUE_BYTES_MAX) return;
     if (!isList || depth <= 1)
-      throw new ImportError("too_large", `The value that begins before byte ${offset} is too large.`);
+      throw new ImportError("too_large", `The value that starts before byte ${offset} is too large.`);
     isSkipping = true;
   }
 
@@ -118,12 +118,12 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
   const createSyntaxError = (): ImportError =>
     new ImportError("malformed", `The file isn't valid JSON: it is truncated or has an error near byte ${offset}.`);
 
-  /** Remembers a handler's error, because the parser reports every error thrown here as invalid JSON. */
-  function forwardValue(found: OnValue): void {
+  /** Saves a handler's error, because the parser reports all errors as invalid JSON. */
+  function forwardValue(info: OnValue): void {
     try {
-      if (onValue(found, handlers)) valueStart = bytes;
+      if (onValue(info, handlers)) valueStart = bytes;
     } catch (error) {
-      handlerFault = { error };
+      handlerFailure = { error };
       throw error;
     }
   }
@@ -134,7 +134,7 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
       try {
         tokenizer.write(chunk);
       } catch {
-        throw handlerFault ? handlerFault.error : createSyntaxError();
+        throw handlerFailure ? handlerFailure.error : createSyntaxError();
       }
       checkSizes();
     },
@@ -144,7 +144,7 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
         if (!tokenizer.isEnded) tokenizer.end();
         if (!parser.isEnded) parser.end();
       } catch {
-        throw handlerFault ? handlerFault.error : createSyntaxError();
+        throw handlerFailure ? handlerFailure.error : createSyntaxError();
       }
     },
 
@@ -152,24 +152,24 @@ export function createJsonReader(handlers: JsonHandlers): JsonReader {
   };
 }
 
-/** @returns whether the value has been handled and can be dropped. */
+/** Passes a value to its handler. Returns whether the value can be discarded. */
 function onValue({ value, key, parent, stack }: OnValue, handlers: JsonHandlers): boolean {
   if (stack.length === 0) {
     if (isConversation(value)) handlers.onConversation(value);
     return true;
   }
   const field = String(stack.at(-1)?.key ?? "");
-  const isInNodes = stack.length > 1 && nodeFields.includes(field);
-  if (isInNodes) {
+  const isMessage = stack.length > 1 && nodeFields.includes(field);
+  if (isMessage) {
     handlers.onNode(field, String(key), value);
     removeFrom(parent, key);
     removeUnusedFields(stack.at(-1)?.value);
     return true;
   }
-  const isItem = Array.isArray(parent);
-  if (isItem || isConversation(value)) {
-    // The list in a wrapping object is itself reported as a value, after its items were handled.
-    if (isItem || !nodeFields.includes(String(key))) handlers.onConversation(value);
+  const isListItem = Array.isArray(parent);
+  if (isListItem || isConversation(value)) {
+    // The parser also reports the list in a wrapper object as a value, after its items.
+    if (isListItem || !nodeFields.includes(String(key))) handlers.onConversation(value);
     removeFrom(parent, key);
     return true;
   }
@@ -177,7 +177,7 @@ function onValue({ value, key, parent, stack }: OnValue, handlers: JsonHandlers)
   return false;
 }
 
-/** Whether the value has a field for messages. */
+/** Returns whether the value has a field for messages. */
 const isConversation = (value: unknown): boolean =>
   typeof value === "object" && value !== null && nodeFields.some((field) => Object.hasOwn(value, field));
 

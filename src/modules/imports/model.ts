@@ -4,7 +4,7 @@ import { Closed, Named, Nullable, OneOf, Timestamp, Uuid } from "../../lib/schem
 export const ImportSource = OneOf(["chatgpt", "claude"], { description: "The product that made the export." });
 export type ImportSource = Static<typeof ImportSource>;
 
-/** Maximum entries in a report; the rest are only counted (keep in sync with sql/functions/import_messages.sql). */
+/** Maximum entries in a report; further ones are only counted (keep in sync with sql/functions/import_messages.sql). */
 export const NOTES_MAX = 1_000;
 
 const ImportNote = Named(
@@ -18,10 +18,10 @@ const progress = {
   source: ImportSource,
   status: OneOf(["queued", "running", "done", "failed"]),
   bytes: Type.Integer({ description: "Size of the uploaded file." }),
-  conversations: Type.Integer({ description: "Conversations read so far, imported or skipped." }),
-  imported: Type.Integer({ description: "Conversations imported." }),
-  skipped: Type.Integer({ description: "Conversations skipped; the report says why." }),
-  messages: Type.Integer({ description: "Messages of the imported conversations." }),
+  conversations: Type.Integer({ description: "Number of conversations processed: imported or skipped." }),
+  imported: Type.Integer({ description: "Number of imported conversations." }),
+  skipped: Type.Integer({ description: "Number of skipped conversations; the report says why." }),
+  messages: Type.Integer({ description: "Number of messages in the imported conversations." }),
   error: Nullable(Closed({ code: Type.String(), detail: Type.String() }), {
     description: "Why the import failed. Conversations imported before that are kept.",
   }),
@@ -40,7 +40,7 @@ export const Import = Named(
     report: Type.Array(ImportNote, {
       description: `Conversations that were skipped or imported incompletely; the first ${NOTES_MAX}.`,
     }),
-    report_omitted: Type.Integer({ description: "Number of entries that didn't fit in `report` and aren't kept." }),
+    report_omitted: Type.Integer({ description: "Number of entries that didn't fit in `report` and were discarded." }),
   }),
 );
 export type Import = Static<typeof Import>;

@@ -1,4 +1,4 @@
-/** Parts of a conversation that are not imported, by kind. */
+/** Kinds of content that are not imported, with their plurals for the report. */
 const kinds = {
   image: "images",
   audio: "audio recordings",
@@ -9,11 +9,11 @@ const kinds = {
 } as const;
 type OmissionKind = keyof typeof kinds;
 
-/** Counts what is omitted from a conversation or truncated. */
+/** Counts omitted and truncated parts of a conversation. */
 export type Omissions = {
   add(kind: OmissionKind, count?: number): void;
   addTruncated(): void;
-  /** The text for the report; null if nothing is missing. */
+  /** Returns the text for the report; null if nothing was omitted or truncated. */
   describe(): string | null;
 };
 
@@ -29,11 +29,11 @@ export function createOmissions(): Omissions {
       truncated += 1;
     },
     describe() {
-      const listed = [...counts].map(([kind, count]) => `${count} ${count === 1 ? singular(kind) : kinds[kind]}`);
+      const descriptions = [...counts].map(([kind, count]) => `${count} ${count === 1 ? singular(kind) : kinds[kind]}`);
       const sentences = [
-        ...(listed.length > 0 ? [`Left out: ${listed.join(", ")}.`] : []),
+        ...(descriptions.length > 0 ? [`Left out: ${descriptions.join(", ")}.`] : []),
         ...(truncated > 0
-          ? [`${truncated === 1 ? "1 message was" : `${truncated} messages were`} too long and cut.`]
+          ? [`${truncated === 1 ? "1 long message was" : `${truncated} long messages were`} truncated.`]
           : []),
       ];
       return sentences.length > 0 ? sentences.join(" ") : null;

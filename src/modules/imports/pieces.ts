@@ -6,7 +6,7 @@ import type { Sql } from "../../db/client.ts";
 export const PIECE_BYTES = 1024 * 1024;
 const DELETE_BATCH_PIECES = 50;
 
-// Both run off the event loop.
+// These functions use a thread pool, not the event loop.
 const compress = promisify(gzip);
 const decompress = promisify(gunzip);
 
@@ -14,7 +14,7 @@ export const compressPiece = (bytes: Uint8Array): Promise<Uint8Array> => compres
 
 /**
  * Stores a piece of an uploaded file.
- * @param bytes the piece's uncompressed size.
+ * @param bytes the uncompressed size.
  * @returns false if the import no longer exists or was aborted.
  */
 export async function insertPiece(
@@ -43,7 +43,7 @@ export async function* readPieces(sql: Sql, importId: string): AsyncGenerator<Ui
   }
 }
 
-/** Deletes one batch of an import's pieces. @returns how many. */
+/** Deletes a batch of an import's pieces. Returns the number of deleted pieces. */
 export async function deletePieces(sql: Sql, importId: string): Promise<number> {
   const { count } = await sql`
     delete from import_pieces where import_id = ${importId} and n = any (array(

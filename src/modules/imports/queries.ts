@@ -7,10 +7,11 @@ import { type Import, type ImportNote, type ImportSource, type ImportSummary, NO
 /** The job queue of imports; its keys are import ids. */
 export const IMPORTS = "imports";
 
-/** After this time without new bytes, an upload counts as abandoned: its instance crashed or lost the database. */
+/** An upload without new bytes for this long is abandoned: its instance crashed, or lost its database connection. */
 const UPLOAD_TIMEOUT = "5 minutes";
-/** How long a file is kept at most, and a report after its import has finished. */
+/** Imports that are not finished after this time fail, and their files are deleted. */
 const FILE_RETENTION = "1 day";
+/** Reports are deleted this long after the import finished. */
 const REPORT_RETENTION = "30 days";
 const SWEEP_BATCH_ROWS = 20;
 
@@ -35,7 +36,7 @@ const columns = (sql: Sql) => sql`
   i.id, i.user_id, i.source, i.status, i.bytes, i.conversations, i.imported, i.skipped, i.messages, i.noted, i.error_code,
   i.error_detail, i.created_at, i.finished_at`;
 
-/** Starts an upload. @returns false if the user has another unfinished import. */
+/** Starts an upload. Returns false if the user has another unfinished import. */
 export async function insertImport(sql: Sql, id: string, userId: string, source: ImportSource): Promise<boolean> {
   // An abandoned upload doesn't block a new one.
   await sql`
@@ -67,7 +68,7 @@ export async function queueImport(sql: Sql, id: string): Promise<boolean> {
   return count === 1;
 }
 
-/** Marks an import as running. @returns undefined if it has already finished. */
+/** Marks an import as running. Returns undefined if it has already finished. */
 export async function startImport(sql: Sql, id: string): Promise<ImportRow | undefined> {
   const [row] = await sql<ImportRow[]>`
     update imports i set status = 'running', updated_at = now()
@@ -75,7 +76,7 @@ export async function startImport(sql: Sql, id: string): Promise<ImportRow | und
   return row;
 }
 
-/** @param error why the import failed; null if it succeeded. */
+/** Marks an import as finished. @param error why it failed; null if it succeeded. */
 export async function finishImport(
   sql: Sql,
   id: string,
@@ -87,13 +88,13 @@ export async function finishImport(
     where id = ${id} and status = 'running'`;
 }
 
-/** Whether the user has imported from this source before. If not, there can't be duplicates to look up. */
+/** Returns whether the user has imported from this source before. If not, there are no duplicates to look up. */
 export async function hasImported(sql: Sql, { user_id, source }: ImportRow): Promise<boolean> {
   const rows = await sql`select 1 from import_sources where user_id = ${user_id} and source = ${source} limit 1`;
   return rows.length > 0;
 }
 
-/** Whether the user already has this conversation. */
+/** Returns whether the user has already imported this conversation. */
 export async function hasConversation(sql: Sql, { user_id, source }: ImportRow, sourceId: string): Promise<boolean> {
   const rows = await sql`
     select 1 from import_sources s
@@ -105,7 +106,7 @@ export async function hasConversation(sql: Sql, { user_id, source }: ImportRow, 
 export type StoreOutcome = "stored" | "known" | "no_user" | "lost";
 
 /**
- * Stores messages of a conversation; the first batch also creates the conversation (sql/functions/import_messages.sql).
+ * Stores a batch of a conversation's messages. The first batch also creates the conversation (sql/functions/import_messages.sql).
  */
 export async function importMessages(
   sql: Sql,
@@ -113,7 +114,7 @@ export async function importMessages(
   position: number,
   conversation: ImportedConversation,
   messages: readonly ImportedMessage[],
-  after: number,
+  startIndex: number,
 ): Promise<StoreOutcome> {
   const metadata = {
     id: conversation.id,
@@ -127,12 +128,12 @@ export async function importMessages(
   };
   const [row] = await sql<{ outcome: StoreOutcome }[]>`
     select import_messages(${importId}, ${position}, ${JSON.stringify(metadata)}::text::json,
-      ${JSON.stringify(messages)}::text::json, ${after}) as outcome`;
+      ${JSON.stringify(messages)}::text::json, ${startIndex}) as outcome`;
   if (!row) throw new Error("import_messages returned no row.");
   return row.outcome;
 }
 
-/** Counts and reports a skipped conversation. @returns false if another instance has taken over the import. */
+/** Counts and reports a skipped conversation. Returns false if another instance has taken over the import. */
 export async function skipConversation(sql: Sql, id: string, position: number, note: ImportNote): Promise<boolean> {
   const rows = await sql`
     with counted as (
@@ -163,15 +164,15 @@ export async function listImports(
   sql: Sql,
   userId: string,
   beforeId: string | null,
-  rows: number,
+  limit: number,
 ): Promise<ImportRow[]> {
   const isBefore = beforeId === null ? sql`true` : sql`i.id < ${beforeId}`;
   return sql<ImportRow[]>`
     select ${columns(sql)} from imports i
-    where i.user_id = ${userId} and i.status <> 'uploading' and ${isBefore} order by i.id desc limit ${rows}`;
+    where i.user_id = ${userId} and i.status <> 'uploading' and ${isBefore} order by i.id desc limit ${limit}`;
 }
 
-/** Fails or deletes one batch of expired imports. */
+/** Fails or deletes a batch of expired imports. Returns the number of affected imports. */
 export async function sweepImports(sql: Sql, error: Pick<ImportError, "code" | "detail">): Promise<number> {
   const uploads = await sql`
     delete from imports where id = any (array(

@@ -13,7 +13,7 @@ const tag = "imports";
 
 type Dependencies = { imports: ImportService };
 
-/** `/api/v1/imports`: imports conversations from other products. */
+/** Creates the routes of `/api/v1/imports`, which import conversations from other products. */
 export const createImportRoutes = ({ imports }: Dependencies): Route[] => [
   route({
     method: "POST",
@@ -40,7 +40,7 @@ export const createImportRoutes = ({ imports }: Dependencies): Route[] => [
     query: Type.Object({ source: ImportSource }),
     ok: Import,
     status: 202,
-    answerHeaders: ["Location"],
+    responseHeaders: ["Location"],
     problems: [409],
     handle: async ({ caller, query, request, set }) => {
       const created = await imports.upload(caller, query.source, request);

@@ -15,12 +15,12 @@ import { readUpload } from "./upload.ts";
 
 export { IMPORTS } from "./queries.ts";
 
-/** Maximum concurrent uploads per instance. Each takes a few megabytes of memory. */
+/** Maximum concurrent uploads per instance. Each needs a few megabytes of memory. */
 const UPLOADS_MAX = 32;
 const RETRY_AFTER_MS = 5_000;
-/** Uploads that take longer are aborted, so that slow senders don't occupy all slots. */
-const UPLOAD_MS_MAX = 60 * 60_000;
-/** How often a slow upload is marked as still in progress. */
+/** Timeout of an upload, so that slow clients don't occupy all slots. */
+const UPLOAD_TIMEOUT_MS = 60 * 60_000;
+/** Interval at which a slow upload is marked as in progress. */
 const TOUCH_INTERVAL_MS = 30_000;
 
 type Dependencies = {
@@ -35,10 +35,10 @@ type Dependencies = {
 /** Imports users' conversations from other products (docs/import-export.md). */
 export interface ImportService extends ImportJob {
   /**
-   * Stores the file in the request body and queues a job for it. Every user may do this, with one import at a time. The
-   * upload is aborted when the caller's credential expires or is revoked; a queued job isn't.
-   * @throws Problem `conflict` (another import hasn't finished), `forbidden`, `overloaded`, `unauthorized` (the
-   * credential is no longer valid), and what `readUpload` throws.
+   * Stores the uploaded file and queues a job that imports it. Every user may run one import at a time. If the caller's credential
+   * expires or is revoked, the upload is aborted, but a queued job is not.
+   * @throws Problem `conflict` (another import hasn't finished), `forbidden`, `overloaded`, `unauthorized` (the credential is no
+   * longer valid), and the errors of `readUpload`.
    */
   upload(caller: Caller, source: ImportSource, request: Request): Promise<Import>;
 
@@ -46,7 +46,7 @@ export interface ImportService extends ImportJob {
   get(caller: Caller, id: string): Promise<Import>;
 
   /** Lists the caller's imports, newest first. */
-  list(caller: Caller, beforeId: string | null, rows: number): Promise<queries.ImportRow[]>;
+  list(caller: Caller, beforeId: string | null, limit: number): Promise<queries.ImportRow[]>;
 }
 
 export function createImportService({ database, jobs, quotas, bus, openStreams, config }: Dependencies): ImportService {
@@ -68,7 +68,7 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
     let lastTouchAtMs = startedAtMs;
     for await (const chunk of readUpload(request, bytesMax, signal)) {
       const nowMs = performance.now();
-      if (nowMs - startedAtMs > UPLOAD_MS_MAX) throw createUploadTimeout();
+      if (nowMs - startedAtMs > UPLOAD_TIMEOUT_MS) throw createUploadTimeout();
       if (await file.add(chunk)) lastTouchAtMs = nowMs;
       if (file.bytes() > bytesMax)
         throw new Problem("too_large", `The file is larger than ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
@@ -84,19 +84,19 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
     const id = createId();
     const insert = (sql: Sql) => queries.insertImport(sql, id, caller.user.id, source);
     if (!(await withTransaction(database, insert, `user:${caller.user.id}`)))
-      throw new Problem("conflict", "Another import of yours hasn't finished. Wait for it, then send this file.");
-    const access = new AbortController();
-    const remove = openStreams.add({ caller, end: ({ problem }) => access.abort(problem) });
+      throw new Problem("conflict", "You have an unfinished import. Send this file again when it has finished.");
+    const abortController = new AbortController();
+    const unregister = openStreams.add({ caller, end: ({ problem }) => abortController.abort(problem) });
     try {
-      await storeFile(id, request, access.signal);
-      access.signal.throwIfAborted();
+      await storeFile(id, request, abortController.signal);
+      abortController.signal.throwIfAborted();
       if (!(await withTransaction(database, (sql) => queries.queueImport(sql, id)))) throw createUploadTimeout();
     } catch (error) {
       // If this fails too, a job deletes the upload later.
       await withTransaction(database, (sql) => queries.deleteUpload(sql, id)).catch(() => {});
       throw error;
     } finally {
-      remove();
+      unregister();
     }
     jobs.nudge(queries.IMPORTS);
     return get(caller, id);
@@ -129,14 +129,14 @@ export function createImportService({ database, jobs, quotas, bus, openStreams, 
       }
     },
 
-    list: (caller, beforeId, rows) => queries.listImports(database, caller.user.id, beforeId, rows),
+    list: (caller, beforeId, limit) => queries.listImports(database, caller.user.id, beforeId, limit),
   };
 }
 
 const createUploadTimeout = () =>
   new Problem("malformed", "The upload took too long and was aborted. Send the file again.");
 
-/** Splits a file into pieces of equal size. */
+/** Splits a file into pieces of `PIECE_BYTES`. */
 function createPieceWriter(store: (pieceNumber: number, bytes: Uint8Array) => Promise<void>) {
   let chunks: Uint8Array[] = [];
   let bufferedBytes = 0;
@@ -144,17 +144,17 @@ function createPieceWriter(store: (pieceNumber: number, bytes: Uint8Array) => Pr
   let pieceNumber = 0;
 
   async function flush(): Promise<void> {
-    const joined = Buffer.concat(chunks);
+    const buffered = Buffer.concat(chunks);
     chunks = [];
     bufferedBytes = 0;
-    for (let from = 0; from < joined.byteLength; from += PIECE_BYTES) {
+    for (let from = 0; from < buffered.byteLength; from += PIECE_BYTES) {
       pieceNumber += 1;
-      await store(pieceNumber, joined.subarray(from, from + PIECE_BYTES));
+      await store(pieceNumber, buffered.subarray(from, from + PIECE_BYTES));
     }
   }
 
   return {
-    /** Adds a chunk. @returns whether pieces were stored. */
+    /** Adds a chunk. Returns whether pieces were stored. */
     async add(chunk: Uint8Array): Promise<boolean> {
       chunks.push(chunk);
       bufferedBytes += chunk.byteLength;

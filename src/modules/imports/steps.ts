@@ -1,15 +1,15 @@
-/** Steps between two yields; they take well below a millisecond. */
-const STEPS = 100;
+/** Number of steps between two yields. They take far less than a millisecond. */
+const STEPS_PER_YIELD = 100;
 
-/** Long work that yields regularly, so that it doesn't delay requests. */
+/** Work that yields regularly, so that it doesn't block the event loop. */
 export type Steps<T> = Generator<void, T>;
 
-/** Counts small steps. @returns a function to call after each step; it returns true when it is time to yield. */
+/** Returns a function to call after each small step. It returns true when it is time to yield. */
 export function createStepCounter(): () => boolean {
   let steps = 0;
   return () => {
     steps += 1;
-    return steps % STEPS === 0;
+    return steps % STEPS_PER_YIELD === 0;
   };
 }
 

@@ -1,63 +1,63 @@
 import { createHash } from "node:crypto";
-import { fitText } from "../../db/storable.ts";
+import { toStorableText } from "../../db/storable.ts";
 import { isLine, isPlainText, isVisible, normalizeText } from "../../lib/text.ts";
 import { CONTENT_CHARS_MAX, MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { TITLE_CHARS_MAX } from "../conversations/model.ts";
 
 const SOURCE_ID_CHARS_MAX = 200;
-/** No chat can be older than this; earlier times come from a wrong clock. */
+/** Earlier times are invalid, because neither ChatGPT nor Claude existed. */
 const OLDEST_MS = Date.UTC(2015, 0, 1);
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these characters are removed.
-const controls = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g;
-const invisible = /[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]+/gu;
+const CONTROL_CHARS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g;
+const INVISIBLE_CHARS = /[\p{Cc}\p{Zl}\p{Zp}\u202a-\u202e\u2066-\u2069]+/gu;
 
-/** Truncates to `charsMax` UTF-16 units, without splitting a character. */
+/** Truncates text to `charsMax` UTF-16 code units without splitting a character. */
 function truncate(text: string, charsMax: number): string {
   if (text.length <= charsMax) return text;
   const unit = text.charCodeAt(charsMax - 1);
   return text.slice(0, unit >= 0xd800 && unit <= 0xdbff ? charsMax - 1 : charsMax);
 }
 
-/** The value if it is a string; otherwise an empty string. */
-export const textOf = (value: unknown): string => (typeof value === "string" ? value : "");
+/** Returns the value if it is a string, otherwise an empty string. */
+export const getText = (value: unknown): string => (typeof value === "string" ? value : "");
 
-/** Sanitizes a message's text like that of a sent message. `isCut` tells whether its end was cut off. */
-export function cleanContent(text: string): { content: string; isCut: boolean } {
-  const plain = isPlainText(text) ? text : fitText(text).replaceAll(controls, "");
-  const content = normalizeText(plain);
-  return { content: truncate(content, CONTENT_CHARS_MAX), isCut: content.length > CONTENT_CHARS_MAX };
+/** Sanitizes the text of a message. `isTruncated` is true if the text was truncated. */
+export function cleanContent(text: string): { content: string; isTruncated: boolean } {
+  const cleaned = isPlainText(text) ? text : toStorableText(text).replaceAll(CONTROL_CHARS, "");
+  const content = normalizeText(cleaned);
+  return { content: truncate(content, CONTENT_CHARS_MAX), isTruncated: content.length > CONTENT_CHARS_MAX };
 }
 
-/** Reduces a title or name to one line without control characters; empty if nothing of it is visible. */
+/** Converts a title or name to one line without control characters. Returns an empty string if nothing is visible. */
 export function cleanLine(value: unknown, charsMax: number = TITLE_CHARS_MAX): string {
   if (typeof value !== "string") return "";
-  // Doesn't scan megabytes of a title to its end.
+  // Avoids scanning a title of several megabytes.
   const start = truncate(value, 4 * charsMax);
-  const line = isLine(start) ? start : fitText(start).replaceAll(invisible, " ").replaceAll(/ {2,}/g, " ");
+  const line = isLine(start) ? start : toStorableText(start).replaceAll(INVISIBLE_CHARS, " ").replaceAll(/ {2,}/g, " ");
   const title = truncate(normalizeText(line).trim(), charsMax);
   return isVisible(title) ? title : "";
 }
 
-/** Makes a model name valid; null if nothing remains. */
+/** Sanitizes a model name. Returns null if nothing is left. */
 export const cleanModel = (value: unknown): string | null => cleanLine(value, MODEL_CHARS_MAX) || null;
 
-/** Returns the source's id, or a hash of it if it is too long or has invalid characters. */
+/** Returns the conversation's id in the file, or a hash of it if it is too long or contains invalid characters. */
 export function cleanId(value: unknown): string | null {
   if (typeof value !== "string" || value === "") return null;
   const id = cleanLine(value, SOURCE_ID_CHARS_MAX);
   return id === value ? id : `sha256:${createHash("sha256").update(value).digest("hex")}`;
 }
 
-/** Parses a date, or seconds since 1970 (number or string). Null if it isn't a plausible time for a chat. */
-export function readTime(value: unknown, nowMs: number): Date | null {
-  const ms = readMs(value);
+/** Parses a date, or seconds since 1970 as a number or string. Returns null if the time isn't plausible. */
+export function parseTime(value: unknown, nowMs: number): Date | null {
+  const ms = parseMs(value);
   return Number.isFinite(ms) && ms >= OLDEST_MS && ms <= nowMs ? new Date(Math.trunc(ms)) : null;
 }
 
 const DATE_CHARS_MAX = 64;
 
-function readMs(value: unknown): number {
+function parseMs(value: unknown): number {
   if (typeof value === "number") return value * 1_000;
   if (typeof value !== "string" || value.length > DATE_CHARS_MAX) return Number.NaN;
   const seconds = Number(value);

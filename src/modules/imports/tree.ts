@@ -1,6 +1,6 @@
 import { createStepCounter, type Steps } from "./steps.ts";
 
-/** The message of one node in the file. */
+/** The message of a node in the file. */
 export type SourceMessage = {
   role: "system" | "user" | "assistant";
   content: string;
@@ -8,35 +8,35 @@ export type SourceMessage = {
   model: string | null;
 };
 
-/** A node of a conversation's tree in the file. `message` is null if the node isn't imported. */
+/** A node of a conversation's tree in the file. If `message` is null, the node isn't imported. */
 export type SourceNode = {
   id: string;
   parentId: string | null;
-  /** In display order, if the file has one. */
+  /** In display order, if the file specifies one. */
   childIds: readonly string[];
   message: SourceMessage | null;
 };
 
-/** A node of the tree of imported messages. */
+/** A node in the tree of imported messages. */
 export type TreeNode = {
   message: SourceMessage;
   parent: TreeNode | null;
   children: TreeNode[];
-  /** Whether it is on the branch that the user saw last. */
+  /** Whether the node is on the branch that was displayed last. */
   isCurrent: boolean;
 };
 
-/** `leaf` is the end of the branch that the user saw last. */
+/** `leaf` is the last message of the branch that was displayed last. */
 export type Tree = { roots: TreeNode[]; leaf: TreeNode | null };
 
-/** Nodes by index. `parents` has -1 for nodes without a parent. */
+/** `indexes` maps ids to indexes in `nodes`. `parents` contains indexes, or -1 for nodes without a parent. */
 type Links = { nodes: SourceNode[]; indexes: Map<string, number>; parents: Int32Array };
 
 /**
- * Builds the tree of imported messages: if a message's parent isn't imported, its nearest imported ancestor becomes its
- * parent. A node with a missing parent, or one in a cycle, becomes a root. Iterative, because a tree may be a hundred
- * thousand deep.
- * @param currentId the node that the user saw last.
+ * Builds the tree of imported messages. If a message's parent isn't imported, its nearest imported ancestor becomes its
+ * parent. A node becomes a root if its parent is missing, or if a cycle must be broken there. Not recursive, because a tree can
+ * have a hundred thousand levels.
+ * @param currentId the node that was displayed last.
  */
 export function* buildTree(sourceNodes: readonly SourceNode[], currentId: string | null): Steps<Tree> {
   const links = yield* linkParents(sourceNodes);
@@ -58,24 +58,24 @@ export function* buildTree(sourceNodes: readonly SourceNode[], currentId: string
   }
   const current = currentId === null ? undefined : indexes.get(currentId);
   const leaf = yield* findLeaf(roots, (current !== undefined && treeNodes[current]) || null);
-  for (let branch = leaf; branch; branch = branch.parent) branch.isCurrent = true;
+  for (let current = leaf; current; current = current.parent) current.isCurrent = true;
   return { roots, leaf };
 }
 
 function addNode(message: SourceMessage, parent: TreeNode | null, roots: TreeNode[]): TreeNode {
-  const branch: TreeNode = { message, parent, children: [], isCurrent: false };
-  (parent ? parent.children : roots).push(branch);
-  return branch;
+  const node: TreeNode = { message, parent, children: [], isCurrent: false };
+  (parent ? parent.children : roots).push(node);
+  return node;
 }
 
-/** Links nodes by their parent fields, or else by the parents' lists of children. */
+/** Determines each node's parent: from its parent field, or else from the parents' lists of children. */
 function* linkParents(sourceNodes: readonly SourceNode[]): Steps<Links> {
   const shouldYield = createStepCounter();
   const indexes = new Map<string, number>();
   const nodes: SourceNode[] = [];
   for (const node of sourceNodes) {
     if (shouldYield()) yield;
-    // If ids repeat, references point to the first node. All nodes are kept.
+    // If several nodes have the same id, references point to the first one. All nodes are kept.
     if (!indexes.has(node.id)) indexes.set(node.id, nodes.length);
     nodes.push(node);
   }
@@ -98,17 +98,17 @@ function* linkParents(sourceNodes: readonly SourceNode[]): Steps<Links> {
 /** Breaks each cycle by removing the parent of one node in it. */
 function* breakCycles(parents: Int32Array): Steps<void> {
   const shouldYield = createStepCounter();
-  /** For each node, the start of the walk that visited it. */
-  const walks = new Int32Array(parents.length).fill(-1);
+  /** For each node, the start of the traversal that visited it. */
+  const visitedFrom = new Int32Array(parents.length).fill(-1);
   for (let start = 0; start < parents.length; start += 1)
-    for (let index = start; index !== -1 && walks[index] === -1; index = parents[index] ?? -1) {
+    for (let index = start; index !== -1 && visitedFrom[index] === -1; index = parents[index] ?? -1) {
       if (shouldYield()) yield;
-      walks[index] = start;
-      if (walks[parents[index] ?? -1] === start) parents[index] = -1;
+      visitedFrom[index] = start;
+      if (visitedFrom[parents[index] ?? -1] === start) parents[index] = -1;
     }
 }
 
-/** Lists the children of each node: first in the order of the parent's list, then in file order. */
+/** Lists the children of each node: first those in the parent's list, in its order, and then the others in file order. */
 function* listChildren({ nodes, indexes, parents }: Links): Steps<(number[] | undefined)[]> {
   const shouldYield = createStepCounter();
   const children: (number[] | undefined)[] = [];
@@ -134,7 +134,7 @@ function* listChildren({ nodes, indexes, parents }: Links): Steps<(number[] | un
   return children;
 }
 
-/** Finds the end of the branch through the current message; without a current message, of the most recent branch. */
+/** Finds the last message of the current branch or, if there is no current message, of the most recent branch. */
 function* findLeaf(roots: readonly TreeNode[], current: TreeNode | null): Steps<TreeNode | null> {
   if (!current) return yield* findNewestLeaf(roots);
   let leaf = current;
@@ -147,14 +147,14 @@ function* findNewestLeaf(roots: readonly TreeNode[]): Steps<TreeNode | null> {
   let newest: TreeNode | null = null;
   let newestMs = Number.NEGATIVE_INFINITY;
   const stack = [...roots].reverse();
-  for (let branch = stack.pop(); branch; branch = stack.pop()) {
+  for (let node = stack.pop(); node; node = stack.pop()) {
     if (shouldYield()) yield;
-    const atMs = branch.message.at?.getTime() ?? 0;
-    if (branch.children.length === 0 && atMs >= newestMs) {
-      newest = branch;
+    const atMs = node.message.at?.getTime() ?? 0;
+    if (node.children.length === 0 && atMs >= newestMs) {
+      newest = node;
       newestMs = atMs;
     }
-    for (let at = branch.children.length - 1; at >= 0; at -= 1) stack.push(branch.children[at] as TreeNode);
+    for (let at = node.children.length - 1; at >= 0; at -= 1) stack.push(node.children[at] as TreeNode);
   }
   return newest;
 }

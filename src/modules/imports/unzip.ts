@@ -1,36 +1,36 @@
 import { Unzip, UnzipInflate } from "fflate";
 import { ImportError } from "./import-error.ts";
 
-/** Compressed bytes per step; they can expand to a thousand times as many. */
+/** Compressed bytes per step. They can expand a thousandfold. */
 const STEP_BYTES = 8 * 1024;
 
 const ZIP_SIGNATURE = [0x50, 0x4b, 0x03, 0x04];
 
-/** Newer exports have several conversation files. */
-const conversationFile = /(?:^|\/)conversations(?:[-_]\d+)?\.json$/i;
+/** Matches conversation files. Newer exports contain several. */
+const CONVERSATION_FILE = /(?:^|\/)conversations(?:[-_]\d+)?\.json$/i;
 
-/** Whether a file has the signature of a ZIP archive. */
+/** Returns whether a file has the signature of a ZIP archive. */
 export const isZip = (start: Uint8Array): boolean => ZIP_SIGNATURE.every((byte, at) => start[at] === byte);
 
-/** A chunk of a file in the archive. `isLast` marks the file's last chunk. */
-export type ZipPart = { bytes: Uint8Array; isLast: boolean };
+/** A chunk of a file in the archive. `isLast` is true for the file's last chunk. */
+export type ZipChunk = { bytes: Uint8Array; isLast: boolean };
 
 /**
- * Unpacks the conversation files of an archive as a stream. Other files are skipped.
- * @param bytesMax the limit on the unpacked size, because an archive can expand to any size.
- * @throws ImportError if the archive is broken or encrypted, contains no such file, or is too large.
+ * Unpacks an archive's conversation files as a stream, and skips other files.
+ * @param bytesMax the maximum unpacked size.
+ * @throws ImportError if the archive is corrupt or encrypted, contains no conversation file, or is too large.
  */
-export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<ZipPart> {
-  const parts: ZipPart[] = [];
+export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<ZipChunk> {
+  const unzippedChunks: ZipChunk[] = [];
   let files = 0;
   let bytes = 0;
   const archive = new Unzip((file) => {
-    if (!conversationFile.test(file.name)) return;
+    if (!CONVERSATION_FILE.test(file.name)) return;
     files += 1;
     file.ondata = (error, chunk, isLast) => {
       if (error) throw error;
       bytes += chunk.byteLength;
-      if (bytes <= bytesMax) parts.push({ bytes: chunk, isLast });
+      if (bytes <= bytesMax) unzippedChunks.push({ bytes: chunk, isLast });
     };
     file.start();
   });
@@ -41,7 +41,7 @@ export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number
     } catch {
       throw new ImportError(
         "malformed",
-        "The ZIP archive is broken or encrypted. Unpack it, and send conversations.json.",
+        "The ZIP archive is corrupt or encrypted. Unpack it, and send conversations.json.",
       );
     }
     if (bytes > bytesMax)
@@ -50,9 +50,9 @@ export async function* unzip(chunks: AsyncIterable<Uint8Array>, bytesMax: number
   for await (const chunk of chunks)
     for (let from = 0; from < chunk.byteLength; from += STEP_BYTES) {
       push(chunk.subarray(from, from + STEP_BYTES), false);
-      yield* parts.splice(0);
+      yield* unzippedChunks.splice(0);
     }
   push(new Uint8Array(), true);
-  yield* parts.splice(0);
+  yield* unzippedChunks.splice(0);
   if (files === 0) throw new ImportError("invalid", "The ZIP archive contains no conversations.json.");
 }

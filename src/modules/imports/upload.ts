@@ -2,20 +2,19 @@ import { Busboy, type BusboyHeaders } from "@fastify/busboy";
 import { isJsonType } from "../../http/body.ts";
 import { createInvalid, Problem } from "../../lib/problem.ts";
 
-/** Allowed multipart overhead in bytes: other fields and boundaries. */
-const OVERHEAD_BYTES_MAX = 64 * 1024;
-const FIELD = "file";
-const limits = { files: 5, fields: 20, parts: 25, fieldSize: 1_024, headerPairs: 20 };
+/** Maximum size of a form's other fields and boundaries. */
+const FORM_OVERHEAD_BYTES_MAX = 64 * 1024;
+const FILE_FIELD = "file";
+const FORM_LIMITS = { files: 5, fields: 20, parts: 25, fieldSize: 1_024, headerPairs: 20 };
 
-const multipart = "multipart/form-data";
-/** Media types of a file sent as the body. Its actual format is detected when it is read. */
-const fileTypes = new Set(["application/zip", "application/x-zip-compressed", "application/octet-stream"]);
+const FORM_TYPE = "multipart/form-data";
+/** Media types of a file sent as the request body. The actual format is detected from its content. */
+const FILE_TYPES = new Set(["application/zip", "application/x-zip-compressed", "application/octet-stream"]);
 
 /**
- * Streams the uploaded file: the form field `file`, or the whole body. Applies backpressure: the network delivers more
- * only when the reader has consumed the previous chunk.
+ * Streams the uploaded file, from the form field `file` or the request body, with backpressure.
  * @param bytesMax the maximum size of the file.
- * @param signal aborts the upload; its reason is then thrown.
+ * @param signal aborts the upload. Its abort reason is then thrown.
  * @throws Problem `unsupported_media_type`, `too_large`, `malformed` (truncated), `invalid` (a form without a file).
  */
 export async function* readUpload(request: Request, bytesMax: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
@@ -24,44 +23,45 @@ export async function* readUpload(request: Request, bytesMax: number, signal: Ab
     checkHeaders(request.headers, bytesMax);
     if (!body) throw new Problem("malformed", "The body is empty. Send the export's file.");
     const chunks = limitBytes(readBody(body, signal), bytesMax);
-    const isForm = mediaTypeOf(request.headers) === multipart;
+    const isForm = getMediaType(request.headers) === FORM_TYPE;
     yield* isForm ? readForm(chunks, request.headers) : chunks;
   } catch (error) {
-    // Cancelled, because the runtime would otherwise buffer the body.
+    // Without this, Bun would buffer the body.
     if (body && !body.locked) await body.cancel().catch(() => {});
     throw error;
   }
 }
 
-const mediaTypeOf = (headers: Headers): string =>
+const getMediaType = (headers: Headers): string =>
   (headers.get("content-type") ?? "").split(";")[0]?.trim().toLowerCase() ?? "";
 
 function checkHeaders(headers: Headers, bytesMax: number): void {
   const encoding = headers.get("content-encoding")?.trim().toLowerCase() ?? "identity";
   if (encoding !== "identity")
     throw new Problem("unsupported_media_type", "Send the file without Content-Encoding. A ZIP archive is fine.");
-  const type = mediaTypeOf(headers);
-  if (type !== multipart && !isJsonType(type) && !fileTypes.has(type))
+  const type = getMediaType(headers);
+  if (type !== FORM_TYPE && !isJsonType(type) && !FILE_TYPES.has(type))
     throw new Problem(
       "unsupported_media_type",
-      `Send the file as ${multipart} in the field ${FIELD}, or as the body with the type application/json or application/zip.`,
+      `Send the file as ${FORM_TYPE} in the field ${FILE_FIELD}, or as the body with the type application/json or application/zip.`,
     );
-  if ((Number(headers.get("content-length")) || 0) > bytesMax + OVERHEAD_BYTES_MAX) throw createTooLarge(bytesMax);
+  if ((Number(headers.get("content-length")) || 0) > bytesMax + FORM_OVERHEAD_BYTES_MAX)
+    throw createTooLargeError(bytesMax);
 }
 
-const createTooLarge = (bytesMax: number) =>
+const createTooLargeError = (bytesMax: number) =>
   new Problem("too_large", `The file is larger than ${bytesMax} bytes (IMPORT_BYTES_MAX).`);
 
 async function* readBody(body: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const reader = body.getReader();
-  // Cancels even while no data arrives: the sender may pause for a long time.
+  // Cancels the read, because the client may not send data for a long time.
   const cancel = () => void reader.cancel().catch(() => {});
   signal.addEventListener("abort", cancel, { once: true });
   try {
     for (;;) {
       signal.throwIfAborted();
       const { value, done } = await reader.read().catch(() => {
-        throw createIncomplete();
+        throw createIncompleteError();
       });
       signal.throwIfAborted();
       if (done) return;
@@ -74,13 +74,13 @@ async function* readBody(body: ReadableStream<Uint8Array>, signal: AbortSignal):
   }
 }
 
-const createIncomplete = () => new Problem("malformed", "The request body is incomplete. Send the file again.");
+const createIncompleteError = () => new Problem("malformed", "The request body is incomplete. Send the file again.");
 
 async function* limitBytes(chunks: AsyncIterable<Uint8Array>, bytesMax: number): AsyncGenerator<Uint8Array> {
   let bytes = 0;
   for await (const chunk of chunks) {
     bytes += chunk.byteLength;
-    if (bytes > bytesMax + OVERHEAD_BYTES_MAX) throw createTooLarge(bytesMax);
+    if (bytes > bytesMax + FORM_OVERHEAD_BYTES_MAX) throw createTooLargeError(bytesMax);
     yield chunk;
   }
 }
@@ -93,7 +93,7 @@ async function* readForm(chunks: AsyncIterable<Uint8Array>, headers: Headers): A
   }
   await form.end();
   yield* form.takeBytes();
-  if (!form.hasFile()) throw createInvalid("#/file", `The form has no file in the field ${FIELD}.`);
+  if (!form.hasFile()) throw createInvalid("#/file", `The form has no file in the field ${FILE_FIELD}.`);
 }
 
 function openForm(headers: Headers) {
@@ -101,31 +101,31 @@ function openForm(headers: Headers) {
   let hasFile = false;
   let parser: InstanceType<typeof Busboy>;
   try {
-    parser = new Busboy({ headers: Object.fromEntries(headers) as BusboyHeaders, limits });
+    parser = new Busboy({ headers: Object.fromEntries(headers) as BusboyHeaders, limits: FORM_LIMITS });
   } catch {
     throw new Problem("malformed", "The Content-Type of the form has no boundary.");
   }
-  const { promise: ended, resolve, reject } = Promise.withResolvers<void>();
-  const fail = () => reject(createIncomplete());
-  // Prevents an unhandled rejection; `write` and `end` report the error.
-  ended.catch(() => {});
+  const { promise: finished, resolve, reject } = Promise.withResolvers<void>();
+  const fail = () => reject(createIncompleteError());
+  // Prevents an unhandled rejection. `write` and `end` report the error.
+  finished.catch(() => {});
   parser.on("error", fail);
   parser.on("finish", () => resolve());
   parser.on("file", (field, stream) => {
-    const isWanted = field === FIELD && !hasFile;
-    hasFile ||= isWanted;
+    const isFileField = field === FILE_FIELD && !hasFile;
+    hasFile ||= isFileField;
     stream.on("error", fail);
-    if (!isWanted) return void stream.resume();
+    if (!isFileField) return void stream.resume();
     stream.on("data", (chunk: Uint8Array) => bytes.push(chunk));
     return undefined;
   });
 
   return {
     write: (chunk: Uint8Array): Promise<void> =>
-      Promise.race([ended, new Promise<void>((done) => parser.write(chunk, () => done()))]),
+      Promise.race([finished, new Promise<void>((done) => parser.write(chunk, () => done()))]),
     async end(): Promise<void> {
       parser.end();
-      await ended;
+      await finished;
     },
     takeBytes: () => bytes.splice(0),
     hasFile: () => hasFile,

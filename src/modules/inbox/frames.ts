@@ -1,14 +1,14 @@
 import type { Push } from "../../protocol/pushes.ts";
-import type { ChangeNote, PendingFrame } from "./pending.ts";
+import type { ChangeDetails, PendingFrame } from "./pending.ts";
 import type { InboxState } from "./queries.ts";
 
-/** Creates the frame for a member. */
-export function createFrame(state: InboxState, { isAdded, removed }: ChangeNote): Push<"inbox"> {
+/** Creates an inbox frame for a member. */
+export function createFrame(state: InboxState, { isAdded, removed }: ChangeDetails): Push<"inbox"> {
   const { conversation_id, title, last_seq, last_read_seq, unread, updated_at } = state;
   return {
     type: "inbox",
     conversation_id,
-    // If the user was removed and added again between two frames, the conversation is new to them.
+    // A user who was removed and added again since the last frame receives `added`.
     change: isAdded || removed ? "added" : "updated",
     title,
     last_seq,
@@ -18,7 +18,7 @@ export function createFrame(state: InboxState, { isAdded, removed }: ChangeNote)
   };
 }
 
-/** Creates the frame for a former member. It reveals nothing about changes after the membership ended. */
+/** Creates an inbox frame for a removed member. It reveals nothing about changes after the removal. */
 export function createRemovedFrame({ conversation_id, details }: PendingFrame, lastSentSeq: number): Push<"inbox"> {
   const seq = details.removed?.seq ?? lastSentSeq;
   return {

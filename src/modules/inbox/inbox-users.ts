@@ -7,17 +7,17 @@ export interface InboxListener {
   send(text: string): void;
 }
 
-/** Frames buffered until the listener has received its ack; null after that. */
+/** Frames that are buffered until the listener has received its ack; null afterwards. */
 type BufferedFrames = string[] | null;
 type InboxUser = { listeners: Map<InboxListener, BufferedFrames>; sentStates: SentStates };
 
 type Dependencies = {
   log: Log;
-  /** Counts a frame that was sent to this many listeners. */
-  onPushed(type: string, listeners: number): void;
+  /** Called after a frame was sent. */
+  onPushed(type: string, recipientCount: number): void;
 };
 
-/** The users with an inbox on this instance, and their listeners. */
+/** The users with an open inbox on this instance, and their listeners. */
 export class InboxUsers {
   readonly #users = new Map<string, InboxUser>();
   readonly #total = { count: 0 };
@@ -44,19 +44,19 @@ export class InboxUsers {
     return this.#users.get(listener.userId)?.listeners.has(listener) ?? false;
   }
 
-  /** Adds a listener. Its frames are buffered until `start`. Has no effect on a listener that was already added. */
+  /** Adds a listener, unless it has been added already. Its frames are buffered until `start`. */
   add(listener: InboxListener): void {
     const user = this.#users.get(listener.userId) ?? { listeners: new Map(), sentStates: new SentStates(this.#total) };
     this.#users.set(listener.userId, user);
     if (!user.listeners.has(listener)) user.listeners.set(listener, []);
   }
 
-  /** Calls `welcome`, then sends the buffered frames. Has no effect if the listener has left. */
-  start(listener: InboxListener, welcome: () => void): void {
+  /** Calls `onWelcome`, then sends the buffered frames. Has no effect if the listener has been removed. */
+  start(listener: InboxListener, onWelcome: () => void): void {
     const listeners = this.#users.get(listener.userId)?.listeners;
     const buffered = listeners?.get(listener);
     if (buffered === undefined) return;
-    welcome();
+    onWelcome();
     listeners?.set(listener, null);
     for (const text of buffered ?? []) this.#sendTo(listener, text);
   }
@@ -77,7 +77,7 @@ export class InboxUsers {
     this.deps.onPushed("inbox", listeners.size);
   }
 
-  /** Catches errors, so that one failing listener doesn't keep the frame from the others. */
+  /** Catches errors, so that the other listeners still receive the frame. */
   #sendTo(listener: InboxListener, text: string): void {
     try {
       listener.send(text);

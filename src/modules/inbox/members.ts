@@ -1,66 +1,66 @@
 import { BoundedCache } from "../../cache/bounded-cache.ts";
 import type { InboxKey } from "./queries.ts";
 
-/** Maximum cached members on this instance, over all conversations: about 30 MB. */
+/** Maximum cached members of all conversations on this instance: about 30 MB. */
 const CACHED_MEMBERS_MAX = 300_000;
-/** The cost of an entry in addition to its members. */
+/** Overhead of a cache entry, in members. */
 const ENTRY_COST = 4;
 
 /**
- * Caches the members of active conversations, so that most events need no query. It may be slightly stale: before
- * anything is sent to a user, the database is checked as well.
+ * Caches the members of active conversations, so that most events need no query. The cache may be slightly stale. The database
+ * is checked before a frame is sent to a user.
  */
-export class Members {
+export class MemberCache {
   readonly #cache = new BoundedCache<Set<string>>({
     max: CACHED_MEMBERS_MAX,
     bytesOf: (members) => members.size + ENTRY_COST,
   });
-  /** Conversations whose members are being read, with the changes received meanwhile. */
+  /** Conversations whose members are being read, with the changes that have been received during the read. */
   readonly #reading = new Map<string, { userId: string; isMember: boolean }[]>();
-  /** Incremented by `clear`, so that results of reads that started before it are dropped. */
+  /** Incremented by `clear`, to discard the results of reads that started earlier. */
   #epoch = 0;
 
-  find(conversationId: string): ReadonlySet<string> | undefined {
+  get(conversationId: string): ReadonlySet<string> | undefined {
     return this.#cache.get(conversationId);
   }
 
-  /** Records that a membership has begun or ended. */
-  change(conversationId: string, userId: string, isMember: boolean): void {
+  /** Records a new or removed member. */
+  setMember(conversationId: string, userId: string, isMember: boolean): void {
     this.#reading.get(conversationId)?.push({ userId, isMember });
     const members = this.#cache.get(conversationId);
     if (!members) return;
-    set(members, userId, isMember);
-    // Set again, because its size has changed.
+    updateSet(members, userId, isMember);
+    // Updates the size of the cache entry.
     this.#cache.set(conversationId, members);
   }
 
   /**
    * Reads and caches members.
-   * @param list reads up to `rows` members, one conversation after the other; `rows` must be more than one conversation
-   * can have.
+   * @param listMembers reads up to `limit` members, one conversation after the other.
+   * @param limit must exceed the maximum number of members in a conversation.
    */
   async load(
     conversationIds: readonly string[],
-    list: (conversationIds: readonly string[], rows: number) => Promise<InboxKey[]>,
-    rows: number,
+    listMembers: (conversationIds: readonly string[], limit: number) => Promise<InboxKey[]>,
+    limit: number,
   ): Promise<void> {
     const epoch = this.#epoch;
     for (const id of conversationIds) this.#reading.set(id, []);
     try {
-      const found = await list(conversationIds, rows);
+      const foundMembers = await listMembers(conversationIds, limit);
       if (epoch !== this.#epoch) return;
       const byConversation = new Map<string, Set<string>>();
-      for (const { conversation_id, user_id } of found) {
+      for (const { conversation_id, user_id } of foundMembers) {
         const members = byConversation.get(conversation_id);
         if (members) members.add(user_id);
         else byConversation.set(conversation_id, new Set([user_id]));
       }
-      // If the limit was reached, the last conversation found may be incomplete.
-      const last = found.length < rows ? undefined : found.at(-1)?.conversation_id;
+      // If the limit was reached, the last conversation's members may be incomplete.
+      const incompleteId = foundMembers.length < limit ? undefined : foundMembers.at(-1)?.conversation_id;
       for (const id of conversationIds) {
-        if (id === last) break;
+        if (id === incompleteId) break;
         const members = byConversation.get(id) ?? new Set();
-        for (const { userId, isMember } of this.#reading.get(id) ?? []) set(members, userId, isMember);
+        for (const { userId, isMember } of this.#reading.get(id) ?? []) updateSet(members, userId, isMember);
         this.#cache.set(id, members);
       }
     } finally {
@@ -74,7 +74,7 @@ export class Members {
   }
 }
 
-function set(members: Set<string>, userId: string, isMember: boolean): void {
+function updateSet(members: Set<string>, userId: string, isMember: boolean): void {
   if (isMember) members.add(userId);
   else members.delete(userId);
 }

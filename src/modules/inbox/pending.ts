@@ -1,43 +1,43 @@
 import type { InboxKey } from "./queries.ts";
 
-/** Minimum time between two frames about one conversation to one inbox. */
+/** Minimum interval between two frames about the same conversation to the same inbox. */
 export const FRAME_INTERVAL_MS = 1_000;
 
 /** Details of a pending change. */
-export type ChangeNote = {
+export type ChangeDetails = {
   /** Whether the conversation is new to the user. */
   isAdded?: boolean;
-  /** The event that ended the membership; null if the user was added again later. */
+  /** The event that removed the user; null if the user was added again later. */
   removed?: { seq: number; at: string } | null;
-  /** Whether to send a frame only if the state differs from that in the last frame. */
+  /** Whether to send a frame only if the state has changed since the last frame. */
   isUncertain?: boolean;
 };
 
-export type PendingFrame = InboxKey & { details: ChangeNote };
+export type PendingFrame = InboxKey & { details: ChangeDetails };
 
-type Entry = {
-  /** Whether there is a change for all members that hasn't been distributed to them yet. */
-  isForAllMembers: boolean;
-  /** The earliest time to distribute it. */
+type PendingEntry = {
+  /** Whether there is a change for all members that hasn't been assigned to `users` yet. */
+  isPendingForAll: boolean;
+  /** The earliest time to assign that change. */
   allDueAtMs: number;
   /** Users with a pending frame. */
-  users: Map<string, ChangeNote>;
+  users: Map<string, ChangeDetails>;
   sentAtMs: Map<string, number>;
-  /** When the next frame may be sent, or the entry can be dropped. */
+  /** When the next frame may be sent, or the entry can be deleted. */
   dueAtMs: number;
 };
 
 /**
- * Pending frames for the inboxes of an instance: at most one per conversation and user, no matter how many events
- * occur. An event costs one map access here; it is distributed to the members when it is due. Times are milliseconds of
- * any monotonic clock.
+ * Pending frames for the inboxes of an instance: at most one per conversation and user, regardless of the number of events. An
+ * event only updates its conversation's entry. The members are determined when the entry is due. Times are milliseconds of any
+ * monotonic clock.
  */
-export class Pending {
-  readonly #entries = new Map<string, Entry>();
-  /** A lower bound of the next time at which something is due. */
+export class PendingFrames {
+  readonly #entries = new Map<string, PendingEntry>();
+  /** A lower bound for the due times of all entries. */
   #dueAtMs = Number.POSITIVE_INFINITY;
 
-  /** Conversations with a pending frame, or with one sent within the last second. */
+  /** The number of conversations with a pending frame, or with a frame that was sent within the last second. */
   get size(): number {
     return this.#entries.size;
   }
@@ -48,29 +48,29 @@ export class Pending {
 
   markAll(conversationId: string, nowMs: number): void {
     const entry = this.#getOrCreate(conversationId);
-    entry.isForAllMembers = true;
+    entry.isPendingForAll = true;
     this.#updateDueAt(entry, Math.max(entry.allDueAtMs, nowMs));
   }
 
-  markUser(conversationId: string, userId: string, details: ChangeNote, nowMs: number): void {
+  markUser(conversationId: string, userId: string, details: ChangeDetails, nowMs: number): void {
     const entry = this.#getOrCreate(conversationId);
-    const before = entry.users.get(userId);
-    entry.users.set(userId, before ? mergeNotes(before, details) : details);
+    const previous = entry.users.get(userId);
+    entry.users.set(userId, previous ? mergeDetails(previous, details) : details);
     this.#updateDueAt(entry, Math.max(findNextAllowedMs(entry, userId), nowMs));
   }
 
-  /** Whether the user's membership has ended and the frame about it is still pending. */
+  /** Returns whether a `removed` frame for the user is pending. */
   isRemoved(conversationId: string, userId: string): boolean {
     return Boolean(this.#entries.get(conversationId)?.users.get(userId)?.removed);
   }
 
   /** Lists due conversations whose members must be loaded first. */
-  listUnloaded(nowMs: number, isKnown: (conversationId: string) => boolean, max: number): string[] {
+  listUnloaded(nowMs: number, hasMembers: (conversationId: string) => boolean, max: number): string[] {
     const ids: string[] = [];
     if (this.#dueAtMs > nowMs) return ids;
     for (const [id, entry] of this.#entries) {
       if (ids.length >= max) break;
-      if (entry.isForAllMembers && entry.allDueAtMs <= nowMs && !isKnown(id)) ids.push(id);
+      if (entry.isPendingForAll && entry.allDueAtMs <= nowMs && !hasMembers(id)) ids.push(id);
     }
     return ids;
   }
@@ -86,7 +86,7 @@ export class Pending {
     this.#dueAtMs = Number.POSITIVE_INFINITY;
     for (const [id, entry] of this.#entries) {
       if (entry.dueAtMs <= nowMs) {
-        if (entry.isForAllMembers && entry.allDueAtMs <= nowMs) assignToUsers(entry, findUsers(id), nowMs);
+        if (entry.isPendingForAll && entry.allDueAtMs <= nowMs) assignToUsers(entry, findUsers(id), nowMs);
         moveDueFrames(id, entry, frames, nowMs, max);
         if (isIdle(entry, nowMs)) this.#entries.delete(id);
         else entry.dueAtMs = computeDueAt(entry);
@@ -103,13 +103,11 @@ export class Pending {
     this.#updateDueAt(entry, nowMs + FRAME_INTERVAL_MS);
   }
 
-  /**
-   * Recomputes due times after a user opened an inbox: a conversation may be due for them earlier than for the others.
-   */
-  reconsider(nowMs: number): void {
+  /** Recomputes due times after a user has opened an inbox, because some conversations may be due earlier for that user. */
+  recomputeDueTimes(nowMs: number): void {
     for (const entry of this.#entries.values()) {
       entry.allDueAtMs = 0;
-      if (entry.isForAllMembers) this.#updateDueAt(entry, nowMs);
+      if (entry.isPendingForAll) this.#updateDueAt(entry, nowMs);
     }
   }
 
@@ -118,23 +116,29 @@ export class Pending {
     this.#dueAtMs = Number.POSITIVE_INFINITY;
   }
 
-  #getOrCreate(conversationId: string): Entry {
+  #getOrCreate(conversationId: string): PendingEntry {
     const existing = this.#entries.get(conversationId);
     if (existing) return existing;
     const dueAtMs = Number.POSITIVE_INFINITY;
-    const entry: Entry = { isForAllMembers: false, allDueAtMs: 0, users: new Map(), sentAtMs: new Map(), dueAtMs };
+    const entry: PendingEntry = {
+      isPendingForAll: false,
+      allDueAtMs: 0,
+      users: new Map(),
+      sentAtMs: new Map(),
+      dueAtMs,
+    };
     this.#entries.set(conversationId, entry);
     return entry;
   }
 
-  #updateDueAt(entry: Entry, atMs: number): void {
+  #updateDueAt(entry: PendingEntry, atMs: number): void {
     if (atMs < entry.dueAtMs) entry.dueAtMs = atMs;
     if (entry.dueAtMs < this.#dueAtMs) this.#dueAtMs = entry.dueAtMs;
   }
 }
 
-/** Merges two notes. The later one wins: if the user was removed and then added, `added` remains. */
-function mergeNotes(before: ChangeNote, after: ChangeNote): ChangeNote {
+/** Merges the details of two changes. If the user was removed and then added, only `isAdded` is kept. */
+function mergeDetails(before: ChangeDetails, after: ChangeDetails): ChangeDetails {
   const removed = after.isAdded ? null : (after.removed ?? before.removed ?? null);
   return {
     isAdded: after.isAdded || (before.isAdded && !after.removed) || false,
@@ -143,20 +147,20 @@ function mergeNotes(before: ChangeNote, after: ChangeNote): ChangeNote {
   };
 }
 
-const findNextAllowedMs = ({ sentAtMs }: Entry, userId: string): number => {
+const findNextAllowedMs = ({ sentAtMs }: PendingEntry, userId: string): number => {
   const sentMs = sentAtMs.get(userId);
   return sentMs === undefined ? 0 : sentMs + FRAME_INTERVAL_MS;
 };
 
-function assignToUsers(entry: Entry, users: string[] | undefined, nowMs: number): void {
-  // The members are read first; the change stays pending.
+function assignToUsers(entry: PendingEntry, users: string[] | undefined, nowMs: number): void {
+  // The change stays pending until the members have been loaded.
   if (!users) return;
-  entry.isForAllMembers = false;
+  entry.isPendingForAll = false;
   entry.allDueAtMs = nowMs + FRAME_INTERVAL_MS;
-  for (const userId of users) entry.users.set(userId, mergeNotes(entry.users.get(userId) ?? {}, {}));
+  for (const userId of users) entry.users.set(userId, mergeDetails(entry.users.get(userId) ?? {}, {}));
 }
 
-function moveDueFrames(id: string, entry: Entry, frames: PendingFrame[], nowMs: number, max: number): void {
+function moveDueFrames(id: string, entry: PendingEntry, frames: PendingFrame[], nowMs: number, max: number): void {
   for (const [userId, details] of entry.users) {
     if (frames.length >= max) return;
     if (findNextAllowedMs(entry, userId) > nowMs) continue;
@@ -165,20 +169,20 @@ function moveDueFrames(id: string, entry: Entry, frames: PendingFrame[], nowMs: 
   }
 }
 
-function isIdle({ isForAllMembers, allDueAtMs, users, sentAtMs }: Entry, nowMs: number): boolean {
-  if (isForAllMembers || users.size > 0 || allDueAtMs > nowMs) return false;
+function isIdle({ isPendingForAll, allDueAtMs, users, sentAtMs }: PendingEntry, nowMs: number): boolean {
+  if (isPendingForAll || users.size > 0 || allDueAtMs > nowMs) return false;
   for (const sentMs of sentAtMs.values()) if (sentMs + FRAME_INTERVAL_MS > nowMs) return false;
   return true;
 }
 
-function computeDueAt(entry: Entry): number {
+function computeDueAt(entry: PendingEntry): number {
   let dueAtMs = entry.allDueAtMs;
-  if (!entry.isForAllMembers && entry.users.size === 0) {
-    // No frame is pending: drop the entry when the interval after the last frame is over.
+  if (!entry.isPendingForAll && entry.users.size === 0) {
+    // No frame is pending, so the entry can be deleted when the interval after the last frame has passed.
     for (const sentMs of entry.sentAtMs.values()) dueAtMs = Math.max(dueAtMs, sentMs + FRAME_INTERVAL_MS);
     return dueAtMs;
   }
-  if (!entry.isForAllMembers) dueAtMs = Number.POSITIVE_INFINITY;
+  if (!entry.isPendingForAll) dueAtMs = Number.POSITIVE_INFINITY;
   for (const userId of entry.users.keys()) dueAtMs = Math.min(dueAtMs, findNextAllowedMs(entry, userId));
   return dueAtMs;
 }

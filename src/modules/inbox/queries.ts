@@ -5,8 +5,8 @@ import { UNREAD_SHOWN_MAX, unreadColumn } from "../../events/columns.ts";
 export type InboxKey = { conversation_id: string; user_id: string };
 
 /**
- * The newest event of a conversation, and the last event that the user has read. Every change to the inbox state
- * increases one of them.
+ * The sequence numbers of a conversation's newest event and of the last event that the user has read. Every change of the inbox
+ * state increases one of them.
  */
 export type InboxSeqs = { last_seq: number; last_read_seq: number };
 
@@ -21,7 +21,7 @@ export async function countUnread(sql: Sql, userId: string): Promise<number> {
       select x.unread from members m
       cross join lateral (select * from conversations c where c.id = m.conversation_id limit 1) c
       cross join lateral (select ${unreadColumn(sql)} as unread) x
-      -- Enough rows even with one unread message per conversation.
+      -- Each row has at least one unread message, so no more rows are needed.
       where m.user_id = ${userId} and x.unread > 0 limit ${UNREAD_SHOWN_MAX}
     ) counted`;
   return row?.unread ?? 0;
@@ -41,35 +41,35 @@ export async function listStates(sql: Sql, keys: readonly InboxKey[]): Promise<I
     cross join lateral (select * from conversations c where c.id = p.conversation_id limit 1) c`;
 }
 
-/** Lists members of these conversations, in the given order. The list is cut off after `rows` members in total. */
+/** Lists up to `limit` members of these conversations, in the order of the conversations. */
 export async function listInboxMembers(
   sql: Sql,
   conversationIds: readonly string[],
-  rows: number,
+  limit: number,
 ): Promise<InboxKey[]> {
   return sql<InboxKey[]>`
     select m.conversation_id, m.user_id
     from unnest(${[...conversationIds]}::uuid[]) with ordinality as i (id, position)
     cross join lateral (
-      select m.conversation_id, m.user_id from members m where m.conversation_id = i.id limit ${rows}
+      select m.conversation_id, m.user_id from members m where m.conversation_id = i.id limit ${limit}
     ) m
-    order by i.position limit ${rows}`;
+    order by i.position limit ${limit}`;
 }
 
 /** Lists each user's conversations with the latest activity, accurate to a minute. */
 export async function listNewest(
   sql: Sql,
   userIds: readonly string[],
-  rowsPerUser: number,
+  limitPerUser: number,
 ): Promise<(InboxKey & InboxSeqs)[]> {
   return sql<(InboxKey & InboxSeqs)[]>`
     select m.conversation_id, m.user_id, c.last_seq, m.last_read_seq
     from unnest(${[...userIds]}::uuid[]) u (id)
     cross join lateral (
       (select a.conversation_id from member_activity a where a.user_id = u.id
-       order by a.active_at desc limit ${rowsPerUser})
+       order by a.active_at desc limit ${limitPerUser})
       union
-      -- Large conversations, whose position in their members' lists is updated with a delay.
+      -- Large conversations, whose active_at is updated with a delay.
       select v.conversation_id from activity_moves v
       where (select 1 from members x where x.conversation_id = v.conversation_id and x.user_id = u.id) is not null
     ) n

@@ -1,16 +1,16 @@
 import type { InboxSeqs } from "./queries.ts";
 
-/** Maximum conversations kept per user: the newest ones. */
+/** Maximum states kept per user: those of the newest conversations. */
 export const SENT_STATES_MAX = 200;
-/** Maximum conversations for all users of an instance together: about 30 MB. */
+/** Maximum states of all users on an instance: about 30 MB. */
 const SENT_STATES_TOTAL_MAX = 250_000;
 
-/** The number of states of all users, shared between them. */
-export type SentTotal = { count: number };
+/** The total number of states, shared by all users. */
+export type StateCount = { count: number };
 
 /**
- * The states last sent to a user's inbox, by conversation. They ensure that only real changes are sent after messages
- * between instances were lost.
+ * The states last sent to a user's inbox, by conversation. After messages between instances were lost, comparing with these states
+ * avoids sending frames for conversations that haven't changed.
  */
 export class SentStates {
   readonly #seqs = new Map<string, InboxSeqs>();
@@ -18,7 +18,7 @@ export class SentStates {
   #isComplete = true;
   #isLoaded = false;
 
-  constructor(readonly total: SentTotal) {}
+  constructor(readonly total: StateCount) {}
 
   find(conversationId: string): InboxSeqs | undefined {
     return this.#seqs.get(conversationId);
@@ -38,7 +38,7 @@ export class SentStates {
     return this.#isLoaded;
   }
 
-  /** @param newest states read a moment ago; states sent in the meantime are newer and kept. */
+  /** Loads the initial states from the database. Keeps states that were sent after the query, because they are newer. */
   load(newest: readonly (InboxSeqs & { conversation_id: string })[]): void {
     this.#isLoaded = true;
     if (newest.length >= SENT_STATES_MAX) this.#isComplete = false;
@@ -68,7 +68,7 @@ export class SentStates {
     if (this.#seqs.delete(conversationId)) this.total.count -= 1;
   }
 
-  /** Called when the user's last inbox on this instance was closed. */
+  /** Call this when the user's last inbox on this instance has closed. */
   clear(): void {
     this.total.count -= this.#seqs.size;
     this.#seqs.clear();

@@ -2,29 +2,29 @@ import type { Database } from "../../db/client.ts";
 import type { Log } from "../../lib/log.ts";
 import type { Bus, ConversationsMessage } from "../../realtime/bus.ts";
 import { type InboxListener, InboxUsers } from "./inbox-users.ts";
-import { Members } from "./members.ts";
-import { type ChangeNote, Pending } from "./pending.ts";
+import { MemberCache } from "./members.ts";
+import { type ChangeDetails, PendingFrames } from "./pending.ts";
 import { countUnread } from "./queries.ts";
 import { createResync } from "./resync.ts";
 import { createStateReader } from "./state-reader.ts";
 
-/** Maximum pending conversations. Above that, they are dropped, and inboxes are compared with the database. */
+/** Maximum pending conversations. Beyond that, they are discarded, and all inboxes are compared with the database. */
 const PENDING_MAX = 100_000;
 
 /**
- * Notifies sockets of changes in all conversations of their user (docs/decisions/0078). The bus announces changes; the
- * current states are read from the database when frames are due, for all frames in one query.
+ * Notifies sockets of changes in all conversations of their user (docs/decisions/0078). The bus announces changes. When frames
+ * are due, one query reads the current states for all of them.
  */
 export interface Inbox {
   /**
-   * Subscribes a listener to its user's frames; the user is already authenticated.
-   * @param welcome is called before the first frame with the unread count of all conversations, up to 1,000. It isn't
-   * called if the listener has left.
-   * @throws database errors; the listener is then not subscribed.
+   * Subscribes a listener to its user's frames. The user must be authenticated.
+   * @param welcome called before the first frame with the number of unread messages in all conversations, up to 1,000. Not
+   * called if the listener has already been unsubscribed.
+   * @throws database errors. The listener is then not subscribed.
    */
   subscribe(listener: InboxListener, welcome: (unread: number) => void): Promise<void>;
 
-  /** Unsubscribes a listener, which receives no more frames. Has no effect if it isn't subscribed. */
+  /** Unsubscribes a listener. Has no effect if it isn't subscribed. */
   unsubscribe(listener: InboxListener): void;
 
   has(listener: InboxListener): boolean;
@@ -34,21 +34,21 @@ type Dependencies = {
   database: Database;
   bus: Pick<Bus, "subscribe">;
   log: Log;
-  /** Counts a frame that was sent to this many listeners. */
-  onPushed(type: string, listeners: number): void;
+  /** Called after a frame was sent. */
+  onPushed(type: string, recipientCount: number): void;
 };
 
 export function createInbox({ database, bus, log, onPushed }: Dependencies): Inbox {
   const users = new InboxUsers({ log, onPushed });
-  const pending = new Pending();
-  const members = new Members();
+  const pending = new PendingFrames();
+  const members = new MemberCache();
   const stateReader = createStateReader({ database, log, users, members, pending });
   const resync = createResync({ database, log, findSentStates: (userId) => users.findSentStates(userId), markUser });
   let unsubscribeBus: (() => void) | undefined;
 
-  function markUser(conversationId: string, userId: string, note: ChangeNote = {}): void {
+  function markUser(conversationId: string, userId: string, details: ChangeDetails = {}): void {
     if (!users.has(userId)) return;
-    pending.markUser(conversationId, userId, note, performance.now());
+    pending.markUser(conversationId, userId, details, performance.now());
     stateReader.schedule();
   }
 
@@ -81,7 +81,7 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
 
   function onChanged(message: ConversationsMessage & { type: "conversation.changed" }): void {
     const { conversation_id, event, user_id, joined } = message;
-    // Its members get `conversation.unlisted`.
+    // Each member receives `conversation.unlisted` instead.
     if (event === "conversation.deleted") return;
     if (event === "member.added" && user_id !== undefined) startMembership(conversation_id, user_id, joined === true);
     else if (event === "member.removed" && user_id !== undefined) endMembership(user_id, message);
@@ -89,17 +89,17 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
   }
 
   function startMembership(conversationId: string, userId: string, isAdded: boolean): void {
-    members.change(conversationId, userId, true);
+    members.setMember(conversationId, userId, true);
     if (isAdded) markUser(conversationId, userId, { isAdded });
   }
 
   type MembershipEnd = { conversation_id: string; seq: number; at: string };
   function endMembership(userId: string, { conversation_id, seq, at }: MembershipEnd): void {
-    members.change(conversation_id, userId, false);
+    members.setMember(conversation_id, userId, false);
     markUser(conversation_id, userId, { removed: { seq, at } });
   }
 
-  /** Called when messages may have been lost: clears the members and compares every inbox with the database. */
+  /** Clears the members and compares every inbox with the database, because messages may have been lost. */
   function resyncAll(): void {
     members.clear();
     resync.start(users.list());
@@ -108,7 +108,7 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
   function unsubscribe(listener: InboxListener): void {
     users.remove(listener);
     if (users.size > 0) return;
-    // No more messages arrive after this, so the members would become stale.
+    // Without messages from the bus, the cached members would become stale.
     unsubscribeBus?.();
     unsubscribeBus = undefined;
     stateReader.stop();
@@ -118,18 +118,18 @@ export function createInbox({ database, bus, log, onPushed }: Dependencies): Inb
 
   return {
     async subscribe(listener, welcome) {
-      const isSubscribed = users.hasListener(listener);
+      const wasSubscribed = users.hasListener(listener);
       if (!users.has(listener.userId)) {
         users.add(listener);
         unsubscribeBus ??= bus.subscribe("conversations", { onMessage, onGap: resyncAll });
-        pending.reconsider(performance.now());
+        pending.recomputeDueTimes(performance.now());
         resync.start([listener.userId]);
       } else users.add(listener);
       try {
         const unread = await countUnread(database, listener.userId);
         users.start(listener, () => welcome(unread));
       } catch (error) {
-        if (!isSubscribed) unsubscribe(listener);
+        if (!wasSubscribed) unsubscribe(listener);
         throw error;
       }
     },

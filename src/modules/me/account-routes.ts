@@ -15,19 +15,19 @@ const tag = "me";
 
 type Dependencies = { accounts: AccountService; budgets: BudgetService; quotas: QuotaService; log: Log };
 
-/** `/api/v1/me`: usage, data export and deletion of the caller's account. */
+/** Creates the routes for the usage, data export and deletion of the caller's account. */
 export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependencies): Route[] => [
   route({
     method: "GET",
     path: `${ME}/usage`,
     operationId: "getMyUsage",
-    summary: "Get my usage, stored amounts and limits",
+    summary: "Get my usage, budgets and quotas",
     tag,
     scope: "any",
     ok: AccountUsage,
     handle: async ({ caller }) => {
-      const [used, stored] = await Promise.all([budgets.getUsage(caller), quotas.getUsage(caller.user.id)]);
-      return { ...used, quotas: stored };
+      const [budgetUsage, quotaUsage] = await Promise.all([budgets.getUsage(caller), quotas.getUsage(caller.user.id)]);
+      return { ...budgetUsage, quotas: quotaUsage };
     },
   }),
 
@@ -37,12 +37,12 @@ export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependen
     operationId: "deleteMe",
     summary: "Delete my account",
     description:
-      "Deletes all your personal data, and conversations without other members. Your messages in other conversations stay, without an author. Requires the current password, or a login younger than 5 minutes. The last administrator can't be deleted.",
+      "Deletes all your personal data, and conversations without other members. Your messages in other conversations stay, without an author. Requires the current password, or a login within the last 5 minutes. The last administrator can't be deleted.",
     tag,
     scope: "session",
     body: Nullable(PasswordProof),
     problems: [409],
-    handle: ({ caller, body }) => accounts.removeOwn(caller, body?.current_password),
+    handle: ({ caller, body }) => accounts.removeOwnAccount(caller, body?.current_password),
   }),
 
   route({
@@ -56,9 +56,9 @@ export const createAccountRoutes = ({ accounts, budgets, quotas, log }: Dependen
     scope: "session",
     expensive: "download",
     ok: Type.Object({}, { additionalProperties: true }),
-    answerHeaders: ["Content-Disposition"],
+    responseHeaders: ["Content-Disposition"],
     handle: async ({ caller, set }) => {
-      const chunks = await accounts.exportOwn(caller);
+      const chunks = await accounts.exportOwnData(caller);
       const onError = (err: unknown) => log.error({ request_id: readRequestId(set), err }, "export failed");
       return new Response(streamText(chunks, onError), {
         headers: {

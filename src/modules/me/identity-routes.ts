@@ -7,7 +7,7 @@ import type { AuthService } from "../auth/service.ts";
 const IDENTITIES = "/api/v1/me/identities";
 const tag = "me";
 
-/** `/api/v1/me/identities`: the caller's identities at the OpenID Connect issuer. */
+/** Creates the routes for the caller's identities at the OpenID Connect issuer. */
 export const createIdentityRoutes = ({ auth }: { auth: AuthService }): Route[] => [
   route({
     method: "GET",
@@ -24,7 +24,7 @@ export const createIdentityRoutes = ({ auth }: { auth: AuthService }): Route[] =
     method: "POST",
     path: IDENTITIES,
     operationId: "linkMyIdentity",
-    summary: "Link an identity of the issuer to my account",
+    summary: "Link an identity at the issuer to my account",
     description: "Requires the password, because a session alone must not be enough to add another way to log in.",
     tag,
     scope: "session",
@@ -41,7 +41,7 @@ export const createIdentityRoutes = ({ auth }: { auth: AuthService }): Route[] =
     operationId: "unlinkMyIdentity",
     summary: "Unlink an identity from my account",
     description:
-      "Ends every session that was opened with the issuer's tokens. An identity that is the only way to log in can't be unlinked.",
+      "Revokes every session that was created with the issuer's tokens. If an identity is your only way to log in, it can't be unlinked.",
     tag,
     scope: "session",
     params: Type.Object({ id: Uuid() }),

@@ -8,7 +8,7 @@ const tag = "me";
 
 type Dependencies = { users: UserService; auth: Pick<AuthService, "reauthenticateForNewEmail"> };
 
-/** `/api/v1/me`: the caller's profile and preferences. */
+/** Creates the routes for the caller's profile and preferences. */
 export const createProfileRoutes = ({ users, auth }: Dependencies): Route[] => [
   route({
     method: "GET",
@@ -25,7 +25,7 @@ export const createProfileRoutes = ({ users, auth }: Dependencies): Route[] => [
     method: "PATCH",
     path: ME,
     operationId: "updateMe",
-    summary: "Change my name or e-mail address",
+    summary: "Change my name or email address",
     tag,
     scope: "users:write",
     description:

@@ -8,7 +8,7 @@ import type { AuthService, SessionRow } from "../auth/service.ts";
 const SESSIONS = "/api/v1/me/sessions";
 const tag = "me";
 
-/** `/api/v1/me/password` and `/api/v1/me/sessions`: the caller's password and sessions. */
+/** Creates the routes for the caller's password and sessions. */
 export const createSessionRoutes = ({ auth }: { auth: AuthService }): Route[] => [
   route({
     method: "POST",

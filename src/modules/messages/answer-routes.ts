@@ -12,7 +12,7 @@ const tag = "messages";
 
 type Dependencies = { generations: GenerationService; streams: Streams };
 
-/** `…/messages/{message_id}/cancel` and `…/regenerate`. */
+/** Creates the routes `…/messages/{message_id}/cancel` and `…/regenerate`. */
 export const createAnswerRoutes = ({ generations, streams }: Dependencies): Route[] => [
   route({
     method: "POST",
@@ -31,8 +31,8 @@ export const createAnswerRoutes = ({ generations, streams }: Dependencies): Rout
     method: "POST",
     path: `${MESSAGE}/regenerate`,
     operationId: "regenerateMessage",
-    summary: "Regenerate: request another answer to the same message",
-    description: "The previous answer stays. With `Accept: text/event-stream` the new one is streamed.",
+    summary: "Request another answer to the same message",
+    description: "The previous answer is kept. With `Accept: text/event-stream`, the new one is streamed.",
     tag,
     scope: "messages:write",
     limit: "ai",

@@ -4,19 +4,19 @@ import { type Message, mapRowToMessage } from "../../protocol/message.ts";
 import { findMessageById, findStoredMessage, insertToolMessage, type ToolMessage } from "./queries.ts";
 
 /**
- * Stores a tool's result with its `message.created` event. Safe to retry after a failure.
- * @throws Problem `not_found` if the conversation is gone.
+ * Stores a tool's result with its `message.created` event. Can be retried after a failure.
+ * @throws Problem `not_found` if the conversation was deleted.
  */
 export async function appendToolMessage(
-  { sql, append, publishAgain }: EventTransaction,
+  { sql, append, republish }: EventTransaction,
   message: ToolMessage,
 ): Promise<Message> {
   const { conversationId, id } = message;
   const stored = await findStoredMessage(sql, conversationId, id);
   if (stored) {
-    const found = mapRowToMessage(stored);
-    publishAgain("message.created", conversationId, { seq: found.seq, at: stored.created_at }, found);
-    return found;
+    const storedMessage = mapRowToMessage(stored);
+    republish("message.created", conversationId, { seq: storedMessage.seq, at: stored.created_at }, storedMessage);
+    return storedMessage;
   }
   return append("message.created", conversationId, async (position) => {
     await insertToolMessage(sql, message, position);

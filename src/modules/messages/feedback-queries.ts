@@ -10,7 +10,7 @@ export async function hasFeedback(sql: Sql, { conversation_id, seq }: RatedMessa
   return rows.length > 0;
 }
 
-/** @returns whether a rating existed. */
+/** Deletes a rating. Returns false if there was none. */
 export async function deleteFeedback(
   sql: Sql,
   { conversation_id, seq }: RatedMessage,

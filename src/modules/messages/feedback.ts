@@ -6,7 +6,7 @@ import * as queries from "./feedback-queries.ts";
 import type { Feedback, GiveFeedback } from "./model.ts";
 import type { VisibleRow } from "./queries.ts";
 
-/** Stores ratings of answers, one per member and answer. */
+/** Ratings of answers, one per member and answer. */
 export interface FeedbackService {
   /**
    * Stores the caller's rating of a model's answer. Members only.

@@ -3,24 +3,24 @@ import { BoundedCache } from "../../cache/bounded-cache.ts";
 import type { Loaded } from "../../cache/tagged-cache.ts";
 import { createPage, readPage } from "../../http/pagination.ts";
 import {
-  bytesOfBody,
   CACHED_BODY_BYTES_MAX,
   createTaggedBody,
+  measureBody,
   SEARCH_CHARS_MAX,
   type TaggedBody,
 } from "../../http/read-cache.ts";
 import { readSearch } from "../../http/request-url.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import type { Message } from "../../protocol/message.ts";
-import { type HistorySlice, type PageVersion, type RangeQuery, readRange, type SeqRange } from "./range.ts";
+import { type HistorySlice, type PageVersion, parseRange, type RangeQuery, type SeqRange } from "./range.ts";
 
 /** Maximum bytes of all cached pages. */
 const PAGES_BYTES_MAX = 8 * 1024 * 1024;
-/** Changes made by Parley are never served stale; changes made directly in the database show up after this time. */
+/** Cached pages never miss changes that Parley made. Changes made directly in the database appear after this time. */
 const PAGE_TTL_MS = 1_000;
-/** Overhead of a page in addition to its text, and of each author in its version. */
-const PAGE_BYTES = 1_000;
-const AUTHOR_BYTES = 200;
+/** Overhead of a cached page, and of each author in its version. */
+const PAGE_OVERHEAD_BYTES = 1_000;
+const AUTHOR_OVERHEAD_BYTES = 200;
 
 type CachedPage = { version: PageVersion; body: TaggedBody };
 
@@ -31,32 +31,33 @@ type Dependencies = {
       conversationId: string,
       range: SeqRange,
       limit: number,
-      known?: PageVersion,
+      knownVersion?: PageVersion,
     ): Promise<HistorySlice | "unchanged">;
   };
   metrics: Metrics;
-  isOn: boolean;
+  isEnabled: boolean;
 };
 
 /** Reads message histories, with a cache of serialized pages. */
 export interface History {
   /**
-   * Reads a page. Members only. The database checks access and whether a cached page is current, so members can share
-   * pages, and changes by other instances are seen.
+   * Reads a page. Members only. Each read queries the database to check access and whether a cached page is current. Therefore,
+   * members can share cached pages, and pages include changes made by other instances.
    * @throws Problem `not_found`, `bad_cursor`.
    */
   read(caller: Caller, conversationId: string, query: RangeQuery, request: Request): Promise<Loaded<TaggedBody>>;
 }
 
-export function createHistory({ messages, metrics, isOn }: Dependencies): History {
+export function createHistory({ messages, metrics, isEnabled }: Dependencies): History {
   const pages = new BoundedCache<CachedPage>({
     max: PAGES_BYTES_MAX,
     ttlMs: PAGE_TTL_MS,
-    bytesOf: ({ body, version }) => bytesOfBody(body) + AUTHOR_BYTES * version.names.length + PAGE_BYTES,
+    bytesOf: ({ body, version }) =>
+      measureBody(body) + AUTHOR_OVERHEAD_BYTES * version.names.length + PAGE_OVERHEAD_BYTES,
   });
 
   function cachePage(key: string, version: PageVersion, body: TaggedBody): void {
-    if (bytesOfBody(body) > CACHED_BODY_BYTES_MAX) return;
+    if (measureBody(body) > CACHED_BODY_BYTES_MAX) return;
     pages.set(key, { version, body });
     metrics.cacheBytes.set({ cache: "history_page" }, pages.bytes);
   }
@@ -64,24 +65,27 @@ export function createHistory({ messages, metrics, isOn }: Dependencies): Histor
   return {
     async read(caller, conversationId, query, request) {
       const { limit, after } = readPage(query, 2);
-      const range = readRange(after, query);
+      const range = parseRange(after, query);
       const search = readSearch(request);
-      const canCache = isOn && search.length <= SEARCH_CHARS_MAX;
+      const canCache = isEnabled && search.length <= SEARCH_CHARS_MAX;
       const key = `${conversationId} ${search}`;
       const cached = canCache ? pages.get(key) : undefined;
       const slice = await messages.list(caller, conversationId, range, limit, cached?.version);
       metrics.cacheRequests.inc({ cache: "history_page", result: slice === "unchanged" ? "hit" : "miss" });
       if (slice === "unchanged") {
         if (!cached) throw new Error("The page is unchanged, but it isn't cached.");
-        // Not cached by the caller, where it would outlive its page.
+        // The caller must not cache the page, because this cache may drop it earlier than the caller would.
         return { value: cached.body, isUncacheable: true };
       }
       const isForward = range.afterSeq !== undefined && range.beforeSeq === undefined;
-      const cursorOf = ({ seq }: Message) => [isForward ? "after" : "before", String(seq)];
+      const createCursor = ({ seq }: Message) => [isForward ? "after" : "before", String(seq)];
       const headers: { link?: string } = {};
-      const { rows, fitting, version } = slice;
-      const page = createPage(rows, Math.min(limit, fitting), cursorOf, (message) => message, { request, headers });
-      // Rows are in the direction of reading, for the cursor; the page is in conversation order.
+      const { rows, fittingCount, version } = slice;
+      const page = createPage(rows, Math.min(limit, fittingCount), createCursor, (message) => message, {
+        request,
+        headers,
+      });
+      // For the cursor, rows are in the order in which they were read. The page is in conversation order.
       const body = createTaggedBody(isForward ? page : { ...page, data: page.data.reverse() }, headers.link);
       if (version && canCache) cachePage(key, version, body);
       return { value: body, isUncacheable: version === null };

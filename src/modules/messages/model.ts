@@ -21,7 +21,7 @@ export const SendMessage = Named(
     content: Content,
     client_message_id: Type.Optional(Nullable(Line({ minLength: 1, maxLength: CLIENT_MESSAGE_ID_CHARS_MAX }))),
     reply: Type.Optional(
-      Nullable(Type.Boolean(), { description: "Whether a model answers. Absent or null: `reply_mode` decides." }),
+      Nullable(Type.Boolean(), { description: "Whether a model answers. If absent or null, `reply_mode` decides." }),
     ),
     model: Type.Optional(Nullable(Line({ minLength: 1, maxLength: MODEL_CHARS_MAX }))),
     parent_id: Type.Optional(Nullable(Uuid())),
@@ -30,7 +30,7 @@ export const SendMessage = Named(
 );
 export type SendMessage = Static<typeof SendMessage>;
 
-/** The response to a sent message: the message, and the model's answer to it (still empty, `streaming`), if any. */
+/** The stored message, and the model's answer if one was requested. The answer is empty, and its status is `streaming`. */
 export const SentMessage = Named("SentMessage", Type.Object({ message: Message, reply: Nullable(Message) }));
 export type SentMessage = Static<typeof SentMessage>;
 

@@ -1,7 +1,7 @@
 import type { Sql } from "../../db/client.ts";
 import { fitCounts, fitUsd } from "../../db/storable.ts";
 import { messageColumns } from "../../events/columns.ts";
-import { createSlice, type Measured, measure, READ_BYTES_MAX, type Slice } from "../../events/slice.ts";
+import { createSlice, type MeasuredRow, READ_BYTES_MAX, type Slice, selectTextSizes } from "../../events/slice.ts";
 import type { StoredError } from "../../lib/error-codes.ts";
 import type { MemberRole } from "../../protocol/conversation.ts";
 import type { EventPosition } from "../../protocol/events.ts";
@@ -29,18 +29,18 @@ export type ExternalAnswer = {
   finishReason: FinishReason | null;
   usage: MessageTokens | null;
   costUsd: number | null;
-  /** Time from the request to the first text; null if there was no text. */
+  /** Time from the request to the first token; null if there was no text. */
   firstTokenMs: number | null;
-  /** The model's reasoning; absent if there is none or it isn't stored. */
+  /** The model's reasoning. Absent if there is none, or it isn't stored. */
   reasoning?: string | null;
-  /** The parsed structured output, in a storable form; absent if there is none. */
+  /** The parsed structured output, in a form that Postgres can store. Absent if there is none. */
   output?: unknown;
   error?: StoredError;
 };
 
 type Json = Parameters<Sql["json"]>[0];
 
-/** Stores a message at a position that was allocated in the same transaction. */
+/** Stores a tool message with a sequence number that was allocated in the same transaction. */
 export async function insertToolMessage(sql: Sql, message: ToolMessage, { seq, at }: EventPosition): Promise<void> {
   const { id, conversationId, content, parentId, metadata } = message;
   await sql`
@@ -50,9 +50,9 @@ export async function insertToolMessage(sql: Sql, message: ToolMessage, { seq, a
 }
 
 /**
- * Stores an answer and its event once, in one statement, which waits for the lock of the conversation. Numbers too
- * large for their columns are capped.
- * @returns undefined if the conversation is gone.
+ * Stores an answer and its event in one statement, which waits for the conversation's lock. If the answer is already stored, returns
+ * it. Numbers that are too large for their columns are capped.
+ * @returns undefined if the conversation was deleted.
  */
 export async function storeAnswer(
   sql: Sql,
@@ -70,7 +70,7 @@ export async function storeAnswer(
   return row;
 }
 
-/** Caps each count to the range of its column. */
+/** Caps each count at the maximum of its column. */
 export const fitTokens = ({
   input_tokens,
   output_tokens,
@@ -78,25 +78,27 @@ export const fitTokens = ({
   reasoning_tokens,
 }: MessageTokens): MessageTokens => fitCounts({ input_tokens, output_tokens, cached_input_tokens, reasoning_tokens });
 
-/** The condition for a message. With its conversation, which frames may omit, only one partition is searched. */
+/**
+ * Returns the condition that selects a message. Frames may omit the conversation. If it is known, only its partition is searched.
+ */
 const matchMessage = (sql: Sql, conversationId: string | null, messageId: string) =>
   conversationId === null
     ? sql`x.id = ${messageId}`
     : sql`x.id = ${messageId} and x.conversation_id = ${conversationId}`;
 
 /**
- * Joins the user's membership to a message `x`. The limit makes Postgres plan it separately, so it never scans all of the
- * user's memberships.
+ * Joins the user's membership to a message `x`. The `limit 1` makes Postgres look up each membership separately instead of
+ * scanning all of the user's memberships.
  */
 const joinMember = (sql: Sql, userId: string) => sql`
   cross join lateral (
     select m.role from members m where m.conversation_id = x.conversation_id and m.user_id = ${userId} limit 1
   ) m`;
 
-/** The row of a message that the user may see, with the user's role. */
+/** A message that the user can see, with the user's role. */
 export type VisibleRow = MessageRow & { member_role: MemberRole };
 
-/** Finds the conversation of a message that the user may see; undefined for an outsider. */
+/** Finds the conversation of a message that the user can see. Returns undefined for an outsider. */
 export async function findConversationId(
   sql: Sql,
   conversationId: string | null,
@@ -109,7 +111,7 @@ export async function findConversationId(
   return row?.conversation_id;
 }
 
-/** Finds a message that the user may see; undefined for an outsider. */
+/** Finds a message that the user can see. Returns undefined for an outsider. */
 export async function findMessage(
   sql: Sql,
   conversationId: string | null,
@@ -122,14 +124,14 @@ export async function findMessage(
   return row;
 }
 
-/** Finds a message without an access check, for code that has checked access or doesn't act for a user. */
+/** Finds a message without checking access. */
 export async function findMessageById(sql: Sql, conversationId: string, id: string): Promise<MessageRow | undefined> {
   const [row] = await sql<MessageRow[]>`
     select ${messageColumns(sql)} from current_messages x where ${matchMessage(sql, conversationId, id)}`;
   return row;
 }
 
-/** Finds a message after locking its conversation, so that an earlier transaction that may have stored it has ended. */
+/** Finds a message after locking its conversation, which waits for any transaction that may be storing the message. */
 export async function findStoredMessage(sql: Sql, conversationId: string, id: string): Promise<MessageRow | undefined> {
   const lock = sql`select 1 from conversations where id = ${conversationId} for no key update`.execute();
   const [, row] = await Promise.all([lock, findMessageById(sql, conversationId, id)]);
@@ -146,10 +148,9 @@ export async function findAnswer(sql: Sql, conversationId: string, parentId: str
 }
 
 /**
- * Reads the version of a history page, if the user is a member: the conversation's newest `seq`, and the names of these
- * authors.
+ * Finds the version of a history page: the conversation's newest `seq` and the authors' names. Returns undefined for an outsider.
  */
-export async function findVersion(
+export async function findPageVersion(
   sql: Sql,
   conversationId: string,
   userId: string,
@@ -165,28 +166,28 @@ export async function findVersion(
 }
 
 /**
- * Lists the newest `rows` messages before `beforeSeq`, newest first, or the oldest `rows` after `afterSeq`, oldest
- * first.
+ * Lists up to `limit` messages within a range. With only `afterSeq`, lists the oldest ones, oldest first. Otherwise lists the
+ * newest ones, newest first.
  */
 export async function listMessages(
   sql: Sql,
   conversationId: string,
   { beforeSeq, afterSeq }: { beforeSeq: number | undefined; afterSeq: number | undefined },
-  rows: number,
+  limit: number,
 ): Promise<Slice<MessageRow>> {
   const isForward = afterSeq !== undefined && beforeSeq === undefined;
   const after = afterSeq !== undefined ? sql`and seq > ${afterSeq}` : sql``;
   const before = beforeSeq !== undefined ? sql`and seq < ${beforeSeq}` : sql``;
   const order = isForward ? sql`x.seq asc` : sql`x.seq desc`;
-  const found = await sql<(MessageRow & Measured)[]>`
+  const rows = await sql<(MessageRow & MeasuredRow)[]>`
     select ${messageColumns(sql)}, x.bytes_before from (
-      select x.*, ${measure(sql, order)} from (
+      select x.*, ${selectTextSizes(sql, order)} from (
         select ${messageColumns(sql)} from current_messages x
-        where conversation_id = ${conversationId} ${after} ${before} order by ${order} limit ${rows}
+        where conversation_id = ${conversationId} ${after} ${before} order by ${order} limit ${limit}
       ) x
     ) x
     where x.bytes_before_last <= ${READ_BYTES_MAX} order by ${order}`;
-  return createSlice(found);
+  return createSlice(rows);
 }
 
 /** Finds the `seq` of messages in one conversation, by message id. */
@@ -201,8 +202,8 @@ export async function findSeqs(sql: Sql, conversationId: string, ids: readonly s
 }
 
 /**
- * Finds a message that the user may see and locks its conversation against other writers, so that the message doesn't
- * change until the transaction ends. Undefined for an outsider.
+ * Finds a message that the user can see, and locks its conversation, so that the message can't change until the transaction
+ * ends. Returns undefined for an outsider.
  */
 export async function lockMessage(
   sql: Sql,
@@ -214,15 +215,15 @@ export async function lockMessage(
     select 1 from conversations c where c.id = ${conversationId}
       and exists (select 1 from members m where m.conversation_id = c.id and m.user_id = ${userId})
     for no key update`.execute();
-  // A separate statement, which sees what was committed while the first one waited for the lock.
+  // A separate statement sees the changes that were committed while the first statement waited for the lock.
   const [, row] = await Promise.all([lock, findMessage(sql, conversationId, messageId, userId)]);
   return row;
 }
 
 /**
- * Updates a message's text and deletion state. A deleted message loses its content but keeps its `seq` and author.
- * @param addedBytes growth of the text in UTF-8 bytes. It counts towards the quota of the author or the hook's creator,
- * even if they have left the conversation.
+ * Updates a message's text and deletion state. A deleted message keeps only its `seq` and author.
+ * @param addedBytes the growth of the text in UTF-8 bytes. It counts toward the quota of the author or the hook's creator, even
+ * if that user has left the conversation.
  */
 export async function updateContent(
   sql: Sql,
@@ -248,7 +249,7 @@ export async function updateContent(
         where x.conversation_id = ${conversation_id} and x.seq = ${seq})`;
 }
 
-/** Removes a message's reply format from the generations of its answers, which store a copy. */
+/** Removes the copies of a message's reply format from the generations of its answers. */
 async function removeStoredFormat(sql: Sql, conversationId: string, seq: number): Promise<void> {
   await sql`
     update generations g set reply_format = null
@@ -258,8 +259,8 @@ async function removeStoredFormat(sql: Sql, conversationId: string, seq: number)
         select m.id from messages m where m.conversation_id = ${conversationId} and m.seq = ${seq})))`;
 }
 
-/** Finds the message that a member or their hook has sent with this client message id; undefined for an outsider. */
-export async function findSent(
+/** Finds the message that a member or their hook has sent with a client message id. Returns undefined for an outsider. */
+export async function findSentMessageId(
   sql: Sql,
   conversationId: string,
   userId: string,

@@ -12,7 +12,7 @@ import { findMessageById } from "./queries.ts";
 export type StartPosition = {
   role: MemberRole;
   lastSeq: number;
-  /** The newest event that the listener has received; absent if unknown. */
+  /** The newest event that the listener has received. Absent if unknown. */
   receivedSeq?: number;
   recovered: boolean;
   events: DurableEvent[];
@@ -24,11 +24,12 @@ type Dependencies = {
   events: Pick<EventLog, "load">;
 };
 
-/** Determines the position where a listener starts, and the events it missed. */
-export function createRecovery({ database, conversations, events: log }: Dependencies) {
+/** Creates functions that determine where a listener starts, and which events it has missed. */
+export function createRecovery({ database, conversations, events: eventLog }: Dependencies) {
   return {
     /**
-     * Returns the position where a member's pushes start, with either all events missed since `afterSeq` or none.
+     * Returns the position at which a member's pushes start, with all events missed since `afterSeq`, or with none if there are
+     * too many.
      * @throws Problem `not_found` for an outsider.
      */
     async start(caller: Caller, conversationId: string, afterSeq: number | undefined): Promise<StartPosition> {
@@ -38,17 +39,17 @@ export function createRecovery({ database, conversations, events: log }: Depende
       if (afterSeq === undefined || !(missed >= 0 && missed <= RECOVERY_EVENTS_MAX))
         return { ...position, receivedSeq, recovered: false, events: [] };
       const events =
-        missed === 0 ? [] : await log.load(conversationId, afterSeq, position.lastSeq, RECOVERY_EVENTS_MAX);
-      // Not all events fit in the limit on text: too much for a client to process in one recovery.
+        missed === 0 ? [] : await eventLog.load(conversationId, afterSeq, position.lastSeq, RECOVERY_EVENTS_MAX);
+      // The events exceed the size limit of a recovery.
       if (events.length < missed) return { ...position, receivedSeq, recovered: false, events: [] };
       return { ...position, receivedSeq, recovered: true, events };
     },
 
-    /** Reads the current state of a message and its answer. Access must already be checked. */
-    async reread({ message, reply }: SentMessage): Promise<SentMessage> {
-      const read = async (known: Message) => {
-        const row = await findMessageById(database, known.conversation_id, known.id);
-        return row ? mapRowToMessage(row) : known;
+    /** Reads the current state of a message and its answer. Doesn't check access. */
+    async reload({ message, reply }: SentMessage): Promise<SentMessage> {
+      const read = async (previous: Message) => {
+        const row = await findMessageById(database, previous.conversation_id, previous.id);
+        return row ? mapRowToMessage(row) : previous;
       };
       return { message: await read(message), reply: reply && (await read(reply)) };
     },
@@ -58,10 +59,10 @@ export function createRecovery({ database, conversations, events: log }: Depende
 export type Recovery = ReturnType<typeof createRecovery>;
 
 /**
- * Combines the missed events up to the position where pushes continue. Each event has its message's current state, even
- * if that changed after the events were read.
+ * Combines the events of a start position, up to `lastSeq`, with events missed later. Each event gets the newest state of its
+ * message.
  */
-export function collectEvents(position: StartPosition, lastSeq: number, missed: DurableEvent[]): DurableEvent[] {
+export function mergeEvents(position: StartPosition, lastSeq: number, missed: DurableEvent[]): DurableEvent[] {
   const newest = new Map(missed.filter(isMessageEvent).map(({ data }) => [data.id, data]));
   return [...position.events.filter((event) => event.seq <= lastSeq), ...missed].map((event) => {
     const data = isMessageEvent(event) ? newest.get(event.data.id) : undefined;

@@ -4,32 +4,32 @@ import type { Message } from "../../protocol/message.ts";
 import type { SentMessage } from "./model.ts";
 
 /**
- * The result of sending a message. `duplicate` if it repeats an earlier one, whose answer may have started long ago.
+ * A sent message and its answer. If `duplicate` is true, the message was sent before, and its answer may have started long ago.
  */
 export type RepliedMessage = SentMessage & { duplicate?: boolean };
 
 type ReplySink = {
   write(text: string): void;
   end(): void;
-  /** Returns the stored `message.completed` of an answer. */
+  /** Returns an answer's stored `message.completed` event. */
   findCompletion(answer: Message): Promise<DurableEvent | null>;
   /** Returns a snapshot frame of an answer that this instance is writing. */
   findSnapshot(messageId: string): string | undefined;
 };
 
 /**
- * Streams one message and its answer: selects their events from a conversation's pushes. Pushes that arrive before the
- * message has been sent are buffered.
+ * Creates a stream of the events of one message and its answer, which it selects from the conversation's pushes. Pushes that arrive
+ * before the message has been sent are buffered.
  */
 export function createReplyStream({ write, end, findCompletion, findSnapshot }: ReplySink) {
   let sent: RepliedMessage | undefined;
   const buffered: { text: string; event: ConversationEvent }[] = [];
-  /** The newest durable event written. */
+  /** The newest durable event that was written. */
   let lastSeq = 0;
-  /** The attempt whose text was written; 0 if none was. */
+  /** The attempt that produced the last written text; 0 if no text was written. */
   let attempt = 0;
   const positions = { text: createPosition(), reasoning: createPosition() };
-  const positionOf = ({ part }: Delta): TextPosition => positions[part ?? "text"];
+  const getPosition = ({ part }: Delta): TextPosition => positions[part ?? "text"];
 
   function writeEvent(event: DurableEvent): void {
     lastSeq = event.seq;
@@ -39,16 +39,15 @@ export function createReplyStream({ write, end, findCompletion, findSnapshot }: 
   function isDuplicate(event: MessageEvent | TextEvent): boolean {
     if ("seq" in event) return event.seq <= lastSeq;
     if (event.type === "message.reset") return false;
-    return event.attempt < attempt || (event.attempt === attempt && event.offset < positionOf(event).offset);
+    return event.attempt < attempt || (event.attempt === attempt && event.offset < getPosition(event).offset);
   }
 
-  /** Returns the part of a delta that `message.created` didn't contain; null if there is none. */
+  /** Removes from a delta the text that `message.created` already contained. Returns null if no text remains. */
   function trimInitial(event: Delta): Delta | null {
-    const { initialChars, hasStarted } = positionOf(event);
+    const { initialChars, hasStarted } = getPosition(event);
     const overlapChars = initialChars - event.offset;
     if (hasStarted || overlapChars === 0) return event;
-    // The answer completed while its text was read. There is no snapshot any more, and `message.completed` contains the
-    // whole text.
+    // There is a gap, because the answer completed while its text was being read. `message.completed` contains the whole text.
     if (overlapChars < 0) return null;
     if (overlapChars >= event.text.length) return null;
     return { ...event, offset: initialChars, text: event.text.slice(overlapChars) };
@@ -57,7 +56,7 @@ export function createReplyStream({ write, end, findCompletion, findSnapshot }: 
   function forward({ message, reply }: RepliedMessage, text: string, event: ConversationEvent): void {
     if (!isAboutMessage(event)) return;
     const messageId = "data" in event ? event.data.id : event.message_id;
-    // Tool messages belong to the stream of their answer.
+    // The stream includes the tool messages of the answer.
     const isToolMessage =
       "data" in event && event.data.role === "tool" && reply !== null && event.data.parent_id === reply.id;
     const isRelevant = messageId === message.id || messageId === reply?.id || isToolMessage;
@@ -76,12 +75,12 @@ export function createReplyStream({ write, end, findCompletion, findSnapshot }: 
     if (trimmed.type === "message.reset") {
       advanceTo(positions.text, trimmed.text.length);
       advanceTo(positions.reasoning, trimmed.reasoning?.length ?? 0);
-    } else advanceTo(positionOf(trimmed), trimmed.offset + trimmed.text.length);
+    } else advanceTo(getPosition(trimmed), trimmed.offset + trimmed.text.length);
     write(trimmed === event ? formatServerSentEvent(event, text) : formatServerSentEvent(trimmed));
   }
 
   return {
-    /** Handles a push. `event` is the parsed `text`. */
+    /** Processes a push. @param event the parsed `text`. */
     onPush(text: string, event = JSON.parse(text) as ConversationEvent): void {
       if (sent) forward(sent, text, event);
       else buffered.push({ text, event });
@@ -89,9 +88,9 @@ export function createReplyStream({ write, end, findCompletion, findSnapshot }: 
 
     /**
      * Starts the stream after the message was sent.
-     * @param isResumed whether the answer may have started long ago; the stream then begins with the stored state.
+     * @param isResumed whether the answer may have started long ago. The stream then starts with the stored state.
      */
-    async begin(result: SentMessage, isResumed: boolean): Promise<void> {
+    async start(result: SentMessage, isResumed: boolean): Promise<void> {
       const { message, reply } = result;
       const stored = reply && reply.status !== "streaming" ? await findCompletion(reply) : null;
       sent = result;
@@ -113,9 +112,8 @@ type TextEvent = EphemeralEvent<"message.delta" | "message.reset">;
 type Delta = EphemeralEvent<"message.delta">;
 
 /**
- * The position in the text or the reasoning. Deltas below `offset` were already written as part of a snapshot.
- * `initialChars` is the length that `message.created` contained; it applies until the first delta, because its attempt
- * is unknown.
+ * The position in the text or the reasoning. Deltas before `offset` have already been written. `initialChars` is the length of
+ * the text in `message.created`. It applies only to the first delta, because it is unknown which attempt wrote that text.
  */
 type TextPosition = { offset: number; initialChars: number; hasStarted: boolean };
 const createPosition = (): TextPosition => ({ offset: 0, initialChars: 0, hasStarted: false });

@@ -12,23 +12,23 @@ import { Message } from "../../protocol/message.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { History } from "./history.ts";
 import { EditMessage, Feedback, GiveFeedback, MessageParams, SendMessage, SentMessage } from "./model.ts";
-import { readSeq, seqPattern } from "./range.ts";
+import { parseSeq, SEQ_PATTERN } from "./range.ts";
 import type { MessageService, Streams } from "./service.ts";
 
 const InConversation = Type.Object({ id: UuidParam() });
-const seq = (description: string) => Type.Optional(QueryInteger({ minimum: 0, description }));
+const SeqQuery = (description: string) => Type.Optional(QueryInteger({ minimum: 0, description }));
 const HistoryQuery = Type.Object({
   ...PageQuery,
-  before_seq: seq("Messages before this `seq`, newest page first."),
-  after_seq: seq("Messages after this `seq`."),
+  before_seq: SeqQuery("Messages before this `seq`, newest page first."),
+  after_seq: SeqQuery("Messages after this `seq`."),
 });
-const EventsQuery = Type.Object({ ...PageQuery, after_seq: seq("Events after this `seq`.") });
+const EventsQuery = Type.Object({ ...PageQuery, after_seq: SeqQuery("Events after this `seq`.") });
 const EventPage = Named(
   "EventPage",
   Type.Object({
     data: Type.Array(Event),
     next_cursor: Nullable(Type.String()),
-    last_seq: Type.Integer({ description: "The newest `seq` at the time of reading." }),
+    last_seq: Type.Integer({ description: "The newest `seq` when the page was read." }),
   }),
 );
 
@@ -44,7 +44,7 @@ type Dependencies = {
   reads: ReadCache;
 };
 
-/** `/api/v1/conversations/{id}/messages` and `…/events`. */
+/** Creates the routes `/api/v1/conversations/{id}/messages` and `…/events`. */
 export const createMessageRoutes = ({
   messages,
   conversations,
@@ -59,8 +59,8 @@ export const createMessageRoutes = ({
     operationId: "sendMessage",
     summary: "Send a message",
     description:
-      "Responds when the message is committed. A model's answer is written after that: poll the message, receive the " +
-      "answer on a WebSocket, or send `Accept: text/event-stream` to stream it in this response.",
+      "Responds when the message is committed. A model's answer is written afterwards: poll its message, receive it " +
+      "on a WebSocket, or send `Accept: text/event-stream` to stream it in this response.",
     tag,
     scope: "messages:write",
     idempotencyKey: "exact",
@@ -69,9 +69,9 @@ export const createMessageRoutes = ({
     body: SendMessage,
     ok: SentMessage,
     status: 201,
-    answerHeaders: ["Location"],
+    responseHeaders: ["Location"],
     stream:
-      "`message.created` of the message and of its answer, the answer as `message.delta`, and `message.completed`.",
+      "`message.created` for the message and for its answer, the answer's text as `message.delta`, and `message.completed`.",
     handle: async ({ caller, params, body, request, server, set }) => {
       const input = setMessageId(body, findOperationId(request));
       const send = () => messages.send(caller, params.id, input);
@@ -89,7 +89,7 @@ export const createMessageRoutes = ({
     method: "GET",
     path: MESSAGES,
     operationId: "listMessages",
-    summary: "List messages, oldest first; without a position, the newest page",
+    summary: "List messages, oldest first; by default, the newest page",
     tag,
     scope: "messages:read",
     params: InConversation,
@@ -99,7 +99,7 @@ export const createMessageRoutes = ({
     handle: ({ caller, params, query, request }) =>
       reads.respond(request, {
         cache: "history",
-        of: `${caller.user.id} ${params.id}`,
+        subject: `${caller.user.id} ${params.id}`,
         tags: [params.id],
         load: () => history.read(caller, params.id, query, request),
       }),
@@ -136,7 +136,7 @@ export const createMessageRoutes = ({
     method: "DELETE",
     path: `${MESSAGES}/:message_id`,
     operationId: "deleteMessage",
-    summary: "Delete a message (author or owner); a tombstone stays",
+    summary: "Delete a message (author or owner), leaving a tombstone",
     tag,
     scope: "messages:write",
     params: MessageParams,
@@ -176,40 +176,44 @@ export const createMessageRoutes = ({
     operationId: "listEvents",
     summary: "List durable events after a position, or stream a live feed with `Accept: text/event-stream`",
     description:
-      "The feed honors `Last-Event-ID`. It replays missed events if there are at most 500 (2 MiB of text), otherwise none: " +
-      "there is then a gap before the first `id`. It ends with the access token, the session or the membership.",
+      "The feed honors `Last-Event-ID`. It replays missed events if there are at most 500 (2 MiB of text). Otherwise it replays " +
+      "none, which leaves a gap before the first `id`. It ends when the access token expires, or when the session or the " +
+      "membership ends.",
     tag,
     scope: "messages:read",
     params: InConversation,
     query: EventsQuery,
     ok: EventPage,
-    stream: "Missed events, then all pushes of the conversation.",
+    stream: "Missed events, then the conversation's pushes.",
     handle: async ({ caller, params, query, request, server, set }) => {
       if (acceptsEventStream(request)) {
-        const afterSeq = readLastEventId(request) ?? query.after_seq;
+        const afterSeq = parseLastEventId(request) ?? query.after_seq;
         return streams.openFeed(caller, params.id, afterSeq, request, server);
       }
       const { lastSeq } = await conversations.getPosition(caller, params.id);
       const { limit, after } = readPage(query, 1);
-      const afterSeq = readSeq(after?.[0]) ?? query.after_seq ?? 0;
-      const { rows, fitting } = await events.list(params.id, afterSeq, lastSeq, limit + 1);
-      const cursorOf = ({ seq }: DurableEvent) => [String(seq)];
+      const afterSeq = parseSeq(after?.[0]) ?? query.after_seq ?? 0;
+      const { rows, fittingCount } = await events.list(params.id, afterSeq, lastSeq, limit + 1);
+      const createCursor = ({ seq }: DurableEvent) => [String(seq)];
       const context = { request, headers: set.headers };
-      return { ...createPage(rows, Math.min(limit, fitting), cursorOf, (event) => event, context), last_seq: lastSeq };
+      return {
+        ...createPage(rows, Math.min(limit, fittingCount), createCursor, (event) => event, context),
+        last_seq: lastSeq,
+      };
     },
   }),
 ];
 
-/** Sets the client message id to one derived from the `Idempotency-Key`, so that the message is stored once. */
+/** Uses an id derived from the `Idempotency-Key` as the default client message id, so that the message is stored once. */
 function setMessageId(input: SendMessage, operationId: string | undefined): SendMessage {
   return operationId === undefined ? input : { ...input, client_message_id: input.client_message_id ?? operationId };
 }
 
-function readLastEventId(request: Request): number | undefined {
+function parseLastEventId(request: Request): number | undefined {
   const header = request.headers.get("last-event-id");
   if (header === null || header === "") return undefined;
   const id = Number(header);
-  if (!seqPattern.test(header) || !Number.isSafeInteger(id))
+  if (!SEQ_PATTERN.test(header) || !Number.isSafeInteger(id))
     throw new Problem("malformed", "Last-Event-ID must be the `seq` of an event.");
   return id;
 }

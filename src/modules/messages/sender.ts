@@ -1,4 +1,4 @@
-import { type Caller, keyIdOf } from "../../access/caller.ts";
+import { type Caller, getKeyId } from "../../access/caller.ts";
 import type { Database } from "../../db/client.ts";
 import { createCommitPools, createGroupCommit, ITEM_LOCKED, LOCKED } from "../../db/group-commit.ts";
 import type { EventLog } from "../../events/log.ts";
@@ -22,7 +22,7 @@ import {
   sendMessages,
 } from "./send-queries.ts";
 
-/** An empty answer that a model has to write. */
+/** A new, empty answer for a model to write. */
 export type NewAnswer = {
   generationId: string;
   messageId: string;
@@ -31,36 +31,36 @@ export type NewAnswer = {
   parentId: string;
   model: string | null;
   requestedBy: string;
-  /** The message's options. If the effort is null, the conversation's setting applies. */
+  /** If null, the conversation's setting applies. */
   reasoningEffort: ReasoningEffort | null;
   replyFormat: ReplyFormat | null;
-  /** Whether this instance already holds the answer's lease. */
+  /** Whether this instance already has the answer's lease. */
   isClaimed: boolean;
-  /** The context, as returned by read_message_context (sql/functions); null if it wasn't read. */
+  /** The result of read_message_context (sql/functions); null if it wasn't read. */
   context: unknown;
   /** The id of the request that caused the answer, for the log. */
   requestId?: string | null;
-  /** The span of that request, to continue its trace. Also if it isn't recorded: then the answer isn't either. */
+  /** The span of that request, even if it isn't sampled. The answer continues its trace and has the same sampling decision. */
   trace?: SpanContext | undefined;
 };
 
-/** The mention that calls a model if `reply_mode` is `mentionPattern`. */
-const mentionPattern = /(?:^|[^\w@])@(?:ai|assistant|parley)\b/i;
+/** Matches a mention that requests an answer if `reply_mode` is `mention`. */
+const MENTION_PATTERN = /(?:^|[^\w@])@(?:ai|assistant|parley)\b/i;
 
 /**
- * Messages with more UTF-16 units take Postgres long to store. They don't fit in a frame, so each arrives in its own
- * request, and no other message has to be stored after it in order.
+ * Messages with more UTF-16 code units are slow to store, so they are queued separately, and other messages may overtake them. Clients
+ * don't expect an order, because such messages don't fit in a frame, and each is sent in its own HTTP request.
  */
-const LARGE_CHARS = 64 * 1024;
+const LARGE_MESSAGE_CHARS = 64 * 1024;
 
-type Sender = Caller["user"];
+type Author = Caller["user"];
 type PendingSend = SendItem & {
-  author: Sender;
+  author: Author;
   arrivedAtMs: number;
   requestId: string | null;
   trace: SpanContext | undefined;
 };
-type Sent = SentMessage | { duplicateOf: string };
+type SendResult = SentMessage | { duplicateOf: string };
 
 type Dependencies = {
   database: Database;
@@ -71,12 +71,12 @@ type Dependencies = {
   tracing?: Tracing | null;
   defaultModel: string;
   budgets: Pick<BudgetService, "rules" | "refuse">;
-  /** Reserves slots for writing this many answers on this instance; null if too few are free. */
-  acquireLease(answers: number): Lease | null;
+  /** Reserves slots for writing this many answers on this instance. Returns null if too few are free. */
+  acquireLease(answerCount: number): Lease | null;
   onAnswer(answer: NewAnswer): void;
 };
 
-/** The hot path of sending messages: commits validated messages in batches, then pushes their events. */
+/** Creates a sender, which commits validated messages in batches and then pushes their events. */
 export function createSender(deps: Dependencies) {
   const { database, events, metrics, log, tracing = null, defaultModel, budgets, acquireLease, onAnswer } = deps;
   const userMessages = metrics.messages.labels("user");
@@ -87,25 +87,30 @@ export function createSender(deps: Dependencies) {
       senderOf: ({ authorId }) => authorId,
       // A UTF-16 unit takes at most three bytes.
       bytesOf: ({ content, replyOptions }) => content.length * 3 + (replyOptions ? REPLY_SCHEMA_BYTES_MAX : 0),
-      commit: (items) => traceBatch(items, () => write(openForBatches(), items, false)),
-      commitWaiting: (items) => traceBatch(items, () => write(pools.openLanes(), items, true)),
+      commit: (items) => traceBatch(items, () => commitBatch(openForBatches(), items, false)),
+      waitAndCommit: (items) => traceBatch(items, () => commitBatch(pools.openLanePool(), items, true)),
     });
-  const commits = createCommits(pools.openBatches);
-  /** A separate queue, so that other messages don't wait for large ones. */
-  const largeCommits = createCommits(pools.openLanes);
+  const smallCommits = createCommits(pools.openBatchPool);
+  /** A separate queue, so that large messages don't delay others. */
+  const largeCommits = createCommits(pools.openLanePool);
 
-  /** A batch serves several requests. Its span is a child of the first recorded one's, and links to the others. */
+  /** Traces a batch of several requests. Its span is a child of the first sampled request's span, and links to the others. */
   function traceBatch<T>(items: PendingSend[], commit: () => Promise<T>): Promise<T> {
     const [parent, ...links] = items.flatMap(({ trace }) => (trace && isSampled(trace) ? trace : []));
     if (!tracing || !parent) return commit();
     return tracing.run("commit messages", { parent, links, attributes: { "parley.batch.size": items.length } }, commit);
   }
 
-  async function write(sql: Database, items: PendingSend[], waits: boolean) {
+  async function commitBatch(sql: Database, items: PendingSend[], shouldWait: boolean) {
     const answers = items.filter(({ reply }) => reply !== false).length;
     const lease = answers > 0 ? acquireLease(answers) : null;
     try {
-      const outcomes = await sendMessages(sql, items, { defaultModel, budget: budgets.rules, lease, waits });
+      const outcomes = await sendMessages(sql, items, {
+        defaultModel,
+        budget: budgets.rules,
+        lease,
+        shouldWait,
+      });
       publishAll(items, outcomes, lease !== null);
       return outcomes.map((outcome) => {
         if (outcome.outcome === "locked") return LOCKED;
@@ -116,14 +121,14 @@ export function createSender(deps: Dependencies) {
     }
   }
 
-  /** Publishes the committed messages. Must not throw, or the batch would be written again. */
+  /** Publishes the committed messages. Must not throw, or the batch would be stored again. */
   function publishAll(items: PendingSend[], outcomes: SendOutcome[], isClaimed: boolean): void {
     const nowMs = performance.now();
-    let created = 0;
+    let createdCount = 0;
     items.forEach((item, index) => {
       const outcome = outcomes[index];
       if (outcome?.outcome !== "created") return;
-      created += 1;
+      createdCount += 1;
       metrics.messageCommitDuration.observe((nowMs - item.arrivedAtMs) / 1000);
       try {
         publish(item, outcome, isClaimed);
@@ -131,7 +136,7 @@ export function createSender(deps: Dependencies) {
         log.error({ err: error, message_id: item.id }, "a message was stored but not pushed");
       }
     });
-    userMessages.inc(created);
+    userMessages.inc(createdCount);
   }
 
   /** Publishes a message and its empty answer, in order of `seq`. */
@@ -169,20 +174,20 @@ export function createSender(deps: Dependencies) {
       conversationId: string,
       input: SendMessage,
       integration: Integration | null = null,
-    ): Promise<Sent> {
+    ): Promise<SendResult> {
       const author = caller.user;
       const item: PendingSend = {
         id: createId(),
         conversationId,
         author,
         authorId: author.id,
-        keyId: keyIdOf(caller),
+        keyId: getKeyId(caller),
         integration,
         clientMessageId: input.client_message_id ?? null,
         content: input.content,
         parentId: input.parent_id ?? null,
         reply: input.reply ?? null,
-        isMentioned: mentionPattern.test(input.content),
+        isMentioned: MENTION_PATTERN.test(input.content),
         model: input.model ?? null,
         replyOptions: readReplyOptions(input),
         answerId: createId(),
@@ -191,7 +196,7 @@ export function createSender(deps: Dependencies) {
         requestId: caller.requestId ?? null,
         trace: undefined,
       };
-      const submit = () => (item.content.length > LARGE_CHARS ? largeCommits : commits).submit(item);
+      const submit = () => (item.content.length > LARGE_MESSAGE_CHARS ? largeCommits : smallCommits).submit(item);
       const outcome = await traced(tracing, "store message", {}, () => {
         item.trace = tracing?.current();
         return submit();
@@ -211,7 +216,7 @@ export function createSender(deps: Dependencies) {
           throw createNotFound("conversation");
         case "locked":
         case "item_locked":
-          throw new Error("A locked item has no result.");
+          throw new Error("A locked item can't be a result.");
       }
     },
 
@@ -225,9 +230,9 @@ function readReplyOptions({ reasoning_effort, reply_format }: SendMessage): Repl
   return { ...(reasoning_effort && { reasoning_effort }), ...(reply_format && { reply_format }) };
 }
 
-/** Creates the message as it was just stored. */
+/** Creates the message as it was stored. */
 function createMessage(item: PendingSend, { seq, at }: SendOutcome): Message {
-  const time = at.toISOString();
+  const timestamp = at.toISOString();
   return {
     id: item.id,
     conversation_id: item.conversationId,
@@ -248,8 +253,8 @@ function createMessage(item: PendingSend, { seq, at }: SendOutcome): Message {
     reasoning: null,
     output: null,
     metadata: {},
-    created_at: time,
-    updated_at: time,
+    created_at: timestamp,
+    updated_at: timestamp,
     deleted_at: null,
   };
 }

@@ -22,16 +22,16 @@ import { createSender, type NewAnswer } from "./sender.ts";
 export { appendToolMessage } from "./append-tool-message.ts";
 export { createHistory } from "./history.ts";
 export { fitTokens } from "./queries.ts";
-export { collectEvents, createRecovery, type Recovery, type StartPosition } from "./recovery.ts";
+export { createRecovery, mergeEvents, type Recovery, type StartPosition } from "./recovery.ts";
 export type { Lease, ReplyOptions } from "./send-queries.ts";
 export type { NewAnswer } from "./sender.ts";
 export { createStreams, type Streams } from "./streams.ts";
 
-/** A position in the order of a connection's messages, which are validated concurrently. */
+/** Keeps the order of a connection's messages, which are validated concurrently. */
 export type SendSlot = {
   /** Resolves when the previous message has been submitted; undefined if it already has been. */
   previous: Promise<void> | undefined;
-  /** Called when this message has been submitted. */
+  /** Call this when this message has been submitted. */
   onSubmit(): void;
 };
 
@@ -46,30 +46,30 @@ type Dependencies = {
   defaultModel: string;
   budgets: BudgetService;
   quotas: QuotaService;
-  limits: Pick<Limits, "storeAnswered" | "checkAnswered" | "countAnswer">;
-  /** Reserves slots for writing this many answers on this instance; null if too few are free. */
-  acquireLease(answers: number): Lease | null;
+  limits: Pick<Limits, "storeAnsweredMessage" | "checkAnswerLimit" | "countAnswer">;
+  /** Reserves slots for writing this many answers on this instance. Returns null if too few are free. */
+  acquireLease(answerCount: number): Lease | null;
   hasModel(model: string): boolean;
-  /** @throws Problem `invalid` if the model doesn't support the format. If `model` is null: if no model does. */
+  /** @throws Problem `invalid` if the model doesn't support the format or, if `model` is null, no model does. */
   checkReplyFormat(format: ReplyFormat, model: string | null): void;
-  /** Whether answers may start here; not during shutdown. */
+  /** Returns whether answers may start on this instance; false during shutdown. */
   canAnswer(): boolean;
   /** Called after an empty answer was committed, so that a model writes it. */
   onAnswer(answer: NewAnswer): void;
-  /** Returns the current text of an answer that this instance is writing; the stored text lags behind. */
+  /** Returns the current text of an answer that this instance is writing. The stored text is older. */
   findLiveText(messageId: string): Pick<Message, "content" | "reasoning"> | null;
 };
 
 /**
- * Messages and their access rules. All methods check membership; for outsiders, nothing is found. A message is
- * identified by its conversation and its id; the conversation is null if a frame omits it.
+ * Sends, reads and changes messages. Unless stated otherwise, methods check the caller's membership and throw `not_found` for
+ * outsiders. If a frame omits the conversation, `conversationId` is null.
  */
 export interface MessageService extends FeedbackService {
   /**
-   * Sends a message. Requires write access. Resolves when the message is committed; repeating a `client_message_id`
-   * always returns the same message.
-   * @param slot the position among a connection's messages; without it, messages are stored in the order in which their
-   * validation finishes.
+   * Sends a message. Requires write access. Resolves when the message is committed. Repeating a `client_message_id` returns the
+   * same message.
+   * @param slot keeps the order of a connection's messages. Without it, messages are stored in the order in which their validation
+   * finishes.
    * @throws Problem `not_found`, `forbidden` (viewers), `invalid` (parent), `unknown_model`, `rate_limited`,
    * `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
    */
@@ -81,9 +81,9 @@ export interface MessageService extends FeedbackService {
   ): Promise<SentMessage & { duplicate: boolean }>;
 
   /**
-   * Sends a message from an incoming hook. Its creator is the caller and is charged; the integration is the author.
-   * Repeating a `client_message_id` of the same hook always returns the same message.
-   * @throws the same as `send`.
+   * Sends a message from an incoming hook, which is its author. It counts toward the limits of the hook's creator. Repeating a
+   * `client_message_id` from the same hook returns the same message.
+   * @throws the same errors as `send`.
    */
   post(
     creator: Caller,
@@ -92,12 +92,12 @@ export interface MessageService extends FeedbackService {
     integration: Integration,
   ): Promise<SentMessage & { duplicate: boolean }>;
 
-  /** Checks that the caller's quota allows another message with this text. @throws Problem `quota_exceeded`. */
+  /** Checks that the caller's quota allows a message with this text. @throws Problem `quota_exceeded`. */
   checkQuota(caller: Caller, content: string): Promise<void>;
 
   /**
    * Lists messages, newest first unless only `afterSeq` is given. Members only.
-   * @param known a version of the same page; if it is current, `unchanged` is returned.
+   * @param knownVersion the version of a cached page. If it is current, `unchanged` is returned.
    * @throws Problem `not_found`.
    */
   list(
@@ -105,16 +105,16 @@ export interface MessageService extends FeedbackService {
     conversationId: string,
     range: SeqRange,
     limit: number,
-    known?: PageVersion,
+    knownVersion?: PageVersion,
   ): Promise<HistorySlice | "unchanged">;
 
-  /** Finds the `seq` of messages by id; omits messages that don't exist. Access must already be checked. */
+  /** Finds the `seq` of messages by id, and omits messages that don't exist. Doesn't check access. */
   findSeqs(conversationId: string, ids: readonly string[]): Promise<Map<string, number>>;
 
   /** Returns a message. Members only. @throws Problem `not_found`. */
   get(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
-  /** Returns a message if the caller has write access. @throws Problem `not_found`, `forbidden` (viewers). */
+  /** Returns a message. Requires write access. @throws Problem `not_found`, `forbidden` (viewers). */
   getWritable(caller: Caller, conversationId: string | null, messageId: string): Promise<Message>;
 
   /**
@@ -130,9 +130,8 @@ export interface MessageService extends FeedbackService {
   remove(caller: Caller, conversationId: string | null, messageId: string): Promise<void>;
 
   /**
-   * Stores a finished answer that wasn't written by a generation. Safe to retry after a failure. Write access must
-   * already be checked.
-   * @throws Problem `not_found` if the conversation is gone.
+   * Stores a finished answer that wasn't written by a generation. Can be retried after a failure. Doesn't check access.
+   * @throws Problem `not_found` if the conversation was deleted.
    */
   addAnswer(answer: ExternalAnswer): Promise<Message>;
 
@@ -140,7 +139,7 @@ export interface MessageService extends FeedbackService {
   close(): Promise<void>;
 }
 
-/** Counts the bytes for the author's quota: the text, and the schema for its answers. */
+/** Counts the bytes for the author's quota: the text and the reply format. */
 const countQuotaBytes = ({ content, reply_format }: SendMessage): number =>
   Buffer.byteLength(content) + (reply_format ? Buffer.byteLength(JSON.stringify(reply_format)) : 0);
 
@@ -159,27 +158,25 @@ export function createMessageService(deps: Dependencies): MessageService {
   }
 
   /**
-   * Changes a message in one transaction, with its event.
-   * @param check checks the locked message. It throws if the change is not allowed, and returns false if nothing has to
-   * be changed.
+   * Changes a message and appends the event, in one transaction.
+   * @param isChangeNeeded throws if the change is not allowed, and returns false if no change is needed. The message is locked.
    * @param apply returns the changed message.
-   * @returns the message, whether or not it was changed.
    */
   async function change(
     caller: Caller,
     target: { conversationId: string | null; messageId: string },
     type: "message.updated" | "message.deleted",
-    check: (row: queries.VisibleRow) => boolean,
+    isChangeNeeded: (row: queries.VisibleRow) => boolean,
     apply: (row: MessageRow, at: Date) => MessageRow,
   ): Promise<Message> {
     const { messageId } = target;
     const userId = caller.user.id;
-    // Checked first, so that outsiders don't wait for the lock.
-    const found = await queries.findConversationId(database, target.conversationId, messageId, userId);
-    const conversationId = requireRow(found, "message");
+    // Access is checked first, so that outsiders can't wait for the lock.
+    const foundId = await queries.findConversationId(database, target.conversationId, messageId, userId);
+    const conversationId = requireRow(foundId, "message");
     return events.write(conversationId, async ({ sql, append }) => {
       const row = requireRow(await queries.lockMessage(sql, conversationId, messageId, userId), "message");
-      if (!check(row)) return mapRowToMessage(row);
+      if (!isChangeNeeded(row)) return mapRowToMessage(row);
       if (row.deleted_at || row.status === "streaming")
         throw new Problem("conflict", "The message is deleted or still being written.");
       return append(type, conversationId, async ({ at }) => {
@@ -190,7 +187,7 @@ export function createMessageService(deps: Dependencies): MessageService {
     });
   }
 
-  /** Finds the stored message of a repeated send, which must succeed even if the quota is used up. */
+  /** Finds the stored message after a repeated send failed, because repeating must succeed even if the quota is exhausted. */
   async function findDuplicate(
     error: unknown,
     caller: Caller,
@@ -200,13 +197,13 @@ export function createMessageService(deps: Dependencies): MessageService {
   ) {
     if (error instanceof Problem && error.code === "quota_exceeded" && input.client_message_id) {
       const { client_message_id: clientId } = input;
-      const id = await queries.findSent(database, conversationId, caller.user.id, clientId, integration);
+      const id = await queries.findSentMessageId(database, conversationId, caller.user.id, clientId, integration);
       if (id !== undefined) return { duplicateOf: id };
     }
     throw error;
   }
 
-  /** Checks the input before the commit, which would otherwise reject a whole batch. */
+  /** Checks the input, because invalid input would make the commit of a whole batch fail. */
   function checkInput({ model, reply_format }: SendMessage): void {
     if (model && !hasModel(model)) throw createUnknownModel(model);
     if (!reply_format) return;
@@ -231,7 +228,7 @@ export function createMessageService(deps: Dependencies): MessageService {
         retryAfterMs: 1_000,
       });
     const parentId = input.parent_id?.toLowerCase();
-    // Takes the same number of async steps on every path, so that messages of a batch are acknowledged in order.
+    // Every path takes the same number of async steps, so that the messages of a batch are acknowledged in order.
     const store = async () => {
       if (slot?.previous) await slot.previous;
       const sent = sender.send(
@@ -243,16 +240,16 @@ export function createMessageService(deps: Dependencies): MessageService {
       slot?.onSubmit();
       return sent;
     };
-    const wantsReply = input.reply === true;
-    // If the conversation decides whether a model answers, this is known only after the commit.
-    const limitCheck = input.reply === false || wantsReply ? undefined : limits.checkAnswered(caller);
+    const isReplyRequested = input.reply === true;
+    // If `reply_mode` decides whether a model answers, this is known only after the commit.
+    const limitCheck = input.reply === false || isReplyRequested ? undefined : limits.checkAnswerLimit(caller);
     if (limitCheck) await limitCheck;
-    const storeWithinLimits = () => (wantsReply ? limits.storeAnswered(caller, store) : store());
+    const storeWithinLimits = () => (isReplyRequested ? limits.storeAnsweredMessage(caller, store) : store());
     const outcome = await quotas
       .reserve("stored_bytes", caller.user.id, countQuotaBytes(input), storeWithinLimits)
       .catch((error) => findDuplicate(error, caller, conversationId, input, integration));
     if (!("duplicateOf" in outcome)) {
-      if (outcome.reply && !wantsReply) limits.countAnswer(caller);
+      if (outcome.reply && !isReplyRequested) limits.countAnswer(caller);
       return { ...outcome, duplicate: false };
     }
     const stored = await queries.findMessageById(database, conversationId, outcome.duplicateOf);
@@ -268,15 +265,25 @@ export function createMessageService(deps: Dependencies): MessageService {
 
     checkQuota: (caller, content) => quotas.check("stored_bytes", caller.user.id, Buffer.byteLength(content)),
 
-    async list(caller, conversationId, range, limit, known) {
-      // Read before the messages, which may then be newer than this version, but never older.
-      const found = await queries.findVersion(database, conversationId, caller.user.id, known?.authorIds ?? []);
-      const version = requireRow(found, "conversation");
-      if (known && version.last_seq === known.lastSeq && Bun.deepEquals(version.names, known.names)) return "unchanged";
-      // One extra row tells whether there is another page.
-      const { rows, fitting } = await queries.listMessages(database, conversationId, range, limit + 1);
+    async list(caller, conversationId, range, limit, knownVersion) {
+      // The version is read first, so the messages may be newer than the version, but never older.
+      const versionRow = await queries.findPageVersion(
+        database,
+        conversationId,
+        caller.user.id,
+        knownVersion?.authorIds ?? [],
+      );
+      const version = requireRow(versionRow, "conversation");
+      if (
+        knownVersion &&
+        version.last_seq === knownVersion.lastSeq &&
+        Bun.deepEquals(version.names, knownVersion.names)
+      )
+        return "unchanged";
+      // An extra row shows whether there is another page.
+      const { rows, fittingCount } = await queries.listMessages(database, conversationId, range, limit + 1);
       const messages = rows.map(mapRow);
-      return { rows: messages, fitting, version: createVersion(version.last_seq, messages) };
+      return { rows: messages, fittingCount, version: createVersion(version.last_seq, messages) };
     },
 
     findSeqs: (conversationId, ids) => queries.findSeqs(database, conversationId, ids),
@@ -315,7 +322,7 @@ export function createMessageService(deps: Dependencies): MessageService {
           throw new Problem("forbidden", "Only the author or an owner of the conversation can delete a message.");
         return deleted_at === null;
       };
-      // Leaves a tombstone: the `seq` and the author are kept, the text is removed.
+      // Leaves a tombstone, which keeps the `seq` and the author.
       await change(caller, { conversationId, messageId }, "message.deleted", check, (row, at) => ({
         ...row,
         content: "",
@@ -334,8 +341,7 @@ export function createMessageService(deps: Dependencies): MessageService {
       const store = (sql: Sql, lockTimeoutMs: number) => queries.storeAnswer(sql, answer, lockTimeoutMs);
       const row = requireRow(await withStatement(database, store, conversationId), "conversation");
       const message = mapRowToMessage(row);
-      // Published even if the answer was already stored: the response to that commit may have been lost, and the event
-      // with it.
+      // Also published if the answer was already stored, because the first attempt may have failed after its commit.
       events.publish([createEvent("message.created", conversationId, { seq: row.seq, at: row.created_at }, message)]);
       metrics.messages.inc({ role: "assistant" });
       return message;

@@ -8,7 +8,7 @@ import type { Slots } from "../../limits/slots.ts";
 import type { ConversationEvent } from "../../protocol/events.ts";
 import type { Hub } from "../../realtime/hub.ts";
 import type { Listener } from "../../realtime/room.ts";
-import { collectEvents, type Recovery, type StartPosition } from "./recovery.ts";
+import { mergeEvents, type Recovery, type StartPosition } from "./recovery.ts";
 import { createReplyStream, type RepliedMessage } from "./reply-stream.ts";
 
 export type StreamDependencies = {
@@ -22,14 +22,14 @@ export type StreamDependencies = {
 
 const DRAINING_RETRY_AFTER_MS = 1_000;
 
-/** Streams of server-sent events, with the same pushes that sockets receive. */
+/** Creates streams of server-sent events, which contain the same pushes that sockets receive. */
 export function createStreams({ hub, events, recovery, feeds, openStreams }: StreamDependencies) {
   const activeStreams = new Set<EventStream>();
   let isDraining = false;
 
   /**
-   * @param endsWithToken whether the stream must end when the access token expires, because it would otherwise never
-   * end.
+   * Opens a stream, which ends when the credential is revoked or the instance shuts down.
+   * @param endsWithToken whether to also end it when the access token expires.
    */
   function openStream(
     { caller, endsWithToken }: { caller: Caller; endsWithToken: boolean },
@@ -43,19 +43,19 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
       });
     const stream = createEventStream(request, server, () => {
       activeStreams.delete(stream);
-      remove();
+      unregister();
       onEnd();
     });
     activeStreams.add(stream);
-    // Lost memberships are handled by the hub.
-    const remove = openStreams.add({ caller, endsWithToken, end: ({ problem }) => stream.fail(problem) });
+    // When the caller loses their membership, the hub removes the listener.
+    const unregister = openStreams.add({ caller, endsWithToken, end: ({ problem }) => stream.fail(problem) });
     return stream;
   }
 
   return {
     /**
-     * Opens a conversation's live feed: events missed since `afterSeq`, then pushes as they arrive. The feed ends with
-     * the access token or API key, the session, or the membership. Its last event is then `error`, `member.removed` or
+     * Opens a conversation's live feed: events missed since `afterSeq`, then pushes as they arrive. The feed ends when the access
+     * token or API key expires or is revoked, or the membership ends. Its last event is then `error`, `member.removed` or
      * `conversation.deleted`.
      * @throws Problem `not_found` for an outsider, `rate_limited` (too many), `draining`.
      */
@@ -70,27 +70,27 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
         userId: caller.user.id,
         send: (text, event) =>
           stream.write(formatServerSentEvent(event ?? (JSON.parse(text) as ConversationEvent), text)),
-        // The feed's last event has already reported it.
+        // The feed's last event has already reported the reason.
         onExpelled: () => stream.end(),
       };
-      feeds.requireRoom(caller.user.id);
+      feeds.requireFreeSlot(caller.user.id);
       const stream = openStream({ caller, endsWithToken: true }, request, server, () => {
         release();
         hub.leave(conversationId, listener);
       });
-      const release = feeds.take(caller.user.id);
+      const release = feeds.acquire(caller.user.id);
       try {
         await hub.join(
           conversationId,
           listener,
           () => recovery.start(caller, conversationId, afterSeq),
-          (position: StartPosition, { lastSeq, missed }) => {
-            // If the client disconnected while the position was read, it must not stay in the room.
+          (position: StartPosition, { lastSeq, missedEvents }) => {
+            // If the client disconnected while the position was being read, its listener must be removed.
             if (stream.hasEnded()) {
               hub.leave(conversationId, listener);
               return;
             }
-            const recovered = position.recovered ? collectEvents(position, lastSeq, missed) : [];
+            const recovered = position.recovered ? mergeEvents(position, lastSeq, missedEvents) : [];
             for (const event of recovered) stream.write(formatServerSentEvent(event));
           },
           () => {
@@ -105,7 +105,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
     },
 
     /**
-     * Sends a message, and streams it and its answer until that is completed.
+     * Sends a message, and streams it and its answer until the answer is complete.
      * @param send stores the message. Its errors are thrown before the stream starts.
      */
     async openReply(
@@ -126,7 +126,7 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
         userId: caller.user.id,
         isHidden: true,
         send: reply.onPush,
-        onExpelled: (_id, reason) => stream.fail(createAccessLost(reason)),
+        onExpelled: (_id, reason) => stream.fail(createAccessLostProblem(reason)),
       };
       const stream = openStream({ caller, endsWithToken: false }, request, server, () =>
         hub.leave(conversationId, listener),
@@ -138,43 +138,43 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
           conversationId,
           listener,
           async () => {
-            // A new message determines where pushes continue, and proves that its author is a member. It is sent only
-            // once, even if joining has to be retried.
+            // The new message determines where pushes continue, and proves that its author is a member. It is sent only once, even
+            // if joining is retried.
             const isFirst = sent === undefined;
             sent ??= await send();
             if (isFirst && !sent.duplicate) {
-              // The author is at least a member, because a viewer could not have sent it.
+              // Viewers can't send messages.
               const role = hub.findRole(conversationId, caller.user.id) === "owner" ? "owner" : "member";
               return { role, lastSeq: (sent.reply ?? sent.message).seq };
             }
             isResumed = true;
             return recovery.start(caller, conversationId, undefined);
           },
-          (_position, { missed }) => {
-            for (const event of missed) reply.onPush(JSON.stringify(event), event);
-            // The message has been sent, but nobody reads its answer.
+          (_position, { missedEvents }) => {
+            for (const event of missedEvents) reply.onPush(JSON.stringify(event), event);
+            // The client has disconnected after the message was sent.
             if (stream.hasEnded()) hub.leave(conversationId, listener);
           },
           () => {
-            // The first deltas may have been pushed before the listener joined. A resumed stream starts with a snapshot
-            // anyway.
+            // Deltas may have been pushed before the listener joined, so a new stream needs snapshots. A resumed stream starts with
+            // a snapshot in any case.
             if (isResumed) return;
             for (const { messageId, frame, text, reasoning } of hub.listSnapshots(conversationId))
               if (messageId === sent?.reply?.id && (text !== "" || reasoning !== "")) reply.onPush(frame);
           },
         );
         // The answer may have completed before the position was read, so start from the stored state.
-        if (sent && isResumed) await reply.begin(await recovery.reread(sent), true);
-        else if (sent) await reply.begin(sent, false);
+        if (sent && isResumed) await reply.start(await recovery.reload(sent), true);
+        else if (sent) await reply.start(sent, false);
       } catch (error) {
         stream.end();
-        // If access was revoked after the message was stored, the response is a success, but without further pushes.
+        // If the message was stored and the caller then lost access, the request succeeds, but the stream has no further pushes.
         if (!sent || sent.duplicate) throw error;
       }
       return stream.response;
     },
 
-    /** Ends all streams, which would otherwise delay the shutdown. Clients reconnect with Last-Event-ID. */
+    /** Ends all streams during shutdown. Clients reconnect with Last-Event-ID. */
     async drain(): Promise<void> {
       isDraining = true;
       for (const stream of [...activeStreams]) stream.end();
@@ -182,8 +182,8 @@ export function createStreams({ hub, events, recovery, feeds, openStreams }: Str
   };
 }
 
-/** Creates the error for a reader who has just lost access to the conversation. */
-const createAccessLost = (reason: "removed" | "deleted"): Problem =>
+/** Creates the error for a reader who has lost access to the conversation. */
+const createAccessLostProblem = (reason: "removed" | "deleted"): Problem =>
   reason === "deleted"
     ? new Problem("not_found", "The conversation was deleted.")
     : new Problem("forbidden", "You are no longer a member of this conversation. Ask an owner to add you.");

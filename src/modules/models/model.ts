@@ -1,7 +1,7 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Named, Nullable, OneOf, Timestamp } from "../../lib/schema.ts";
 
-/** A configured model with its state. */
+/** A configured model and its state. */
 export const Model = Named(
   "Model",
   Type.Object({
@@ -12,12 +12,14 @@ export const Model = Named(
     is_default: Type.Boolean(),
     context_tokens: Nullable(
       Type.Integer({
-        description: "The model's context window: tokens of prompt and response together; null if unknown.",
+        description: "The model's context window: maximum tokens of prompt and answer together; null if unknown.",
       }),
     ),
-    answer_tokens_max: Nullable(Type.Integer({ description: "Maximum response length in tokens; null if unknown." })),
+    answer_tokens_max: Nullable(
+      Type.Integer({ description: "Maximum length of an answer in tokens; null if unknown." }),
+    ),
     abilities: Type.Array(OneOf(["tools", "thinking", "json_object", "json_schema"]), {
-      description: "The model's abilities. An unknown model lists all of them.",
+      description: "The model's capabilities. An unknown model is assumed to have all of them.",
     }),
   }),
 );

@@ -3,9 +3,9 @@ import { Page } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { Model } from "./model.ts";
 
-type Dependencies = { chain: Pick<Chain, "models" | "describe" | "defaultModel"> };
+type Dependencies = { chain: Pick<Chain, "listModels" | "describe" | "defaultModel"> };
 
-/** `/api/v1/models`. */
+/** Creates the routes of `/api/v1/models`. */
 export const createModelRoutes = ({ chain }: Dependencies): Route[] => [
   route({
     method: "GET",
@@ -15,12 +15,12 @@ export const createModelRoutes = ({ chain }: Dependencies): Route[] => [
     tag: "models",
     scope: "any",
     ok: Page(Model),
-    handle: () => ({ data: chain.models().map((state) => mapToModel(state, chain)), next_cursor: null }),
+    handle: () => ({ data: chain.listModels().map((state) => mapToModel(state, chain)), next_cursor: null }),
   }),
 ];
 
 function mapToModel(model: ModelState, { defaultModel, describe }: Dependencies["chain"]): Model {
-  const { contextTokens, answerTokensMax, abilities } = describe(model.id);
+  const { contextTokens, answerTokensMax, capabilities } = describe(model.id);
   return {
     id: model.id,
     provider: model.provider,
@@ -29,6 +29,6 @@ function mapToModel(model: ModelState, { defaultModel, describe }: Dependencies[
     is_default: model.id === defaultModel,
     context_tokens: contextTokens,
     answer_tokens_max: answerTokensMax,
-    abilities: [...abilities],
+    abilities: [...capabilities],
   };
 }

@@ -15,8 +15,8 @@ import type { RunningCompletion } from "./service.ts";
 /** The client connection that receives an answer. */
 export type ClientConnection = { request: Request; server: Server<unknown> | null };
 
-/** Interval of comments in an idle stream, because load balancers close idle connections after a minute or less. */
-export const COMMENT_AFTER_MS = 5_000;
+/** Interval between comments in an idle stream. Load balancers close idle connections after a minute or less. */
+export const COMMENT_INTERVAL_MS = 5_000;
 
 const textWithdrawnError = createOpenAiError(
   503,
@@ -24,28 +24,29 @@ const textWithdrawnError = createOpenAiError(
   "The model failed, and the streamed text can't be withdrawn.",
 );
 
-export type ChunkStream = ReturnType<typeof openChunks>;
+export type ChunkStream = ReturnType<typeof openChunkStream>;
 
 /**
- * Opens the stream for an answer's chunks. It may open before a model responds: the chunk with the role is sent before
- * the first text, or at the end of an answer without text.
+ * Opens the stream for an answer's chunks, possibly before a model responds. The first chunk, which contains the role, is sent
+ * when an answer starts, or at the end of an answer without text.
  */
-export function openChunks(
+export function openChunkStream(
   completion: RunningCompletion,
   includesUsage: boolean,
   { request, server }: ClientConnection,
 ) {
-  const stream = createEventStream(request, server, completion.leave, {
-    everyMs: COMMENT_AFTER_MS,
-    onlyInSilence: true,
+  const stream = createEventStream(request, server, completion.onDisconnect, {
+    intervalMs: COMMENT_INTERVAL_MS,
+    onlyWhenIdle: true,
   });
   let chunks: ReturnType<typeof createChunks> | null = null;
-  let length = 0;
-  /** Whether reasoning was sent, and whether the next reasoning comes from a different model. */
+  let textChars = 0;
+  /** Whether reasoning was sent. */
   let hasReasoning = false;
-  let isReasoningNew = false;
+  /** Whether the next reasoning comes from another model. */
+  let isReasoningFromNewModel = false;
 
-  function begin(model: string) {
+  function startChunks(model: string) {
     if (chunks) return chunks;
     chunks = createChunks(completion, model, includesUsage);
     stream.write(chunks.start());
@@ -53,26 +54,26 @@ export function openChunks(
   }
 
   /** Ends the stream without `[DONE]`, so that clients recognize the failure. */
-  function endWith(error: OpenAiError): void {
+  function endWithError(error: OpenAiError): void {
     stream.write(`data: ${formatOpenAiError(error)}\n\n`);
     stream.end();
   }
 
   function writeReasoning(text: string): void {
     if (!chunks) return;
-    // A failed model's reasoning can't be withdrawn, so a blank line separates the next model's from it.
-    stream.write(chunks.reasoning(isReasoningNew && hasReasoning ? `\n\n${text}` : text));
+    // A failed model's reasoning can't be withdrawn, so a blank line separates it from the next model's.
+    stream.write(chunks.reasoning(isReasoningFromNewModel && hasReasoning ? `\n\n${text}` : text));
     hasReasoning = true;
-    isReasoningNew = false;
+    isReasoningFromNewModel = false;
   }
 
   function reset({ model, text, reasoning = "" }: Extract<AnswerPart, { type: "reset" }>): void {
-    // If text has to be replaced, the answer fails, because chunks can't be withdrawn.
-    if (text.length !== length) endWith(textWithdrawnError);
-    // If earlier reasoning is kept, it already ends with a blank line.
-    isReasoningNew = reasoning === "";
-    // Only reasoning was sent so far, so the chunks can name the model that writes the text.
-    if (chunks && length === 0) chunks = createChunks(completion, model, includesUsage);
+    // Chunks can't be withdrawn, so the answer fails if text must be replaced.
+    if (text.length !== textChars) endWithError(textWithdrawnError);
+    // If the answer keeps the earlier reasoning, that reasoning already ends with a blank line.
+    isReasoningFromNewModel = reasoning === "";
+    // No text has been sent, so the next chunks can name the model that writes the text.
+    if (chunks && textChars === 0) chunks = createChunks(completion, model, includesUsage);
   }
 
   return {
@@ -81,14 +82,14 @@ export function openChunks(
     write(part: AnswerPart): void {
       switch (part.type) {
         case "text":
-          length += part.text.length;
+          textChars += part.text.length;
           if (chunks) stream.write(chunks.text(part.text));
           return;
         case "reasoning":
           writeReasoning(part.text);
           return;
         case "start":
-          begin(part.model);
+          startChunks(part.model);
           return;
         case "reset":
           reset(part);
@@ -100,14 +101,14 @@ export function openChunks(
 
     end(end: RunEnd): void {
       if (end.type === "finish") {
-        stream.write(begin(end.model).end(end));
+        stream.write(startChunks(end.model).end(end));
         stream.end();
-      } else endWith(mapEndToOpenAiError(end));
+      } else endWithError(mapEndToOpenAiError(end));
     },
 
     /** Ends the stream with a thrown error. */
     fail(thrown: unknown): void {
-      endWith(mapThrownToOpenAiError(findTemporaryProblem(thrown) ?? thrown));
+      endWithError(mapThrownToOpenAiError(findTemporaryProblem(thrown) ?? thrown));
     },
   };
 }

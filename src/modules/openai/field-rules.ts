@@ -1,20 +1,19 @@
 /**
- * How a request field is handled. `mapped`: Parley interprets it. `forwarded`: it is sent to the provider unchanged.
- * `ignored`: it is accepted without effect, because it doesn't change the response. `rejected`: the request fails with
- * 400.
+ * How Parley processes a request field. `mapped`: interprets it. `forwarded`: sends it to the provider unchanged. `ignored`:
+ * accepts it without any effect. `rejected`: fails the request with 400.
  */
 export type Treatment = "mapped" | "forwarded" | "ignored" | "rejected";
 
 export type FieldRule = {
   treatment: Treatment;
-  /** A note for the documentation; for a rejected field, also part of its error message. */
+  /** A note for the documentation. For a rejected field, it is also part of the error message. */
   note: string;
-  /** Whether a value has no effect: like null, it then counts as absent. */
+  /** Returns whether a value has no effect. Such a value counts as absent, like null. */
   isNeutral?: (value: unknown) => boolean;
-  /** The rules for the fields of its object, or of each object in its list. Absent if they aren't checked here. */
-  inner?: (value: JsonFields) => FieldRules;
-  /** For a rejected field: whether some other values are accepted. */
-  hasValues?: boolean;
+  /** Returns the rules for the fields of the object, or of each object in the list. If absent, they aren't checked. */
+  getInnerRules?: (value: JsonFields) => FieldRules;
+  /** For a rejected field: whether some values are accepted. */
+  hasAcceptedValues?: boolean;
 };
 
 export type FieldRules = Readonly<Record<string, FieldRule>>;
@@ -29,12 +28,12 @@ export const forwarded = (note = "", options: RuleOptions = {}): FieldRule => ({
   ...options,
 });
 export const ignored = (note: string): FieldRule => ({ treatment: "ignored", note });
-/** @param neutral accepted values, in addition to empty ones. */
-export const rejected = (note: string, ...neutral: unknown[]): FieldRule => ({
+/** Creates the rule for a rejected field. @param acceptedValues values that are accepted in addition to empty ones. */
+export const rejected = (note: string, ...acceptedValues: unknown[]): FieldRule => ({
   treatment: "rejected",
   note,
-  hasValues: neutral.length > 0,
-  isNeutral: (value) => isEmpty(value) || neutral.includes(value),
+  hasAcceptedValues: acceptedValues.length > 0,
+  isNeutral: (value) => isEmpty(value) || acceptedValues.includes(value),
 });
 
 export const isFields = (value: unknown): value is JsonFields =>

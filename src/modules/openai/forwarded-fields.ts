@@ -4,8 +4,8 @@ import { Closed, OneOf } from "../../lib/schema.ts";
 
 const PENALTY_MAX = 2;
 const BIAS_MAX = 100;
-/** Maximum tokens whose likelihood one request may change. */
-const BIASES_MAX = 1_024;
+/** Maximum entries in `logit_bias`. */
+const LOGIT_BIASES_MAX = 1_024;
 const TOP_K_MAX = 1_000_000;
 const LABEL_CHARS_MAX = 512;
 const TEMPLATE_FIELDS_MAX = 32;
@@ -16,7 +16,7 @@ export const OutputTokens = Type.Integer({ minimum: 1, maximum: OUTPUT_TOKENS_MA
 
 const Penalty = Type.Optional(Type.Number({ minimum: -PENALTY_MAX, maximum: PENALTY_MAX }));
 const Fraction = Type.Optional(Type.Number({ minimum: 0, maximum: 1 }));
-/** A label for a provider's cache or abuse protection. */
+/** A label that a provider uses for caching or abuse detection. */
 const Label = Type.Optional(Type.String({ minLength: 1, maxLength: LABEL_CHARS_MAX }));
 
 /** Fields that are forwarded to the provider unchanged (ai/extra-fields.ts). */
@@ -26,7 +26,7 @@ export const forwardedFields = {
   presence_penalty: Penalty,
   logit_bias: Type.Optional(
     Type.Record(Type.String({ pattern: "^[0-9]{1,9}$" }), Type.Number({ minimum: -BIAS_MAX, maximum: BIAS_MAX }), {
-      maxProperties: BIASES_MAX,
+      maxProperties: LOGIT_BIASES_MAX,
       additionalProperties: false,
     }),
   ),
@@ -44,7 +44,7 @@ export const forwardedFields = {
   ),
   enable_thinking: Type.Optional(Type.Boolean()),
   chat_template_kwargs: Type.Optional(
-    // Clients may not choose a template, or change how the messages are parsed.
+    // Clients must not choose a template, or change how messages are tokenized.
     Type.Record(
       Type.String({ pattern: "^(?!chat_template$|tokenize$|add_generation_prompt$)[a-z_]{1,64}$" }),
       Type.Union([Type.Boolean(), Type.Number(), Type.String({ maxLength: VALUE_CHARS_MAX })]),

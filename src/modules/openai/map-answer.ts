@@ -4,29 +4,28 @@ import { noUsage } from "../../ai/usage.ts";
 import type { Completion, CompletionUsage } from "./model.ts";
 import { type AnswerThinking, mapThinking } from "./thinking.ts";
 
-/** The data shared by all parts of an answer. */
-export type CompletionHead = {
+/** Data that all chunks of an answer share. */
+export type CompletionContext = {
   id: string;
   created: number;
-  /** Encrypts the thinking for the client; null if it is too long. */
+  /** Encrypts the thinking for the client. Returns null if it is too long. */
   sealThinking(thinking: Thinking): string | null;
-  /** Whether the client may read reasoning. Thinking that the client has to return is encrypted in any case. */
+  /** Whether the client may read reasoning. Thinking that the client must return is always encrypted. */
   showsReasoning: boolean;
 };
 
 type Finish = Extract<RunEnd, { type: "finish" }>;
 
 /**
- * Creates the response with a complete answer. Reasoning is in the field that DeepSeek introduced; OpenAI's clients
- * ignore it.
+ * Creates the response with a complete answer. Reasoning is in the field that DeepSeek introduced, which OpenAI's clients ignore.
  */
 export function createCompletion(
-  head: CompletionHead,
+  context: CompletionContext,
   { text, reasoning }: { text: string; reasoning: string },
   finish: Finish,
 ): Completion {
-  const { id, created } = head;
-  const thinking = mapThinking(finish.thinking, head);
+  const { id, created } = context;
+  const thinking = mapThinking(finish.thinking, context);
   const toolCalls = mapToolCalls(finish, thinking);
   return {
     id,
@@ -52,28 +51,28 @@ export function createCompletion(
   };
 }
 
-/** Creates the events of a streamed answer. They all have the same id and time. */
-export function createChunks(completion: CompletionHead, model: string, includesUsage: boolean) {
+/** Creates functions that format the events of a streamed answer. */
+export function createChunks(completion: CompletionContext, model: string, includesUsage: boolean) {
   const { id, created } = completion;
   const head = `data: {"id":${JSON.stringify(id)},"object":"chat.completion.chunk","created":${created},"model":${JSON.stringify(model)},"choices":[`;
   const tail = includesUsage ? '],"usage":null}\n\n' : "]}\n\n";
-  // Concatenated instead of serialized, because this runs for every token.
-  const chunk = (delta: string, reason: string | null = null) =>
+  // Concatenates strings, because this runs for every token and serializing objects is slower.
+  const formatChunk = (delta: string, reason: string | null = null) =>
     `${head}{"index":0,"delta":${delta},"logprobs":null,"finish_reason":${JSON.stringify(reason)}}${tail}`;
 
   return {
-    start: (): string => chunk('{"role":"assistant","content":""}'),
-    text: (text: string): string => chunk(`{"content":${JSON.stringify(text)}}`),
-    reasoning: (text: string): string => chunk(`{"reasoning_content":${JSON.stringify(text)}}`),
-    /** Creates the last events: thinking, tool calls, the finish reason, the usage if requested, and the end marker. */
+    start: (): string => formatChunk('{"role":"assistant","content":""}'),
+    text: (text: string): string => formatChunk(`{"content":${JSON.stringify(text)}}`),
+    reasoning: (text: string): string => formatChunk(`{"reasoning_content":${JSON.stringify(text)}}`),
+    /** Formats the last events: thinking, tool calls, the finish reason, the usage if requested, and `[DONE]`. */
     end(finish: Finish): string {
       const thinking = mapThinking(finish.thinking, completion);
-      const details = thinking ? chunk(JSON.stringify({ reasoning_details: thinking.reasoning_details })) : "";
+      const details = thinking ? formatChunk(JSON.stringify({ reasoning_details: thinking.reasoning_details })) : "";
       const calls = mapToolCalls(finish, thinking).map((call, index) =>
-        chunk(JSON.stringify({ tool_calls: [{ index, ...call }] })),
+        formatChunk(JSON.stringify({ tool_calls: [{ index, ...call }] })),
       );
       const usage = includesUsage ? `${head}],"usage":${JSON.stringify(mapUsage(finish))}}\n\n` : "";
-      return `${details}${calls.join("")}${chunk("{}", finish.reason)}${usage}data: [DONE]\n\n`;
+      return `${details}${calls.join("")}${formatChunk("{}", finish.reason)}${usage}data: [DONE]\n\n`;
     },
   };
 }
@@ -84,7 +83,7 @@ export const mapToolCall = ({ id, name, arguments: text }: ToolCall) => ({
   function: { name, arguments: text },
 });
 
-/** Maps the tool calls of an answer. Thinking is attached to the first one, as Gemini does. */
+/** Maps the tool calls of an answer. Like Gemini, attaches thinking to the first one. */
 const mapToolCalls = ({ toolCalls }: Finish, thinking: AnswerThinking | null) =>
   toolCalls.map((call, index) => ({
     ...mapToolCall(call),
@@ -92,8 +91,8 @@ const mapToolCalls = ({ toolCalls }: Finish, thinking: AnswerThinking | null) =>
   }));
 
 /**
- * Maps the run's usage including failed attempts: the tokens that are stored and charged. Details that Parley never
- * requests (audio, predictions) are 0, as in OpenAI's responses.
+ * Maps the usage of the whole run, including failed attempts, which is also what is stored and charged. Details of features that
+ * Parley doesn't use (audio, predictions) are 0, as in OpenAI's responses.
  */
 function mapUsage({ usage }: Finish): CompletionUsage {
   const { input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens } = usage ?? noUsage;

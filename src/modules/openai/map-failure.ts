@@ -3,28 +3,27 @@ import { createOpenAiError, type OpenAiError } from "../../http/openai-error.ts"
 import type { ErrorCode } from "../../lib/error-codes.ts";
 
 /**
- * Retry delay after a shutdown aborted an answer. It is short, because another instance can serve the request
- * immediately.
+ * Retry delay after a shutdown aborted an answer. Short, because another instance can process the request immediately.
  */
 const DRAINING_RETRY_AFTER_MS = 1_000;
 
 const drainingError = createOpenAiError(
   503,
   "draining",
-  "The response was stopped because the server is shutting down.",
+  "The answer was aborted because the server is shutting down.",
   {
     retryAfterMs: DRAINING_RETRY_AFTER_MS,
   },
 );
 
-/** Maps a run that ended without an answer to OpenAI's error format. */
+/** Maps the end of an unsuccessful run to OpenAI's error format. */
 export function mapEndToOpenAiError(end: Exclude<RunEnd, { type: "finish" }>): OpenAiError {
   return end.type === "error" ? mapFailureToOpenAiError(end) : drainingError;
 }
 
 /**
- * Provider statuses that concern the request; they are forwarded to clients. Not 409, which is temporary but would be
- * stored under an `Idempotency-Key`.
+ * Provider statuses that are caused by the request, and are forwarded to clients. 409 is not included, because it is temporary,
+ * but would be stored under an `Idempotency-Key`.
  */
 const forwardedStatuses = new Set([400, 404, 413, 415, 422, 429]);
 const PAYMENT_REQUIRED = 402;
@@ -35,9 +34,9 @@ const statusByCode: Partial<Record<RunFailure["code"], number>> = {
 };
 
 /**
- * Maps a model's failure. If the request is at fault, the provider's status, code, parameter and `Retry-After` are
- * kept. If this server's credentials are at fault, nothing from the provider is exposed: a 401 with `invalid_api_key`
- * would make clients doubt their own key.
+ * Maps a model's failure. If the request caused it, the provider's status, code, parameter and `Retry-After` are kept. If this
+ * server's credentials caused it, nothing from the provider is exposed, because a client would attribute a 401 with
+ * `invalid_api_key` to its own key.
  */
 function mapFailureToOpenAiError(failure: RunFailure): OpenAiError {
   const { code, detail, status, param, retryAfterMs } = failure;
@@ -52,16 +51,16 @@ function mapFailureToOpenAiError(failure: RunFailure): OpenAiError {
   return createOpenAiError(clientStatus, providerCode ?? code, message, { param, retryAfterMs });
 }
 
-/** Drops a numeric code, which is just an HTTP status. */
+/** Returns null for a numeric code, because it only repeats the HTTP status. */
 const dropNumericCode = (code: string | null): string | null => (code === null || /^\d+$/.test(code) ? null : code);
 
 /**
- * Parley's own messages for provider codes, because a provider's message may contain data that clients must not see.
+ * Parley's messages for provider codes. They replace the providers' messages, which may contain data that clients must not see.
  */
 const messages = {
-  context_length_exceeded: "The request is longer than the model's context. Shorten the messages.",
+  context_length_exceeded: "The request is longer than the model's context window. Shorten the messages.",
   request_too_large: "The request is larger than the model's provider accepts. Shorten the messages.",
-  string_above_max_length: "A text in the request is longer than the model's provider accepts.",
+  string_above_max_length: "A string in the request is longer than the model's provider accepts.",
   array_above_max_length: "A list in the request is longer than the model's provider accepts.",
   content_policy_violation: "The model's provider refused the content of the request under its content policy.",
   content_filter: "The model's provider refused the content of the request under its content policy.",
@@ -77,11 +76,12 @@ const messages = {
   missing_required_parameter: "The model needs a parameter that is missing from the request.",
 } as const satisfies Partial<Record<ErrorCode, string>>;
 
-/** @returns null if neither the code nor the parameter is known. */
+/** Creates an error message. Returns null if neither the code nor the parameter is known. */
 function createMessage(providerCode: string | null, param: string | null): string | null {
-  const known = isKnown(providerCode) ? messages[providerCode] : null;
-  if (param === null) return known;
-  return `${known ?? "The model rejected a parameter of the request."} Parameter: ${param}.`;
+  const message = isKnownCode(providerCode) ? messages[providerCode] : null;
+  if (param === null) return message;
+  return `${message ?? "The model rejected a parameter of the request."} Parameter: ${param}.`;
 }
 
-const isKnown = (code: string | null): code is keyof typeof messages => code !== null && Object.hasOwn(messages, code);
+const isKnownCode = (code: string | null): code is keyof typeof messages =>
+  code !== null && Object.hasOwn(messages, code);

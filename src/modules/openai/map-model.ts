@@ -2,10 +2,10 @@ import type { ModelDetails } from "../../ai/describe-model.ts";
 import type { Price } from "../../lib/prices.ts";
 import type { OpenAiModel } from "./model-list.ts";
 
-/** Placeholder for a model's creation time, which is unknown, but OpenAI's clients expect a number. */
+/** OpenAI's clients expect a creation time, but it is unknown. */
 const CREATED_UNKNOWN = 0;
 
-/** Maps a model to OpenAI's format, with OpenRouter's fields for its abilities. */
+/** Maps a model to OpenAI's format, with OpenRouter's fields for its capabilities. */
 export const mapToOpenAiModel = (
   { id, provider }: { id: string; provider: string },
   { contextTokens, answerTokensMax, parameters, price }: ModelDetails,
@@ -28,7 +28,7 @@ const mapPrice = ({ input, output, cached_input, cache_write }: Price) => ({
   ...(cache_write !== undefined && { input_cache_write: formatPrice(cache_write) }),
 });
 
-/** Decimal places of a price per token: enough for a millionth of a cent per million tokens. */
+/** Decimal places of a price per token, enough for a millionth of a cent per million tokens. */
 const PRICE_DIGITS = 14;
 
 /** Converts US dollars per million tokens to dollars per token, without an exponent. */

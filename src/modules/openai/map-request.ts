@@ -1,7 +1,7 @@
 import { extraFields } from "../../ai/extra-fields.ts";
 import { checkAnswerFormat } from "../../ai/format/check-format.ts";
 import type { AnswerFormat, AnswerOptions, ChatMessage, ToolChoice } from "../../ai/provider.ts";
-import { mapPointerToName } from "../../lib/json.ts";
+import { formatPointer } from "../../lib/json.ts";
 import { createInvalid } from "../../lib/problem.ts";
 import { formatRules, isUuid } from "../../lib/schema.ts";
 import { isPlainText, normalizeText } from "../../lib/text.ts";
@@ -18,8 +18,9 @@ export type CompletionRequest = {
   outputTokensMax: number | null;
   isStreamed: boolean;
   includesUsage: boolean;
-  /** The conversation in which to store the exchange, and the question: the last message, if it is a user message. */
+  /** The conversation in which to store the exchange; null if it is not stored. */
   conversationId: string | null;
+  /** The text of the last message if it is a user message; otherwise null. */
   question: string | null;
 };
 
@@ -27,7 +28,7 @@ export type CompletionRequest = {
 export function mapToCompletionRequest(body: CreateCompletion): CompletionRequest {
   const messages = body.messages.map(mapMessage);
   checkToolMessages(messages);
-  const conversationId = readConversationId(body.metadata);
+  const conversationId = parseConversationId(body.metadata);
   const last = messages.at(-1);
   const question = last?.role === "user" ? normalizeText(last.content) : null;
   if (conversationId !== null && question !== null)
@@ -46,18 +47,18 @@ export function mapToCompletionRequest(body: CreateCompletion): CompletionReques
 }
 
 function collectThinking(messages: readonly CompletionMessage[]): Map<number, string> {
-  const found = messages.map((message, index) => [index, findSealedThinking(message)] as const);
-  return new Map(found.flatMap(([index, sealed]) => (sealed === null ? [] : [[index, sealed]])));
+  const sealedByIndex = messages.map((message, index) => [index, findSealedThinking(message)] as const);
+  return new Map(sealedByIndex.flatMap(([index, sealed]) => (sealed === null ? [] : [[index, sealed]])));
 }
 
-/** Checks the limits that apply to every stored message. */
+/** Checks the question against the limits for stored messages. */
 function checkQuestion(question: string, pointer: string): void {
   if (question.trim() === "" || question.length > CONTENT_CHARS_MAX)
     throw createInvalid(
       pointer,
-      `${mapPointerToName(pointer)} must have 1 to ${CONTENT_CHARS_MAX} characters, because the message is stored.`,
+      `${formatPointer(pointer)} must have 1 to ${CONTENT_CHARS_MAX} characters, because the message is stored.`,
     );
-  if (!isPlainText(question)) throw createInvalid(pointer, `${mapPointerToName(pointer)} ${formatRules.text}.`);
+  if (!isPlainText(question)) throw createInvalid(pointer, `${formatPointer(pointer)} ${formatRules.text}.`);
 }
 
 function mapMessage(message: CompletionMessage, index: number): ChatMessage {
@@ -81,7 +82,7 @@ function mapMessage(message: CompletionMessage, index: number): ChatMessage {
   }
 }
 
-/** Returns a message's text. It includes an assistant's refusal, because models have no other field for that. */
+/** Returns a message's text. It includes an assistant's refusal, because models have no separate field for refusals. */
 function readContent(message: CompletionMessage, index: number): string {
   const { role, content } = message;
   const refusal = role === "assistant" ? (message.refusal ?? "") : "";
@@ -92,9 +93,9 @@ function readContent(message: CompletionMessage, index: number): string {
       `messages[${index}].content is required, except in an assistant message with tool_calls or a refusal.`,
     );
   }
-  const texts =
+  const partTexts =
     typeof content === "string" ? [content] : content.map((part, partIndex) => readPart(role, part, index, partIndex));
-  return (refusal === "" ? texts : [...texts.filter((text) => text !== ""), refusal]).join("\n");
+  return (refusal === "" ? partTexts : [...partTexts.filter((text) => text !== ""), refusal]).join("\n");
 }
 
 type ContentPart = Exclude<CompletionMessage["content"], string | undefined>[number];
@@ -116,7 +117,7 @@ function readPart(role: string, { type, text, refusal }: ContentPart, index: num
   return value;
 }
 
-/** Checks that tool results belong to calls of the preceding assistant message. */
+/** Checks that tool results refer to calls in the preceding assistant message. */
 function checkToolMessages(messages: readonly ChatMessage[]): void {
   let callIds = new Set<string>();
   for (const [index, message] of messages.entries()) {
@@ -139,15 +140,15 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
   }));
   const names = new Set(allTools.map(({ name }) => name));
   if (names.size < allTools.length) throw createInvalid("#/tools", "Tool names must be unique.");
-  const { toolChoice, allowed } = readToolChoice(body.tool_choice, names);
-  const tools = allowed ? allTools.filter(({ name }) => allowed.has(name)) : allTools;
+  const { toolChoice, allowedNames } = parseToolChoice(body.tool_choice, names);
+  const tools = allowedNames ? allTools.filter(({ name }) => allowedNames.has(name)) : allTools;
   if (toolChoice === "required" && tools.length === 0)
     throw createInvalid("#/tool_choice", "A tool call can only be required if `tools` is not empty.");
   const stop = body.stop ?? [];
   return {
     tools,
     toolChoice,
-    areParallelToolCallsAllowed: body.parallel_tool_calls,
+    canCallToolsInParallel: body.parallel_tool_calls,
     temperature: body.temperature,
     topP: body.top_p,
     stop: typeof stop === "string" ? [stop] : stop,
@@ -158,28 +159,32 @@ function mapOptions(body: CreateCompletion): AnswerOptions {
 }
 
 /**
+ * Parses the tool choice.
  * @param names the names of the request's tools.
- * @returns `allowed` has the tools that may be called; null if all may be.
+ * @returns `allowedNames` contains the tools that may be called; null allows all.
  */
-function readToolChoice(
+function parseToolChoice(
   choice: CreateCompletion["tool_choice"],
   names: ReadonlySet<string>,
-): { toolChoice: ToolChoice | null; allowed: ReadonlySet<string> | null } {
-  const check = (name: string, pointer: string): string => {
+): { toolChoice: ToolChoice | null; allowedNames: ReadonlySet<string> | null } {
+  const requireTool = (name: string, pointer: string): string => {
     if (!names.has(name)) throw createInvalid(pointer, "`tools` has no tool with this name.");
     return name;
   };
-  if (choice === undefined || typeof choice === "string") return { toolChoice: choice ?? null, allowed: null };
+  if (choice === undefined || typeof choice === "string") return { toolChoice: choice ?? null, allowedNames: null };
   if (choice.type === "function")
-    return { toolChoice: { name: check(choice.function.name, "#/tool_choice/function/name") }, allowed: null };
+    return {
+      toolChoice: { name: requireTool(choice.function.name, "#/tool_choice/function/name") },
+      allowedNames: null,
+    };
   const { mode, tools } = choice.allowed_tools;
   const allowed = tools.map((tool, index) =>
-    check(tool.function.name, `#/tool_choice/allowed_tools/tools/${index}/function/name`),
+    requireTool(tool.function.name, `#/tool_choice/allowed_tools/tools/${index}/function/name`),
   );
-  return { toolChoice: mode, allowed: new Set(allowed) };
+  return { toolChoice: mode, allowedNames: new Set(allowed) };
 }
 
-/** Maps the required format of the answer; null for text. */
+/** Maps the required format of the answer. Returns null for text. */
 function mapFormat(responseFormat: CreateCompletion["response_format"]): AnswerFormat | null {
   if (!responseFormat || responseFormat.type === "text") return null;
   if (responseFormat.type === "json_object") return { type: "json_object" };
@@ -191,7 +196,7 @@ function mapFormat(responseFormat: CreateCompletion["response_format"]): AnswerF
   return format;
 }
 
-function readConversationId(metadata: CreateCompletion["metadata"]): string | null {
+function parseConversationId(metadata: CreateCompletion["metadata"]): string | null {
   const id = metadata?.conversation_id ?? null;
   if (id === null) return null;
   if (typeof id !== "string" || !isUuid(id))

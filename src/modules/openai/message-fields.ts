@@ -7,27 +7,27 @@ const cacheFields: FieldRules = {
 
 const textFields: FieldRules = { type: mapped(), text: mapped(), refusal: mapped(), ...cacheFields };
 
-/** Other types of parts are rejected elsewhere, because of their type. */
-const partFields = (part: JsonFields): FieldRules =>
-  part.type === "text" || part.type === "refusal" ? textFields : anyFields(part);
+/** Returns the rules for a content part. All fields of other types are accepted here; map-request.ts rejects such parts. */
+const getPartFields = (part: JsonFields): FieldRules =>
+  part.type === "text" || part.type === "refusal" ? textFields : acceptAllFields(part);
 
 const callFields: FieldRules = {
   id: mapped(),
   type: mapped("Only `function`; other types are rejected."),
   function: mapped("", {
-    inner: () => ({
+    getInnerRules: () => ({
       name: mapped(),
       arguments: mapped(),
       parsed_arguments: ignored("The SDKs add it to `arguments`."),
     }),
   }),
-  index: ignored("The position in the list already gives the index."),
+  index: ignored("The position in the list is the index."),
   extra_content: mapped("Thinking from this server is returned to the model; other content is dropped."),
 };
 
 const commonFields: FieldRules = {
   role: mapped(),
-  content: mapped("A string, or parts of type `text`.", { inner: partFields }),
+  content: mapped("A string, or parts of type `text`.", { getInnerRules: getPartFields }),
 };
 
 const rulesByRole: Readonly<Record<string, FieldRules>> = {
@@ -35,7 +35,7 @@ const rulesByRole: Readonly<Record<string, FieldRules>> = {
   assistant: {
     ...commonFields,
     refusal: mapped("Models receive it as text."),
-    tool_calls: mapped("", { inner: () => callFields }),
+    tool_calls: mapped("", { getInnerRules: () => callFields }),
     reasoning_content: ignored("Models receive `reasoning_details` instead."),
     reasoning: ignored("OpenRouter's name for `reasoning_content`."),
     reasoning_details: mapped("Thinking from this server is returned to the model; other entries are dropped."),
@@ -55,17 +55,19 @@ const rulesByRole: Readonly<Record<string, FieldRules>> = {
 const instructionFields: FieldRules = { ...commonFields, name: ignored("Instructions have no speaker.") };
 
 /**
- * Returns the rules for a message, by its role. With an unknown role, all fields are accepted here, because the role
- * itself is rejected.
+ * Returns the rules for a message, depending on its role. If the role is unknown, all fields are accepted here, and the schema
+ * rejects the role.
  */
-export const messageFields = (message: JsonFields): FieldRules => {
+export const getMessageFields = (message: JsonFields): FieldRules => {
   const { role } = message;
   if (role === "system" || role === "developer") return instructionFields;
-  return (typeof role === "string" && Object.hasOwn(rulesByRole, role) && rulesByRole[role]) || anyFields(message);
+  return (
+    (typeof role === "string" && Object.hasOwn(rulesByRole, role) && rulesByRole[role]) || acceptAllFields(message)
+  );
 };
 
-/** Accepts all fields, because something else in the object is rejected. */
-const anyFields = (value: JsonFields): FieldRules =>
+/** Accepts all fields of an object. */
+const acceptAllFields = (value: JsonFields): FieldRules =>
   Object.fromEntries(Object.keys(value).map((name) => [name, mapped()]));
 
 /** The rules by role, for the documentation. */

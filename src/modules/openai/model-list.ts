@@ -18,22 +18,22 @@ export const OpenAiModel = Named(
     owned_by: Type.String({ description: "The provider." }),
     context_length: Nullable(
       Type.Integer({
-        description: "The model's context window: tokens of prompt and response together; null if unknown.",
+        description: "The model's context window: maximum tokens of prompt and answer together; null if unknown.",
       }),
     ),
     max_completion_tokens: Nullable(
-      Type.Integer({ description: "Maximum response length in tokens; null if unknown." }),
+      Type.Integer({ description: "Maximum length of an answer in tokens; null if unknown." }),
     ),
     architecture: Type.Object({
       modality: Type.String(),
       input_modalities: Type.Array(Type.String(), {
-        description: "The inputs that this server sends to the model: text.",
+        description: "The kinds of input that this server sends to the model: text.",
       }),
       output_modalities: Type.Array(Type.String()),
     }),
     pricing: Nullable(ModelPrice, { description: "The prices that this server charges; null if unknown." }),
     supported_parameters: Type.Array(Type.String(), {
-      description: "Request fields that affect the model's responses. An unknown model may reject some of them.",
+      description: "Request fields that affect the model's answers. An unknown model may reject some of them.",
     }),
   }),
 );

@@ -21,17 +21,17 @@ const NAME_CHARS_MAX = 200;
 const STOP_CHARS_MAX = 1_000;
 const TEMPERATURE_MAX = 2;
 
-/** Unknown fields have already been rejected (prepare-completion.ts), so the schema allows them. */
+/** Allows additional fields, because prepare-completion.ts has already rejected unknown ones. */
 const Open = <T extends Record<string, TSchema>>(properties: T) =>
   Type.Object(properties, { additionalProperties: true });
 
-/** Text that is sent to a model unchanged; limited only by the size of the body. */
+/** Text that is sent to a model unchanged. Only the size of the request body limits it. */
 const ForwardedText = (options: StringOptions = {}) => Type.String({ maxLength: BODY_BYTES_MAX, ...options });
 const Name = Type.String({ maxLength: NAME_CHARS_MAX });
 const ToolName = Type.String({ pattern: `^[a-zA-Z0-9_-]{1,${TOOL_NAME_CHARS_MAX}}$` });
 
-const roundTripField = {
-  description: "Return it unchanged. It is sent only to the model that produced it.",
+const unchangedFieldOptions = {
+  description: "Return it unchanged. It is sent only to the model that created it.",
 };
 
 export const CompletionMessage = Open({
@@ -52,7 +52,7 @@ export const CompletionMessage = Open({
         id: ForwardedText({ minLength: 1 }),
         type: OneOf(["function"]),
         function: Open({ name: ToolName, arguments: ForwardedText() }),
-        extra_content: Type.Optional(Type.Unknown(roundTripField)),
+        extra_content: Type.Optional(Type.Unknown(unchangedFieldOptions)),
       }),
       { maxItems: TOOLS_MAX },
     ),
@@ -64,7 +64,7 @@ export const CompletionMessage = Open({
   reasoning_content: Type.Optional(
     Type.Unknown({ description: "Not sent to the model: reasoning is returned in `reasoning_details`." }),
   ),
-  reasoning_details: Type.Optional(Type.Unknown(roundTripField)),
+  reasoning_details: Type.Optional(Type.Unknown(unchangedFieldOptions)),
 });
 export type CompletionMessage = Static<typeof CompletionMessage>;
 
@@ -123,22 +123,23 @@ const SupportedFields = Open({
 });
 export type CreateCompletion = Static<typeof SupportedFields>;
 
-/** All known fields. Rejected and ignored ones are included for the documentation. */
+/** All known fields. Includes rejected and ignored fields, for the documentation. */
 export const CreateCompletion: typeof SupportedFields = {
   ...SupportedFields,
   properties: { ...describeOtherFields(SupportedFields.properties), ...SupportedFields.properties },
 };
 
 function describeOtherFields(supported: object): Record<string, TSchema> {
-  const others = Object.entries(requestFields).filter(([name]) => !(name in supported));
-  const describe = ({ treatment, note }: FieldRule) =>
+  const otherFields = Object.entries(requestFields).filter(([name]) => !(name in supported));
+  const describeField = ({ treatment, note }: FieldRule) =>
     treatment === "rejected" ? `Rejected unless empty. ${note}` : `Has no effect. ${note}`;
   return Object.fromEntries(
-    others.map(([name, rule]) => [name, Type.Optional(Type.Unknown({ description: describe(rule) }))]),
+    otherFields.map(([name, rule]) => [name, Type.Optional(Type.Unknown({ description: describeField(rule) }))]),
   );
 }
 
-const returnUnchanged = "The model's reasoning. Return it unchanged with the message, so the model continues from it.";
+const reasoningDescription =
+  "The model's reasoning. Return it unchanged with the message, so that the model can continue from it.";
 
 const ToolCalls = Type.Array(
   Type.Object({
@@ -146,7 +147,7 @@ const ToolCalls = Type.Array(
     type: OneOf(["function"]),
     function: Type.Object({ name: Type.String(), arguments: Type.String() }),
     extra_content: Type.Optional(
-      Type.Object({ google: Type.Object({ thought_signature: Type.String() }) }, { description: returnUnchanged }),
+      Type.Object({ google: Type.Object({ thought_signature: Type.String() }) }, { description: reasoningDescription }),
     ),
   }),
 );
@@ -161,7 +162,7 @@ const ReasoningDetails = Type.Array(
     },
     { additionalProperties: true },
   ),
-  { description: returnUnchanged },
+  { description: reasoningDescription },
 );
 
 const CompletionUsage = Type.Object({
@@ -190,7 +191,7 @@ export const Completion = Named(
     id: Type.String(),
     object: OneOf(["chat.completion"]),
     created: Type.Integer({ description: "Seconds since 1970." }),
-    model: Type.String({ description: "The model that wrote the last part of the response." }),
+    model: Type.String({ description: "The model that wrote the last part of the answer." }),
     choices: Type.Array(
       Type.Object({
         index: Type.Integer(),
@@ -243,5 +244,5 @@ const CompletionChunk = Named(
   }),
 );
 
-/** The JSON of one event of a streamed completion: a chunk, or the error that ends it. */
+/** The JSON of an event in a streamed completion: a chunk, or the error that ends the stream. */
 export const CompletionEvent = Type.Union([CompletionChunk, OpenAiErrorBody]);

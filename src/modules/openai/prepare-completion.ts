@@ -1,20 +1,20 @@
 import type { ErrorCode } from "../../lib/error-codes.ts";
-import { escapePointer, mapPointerToName } from "../../lib/json.ts";
+import { escapePointer, formatPointer } from "../../lib/json.ts";
 import { Problem } from "../../lib/problem.ts";
 import { type FieldRule, type FieldRules, isFields, type JsonFields } from "./field-rules.ts";
 import { requestFields } from "./request-fields.ts";
 
 /**
- * Removes fields that have no effect, mainly nulls, and rejects every unsupported field, so that none is ignored
- * silently. Runs before the schema is checked.
+ * Removes fields whose values have no effect, such as nulls. Rejects unsupported fields, so that they aren't ignored silently.
+ * Runs before the schema is checked.
  * @throws Problem `invalid`, which OpenAI clients receive as `unknown_parameter`, `unsupported_parameter` or
  * `unsupported_value`.
  */
 export function prepareCompletion(body: unknown): void {
-  if (isFields(body)) prepare(body, requestFields, "#");
+  if (isFields(body)) prepareFields(body, requestFields, "#");
 }
 
-function prepare(fields: JsonFields, rules: FieldRules, pointer: string): void {
+function prepareFields(fields: JsonFields, rules: FieldRules, pointer: string): void {
   for (const [name, value] of Object.entries(fields)) {
     const rule = Object.hasOwn(rules, name) ? rules[name] : undefined;
     if (value === null || rule?.isNeutral?.(value)) delete fields[name];
@@ -26,17 +26,18 @@ function prepareValue(value: unknown, rule: FieldRule | undefined, pointer: stri
   if (!rule) throw createRejection("unknown_parameter", pointer, "is not a supported parameter.");
   if (rule.treatment === "rejected")
     throw createRejection(
-      rule.hasValues ? "unsupported_value" : "unsupported_parameter",
+      rule.hasAcceptedValues ? "unsupported_value" : "unsupported_parameter",
       pointer,
       `is not supported. ${rule.note}`,
     );
-  const { inner } = rule;
-  if (!inner) return;
+  const { getInnerRules } = rule;
+  if (!getInnerRules) return;
   for (const [index, entry] of (Array.isArray(value) ? value : [value]).entries())
-    if (isFields(entry)) prepare(entry, inner(entry), Array.isArray(value) ? `${pointer}/${index}` : pointer);
+    if (isFields(entry))
+      prepareFields(entry, getInnerRules(entry), Array.isArray(value) ? `${pointer}/${index}` : pointer);
 }
 
 function createRejection(openAiCode: ErrorCode, pointer: string, predicate: string): Problem {
-  const detail = `${mapPointerToName(pointer)} ${predicate}`;
+  const detail = `${formatPointer(pointer)} ${predicate}`;
   return new Problem("invalid", detail, { openAiCode, errors: [{ pointer, detail }] });
 }

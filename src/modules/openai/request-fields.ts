@@ -1,6 +1,6 @@
 import { type ExtraField, extraFields } from "../../ai/extra-fields.ts";
 import { type FieldRules, forwarded, ignored, isEmptyObject, mapped, rejected } from "./field-rules.ts";
-import { messageFields } from "./message-fields.ts";
+import { getMessageFields } from "./message-fields.ts";
 
 const functionFields: FieldRules = {
   name: mapped(),
@@ -11,23 +11,26 @@ const functionFields: FieldRules = {
 
 const toolFields: FieldRules = {
   type: mapped("Only `function`; other types are rejected."),
-  function: mapped("", { inner: () => functionFields }),
+  function: mapped("", { getInnerRules: () => functionFields }),
   cache_control: ignored("Parley sets Anthropic's cache markers itself."),
 };
 
-const namedToolFields: FieldRules = { type: mapped(), function: mapped("", { inner: () => ({ name: mapped() }) }) };
+const namedToolFields: FieldRules = {
+  type: mapped(),
+  function: mapped("", { getInnerRules: () => ({ name: mapped() }) }),
+};
 
 const toolChoiceFields: FieldRules = {
   ...namedToolFields,
   allowed_tools: mapped("Only these tools are offered to the model.", {
-    inner: () => ({ mode: mapped(), tools: mapped("", { inner: () => namedToolFields }) }),
+    getInnerRules: () => ({ mode: mapped(), tools: mapped("", { getInnerRules: () => namedToolFields }) }),
   }),
 };
 
 const formatFields: FieldRules = {
   type: mapped("`text`, `json_object` or `json_schema`."),
   json_schema: mapped("", {
-    inner: () => ({ name: mapped(), description: mapped(), schema: mapped(), strict: mapped() }),
+    getInnerRules: () => ({ name: mapped(), description: mapped(), schema: mapped(), strict: mapped() }),
   }),
 };
 
@@ -60,7 +63,7 @@ const forwardedNotes: Readonly<Record<ExtraField, string>> = {
   prompt_cache_key: hintNote,
 };
 
-/** Defaults that many clients always send. */
+/** Default values that many clients always send. They have no effect. */
 const neutralNumbers: Partial<Record<ExtraField, number>> = {
   frequency_penalty: 0,
   presence_penalty: 0,
@@ -76,49 +79,49 @@ const forwardedFields: FieldRules = Object.fromEntries(
   }),
 );
 
-/** All known request fields. Any other is rejected as unknown. */
+/** All known request fields. Other fields are rejected as unknown. */
 export const requestFields: FieldRules = {
   model: mapped(),
-  messages: mapped("Text only.", { inner: messageFields }),
+  messages: mapped("Text only.", { getInnerRules: getMessageFields }),
   stream: mapped(),
-  stream_options: mapped("", { inner: () => streamFields }),
-  max_completion_tokens: mapped("Limited to the model's maximum response length."),
-  max_tokens: mapped("The older name of `max_completion_tokens`, which wins if both are set."),
+  stream_options: mapped("", { getInnerRules: () => streamFields }),
+  max_completion_tokens: mapped("Limited to the maximum length of the model's answers."),
+  max_tokens: mapped("The older name of `max_completion_tokens`, which takes precedence if both are set."),
   temperature: mapped("Omitted for reasoning models that reject it. Claude's maximum is 1."),
   top_p: mapped("Omitted for models that reject it, or reject it together with `temperature`."),
-  stop: mapped("Works with every model: Parley ends the response itself where the provider can't."),
-  tools: mapped("", { inner: () => toolFields }),
-  tool_choice: mapped("", { inner: () => toolChoiceFields }),
+  stop: mapped("Works with every model. If the provider doesn't support it, Parley ends the answer."),
+  tools: mapped("", { getInnerRules: () => toolFields }),
+  tool_choice: mapped("", { getInnerRules: () => toolChoiceFields }),
   parallel_tool_calls: mapped(),
   reasoning_effort: mapped(),
   response_format: mapped("Parley validates it too; see [structured output](models.md#structured-output).", {
-    inner: () => formatFields,
+    getInnerRules: () => formatFields,
   }),
   metadata: mapped("`conversation_id` stores the exchange in that conversation. Other keys are dropped."),
   ...forwardedFields,
   prompt_cache_retention: ignored("The provider decides how long it caches."),
   prompt_cache_options: ignored("The provider decides how long it caches."),
   cache_control: ignored("Parley sets Anthropic's cache markers itself."),
-  n: rejected("A request gets one response; `n` can only be 1.", 1),
+  n: rejected("Only 1 is supported.", 1),
   service_tier: rejected(
-    "This server's account decides the tier and the price; only `auto` and `default` are accepted.",
+    "This server's account at the provider determines the tier and the price. Only `auto` and `default` are accepted.",
     "auto",
     "default",
   ),
   store: rejected("Responses are not stored at the provider. `metadata.conversation_id` stores them in Parley."),
   modalities: {
     ...rejected("Responses are text only."),
-    hasValues: true,
+    hasAcceptedValues: true,
     isNeutral: (value) => Array.isArray(value) && value.every((entry) => entry === "text"),
   },
-  logprobs: rejected("Token probabilities are not available: several models may write one response."),
+  logprobs: rejected("Token probabilities are not available, because several models may write one answer."),
   top_logprobs: rejected("Token probabilities are not available.", 0),
   audio: rejected("Responses are text only."),
   prediction: rejected("Predicted outputs are not available."),
   web_search_options: rejected("Provider-side search is not available."),
   moderation: rejected("Provider-side moderation is not available."),
   functions: rejected("Use `tools` instead."),
-  function_call: rejected("Use `tool_choice` instead; only `none` and `auto` are accepted.", "none", "auto"),
+  function_call: rejected("Use `tool_choice` instead. Only `none` and `auto` are accepted.", "none", "auto"),
   models: rejected(operatorNote),
   provider: rejected(operatorNote),
   route: rejected(operatorNote),

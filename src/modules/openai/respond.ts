@@ -1,25 +1,21 @@
 import { applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
 import { createOpenAiErrorResponse } from "../../http/openai-error.ts";
-import { type ChunkStream, type ClientConnection, openChunks } from "./chunk-stream.ts";
+import { type ChunkStream, type ClientConnection, openChunkStream } from "./chunk-stream.ts";
 import { createCompletion } from "./map-answer.ts";
 import { mapEndToOpenAiError } from "./map-failure.ts";
 import type { RunningCompletion } from "./service.ts";
 
-/**
- * A stream opens after this time even if no model has responded, because clients and proxies time out waiting for
- * headers.
- */
+/** A stream opens after this time even if no model has responded, because clients and proxies limit the wait for headers. */
 const OPEN_AFTER_MS = 2_000;
 
 /**
- * Detects when the client disconnects, and keeps the server from closing a connection that is idle while a model
- * thinks.
+ * Detects when the client disconnects. Disables the idle timeout, because the connection is idle while a model thinks.
  */
 function watchConnection({ request, server }: ClientConnection, completion: RunningCompletion): void {
   server?.timeout(request, 0);
-  request.signal.addEventListener("abort", completion.leave, { once: true });
-  // If the client disconnected while the run was prepared, no model is called.
-  if (request.signal.aborted) completion.leave();
+  request.signal.addEventListener("abort", completion.onDisconnect, { once: true });
+  // If the client disconnected while the run was being prepared, no model is called.
+  if (request.signal.aborted) completion.onDisconnect();
 }
 
 /** Runs the completion and sends the answer in one response. */
@@ -36,8 +32,8 @@ export async function respondInFull(completion: RunningCompletion, connection: C
 }
 
 /**
- * Runs the completion and streams the answer. The stream opens with a model's first byte, or after `OPEN_AFTER_MS`. A
- * failure before that is sent with an HTTP status; a later one is an event in the stream.
+ * Runs the completion and streams the answer. The stream opens when a model sends its first byte, or after `OPEN_AFTER_MS`. A
+ * failure before the stream opens is sent with an HTTP status; a later failure is sent as an event in the stream.
  */
 export function respondInChunks(
   completion: RunningCompletion,
@@ -51,7 +47,7 @@ export function respondInChunks(
     function open(): ChunkStream {
       clearTimeout(openTimeout);
       if (chunks) return chunks;
-      chunks = openChunks(completion, includesUsage, connection);
+      chunks = openChunkStream(completion, includesUsage, connection);
       resolve(chunks.response);
       return chunks;
     }
@@ -72,7 +68,7 @@ export function respondInChunks(
       if (chunks || end.type === "finish") open().end(end);
       else resolve(createOpenAiErrorResponse(mapEndToOpenAiError(end)));
     }
-    // Not awaited: an answer that is stored is completed even if the client disconnects.
+    // Not awaited, because an answer in a conversation is completed even if the client disconnects.
     completion
       .run((part) => (chunks ?? open()).write(part), callbacks)
       .then(end)

@@ -14,14 +14,14 @@ const scope = "chat:completions";
 
 const openAiError = { $ref: "#/components/responses/OpenAiError" };
 
-/** The OpenAI-compatible API: `/v1/chat/completions` and `/v1/models`. Errors have OpenAI's format. */
+/** Creates the routes of the OpenAI-compatible API: `/v1/chat/completions` and `/v1/models`. */
 export const createOpenAiRoutes = ({ completions }: { completions: CompletionService }): Route[] => [
   route({
     method: "POST",
     path: "/v1/chat/completions",
     operationId: "createChatCompletion",
     summary: "Create a chat completion (OpenAI-compatible)",
-    description: "Unsupported fields return 400 with the field's name in `param`; none is ignored silently.",
+    description: "An unsupported field returns 400, with the field's name in `param`.",
     tag,
     scope,
     limit: "ai",
@@ -31,8 +31,8 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     body: CreateCompletion,
     ok: Completion,
     stream:
-      "With `stream`: `chat.completion.chunk` events, and `[DONE]` at the end; comments while no model writes. It opens " +
-      "with the model's first byte, or after 2 seconds. A failure after that is an event with `error`, without `[DONE]`.",
+      "With `stream`: `chat.completion.chunk` events, and `[DONE]` at the end. Comments are sent while the model sends nothing. The " +
+      "stream opens with the model's first byte, or after 2 seconds. A later failure is an event with `error`, without `[DONE]`.",
     streamEvent: CompletionEvent,
     problems: [404],
     // 422 comes from the provider, 502 means an answer without the required format, and 504 a model timeout.
@@ -61,17 +61,17 @@ export const createOpenAiRoutes = ({ completions }: { completions: CompletionSer
     method: "GET",
     path: `${MODELS_PATH}*`,
     operationId: "getOpenAiModel",
-    summary: "Get a configured model; the slash in its name may be raw or `%2F`",
+    summary: "Get a configured model; the slash in its id may be encoded as `%2F`",
     tag,
     scope,
     params: Type.Object({ "*": Type.String() }),
     ok: OpenAiModel,
-    handle: ({ request }) => completions.getModel(readModelId(request)),
+    handle: ({ request }) => completions.getModel(parseModelId(request)),
   }),
 ];
 
-/** Decodes the model id once. An id that can't be decoded stays as it is, and no model has it. */
-function readModelId(request: Request): string {
+/** Decodes the model id in the path. If that fails, returns it unchanged, and no model is found. */
+function parseModelId(request: Request): string {
   const encoded = readUrl(request).pathname.slice(MODELS_PATH.length);
   try {
     return decodeURIComponent(encoded);

@@ -1,23 +1,20 @@
 import type { Caller } from "../../access/caller.ts";
 import type { OpenStream, OpenStreams, StreamEnd } from "../../access/open-streams.ts";
 
-/**
- * A request in progress. It is aborted when its credential is no longer valid, or write access to its conversation is
- * lost.
- */
+/** A request in progress. It is aborted when its credential becomes invalid, or the caller loses write access to the conversation. */
 export type RunningRequest = OpenStream & {
-  /** Aborts the call of the model. */
+  /** Aborts the model's response. */
   abort: AbortController;
-  /** Why the request was aborted, for the client; null if it wasn't. */
+  /** The reason why the request was aborted, for the client; null if it wasn't. */
   streamEnd: StreamEnd | null;
 };
 
-/** Keeps track of the requests in progress on this instance. */
-export function createRunningRequests(openStreams: Pick<OpenStreams, "add">) {
+/** Creates a registry of the requests in progress on this instance. */
+export function createRequestRegistry(openStreams: Pick<OpenStreams, "add">) {
   const running = new Map<RunningRequest, () => void>();
 
   return {
-    /** @param conversationId the conversation in which the exchange is stored, if any. */
+    /** Adds a request. @param conversationId the conversation in which the exchange is stored; null if it isn't stored. */
     add(caller: Caller, conversationId: string | null): RunningRequest {
       const request: RunningRequest = {
         caller,
@@ -41,7 +38,7 @@ export function createRunningRequests(openStreams: Pick<OpenStreams, "add">) {
 
     count: (): number => running.size,
 
-    /** Aborts all requests, at shutdown. */
+    /** Aborts all requests during shutdown. */
     abortAll(): void {
       for (const { abort } of running.keys()) abort.abort();
     },

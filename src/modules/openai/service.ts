@@ -1,4 +1,4 @@
-import { type Caller, keyIdOf } from "../../access/caller.ts";
+import { type Caller, getKeyId } from "../../access/caller.ts";
 import type { OpenStreams } from "../../access/open-streams.ts";
 import { requireScope } from "../../access/scopes.ts";
 import { type AnswerPart, applyPart, applyReasoning, type RunEnd } from "../../ai/answer-part.ts";
@@ -17,23 +17,23 @@ import { type Tracing, traced } from "../../lib/tracing/tracing.ts";
 import type { BudgetService } from "../budgets/service.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { MessageService } from "../messages/service.ts";
-import { openExchange, STORE_WAIT_MS } from "./exchange.ts";
-import type { CompletionHead } from "./map-answer.ts";
+import { prepareExchange, STORE_WAIT_MS_MAX } from "./exchange.ts";
+import type { CompletionContext } from "./map-answer.ts";
 import { mapToOpenAiModel } from "./map-model.ts";
 import type { CompletionRequest } from "./map-request.ts";
 import type { OpenAiModel } from "./model-list.ts";
-import { createRunningRequests } from "./running.ts";
+import { createRequestRegistry } from "./running.ts";
 import { createSettlements, type Settlement } from "./settlements.ts";
-import { openThinking, type SealedThinking } from "./thinking.ts";
+import { addDecryptedThinking, type SealedThinking } from "./thinking.ts";
 
 export { STORING_MAX, STORING_PER_USER_MAX } from "./settlements.ts";
 
-/** Serves OpenAI clients with the same fallback chain as conversations. */
+/** Creates completions for OpenAI clients, with the same failover as in conversations. */
 export interface CompletionService {
   /**
-   * Starts a completion with any configured model, for any user. A conversation in the request requires write access
-   * and, for API keys, the scope `messages:write`. The request is aborted when the credential is no longer valid, or
-   * write access to the conversation is lost.
+   * Starts a completion with any configured model, for any user. If the request names a conversation, it requires write access
+   * and, for API keys, the scope `messages:write`. The request is aborted when the credential becomes invalid, or the caller loses
+   * write access to the conversation.
    * @throws Problem `unknown_model`, `invalid` (a format that the model doesn't support), `not_found`, `forbidden`,
    * `rate_limited`, `budget_exceeded`, `quota_exceeded`, `draining`, `unavailable`.
    */
@@ -46,43 +46,39 @@ export interface CompletionService {
   getModel(id: string): OpenAiModel;
 
   /**
-   * Waits until the answers in progress have completed and are stored. The remaining ones are aborted shortly before
-   * `deadlineMs` (since 1970).
+   * Waits until the answers in progress are complete and stored. Shortly before `deadlineMs` (since 1970), the remaining ones are
+   * aborted.
    */
   drain(deadlineMs: number): Promise<void>;
 }
 
-/** One answer in progress. */
-export type RunningCompletion = CompletionHead & {
+/** An answer in progress. */
+export type RunningCompletion = CompletionContext & {
   /**
-   * Runs the model and pushes each part in the tick in which it arrives; only the first part waits until the question
-   * is stored. Must be called exactly once, because it stores and charges the answer.
-   * @throws Problem if the question can't be stored, the credential is no longer valid, or the conversation was
-   * deleted.
+   * Runs the model, and pushes each part in the tick in which it arrives. Only the first part waits until the question is stored.
+   * Must be called exactly once, because it also stores and charges the answer.
+   * @throws Problem if the question can't be stored, the credential has become invalid, or the conversation was deleted.
    */
   run(push: PushPart<AnswerPart>, callbacks?: RunCallbacks): Promise<RunEnd>;
-  /** Called when the client disconnects. Aborts the run, unless the answer is stored in a conversation. */
-  leave(): void;
+  /** Call this when the client disconnects. Aborts the run, unless the answer is stored in a conversation. */
+  onDisconnect(): void;
 };
 
 /** Callbacks of a run, in addition to `push`. */
 export type RunCallbacks = {
-  /** Called when the first bytes of a response body arrive, for each model that is tried. */
+  /** Called for each attempt when the first bytes of the response body arrive. */
   onActivity(): void;
-  /**
-   * Called when the run has completed or failed. The promise of `run` resolves later: after the result was stored, or
-   * the wait for that timed out.
-   */
+  /** Called when the run has finished. The promise of `run` resolves later: after storing the result, or a timeout. */
   onEnd(): void;
 };
 
-/** Maximum concurrent requests per instance; more fail with 503. */
+/** Maximum concurrent requests per instance. Further ones fail with 503. */
 export const COMPLETIONS_MAX = 500;
 const RETRY_AFTER_MS = 1_000;
-/** The fraction of the shutdown time for waiting. The rest is for storing aborted answers. */
-const DRAIN_SHARE = 0.8;
-/** Storing is abandoned this long before the shutdown's deadline. */
-const LAST_STORE_MS = 200;
+/** Fraction of the shutdown time in which answers can finish. The rest is for storing aborted answers. */
+const DRAIN_WAIT_FRACTION = 0.8;
+/** Time before the shutdown's deadline at which storing is abandoned. */
+const STORE_MARGIN_MS = 200;
 
 type Dependencies = {
   chain: Chain;
@@ -90,15 +86,12 @@ type Dependencies = {
   messages: MessageService;
   conversations: ConversationService;
   lifecycle: Lifecycle;
-  /**
-   * Reserves a slot among the user's concurrent answers.
-   * @returns a function that releases it.
-   * @throws Problem `rate_limited`.
-   */
+  /** Acquires one of the user's slots for concurrent answers. Returns a function that releases it. @throws Problem `rate_limited`. */
   reserveAnswer(userId: string): Promise<() => void>;
   openStreams: Pick<OpenStreams, "add">;
-  /** Whether reasoning is stored, and whether clients may read it. */
+  /** Whether reasoning is stored. */
   storesReasoning: boolean;
+  /** Whether clients may read reasoning. */
   showsReasoning: boolean;
   sealedThinking: SealedThinking;
   metrics: Metrics;
@@ -110,14 +103,14 @@ type Dependencies = {
 export function createCompletionService(deps: Dependencies): CompletionService {
   const { chain, budgets, lifecycle, reserveAnswer, sealedThinking, metrics, tracing = null } = deps;
   const settlements = createSettlements(deps);
-  const running = createRunningRequests(deps.openStreams);
-  /** Answers, in progress or completed, that aren't stored and charged yet. */
+  const running = createRequestRegistry(deps.openStreams);
+  /** Answers that have not been stored and charged. */
   const unsettled = new Set<Promise<void>>();
 
-  function checkAdmission({ model, options }: CompletionRequest): void {
+  function checkRequest({ model, options }: CompletionRequest): void {
     if (!chain.has(model)) throw createUnknownModel(model);
     const unsupported = chain.findUnsupported(model, options);
-    if (unsupported !== null) throw createUnsupported(model, unsupported);
+    if (unsupported !== null) throw createUnsupportedParameter(model, unsupported);
     if (options.format && !chain.canAnswerIn(options.format, model))
       throw createUnsupportedFormat(model, "#/response_format");
     if (lifecycle.phase === "draining")
@@ -125,15 +118,15 @@ export function createCompletionService(deps: Dependencies): CompletionService {
         retryAfterMs: RETRY_AFTER_MS,
       });
     if (running.count() >= COMPLETIONS_MAX)
-      throw new Problem("unavailable", "Too many responses are in progress. Retry later.", {
+      throw new Problem("unavailable", "Too many answers are in progress. Retry later.", {
         retryAfterMs: RETRY_AFTER_MS,
       });
   }
 
   async function prepare(caller: Caller, id: string, request: CompletionRequest) {
     const { model, messages, options, outputTokensMax } = request;
-    const exchange = await openExchange(deps, caller, id, request);
-    const payer = { userId: caller.user.id, keyId: keyIdOf(caller) };
+    const exchange = await prepareExchange(deps, caller, id, request);
+    const payer = { userId: caller.user.id, keyId: getKeyId(caller) };
     const countPromptTokens = () => {
       const tokens = countMessages(messages) + countThinking(messages) + countOptions(options);
       return Math.ceil(tokens * ESTIMATE_MARGIN);
@@ -141,8 +134,8 @@ export function createCompletionService(deps: Dependencies): CompletionService {
     return { exchange, reservation: await budgets.reserve({ payer, model, countPromptTokens, outputTokensMax }) };
   }
 
-  /** @returns also a function that releases the user's slot, to be called at the end of the answer. */
-  async function admit(caller: Caller, id: string, request: CompletionRequest) {
+  /** Prepares a request. Also returns a function that releases the user's slot, to be called at the end of the answer. */
+  async function acquireAndPrepare(caller: Caller, id: string, request: CompletionRequest) {
     const release = await reserveAnswer(caller.user.id);
     try {
       return { ...(await prepare(caller, id, request)), release };
@@ -162,23 +155,23 @@ export function createCompletionService(deps: Dependencies): CompletionService {
   return {
     async start(caller, completionRequest) {
       if (completionRequest.conversationId !== null) requireScope(caller.scopes, "messages:write");
-      checkAdmission(completionRequest);
+      checkRequest(completionRequest);
       const id = createId();
       const userId = caller.user.id;
-      const open = (sealed: string) => sealedThinking.open(userId, sealed);
+      const openSealed = (sealed: string) => sealedThinking.open(userId, sealed);
       const request = {
         ...completionRequest,
-        messages: openThinking(completionRequest.messages, completionRequest.sealedThinking, open),
+        messages: addDecryptedThinking(completionRequest.messages, completionRequest.sealedThinking, openSealed),
       };
-      // Added in the same tick as the check, because other requests may arrive while this one waits.
-      const entry = running.add(caller, request.conversationId);
-      const { exchange, reservation, release } = await admit(caller, id, request).catch((error) => {
-        running.remove(entry);
+      // Added in the same tick as the check, so that concurrent requests can't exceed the limit.
+      const runningRequest = running.add(caller, request.conversationId);
+      const { exchange, reservation, release } = await acquireAndPrepare(caller, id, request).catch((error) => {
+        running.remove(runningRequest);
         throw error;
       });
       const payer = { userId, reservationId: reservation.id };
       const { promise: settled, resolve } = Promise.withResolvers<void>();
-      const { abort } = entry;
+      const { abort } = runningRequest;
       const startedAtMs = performance.now();
       unsettled.add(settled);
 
@@ -187,7 +180,7 @@ export function createCompletionService(deps: Dependencies): CompletionService {
         let text = "";
         let reasoning = "";
         let firstTokenMs: number | null = null;
-        /** The error if the question could not be stored. The run is then aborted, but still charged. */
+        /** The error if the question can't be stored. The run is then aborted, but the usage is charged. */
         let storeFailure: { error: unknown } | null = null;
         const onStoreFailure = (error: unknown): void => {
           storeFailure = { error };
@@ -205,28 +198,28 @@ export function createCompletionService(deps: Dependencies): CompletionService {
           const { model, messages, options, isStreamed } = request;
           const { outputTokensMax } = reservation;
           const { signal } = abort;
-          // The id of the message, if the answer is stored.
+          // If the answer is stored, its message has this id.
           const about = { message_id: id, request_id: caller.requestId ?? null };
           const { onActivity } = callbacks ?? {};
           const isRepairable = !isStreamed;
           const chainRequest = { model, messages, options, outputTokensMax, isRepairable, signal, onActivity, about };
-          const ended = traced(tracing, "generate answer", {}, () => follow(chain.run, chainRequest, onPart));
-          const end = await ended.finally(callbacks?.onEnd);
+          const runPromise = traced(tracing, "generate answer", {}, () => follow(chain.run, chainRequest, onPart));
+          const end = await runPromise.finally(callbacks?.onEnd);
           recordMetrics(end, startedAtMs);
-          const isStored = exchange && !storeFailure && entry.streamEnd?.reason !== "conversation";
-          settlement = settlements.begin(
+          const isStored = exchange && !storeFailure && runningRequest.streamEnd?.reason !== "conversation";
+          settlement = settlements.start(
             payer,
             end,
             isStored ? () => exchange.end(end, { text, reasoning, firstTokenMs }) : undefined,
           );
-          await Promise.race([settlement.done, Bun.sleep(STORE_WAIT_MS)]);
+          await Promise.race([settlement.done, Bun.sleep(STORE_WAIT_MS_MAX)]);
           rethrow(storeFailure);
-          if (end.type === "aborted" && entry.streamEnd) throw entry.streamEnd.problem;
+          if (end.type === "aborted" && runningRequest.streamEnd) throw runningRequest.streamEnd.problem;
           return end;
         } finally {
-          settlement ??= settlements.begin(payer, { usage: null, costUsd: null }, undefined);
+          settlement ??= settlements.start(payer, { usage: null, costUsd: null }, undefined);
           release();
-          running.remove(entry);
+          running.remove(runningRequest);
           settlement.detach();
           void settlement.done.then(() => {
             unsettled.delete(settled);
@@ -240,41 +233,38 @@ export function createCompletionService(deps: Dependencies): CompletionService {
         showsReasoning: deps.showsReasoning,
         sealThinking: (thinking) => sealedThinking.seal(userId, thinking),
         run,
-        leave: () => {
+        onDisconnect: () => {
           if (exchange === null) abort.abort();
         },
       };
     },
 
-    listModels: () => chain.models().map((model) => mapToOpenAiModel(model, chain.describe(model.id))),
+    listModels: () => chain.listModels().map((model) => mapToOpenAiModel(model, chain.describe(model.id))),
 
     getModel(id) {
-      const model = chain.models().find((candidate) => candidate.id === id);
+      const model = chain.listModels().find((candidate) => candidate.id === id);
       if (!model) throw createUnknownModel(id);
       return mapToOpenAiModel(model, chain.describe(id));
     },
 
     async drain(deadlineMs) {
-      const all = () => Promise.all(unsettled);
-      await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_SHARE)]);
+      const waitForAll = () => Promise.all(unsettled);
+      await Promise.race([waitForAll(), Bun.sleep(Math.max(0, deadlineMs - Date.now()) * DRAIN_WAIT_FRACTION)]);
       running.abortAll();
-      await Promise.race([all(), Bun.sleep(Math.max(0, deadlineMs - Date.now() - LAST_STORE_MS))]);
+      await Promise.race([waitForAll(), Bun.sleep(Math.max(0, deadlineMs - Date.now() - STORE_MARGIN_MS))]);
       settlements.stop();
-      await all();
+      await waitForAll();
     },
   };
 }
 
-function createUnsupported(model: string, field: string): Problem {
+function createUnsupportedParameter(model: string, field: string): Problem {
   const detail = `${field} is not supported by ${model}. Omit it, or choose another model.`;
   const errors = [{ pointer: `#/${field}`, detail }];
   return new Problem("invalid", detail, { openAiCode: "unsupported_parameter", errors });
 }
 
-/**
- * Rethrows an error, if there is one. A function, because the compiler assumes null for a variable that only a callback
- * sets.
- */
+/** Rethrows an error, if there is one. Inline, TypeScript would assume null, because only a callback assigns the variable. */
 function rethrow(storeFailure: { error: unknown } | null): void {
   if (storeFailure) throw storeFailure.error;
 }

@@ -2,71 +2,74 @@ import { retryTemporary } from "../../db/retry.ts";
 import type { Log } from "../../lib/log.ts";
 import type { BudgetService, TokensAndCost } from "../budgets/service.ts";
 
-/** Maximum completed answers waiting to be stored, per instance and per user. Further ones are only charged. */
+/** Maximum completed answers per instance that wait to be stored. Further ones are only charged. */
 export const STORING_MAX = 500;
+/** Maximum completed answers per user and instance that wait to be stored. Further ones are only charged. */
 export const STORING_PER_USER_MAX = 50;
-/** How long to keep trying to store and charge an answer. */
-const STORE_MS_MAX = 60_000;
+/** Timeout for storing and charging an answer, including retries. */
+const STORE_TIMEOUT_MS = 60_000;
 
 export type Settlement = {
   /** Resolves when the answer is charged and stored, or abandoned. */
   done: Promise<void>;
   /**
-   * Continues in the background, after the client has received its answer. The number of answers waiting to be stored
-   * is limited; above that, this one isn't stored.
+   * Continues in the background, after the client has received the answer. If too many answers are waiting to be stored, this one
+   * is not stored.
    */
   detach(): void;
 };
 
-/** Charges and stores answers in the background, so that a response is never delayed by a locked row. */
+/** Charges and stores answers in the background, so that locked rows don't delay responses. */
 export function createSettlements({ budgets, log }: { budgets: BudgetService; log: Log }) {
-  /** Answers that wait to be stored in the background, with their users. */
-  const storing = new Map<Settlement, string>();
-  const stopping = new AbortController();
+  /** Settlements in the background that store an answer, with their user ids. */
+  const waitingToStore = new Map<Settlement, string>();
+  const stopController = new AbortController();
 
-  /** Retries, so that a paid answer isn't lost because a row is locked or the database is temporarily unavailable. */
+  /** Retries `work` while a row is locked or the database is unavailable, so that answers aren't lost. */
   async function retryUntilStored(
-    verb: string,
+    outcome: string,
     work: () => Promise<void>,
-    abandonSignal = stopping.signal,
+    abandonSignal = stopController.signal,
   ): Promise<void> {
-    const signal = AbortSignal.any([stopping.signal, abandonSignal, AbortSignal.timeout(STORE_MS_MAX)]);
-    await retryTemporary(work, signal).catch((error) => log.error({ err: error }, `completion could not be ${verb}`));
+    const signal = AbortSignal.any([stopController.signal, abandonSignal, AbortSignal.timeout(STORE_TIMEOUT_MS)]);
+    await retryTemporary(work, signal).catch((error) =>
+      log.error({ err: error }, `completion could not be ${outcome}`),
+    );
   }
 
-  function hasRoom(userId: string): boolean {
-    const userSettlements = [...storing.values()].filter((other) => other === userId);
-    return storing.size < STORING_MAX && userSettlements.length < STORING_PER_USER_MAX;
+  function hasCapacity(userId: string): boolean {
+    const userSettlements = [...waitingToStore.values()].filter((ownerId) => ownerId === userId);
+    return waitingToStore.size < STORING_MAX && userSettlements.length < STORING_PER_USER_MAX;
   }
 
   return {
     /**
-     * Starts to settle an answer.
+     * Starts charging and storing an answer.
      * @param store stores the answer; undefined if it isn't stored.
      */
-    begin(
+    start(
       { userId, reservationId }: { userId: string; reservationId: string },
       used: TokensAndCost,
       store: (() => Promise<void>) | undefined,
     ): Settlement {
-      const abandon = new AbortController();
+      const abandonController = new AbortController();
       const done = Promise.all([
         retryUntilStored("charged", () => budgets.settle({ id: reservationId }, userId, used)),
-        store && retryUntilStored("stored", store, abandon.signal),
-      ]).then(() => void storing.delete(settlement));
+        store && retryUntilStored("stored", store, abandonController.signal),
+      ]).then(() => void waitingToStore.delete(settlement));
       const settlement: Settlement = {
         done,
         detach() {
-          if (store && hasRoom(userId)) storing.set(settlement, userId);
-          else abandon.abort();
+          if (store && hasCapacity(userId)) waitingToStore.set(settlement, userId);
+          else abandonController.abort();
           // The settlement may already be done.
-          void done.then(() => storing.delete(settlement));
+          void done.then(() => waitingToStore.delete(settlement));
         },
       };
       return settlement;
     },
 
     /** Abandons all unfinished settlements. */
-    stop: (): void => stopping.abort(),
+    stop: (): void => stopController.abort(),
   };
 }

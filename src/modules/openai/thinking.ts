@@ -4,9 +4,8 @@ import { createSeal, deriveKey } from "../../lib/seal.ts";
 import type { CompletionMessage } from "./model.ts";
 
 /**
- * Maximum bytes of thinking sent to a client, as JSON. More would not fit in the client's next request, which repeats
- * it almost five times over: encrypted in two places (a third longer there), as readable `reasoning_details`, and as
- * `reasoning_content`.
+ * Maximum size of the thinking sent to a client, in bytes of JSON. More would not fit in the client's next request, which contains it
+ * four times: encrypted in two fields, where it is a third longer, and readable in `reasoning_details` and `reasoning_content`.
  */
 export const SENT_THINKING_BYTES_MAX = 128 * 1024;
 
@@ -15,12 +14,12 @@ const SEALED_FORMAT = "parley-v1";
 const SEALED_PREFIX = "parley.v1.";
 
 /**
- * Encrypts thinking that is sent to a client and returned by it. Returned data may be modified or come from a different
- * provider, so only data encrypted here for the same user is accepted.
+ * Encrypts thinking for clients, which return it in later requests. Clients could modify it or send another provider's data, so only
+ * data that was encrypted for the same user is accepted.
  */
 export interface SealedThinking {
   seal(userId: string, thinking: Thinking): string | null;
-  /** Decrypts thinking; null if it wasn't encrypted by this deployment for this user. */
+  /** Decrypts thinking. Returns null if it wasn't encrypted by this deployment for this user. */
   open(userId: string, sealed: string): Thinking | null;
 }
 
@@ -45,15 +44,15 @@ export function createSealedThinking(jwtSecret: string): SealedThinking {
 /** The fields of an answer that contain its thinking. */
 export type AnswerThinking = {
   reasoning_details: ReasoningDetail[];
-  /** Attached to the first tool call, in the field of Gemini's signatures, for clients that return no other field. */
+  /** Attached to the first tool call, in Gemini's signature field, for clients that return no other field. */
   extra_content: { google: { thought_signature: string } };
 };
 
 type Sealing = { sealThinking(thinking: Thinking): string | null; showsReasoning: boolean };
 
 /**
- * Maps thinking to the fields of an answer; null if there is none or it is too long. If the client may not read
- * reasoning, it only gets the encrypted form.
+ * Maps thinking to the fields of an answer. Returns null if there is no thinking, or it is too long. A client that isn't allowed to
+ * read reasoning receives only the encrypted form.
  */
 export function mapThinking(
   thinking: Thinking | undefined,
@@ -72,23 +71,23 @@ export function mapThinking(
   return { reasoning_details: [...details, sealedDetail], extra_content: { google: { thought_signature: sealed } } };
 }
 
-/** Finds the encrypted thinking in a client's message, in any field that may contain it; null if there is none. */
+/** Finds the encrypted thinking in a client's message, in any field that may contain it. */
 export function findSealedThinking({ role, reasoning_details, tool_calls = [] }: CompletionMessage): string | null {
   if (role !== "assistant") return null;
   const details = Array.isArray(reasoning_details) ? reasoning_details : [];
-  const values = [...details.map((detail) => readField(detail, "data")), ...tool_calls.map(readSignature)];
+  const values = [...details.map((detail) => getField(detail, "data")), ...tool_calls.map(getSignature)];
   return values.find((value) => typeof value === "string" && value.startsWith(SEALED_PREFIX)) ?? null;
 }
 
-const readSignature = ({ extra_content }: { extra_content?: unknown }) =>
-  readField(readField(extra_content, "google"), "thought_signature");
+const getSignature = ({ extra_content }: { extra_content?: unknown }) =>
+  getField(getField(extra_content, "google"), "thought_signature");
 
-function readField(value: unknown, name: string): string | undefined {
+function getField(value: unknown, name: string): string | undefined {
   return typeof value === "object" && value !== null ? (value as Record<string, string>)[name] : undefined;
 }
 
-/** Adds the decrypted thinking to the messages of a request. Thinking that can't be decrypted is omitted. */
-export function openThinking(
+/** Decrypts thinking and adds it to the messages of a request. Omits thinking that can't be decrypted. */
+export function addDecryptedThinking(
   messages: readonly ChatMessage[],
   sealed: ReadonlyMap<number, string>,
   open: (sealed: string) => Thinking | null,

@@ -3,7 +3,7 @@ import { Closed, Named, Nullable, Text, Timestamp, Uuid, VisibleLine } from "../
 import { variableNames } from "./template.ts";
 
 const NAME_CHARS_MAX = 100;
-/** Maximum length of a template, in UTF-16 units. */
+/** Maximum length of a template, in UTF-16 code units. */
 const TEMPLATE_CHARS_MAX = 32_000;
 
 const Name = VisibleLine({ minLength: 1, maxLength: NAME_CHARS_MAX });
@@ -14,7 +14,7 @@ const Template = Text({
   examples: ["You help {{user.display_name}}. Today is {{weekday}}, {{date}}."],
 });
 const IsDefault = Type.Boolean({
-  description: "Whether your new conversations use this prompt. At most one prompt is the default.",
+  description: "Whether your new conversations use this prompt. Only one prompt can be the default.",
 });
 
 export const Prompt = Named(
@@ -66,11 +66,11 @@ export const PromptPreview = Named(
     model: Type.String({ description: "The model that would be tried first." }),
     system: Type.String({ description: "The complete, rendered system prompt." }),
     messages: Type.Array(Type.Object({ role: Type.String(), content: Type.String() }), {
-      description: "The messages after the system prompt, as they would be sent now; empty without a conversation.",
+      description: "The messages after the system prompt, as they would be sent now. Empty without a conversation.",
     }),
     input_tokens: Type.Integer({ description: "Estimated tokens of the system prompt and the messages." }),
     sources: Type.Array(Type.Object({ path: Type.String(), title: Type.String(), heading: Nullable(Type.String()) }), {
-      description: "Documents whose passages are included.",
+      description: "Documents that the prompt includes passages of.",
     }),
   }),
 );

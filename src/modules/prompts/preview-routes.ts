@@ -6,7 +6,7 @@ import { PreviewPrompt, PromptPreview } from "./model.ts";
 
 type Dependencies = { previews: Previews };
 
-/** `/api/v1/prompts/{id}/preview`. */
+/** Creates the route `/api/v1/prompts/{id}/preview`. */
 export const createPreviewRoutes = ({ previews }: Dependencies): Route[] => [
   route({
     method: "POST",

@@ -13,30 +13,30 @@ const columns = (sql: Sql) => sql`p.id, p.name, v.template, p.version, p.is_defa
 const newestVersions = (sql: Sql) =>
   sql`prompts p join prompt_versions v on v.prompt_id = p.id and v.version = p.version`;
 
-/** Finds one of this user's prompts; undefined for other users' prompts. */
+/** Finds one of this user's prompts. Returns undefined for other users' prompts. */
 export async function findPrompt(sql: Sql, id: string, userId: string): Promise<PromptRow | undefined> {
   const [row] = await sql<PromptRow[]>`
     select ${columns(sql)} from ${newestVersions(sql)} where p.id = ${id} and p.user_id = ${userId} and p.deleted_at is null`;
   return row;
 }
 
-/** Lists the user's prompts, newest first, after `afterId`. */
-export async function listPrompts(sql: Sql, userId: string, afterId: string | null, rows: number) {
-  const position = afterId ? sql`and p.id < ${afterId}` : sql``;
+/** Lists the user's prompts, newest first, starting after `afterId`. */
+export async function listPrompts(sql: Sql, userId: string, afterId: string | null, limit: number) {
+  const range = afterId ? sql`and p.id < ${afterId}` : sql``;
   return sql<PromptRow[]>`
-    select ${columns(sql)} from ${newestVersions(sql)} where p.user_id = ${userId} and p.deleted_at is null ${position}
-    order by p.id desc limit ${rows}`;
+    select ${columns(sql)} from ${newestVersions(sql)} where p.user_id = ${userId} and p.deleted_at is null ${range}
+    order by p.id desc limit ${limit}`;
 }
 
-/** Lists the versions of a prompt, newest first, before `beforeVersion`. */
-export async function listVersions(sql: Sql, id: string, beforeVersion: number | null, rows: number) {
+/** Lists the versions of a prompt that are older than `beforeVersion`, newest first. */
+export async function listVersions(sql: Sql, id: string, beforeVersion: number | null, limit: number) {
   const position = beforeVersion === null ? sql`` : sql`and version < ${beforeVersion}`;
   return sql<VersionRow[]>`
     select version, template, created_at from prompt_versions
-    where prompt_id = ${id} ${position} order by version desc limit ${rows}`;
+    where prompt_id = ${id} ${position} order by version desc limit ${limit}`;
 }
 
-/** Locks a prompt against deletion until the transaction ends. @returns whether the user has this prompt. */
+/** Prevents a prompt's deletion until the transaction ends. Returns whether the user has this prompt. */
 export async function lockPrompt(sql: Sql, id: string, userId: string): Promise<boolean> {
   const rows = await sql`
     select 1 from prompts where id = ${id} and user_id = ${userId} and deleted_at is null for key share`;
@@ -48,7 +48,7 @@ export async function findDefaultPrompt(sql: Sql, userId: string): Promise<strin
   return row?.id ?? null;
 }
 
-/** Locks this user's prompts against other changes until the transaction ends. @returns their number. */
+/** Prevents concurrent changes to a user's prompts until the transaction ends. Returns the number of prompts. */
 export async function lockPrompts(sql: Sql, userId: string): Promise<number> {
   await sql`select 1 from users where id = ${userId} for no key update`;
   const [row] = await sql<{ count: number }[]>`
@@ -82,7 +82,7 @@ export async function countVersions(sql: Sql, id: string): Promise<number> {
   return row?.versions ?? 0;
 }
 
-/** Deletes a version of a prompt. @returns whether it existed. */
+/** Deletes a version of a prompt. Returns whether it existed. */
 export async function deleteVersion(sql: Sql, id: string, version: number): Promise<boolean> {
   const { count } = await sql`
     with deleted as (
@@ -105,7 +105,7 @@ export async function updatePrompt(
   return requireRow(row, "prompt");
 }
 
-/** Marks a prompt as deleted, so that it can't be found any more. @returns whether the user had this prompt. */
+/** Marks a prompt as deleted, so that it is no longer found. Returns whether the user had this prompt. */
 export async function markPromptDeleted(sql: Sql, id: string, userId: string): Promise<boolean> {
   const { count } = await sql`
     update prompts set deleted_at = now(), is_default = false
@@ -117,15 +117,15 @@ export async function promptExists(sql: Sql, id: string): Promise<boolean> {
   return (await sql`select 1 from prompts where id = ${id}`).length > 0;
 }
 
-/** One prompt, or all prompts of a user. */
+/** A prompt, or all prompts of a user. */
 export type PromptSelection = { id: string } | { userId: string };
 
 const selectPrompts = (sql: Sql, selection: PromptSelection) =>
   sql`select p.id from prompts p where ${"id" in selection ? sql`p.id = ${selection.id}` : sql`p.user_id = ${selection.userId}`}`;
 
 /**
- * Removes prompts from conversations that aren't locked. Call it before deleting the prompts, because the foreign key
- * would otherwise lock all these conversations in one statement.
+ * Removes prompts from a batch of conversations, except locked ones. Call this before deleting the prompts. Otherwise the foreign key
+ * would lock all their conversations in one statement.
  * @returns whether there may be more such conversations.
  */
 export async function releasePrompts(sql: Sql, selection: PromptSelection): Promise<boolean> {
@@ -136,7 +136,7 @@ export async function releasePrompts(sql: Sql, selection: PromptSelection): Prom
   return count === RELEASE_BATCH_CONVERSATIONS;
 }
 
-/** Deletes one batch of these prompts. Waits for locked conversations that use one. @returns how many. */
+/** Deletes a batch of prompts. Waits for locked conversations that use them. Returns the number of deleted prompts. */
 export async function deletePrompts(sql: Sql, selection: PromptSelection): Promise<number> {
   const { count } = await sql`
     delete from prompts where id = any (array(${selectPrompts(sql, selection)} limit ${DELETE_BATCH_PROMPTS}))`;

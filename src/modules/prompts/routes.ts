@@ -1,6 +1,6 @@
 import { Type } from "@sinclair/typebox";
 import type { Caller } from "../../access/caller.ts";
-import { readPrecondition, tagAnswer } from "../../http/etag.ts";
+import { readPrecondition, setETag } from "../../http/etag.ts";
 import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
 import { createPromptsTag, createTaggedBody, type ReadCache } from "../../http/read-cache.ts";
 import { type Route, route } from "../../http/route.ts";
@@ -20,7 +20,7 @@ type Dependencies = { prompts: PromptService; reads: ReadCache };
 
 const createCacheTag = ({ user }: Caller): string => createPromptsTag(user.id);
 
-/** `/api/v1/prompts`. */
+/** Creates the routes of `/api/v1/prompts`. */
 export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] => [
   route({
     method: "POST",
@@ -33,7 +33,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     body: CreatePrompt,
     ok: Prompt,
     status: 201,
-    answerHeaders: ["Location"],
+    responseHeaders: ["Location"],
     handle: async ({ caller, body, set }) => {
       const prompt = await prompts.create(caller, body);
       set.headers.location = `${PROMPTS}/${prompt.id}`;
@@ -54,7 +54,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     handle: ({ caller, query, request }) =>
       reads.respond(request, {
         cache: "prompts",
-        of: caller.user.id,
+        subject: caller.user.id,
         tags: [createCacheTag(caller)],
         async load() {
           const page = readPage(query, 1);
@@ -79,7 +79,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     handle: ({ caller, params, request }) =>
       reads.respond(request, {
         cache: "prompt",
-        of: `${caller.user.id} ${params.id}`,
+        subject: `${caller.user.id} ${params.id}`,
         tags: [createCacheTag(caller)],
         load: async () => ({ value: createTaggedBody(await prompts.get(caller, params.id)) }),
       }),
@@ -98,7 +98,7 @@ export const createPromptRoutes = ({ prompts, reads }: Dependencies): Route[] =>
     ok: Prompt,
     takesIfMatch: true,
     handle: async ({ caller, params, body, request, set }) =>
-      tagAnswer(set.headers, await prompts.change(caller, params.id, body, readPrecondition(request))),
+      setETag(set.headers, await prompts.change(caller, params.id, body, readPrecondition(request))),
   }),
 
   route({

@@ -19,10 +19,10 @@ export { createVariables } from "./variables.ts";
 
 /** The job queue of prompt deletions; its keys are prompt ids. */
 export const PROMPT_DELETIONS = "prompt deletions";
-/** How long a request waits for the deletion; after that, it continues in the background. */
+/** Maximum time that a request waits for a deletion. After that, the deletion continues in the background. */
 const DELETION_WAIT_MS = 2_000;
 
-/** Manages prompts. Each belongs to the user who created it; other users can't see it. */
+/** Manages prompts. Only the user who created a prompt can see it. */
 export interface PromptService {
   /** Returns one of the caller's prompts. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<Prompt>;
@@ -40,8 +40,7 @@ export interface PromptService {
   listVersions(caller: Caller, id: string, page: PageRequest): Promise<queries.VersionRow[]>;
 
   /**
-   * Changes one of the caller's prompts. A changed template becomes a new version, which conversations with this prompt
-   * use from then on.
+   * Changes one of the caller's prompts. A changed template becomes a new version, which the prompt's conversations then use.
    * @throws Problem `not_found`, `invalid` (an unknown variable), `quota_exceeded`, `precondition_failed`.
    */
   change(caller: Caller, id: string, input: ChangePrompt, precondition?: Precondition): Promise<Prompt>;
@@ -58,21 +57,17 @@ export interface PromptService {
    */
   removeVersion(caller: Caller, id: string, version: number): Promise<void>;
 
-  /**
-   * Runs a queued deletion: removes a prompt from its conversations and deletes it.
-   * @throws if a conversation stays locked.
-   */
+  /** Runs a queued deletion: removes a prompt from its conversations and deletes it. @throws if a conversation stays locked. */
   erase(id: string, signal: AbortSignal): Promise<void>;
 
   /** Finds the default prompt for this user's new conversations. */
   findDefault(userId: string): Promise<string | null>;
 
   /**
-   * Checks that the user may assign this prompt to a conversation. In a transaction, the prompt can't be deleted until
-   * it ends.
+   * Checks that the user may assign this prompt to a conversation. The prompt can't be deleted until the transaction ends.
    * @throws Problem `invalid`, at `#/prompt_id`.
    */
-  checkChoice(sql: Sql, userId: string, id: string): Promise<void>;
+  checkAssignable(sql: Sql, userId: string, id: string): Promise<void>;
 }
 
 type Dependencies = {
@@ -99,7 +94,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       const id = createId();
       const userId = caller.user.id;
       const insert = async (sql: Sql) => {
-        quotas.requireRoom("prompts", await queries.lockPrompts(sql, userId));
+        quotas.requireBelowLimit("prompts", await queries.lockPrompts(sql, userId));
         if (is_default) await queries.clearDefault(sql, userId);
         await queries.insertPrompt(sql, { id, userId, name, isDefault: is_default });
         await queries.insertVersion(sql, id, 1, template);
@@ -133,7 +128,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
         if (!isNewVersion && name === current.name && is_default === current.is_default) return current;
         const version = current.version + Number(isNewVersion);
         if (isNewVersion) {
-          quotas.requireRoom("prompt_versions", await queries.countVersions(sql, id));
+          quotas.requireBelowLimit("prompt_versions", await queries.countVersions(sql, id));
           await queries.insertVersion(sql, id, version, template);
         }
         if (is_default && !current.is_default) await queries.clearDefault(sql, userId);
@@ -143,10 +138,10 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       const store = () => withTransaction(database, update, `user:${userId}`);
       const { template } = input;
       const isNewVersion = template !== undefined && template !== (await get(caller, id)).template;
-      const stored = isNewVersion
+      const storing = isNewVersion
         ? quotas.reserve("stored_bytes", userId, Buffer.byteLength(template), store)
         : store();
-      const changed = queries.mapToPrompt(await stored);
+      const changed = queries.mapToPrompt(await storing);
       publishChanged(userId);
       return changed;
     },
@@ -165,7 +160,7 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
       quotas.invalidate(caller.user.id);
       jobs.nudge(PROMPT_DELETIONS);
       await waitUntilDeleted(() => queries.promptExists(database, id), DELETION_WAIT_MS);
-      // Published here too, because the instance that runs the deletion may not have done so yet.
+      // Also published here, because the deletion may still be running on another instance.
       publishReleased();
     },
 
@@ -191,9 +186,9 @@ export function createPromptService({ database, jobs, quotas, bus }: Dependencie
 
     findDefault: (userId) => queries.findDefaultPrompt(database, userId),
 
-    async checkChoice(sql, userId, id) {
+    async checkAssignable(sql, userId, id) {
       if (await queries.lockPrompt(sql, id, userId)) return;
-      throw createInvalid("#/prompt_id", "You have no prompt with this prompt_id.");
+      throw createInvalid("#/prompt_id", "You don't have a prompt with this prompt_id.");
     },
   };
 }

@@ -3,8 +3,7 @@ import type { Variables } from "./template.ts";
 export type VariableSources = {
   user: { id: string; display_name: string } | null;
   /**
-   * The user's preferences, if the prompt may read them. Their `timezone` (such as `Europe/Berlin`) also applies to
-   * date and time.
+   * The user's preferences, if the prompt may read them. `timezone` (such as `Europe/Berlin`) also applies to the date and time.
    */
   preferences: Record<string, unknown>;
   conversation: { id: string; title: string; kind: string } | null;
@@ -12,7 +11,7 @@ export type VariableSources = {
   now: Date;
 };
 
-/** Creates the values for rendering a template. Date and time are in the user's time zone, or UTC. */
+/** Creates the values for rendering a template. The date and time are in the user's time zone, or in UTC if it is unknown. */
 export function createVariables({ user, preferences, conversation, model, now }: VariableSources): Variables {
   return {
     "user.id": user?.id ?? "",
@@ -28,17 +27,17 @@ export function createVariables({ user, preferences, conversation, model, now }:
 
 function formatDateAndTime(now: Date, timezone: unknown): { date: string; time: string; weekday: string } {
   const parts = createFormatter(timezone).formatToParts(now);
-  const find = (type: Intl.DateTimeFormatPartTypes) => parts.find((part) => part.type === type)?.value ?? "";
+  const findPart = (type: Intl.DateTimeFormatPartTypes) => parts.find((part) => part.type === type)?.value ?? "";
   return {
-    date: `${find("year")}-${find("month")}-${find("day")}`,
-    time: `${find("hour")}:${find("minute")}`,
-    weekday: find("weekday"),
+    date: `${findPart("year")}-${findPart("month")}-${findPart("day")}`,
+    time: `${findPart("hour")}:${findPart("minute")}`,
+    weekday: findPart("weekday"),
   };
 }
 
-/** Creates one formatter for date, time and weekday, because creating it costs more than the rest of the rendering. */
+/** Creates a single formatter for date, time and weekday, because creating one is slower than the rest of the rendering. */
 function createFormatter(timezone: unknown): Intl.DateTimeFormat {
-  const create = (timeZone: string) =>
+  const createForZone = (timeZone: string) =>
     new Intl.DateTimeFormat("en-GB", {
       timeZone,
       weekday: "long",
@@ -49,10 +48,10 @@ function createFormatter(timezone: unknown): Intl.DateTimeFormat {
       minute: "2-digit",
       hourCycle: "h23",
     });
-  if (typeof timezone !== "string") return create("UTC");
+  if (typeof timezone !== "string") return createForZone("UTC");
   try {
-    return create(timezone);
+    return createForZone(timezone);
   } catch {
-    return create("UTC");
+    return createForZone("UTC");
   }
 }

@@ -1,115 +1,109 @@
 import { BoundedCache } from "../../cache/bounded-cache.ts";
 import type { Problem } from "../../lib/problem.ts";
 
-/** Maximum users in memory; evicted users are counted again. */
+/** Maximum users in memory. Evicted users are counted again. */
 const USERS_MAX = 20_000;
-/** Older counts are refreshed in the background, because other instances store data as well. */
+/** Older counts are refreshed in the background, because other instances also store data. */
 const COUNT_TTL_MS = 60_000;
-/** How long the first count may delay a request; after that, the request continues without it. */
+/** Maximum delay of a request by the first count. After that, the request continues without it. */
 const FIRST_COUNT_WAIT_MS = 250;
-/**
- * How long a count may be used to refuse requests, as a multiple of its duration, because counting is slow for users
- * with much data.
- */
-const FRESH_FACTOR = 20;
-const FRESH_MS_MIN = 100;
-const FRESH_MS_MAX = 10_000;
-/**
- * Minimum pause between counts, as a multiple of the count's duration, so that no user can keep the database busy with
- * counting.
- */
+/** Maximum age of a count on which a request is refused, as a multiple of the count's duration. Large counts are slow. */
+const FRESH_AGE_FACTOR = 20;
+const FRESH_AGE_MS_MIN = 100;
+const FRESH_AGE_MS_MAX = 10_000;
+/** Minimum pause between counts, as a multiple of the count's duration, to limit the database load that a user can cause. */
 const PAUSE_FACTOR = 2;
 
-type Entry = {
-  /** The result of the last count; null if not counted yet. */
-  counted: number | null;
-  /** The amount stored since that count began, which may already include it. */
+type UserEntry = {
+  /** The result of the last count; null before the first count. */
+  lastCount: number | null;
+  /** The amount stored since that count started. The count may include some of it. */
   addedSinceCount: number;
-  /** The amount being stored now. */
+  /** The amount that is being stored. */
   pending: number;
   countedAtMs: number;
   countDurationMs: number;
   /** Whether data was deleted since the count. */
   isStale: boolean;
   counting: Promise<void> | null;
-  /** Whether a count is waiting for running stores to finish; new ones are paused meanwhile. */
+  /** Whether a count is waiting for running stores to finish. New stores must wait for the count. */
   isDraining: boolean;
   onIdle: (() => void) | null;
 };
 
 type Options = {
-  /** 0 for no limit. */
+  /** The maximum amount; 0 means no limit. */
   limit: number;
-  /** Counts the exact amount that a user has stored. */
+  /** Counts the amount that a user has stored. */
   count(userId: string): Promise<number>;
-  /** Creates the error for an exceeded limit. */
+  /** Creates the `quota_exceeded` error. */
   createError(): Problem;
 };
 
 /** Enforces the limit of one resource, per user. */
 export interface QuotaCounter {
   /**
-   * Runs `store` if `amount` more fits in the user's quota. Usually needs no query and doesn't wait.
-   * @throws Problem `quota_exceeded`, and what `store` throws.
+   * Runs `store` if the user's quota allows another `amount`. Usually needs no query and doesn't wait.
+   * @throws Problem `quota_exceeded`, and the errors of `store`.
    */
   reserve<T>(userId: string, amount: number, store: () => Promise<T>): Promise<T>;
 
-  /** Checks whether `amount` more fits in the user's quota now. @throws Problem `quota_exceeded`. */
+  /** Checks that the user's quota currently allows another `amount`. @throws Problem `quota_exceeded`. */
   check(userId: string, amount: number): Promise<void>;
 
   /** Returns the amount that a user has stored. */
-  read(userId: string): Promise<number>;
+  getUsed(userId: string): Promise<number>;
 
-  /** Call this after a deletion: the user is counted again before anything is refused. */
+  /** Call this after a deletion. The user's data is then counted again before a request is refused. */
   invalidate(userId: string): void;
 }
 
 /**
- * Keeps an upper bound per user: the last count plus everything stored since. Only if that exceeds the limit, the
- * user's data is counted again, with stores paused. So no user below the limit is refused, and on one instance no user
- * exceeds it. Data stored by other instances is noticed within a minute.
+ * Creates a counter, which keeps an upper bound per user: the last count plus everything stored since then. If that exceeds the
+ * limit, the user's data is counted again while stores are paused. Therefore, users below the limit are never refused, and users
+ * can't exceed the limit on one instance. Data stored by other instances is noticed within a minute.
  */
 export function createQuotaCounter({ limit, count, createError }: Options): QuotaCounter {
-  const entries = new BoundedCache<Entry>({ max: USERS_MAX });
+  const entries = new BoundedCache<UserEntry>({ max: USERS_MAX });
 
-  function getEntry(userId: string): Entry {
-    const known = entries.get(userId);
-    if (known) return known;
-    const entry: Entry = {
-      ...{ counted: null, addedSinceCount: 0, pending: 0, countedAtMs: 0, countDurationMs: 0, isStale: false },
+  function getEntry(userId: string): UserEntry {
+    const existing = entries.get(userId);
+    if (existing) return existing;
+    const entry: UserEntry = {
+      ...{ lastCount: null, addedSinceCount: 0, pending: 0, countedAtMs: 0, countDurationMs: 0, isStale: false },
       ...{ counting: null, isDraining: false, onIdle: null },
     };
     entries.set(userId, entry);
     return entry;
   }
 
-  const hasRoom = ({ counted, addedSinceCount, pending, isDraining }: Entry, amount: number) =>
-    !isDraining && counted !== null && counted + addedSinceCount + pending + amount <= limit;
+  const fits = ({ lastCount, addedSinceCount, pending, isDraining }: UserEntry, amount: number) =>
+    !isDraining && lastCount !== null && lastCount + addedSinceCount + pending + amount <= limit;
 
-  const ageOf = ({ countedAtMs }: Entry) => performance.now() - countedAtMs;
+  const getAgeMs = ({ countedAtMs }: UserEntry) => performance.now() - countedAtMs;
 
-  const isFresh = (entry: Entry) =>
+  const isFresh = (entry: UserEntry) =>
     !entry.isStale &&
-    ageOf(entry) < Math.min(FRESH_MS_MAX, Math.max(FRESH_MS_MIN, entry.countDurationMs * FRESH_FACTOR));
+    getAgeMs(entry) < Math.min(FRESH_AGE_MS_MAX, Math.max(FRESH_AGE_MS_MIN, entry.countDurationMs * FRESH_AGE_FACTOR));
 
-  async function countNow(userId: string, entry: Entry): Promise<void> {
+  async function countNow(userId: string, entry: UserEntry): Promise<void> {
     if (entry.isDraining && entry.pending > 0)
       await new Promise<void>((resolve) => {
         entry.onIdle = resolve;
       });
-    const pauseMs = entry.countDurationMs * PAUSE_FACTOR - ageOf(entry);
+    const pauseMs = entry.countDurationMs * PAUSE_FACTOR - getAgeMs(entry);
     if (pauseMs > 0) await Bun.sleep(pauseMs);
     const addedBefore = entry.addedSinceCount;
     entry.isStale = false;
     const startedAtMs = performance.now();
-    entry.counted = await count(userId);
+    entry.lastCount = await count(userId);
     entry.addedSinceCount -= addedBefore;
     entry.countedAtMs = performance.now();
     entry.countDurationMs = entry.countedAtMs - startedAtMs;
   }
 
-  /** Starts a count. Only one may run at a time per user. */
-  function startCount(userId: string, entry: Entry, isDraining: boolean): Promise<void> {
+  /** Starts a count. Only one count may run per user. */
+  function startCount(userId: string, entry: UserEntry, isDraining: boolean): Promise<void> {
     entry.isDraining = isDraining;
     entry.counting = countNow(userId, entry).finally(() => {
       entry.counting = null;
@@ -118,10 +112,10 @@ export function createQuotaCounter({ limit, count, createError }: Options): Quot
     return entry.counting;
   }
 
-  const recount = (userId: string, entry: Entry, isDraining: boolean): Promise<void> =>
+  const ensureCount = (userId: string, entry: UserEntry, isDraining: boolean): Promise<void> =>
     entry.counting ?? startCount(userId, entry, isDraining);
 
-  async function storePending<T>(entry: Entry, amount: number, store: () => Promise<T>): Promise<T> {
+  async function storePending<T>(entry: UserEntry, amount: number, store: () => Promise<T>): Promise<T> {
     try {
       const stored = await store();
       entry.addedSinceCount += amount;
@@ -131,33 +125,33 @@ export function createQuotaCounter({ limit, count, createError }: Options): Quot
     }
   }
 
-  function release(entry: Entry, amount: number): void {
+  function release(entry: UserEntry, amount: number): void {
     entry.pending -= amount;
     if (entry.pending === 0) entry.onIdle?.();
   }
 
-  /** Reserves `amount` as soon as it fits. @throws Problem `quota_exceeded`. */
-  async function waitAndReserve(userId: string, amount: number): Promise<Entry> {
+  /** Reserves `amount`, after a new count if necessary. @throws Problem `quota_exceeded`. */
+  async function reserveAfterCount(userId: string, amount: number): Promise<UserEntry> {
     for (;;) {
       const entry = getEntry(userId);
-      const isFirst = entry.counted === null;
-      // If counting fails, nothing is refused.
-      const isSlow = isFirst && !(await isDoneInTime(recount(userId, entry, false)));
-      if (hasRoom(entry, amount) || (isSlow && entry.counted === null)) {
+      const isFirst = entry.lastCount === null;
+      // If the first count is slow or fails, the request is allowed.
+      const isSlow = isFirst && !(await isFulfilledInTime(ensureCount(userId, entry, false)));
+      if (fits(entry, amount) || (isSlow && entry.lastCount === null)) {
         entry.pending += amount;
         return entry;
       }
       if (isFirst) continue;
       if (!entry.counting && entry.addedSinceCount === 0 && entry.pending === 0 && isFresh(entry)) throw createError();
-      await recount(userId, entry, true);
+      await ensureCount(userId, entry, true);
     }
   }
 
-  /** Reserves `amount` immediately if it fits; otherwise returns a promise of the reservation. */
-  function reserveAmount(userId: string, amount: number): Entry | Promise<Entry> {
+  /** Reserves `amount` synchronously if it fits; otherwise returns a promise. */
+  function reserveAmount(userId: string, amount: number): UserEntry | Promise<UserEntry> {
     const entry = getEntry(userId);
-    if (!hasRoom(entry, amount)) return waitAndReserve(userId, amount);
-    if (!entry.counting && ageOf(entry) > COUNT_TTL_MS) startCount(userId, entry, false).catch(() => {});
+    if (!fits(entry, amount)) return reserveAfterCount(userId, amount);
+    if (!entry.counting && getAgeMs(entry) > COUNT_TTL_MS) startCount(userId, entry, false).catch(() => {});
     entry.pending += amount;
     return entry;
   }
@@ -166,20 +160,19 @@ export function createQuotaCounter({ limit, count, createError }: Options): Quot
     async reserve(userId, amount, store) {
       if (limit === 0) return store();
       const reserved = reserveAmount(userId, amount);
-      // From here on, both paths take the same number of async steps, so that messages of a batch are acknowledged in
-      // order.
+      // Below, both paths take the same number of async steps, so that the messages of a batch are acknowledged in order.
       return storePending(reserved instanceof Promise ? await reserved : reserved, amount, store);
     },
 
     async check(userId, amount) {
-      if (limit === 0 || hasRoom(getEntry(userId), amount)) return;
-      release(await waitAndReserve(userId, amount), amount);
+      if (limit === 0 || fits(getEntry(userId), amount)) return;
+      release(await reserveAfterCount(userId, amount), amount);
     },
 
-    async read(userId) {
+    async getUsed(userId) {
       const entry = getEntry(userId);
-      if (entry.counted === null || !isFresh(entry)) await recount(userId, entry, false);
-      return (entry.counted ?? 0) + entry.addedSinceCount;
+      if (entry.lastCount === null || !isFresh(entry)) await ensureCount(userId, entry, false);
+      return (entry.lastCount ?? 0) + entry.addedSinceCount;
     },
 
     invalidate(userId) {
@@ -189,8 +182,8 @@ export function createQuotaCounter({ limit, count, createError }: Options): Quot
   };
 }
 
-/** Whether the promise resolves within FIRST_COUNT_WAIT_MS. */
-async function isDoneInTime(work: Promise<void>): Promise<boolean> {
+/** Returns whether the promise resolves within FIRST_COUNT_WAIT_MS. */
+async function isFulfilledInTime(work: Promise<void>): Promise<boolean> {
   let timer: Timer | undefined;
   const timeout = new Promise<boolean>((resolve) => {
     timer = setTimeout(() => resolve(false), FIRST_COUNT_WAIT_MS);

@@ -1,7 +1,7 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { Named, Nullable } from "../../lib/schema.ts";
 
-/** The resources with a limit per user. */
+/** The resources that are limited per user. */
 export const quotaNames = [
   "stored_bytes",
   "conversations",
@@ -18,11 +18,11 @@ export type QuotaName = (typeof quotaNames)[number];
 const descriptions: Record<QuotaName, string> = {
   stored_bytes: "Size of the messages and prompts that I wrote, in UTF-8 bytes.",
   conversations: "Conversations that I created.",
-  joined_conversations: "Conversations of others that I have joined.",
+  joined_conversations: "Other users' conversations that I am a member of.",
   prompts: "My prompts.",
-  prompt_versions: "Versions per prompt; `used` is the number of the prompt with the most versions.",
-  sessions: "My open sessions. Beyond the limit, a login ends the least recently used one.",
-  feedback: "Responses that I have rated.",
+  prompt_versions: "Versions per prompt. `used` is the highest number of versions that one of my prompts has.",
+  sessions: "My sessions. At the limit, a login ends the least recently used one.",
+  feedback: "Answers that I have rated.",
   api_keys: "My API keys, including expired ones.",
   webhooks: "My webhooks, including disabled ones.",
 };
@@ -43,7 +43,7 @@ export const Quotas = Named(
       QuotaName,
       ReturnType<typeof Quota>
     >,
-    { description: "Stored amounts. Beyond a limit, requests fail with `quota_exceeded` (403)." },
+    { description: "Stored amounts and their limits. Requests that exceed a limit fail with `quota_exceeded` (403)." },
   ),
 );
 export type Quotas = Static<typeof Quotas>;

@@ -3,17 +3,17 @@ import type { QuotaName } from "./model.ts";
 
 // Each query reads only this user's rows, using an index.
 
-async function readCount(rows: Promise<{ count: number }[]>): Promise<number> {
+async function getCount(rows: Promise<{ count: number }[]>): Promise<number> {
   const [row] = await rows;
   return row?.count ?? 0;
 }
 
-/** Quotas with potentially large counts. The others are counted under a lock when they change. */
+/** Quotas with potentially large counts. The other quotas are counted under a lock when they change. */
 export type CountedQuota = Extract<QuotaName, "stored_bytes" | "conversations" | "joined_conversations" | "feedback">;
 
 export const countQueries: Record<CountedQuota, (sql: Sql, userId: string) => Promise<number>> = {
   stored_bytes: (sql, userId) =>
-    readCount(sql`
+    getCount(sql`
       select (
         (select coalesce(sum(written_bytes), 0) from members where user_id = ${userId})
         + (select coalesce(sum(written_bytes), 0) from former_members where user_id = ${userId})
@@ -21,19 +21,19 @@ export const countQueries: Record<CountedQuota, (sql: Sql, userId: string) => Pr
       )::bigint as count`),
 
   conversations: (sql, userId) =>
-    readCount(sql`select count(*)::int as count from members where user_id = ${userId} and is_creator`),
+    getCount(sql`select count(*)::int as count from members where user_id = ${userId} and is_creator`),
 
   joined_conversations: (sql, userId) =>
-    readCount(sql`select count(*)::int as count from members where user_id = ${userId} and not is_creator`),
+    getCount(sql`select count(*)::int as count from members where user_id = ${userId} and not is_creator`),
 
-  feedback: (sql, userId) => readCount(sql`select count(*)::int as count from feedback where user_id = ${userId}`),
+  feedback: (sql, userId) => getCount(sql`select count(*)::int as count from feedback where user_id = ${userId}`),
 };
 
 /** Quotas with small counts. */
-export type SmallCounts = Record<Exclude<QuotaName, CountedQuota>, number>;
+export type SmallQuotaCounts = Record<Exclude<QuotaName, CountedQuota>, number>;
 
-export async function countSmallQuotas(sql: Sql, userId: string): Promise<SmallCounts> {
-  const [row] = await sql<SmallCounts[]>`
+export async function countSmallQuotas(sql: Sql, userId: string): Promise<SmallQuotaCounts> {
+  const [row] = await sql<SmallQuotaCounts[]>`
     select p.prompts, p.prompt_versions,
       (select count(*)::int from sessions where user_id = ${userId} and revoked_at is null and expires_at > now())
         as sessions,

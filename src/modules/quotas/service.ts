@@ -10,22 +10,19 @@ type QuotaConfig = Pick<Config, Extract<keyof Config, `QUOTA_${string}`>>;
 /** Enforces limits on stored amounts per user (docs/limits.md). */
 export interface QuotaService {
   /**
-   * Runs `store` if `amount` more fits in the user's quota. Usually needs no query: stored data is counted at most once
-   * a minute, and before anything is refused. Don't nest calls for the same quota.
-   * @throws Problem `quota_exceeded`, and what `store` throws.
+   * Runs `store` if the user's quota allows another `amount`. Usually needs no query: data is counted at most once a minute,
+   * and before a request is refused. Don't nest calls for the same quota.
+   * @throws Problem `quota_exceeded`, and the errors of `store`.
    */
   reserve<T>(name: queries.CountedQuota, userId: string, amount: number, store: () => Promise<T>): Promise<T>;
 
-  /** Checks whether `amount` more fits in the user's quota now. @throws Problem `quota_exceeded`. */
+  /** Checks that the user's quota currently allows another `amount`. @throws Problem `quota_exceeded`. */
   check(name: queries.CountedQuota, userId: string, amount: number): Promise<void>;
 
-  /**
-   * Checks an amount that the calling code has counted under a lock.
-   * @throws Problem `quota_exceeded` if one more doesn't fit.
-   */
-  requireRoom(name: QuotaName, used: number): void;
+  /** Checks an amount that was counted under a lock. @throws Problem `quota_exceeded` if it has reached the limit. */
+  requireBelowLimit(name: QuotaName, used: number): void;
 
-  /** Call this after deleting a user's data: it is counted again before anything is refused. */
+  /** Call this after a user's data was deleted. It is then counted again before a request is refused. */
   invalidate(userId: string): void;
 
   /** Returns all quotas with the user's usage. */
@@ -40,18 +37,18 @@ type Dependencies = {
 };
 
 export function createQuotaService({ database, config, onRefused }: Dependencies): QuotaService {
-  const limitOf = (name: QuotaName): number => config[`QUOTA_${name.toUpperCase() as Uppercase<QuotaName>}`];
+  const getLimit = (name: QuotaName): number => config[`QUOTA_${name.toUpperCase() as Uppercase<QuotaName>}`];
 
-  function createQuotaExceeded(name: QuotaName): Problem {
+  function createQuotaExceededError(name: QuotaName): Problem {
     onRefused(name);
-    return new Problem("quota_exceeded", errorDetails[name](limitOf(name)), { violatedPolicies: [name] });
+    return new Problem("quota_exceeded", errorDetails[name](getLimit(name)), { violatedPolicies: [name] });
   }
 
   const createCounter = (name: queries.CountedQuota): QuotaCounter =>
     createQuotaCounter({
-      limit: limitOf(name),
+      limit: getLimit(name),
       count: (userId) => queries.countQueries[name](database, userId),
-      createError: () => createQuotaExceeded(name),
+      createError: () => createQuotaExceededError(name),
     });
   const counters: Record<queries.CountedQuota, QuotaCounter> = {
     stored_bytes: createCounter("stored_bytes"),
@@ -65,9 +62,9 @@ export function createQuotaService({ database, config, onRefused }: Dependencies
 
     check: (name, userId, amount) => counters[name].check(userId, amount),
 
-    requireRoom(name, used) {
-      const limit = limitOf(name);
-      if (limit > 0 && used >= limit) throw createQuotaExceeded(name);
+    requireBelowLimit(name, used) {
+      const limit = getLimit(name);
+      if (limit > 0 && used >= limit) throw createQuotaExceededError(name);
     },
 
     invalidate(userId) {
@@ -76,14 +73,14 @@ export function createQuotaService({ database, config, onRefused }: Dependencies
 
     async getUsage(userId) {
       const [stored_bytes, conversations, joined_conversations, feedback, smallCounts] = await Promise.all([
-        counters.stored_bytes.read(userId),
-        counters.conversations.read(userId),
-        counters.joined_conversations.read(userId),
-        counters.feedback.read(userId),
+        counters.stored_bytes.getUsed(userId),
+        counters.conversations.getUsed(userId),
+        counters.joined_conversations.getUsed(userId),
+        counters.feedback.getUsed(userId),
         queries.countSmallQuotas(database, userId),
       ]);
       const used = { stored_bytes, conversations, joined_conversations, feedback, ...smallCounts };
-      const usage = quotaNames.map((name) => [name, { used: used[name], limit: limitOf(name) || null }]);
+      const usage = quotaNames.map((name) => [name, { used: used[name], limit: getLimit(name) || null }]);
       return Object.fromEntries(usage) as Quotas;
     },
   };
@@ -92,7 +89,7 @@ export function createQuotaService({ database, config, onRefused }: Dependencies
 const errorDetails: Record<QuotaName, (limit: number) => string> = {
   stored_bytes: (limit) => `You can store at most ${limit} bytes of messages and prompts. Delete some first.`,
   conversations: (limit) => `You can have at most ${limit} conversations of your own. Delete one first.`,
-  // Shown to the person who adds the user, so it doesn't reveal the user's number of conversations.
+  // Shown to the owner who adds the user, so it doesn't reveal the user's number of conversations.
   joined_conversations: () => "This user can't be added to more conversations.",
   prompts: (limit) => `You can have at most ${limit} prompts. Delete one first.`,
   prompt_versions: (limit) => `A prompt can have at most ${limit} versions. Delete one, or create another prompt.`,

@@ -6,16 +6,16 @@ import type { ApiKeyService } from "../api-keys/service.ts";
 import type { AuthService } from "../auth/service.ts";
 import type { ConversationService, LostMembership } from "../conversations/service.ts";
 
-/** Overlap of each poll with the previous one, because commits may become visible late. */
+/** Overlap between polls, because commits can become visible late. */
 const OVERLAP_MS = 15_000;
 /** Maximum sessions checked per statement. */
-const SESSIONS_BATCH = 5_000;
+const SESSIONS_BATCH_MAX = 5_000;
 
-/** Ends this instance's open streams when their access is revoked or expires, no matter which instance causes that. */
+/** Ends this instance's open streams when their access expires or is revoked, on any instance. */
 export interface Revocations {
   /**
-   * Polls the database for changes that the bus may have lost or doesn't announce: expiries, and changes by the command
-   * line or directly in the database. Called by the job runner.
+   * Polls the database for changes that the bus may have lost or doesn't announce: expiries, and changes that were made on the
+   * command line or directly in the database. Called by the job runner.
    */
   check(): Promise<void>;
 }
@@ -24,7 +24,7 @@ type Dependencies = {
   openStreams: OpenStreams;
   bus: Pick<Bus, "subscribe">;
   auth: Pick<AuthService, "forgetSessions" | "findEndedSessions" | "findEndedSessionsAmong">;
-  apiKeys: Pick<ApiKeyService, "findEnded">;
+  apiKeys: Pick<ApiKeyService, "findRevoked">;
   conversations: Pick<ConversationService, "findLostMemberships">;
   onError(error: unknown): void;
 };
@@ -64,23 +64,23 @@ export function createRevocations(deps: Dependencies): Revocations {
   const { openStreams, bus, auth, apiKeys, conversations, onError } = deps;
   let checkedAtMs = performance.now();
   /**
-   * Whether every session must be checked, because messages about credentials may have been lost (the sessions of
-   * deleted users leave no rows to find).
+   * Whether every session must be checked, because messages about credentials may have been lost. Otherwise, the sessions of
+   * deleted users would not be found, because their rows are deleted.
    */
   let mustCheckAll = false;
   /**
-   * Sessions that were checked after they opened a stream, which may happen just after the message that the session has
-   * ended.
+   * Sessions that were checked after they opened a stream. A stream can be opened just after the message that announced the end of its
+   * session.
    */
   let checkedIds = new Set<string>();
   let isChecking = false;
-  let isCheckDue = false;
+  let isRecheckNeeded = false;
 
-  function endStreamsOfCredentials(ids: Iterable<string>): void {
-    const ended = new Set(ids);
-    for (const id of ended) checkedIds.delete(id);
-    if (ended.size > 0)
-      openStreams.endWhere((_stream, { credentialId }) => ended.has(credentialId), streamEnds.credential());
+  function endCredentialStreams(ids: Iterable<string>): void {
+    const endedIds = new Set(ids);
+    for (const id of endedIds) checkedIds.delete(id);
+    if (endedIds.size > 0)
+      openStreams.endWhere((_stream, { credentialId }) => endedIds.has(credentialId), streamEnds.credential());
   }
 
   function endExpiredStreams(nowMs: number): void {
@@ -92,8 +92,8 @@ export function createRevocations(deps: Dependencies): Revocations {
     );
   }
 
-  function endStreamsOfMemberships(lost: readonly LostMembership[]): void {
-    for (const { conversationId, userId, role, isDeleted } of lost) {
+  function endMembershipStreams(lostMemberships: readonly LostMembership[]): void {
+    for (const { conversationId, userId, role, isDeleted } of lostMemberships) {
       const end = isDeleted
         ? streamEnds.conversation()
         : role === null
@@ -111,20 +111,19 @@ export function createRevocations(deps: Dependencies): Revocations {
 
   async function checkMemberships(): Promise<void> {
     const memberships = openStreams.listMemberships();
-    if (memberships.length > 0) endStreamsOfMemberships(await conversations.findLostMemberships(memberships));
+    if (memberships.length > 0) endMembershipStreams(await conversations.findLostMemberships(memberships));
   }
 
   /**
-   * Checks memberships in the database, because they may have changed again since the message. Only one check runs at a
-   * time.
+   * Checks memberships in the database, because they may have changed again since the message. Only one check runs at a time.
    */
   async function scheduleMembershipCheck(): Promise<void> {
-    isCheckDue = true;
+    isRecheckNeeded = true;
     if (isChecking) return;
     isChecking = true;
     try {
-      while (isCheckDue) {
-        isCheckDue = false;
+      while (isRecheckNeeded) {
+        isRecheckNeeded = false;
         await checkMemberships();
       }
     } catch (error) {
@@ -135,15 +134,15 @@ export function createRevocations(deps: Dependencies): Revocations {
   }
 
   async function checkSessions(nowMs: number): Promise<void> {
-    // Covers the time since the last successful check, because the database may have been unavailable or slow.
-    endStreamsOfCredentials((await auth.findEndedSessions(nowMs - checkedAtMs + OVERLAP_MS)).map(({ id }) => id));
-    const open = openStreams.listSessionIds();
-    const ids = mustCheckAll ? open : open.filter((id) => !checkedIds.has(id));
+    // Covers the time since the last successful check, in case the database was unavailable or slow.
+    endCredentialStreams((await auth.findEndedSessions(nowMs - checkedAtMs + OVERLAP_MS)).map(({ id }) => id));
+    const openIds = openStreams.listSessionIds();
+    const ids = mustCheckAll ? openIds : openIds.filter((id) => !checkedIds.has(id));
     mustCheckAll = false;
-    checkedIds = new Set(open);
+    checkedIds = new Set(openIds);
     try {
-      for (let from = 0; from < ids.length; from += SESSIONS_BATCH)
-        endStreamsOfCredentials(await auth.findEndedSessionsAmong(ids.slice(from, from + SESSIONS_BATCH)));
+      for (let from = 0; from < ids.length; from += SESSIONS_BATCH_MAX)
+        endCredentialStreams(await auth.findEndedSessionsAmong(ids.slice(from, from + SESSIONS_BATCH_MAX)));
     } catch (error) {
       checkedIds.clear();
       throw error;
@@ -151,14 +150,14 @@ export function createRevocations(deps: Dependencies): Revocations {
   }
 
   async function checkKeys(): Promise<void> {
-    const ended = await apiKeys.findEnded(openStreams.listKeyCallers());
+    const ended = await apiKeys.findRevoked(openStreams.listKeyCallers());
     if (ended.size > 0) openStreams.endWhere((_stream, caller) => ended.has(caller), streamEnds.credential());
   }
 
   bus.subscribe("credentials", {
     onMessage({ ids }) {
       auth.forgetSessions(ids);
-      endStreamsOfCredentials(ids);
+      endCredentialStreams(ids);
     },
     onGap() {
       mustCheckAll = true;
@@ -178,7 +177,7 @@ export function createRevocations(deps: Dependencies): Revocations {
       const nowMs = performance.now();
       if (openStreams.count() > 0) {
         endExpiredStreams(Date.now());
-        // Concurrently, so that a slow statement doesn't delay the others.
+        // The checks run concurrently, so that a slow statement doesn't delay the others.
         await Promise.all([checkSessions(nowMs), checkKeys(), checkMemberships()]);
       }
       checkedAtMs = nowMs;
@@ -189,6 +188,6 @@ export function createRevocations(deps: Dependencies): Revocations {
 function mayAffectMemberships(message: ConversationsMessage): boolean {
   if (message.type === "conversation.unlisted") return true;
   if (message.type !== "conversation.changed") return false;
-  // Role changes are announced as `member.added`, too.
+  // `member.added` also announces role changes.
   return ["member.removed", "member.added", "conversation.deleted"].includes(message.event);
 }

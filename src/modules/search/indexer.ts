@@ -4,18 +4,18 @@ import { formatConfigurationName } from "./language.ts";
 import * as queries from "./queries.ts";
 import { toWordText } from "./words.ts";
 
-/** Maximum messages whose texts are in memory at a time. */
-const PART_MESSAGES = 400;
-/** Parts per transaction. The more there are, the fewer times the index entries of common words are rewritten. */
-const BATCH_PARTS = 4;
-/** Existing conversations that are queued for indexing at once, after an upgrade or a change of the language. */
+/** Maximum messages whose texts are in memory. */
+const PART_MESSAGES_MAX = 400;
+/** Parts per transaction. With more parts, the index entries of common words are rewritten less often. */
+const BATCH_PARTS_MAX = 4;
+/** Number of existing conversations that one statement queues for indexing, after an upgrade or a language change. */
 const BACKFILL_CONVERSATIONS = 200;
-/** The longest pause after a batch. The indexer pauses as long as it has worked, so that sends take priority. */
+/** Maximum pause after a batch. The indexer pauses for as long as it has worked, so that sending messages takes priority. */
 const PAUSE_MS_MAX = 1_000;
 
 /**
- * Keeps the search index in sync with the messages. If a batch fails or is interrupted, the next run on any instance
- * retries it.
+ * Creates an indexer, which keeps the search index in sync with the messages. If a batch fails or is interrupted, the next run on
+ * any instance retries it.
  */
 export function createSearchIndexer({
   database,
@@ -26,19 +26,20 @@ export function createSearchIndexer({
 }) {
   const language = formatConfigurationName(config.SEARCH_LANGUAGE);
 
-  /** Indexes one part. @returns whether there may be more; null if another instance is indexing. */
+  /** Indexes a part. Returns whether there may be more messages; null if another instance is indexing. */
   const indexPart = async (sql: Sql): Promise<boolean | null> => {
-    const messages = await queries.claimWork(sql, PART_MESSAGES);
+    const messages = await queries.claimWork(sql, PART_MESSAGES_MAX);
     if (messages === null) return null;
-    const prepared = messages.map((message) => ({ ...message, words: toWordText(message.content) }));
-    if (prepared.length > 0) await queries.storeEntries(sql, language, prepared, prepared[0]?.is_new ?? true);
+    const preparedMessages = messages.map((message) => ({ ...message, words: toWordText(message.content) }));
+    if (preparedMessages.length > 0)
+      await queries.storeEntries(sql, language, preparedMessages, preparedMessages[0]?.is_new ?? true);
     return (await queries.findSearchWork(sql, language)).hasMessages;
   };
 
-  /** Indexes a batch of parts in one transaction. @returns false if another instance is indexing. */
+  /** Indexes a batch of parts in one transaction. Returns false if another instance is indexing. */
   const indexBatch = (): Promise<boolean> =>
     withTransaction(database, async (sql) => {
-      for (let parts = 0; parts < BATCH_PARTS; parts += 1) {
+      for (let parts = 0; parts < BATCH_PARTS_MAX; parts += 1) {
         const hasMore = await indexPart(sql);
         if (hasMore === null) return false;
         if (!hasMore) break;
@@ -53,7 +54,7 @@ export function createSearchIndexer({
       return hasMessages || hasBackfill;
     },
 
-    /** Indexes everything pending. Called by the job runner. */
+    /** Indexes all pending messages. Called by the job runner. */
     async run(signal: AbortSignal): Promise<void> {
       await queries.setLanguage(database, language);
       while (!signal.aborted) {

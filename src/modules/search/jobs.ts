@@ -1,8 +1,8 @@
 import type { Jobs } from "../../jobs/runner.ts";
 import type { Indexer } from "./indexer.ts";
 
-const INDEXING_MS = 1_000;
+const CHECK_INTERVAL_MS = 1_000;
 
 export function registerSearchJobs(jobs: Jobs, { searchIndexer }: { searchIndexer: Indexer }): void {
-  jobs.everyOnOne("search index", INDEXING_MS, searchIndexer.run, searchIndexer.isDue);
+  jobs.everyOnOne("search index", CHECK_INTERVAL_MS, searchIndexer.run, searchIndexer.isDue);
 }

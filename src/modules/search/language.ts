@@ -1,2 +1,2 @@
-/** Returns the name of a language's text search configuration in Postgres. */
+/** Returns the name of Postgres' text search configuration for a language. */
 export const formatConfigurationName = (language: string): string => `pg_catalog.${language}`;

@@ -3,7 +3,7 @@ import { PageQuery } from "../../http/pagination.ts";
 import { Named, Nullable, OneOf, SearchText, Timestamp, Uuid } from "../../lib/schema.ts";
 import { Message } from "../../protocol/message.ts";
 
-/** Maximum length of a search query, in UTF-16 units. */
+/** Maximum length of a search query, in UTF-16 code units. */
 const SEARCH_CHARS_MAX = 500;
 
 const roles = ["system", "user", "assistant", "tool"] as const;
@@ -13,7 +13,7 @@ export const SearchQuery = Type.Object({
   q: SearchText({
     minLength: 1,
     maxLength: SEARCH_CHARS_MAX,
-    description: 'Search words: `word`, `"a phrase"`, `begin*`, `-excluded`, and `or`.',
+    description: 'The search query: `word`, `"a phrase"`, `prefix*`, `-excluded`, and `or`.',
   }),
   conversation_id: Type.Optional(Uuid()),
   role: Type.Optional(OneOf(roles)),
@@ -21,7 +21,7 @@ export const SearchQuery = Type.Object({
   to: Type.Optional(Timestamp({ description: "End of the time range, exclusive." })),
 });
 
-/** A message in search results. */
+/** A message in the search results. */
 export const SearchHit = Named(
   "SearchHit",
   Type.Object({
@@ -33,9 +33,9 @@ export const SearchHit = Named(
     author: Message.properties.author,
     model: Nullable(Type.String()),
     snippet: Type.String({
-      description: "HTML excerpt around the first match: matches in `<mark>`, everything else escaped.",
+      description: "HTML excerpt around the first match. Matches are in `<mark>`, everything else is escaped.",
     }),
-    rank: Type.Number({ description: "From 0 to 1; the best match comes first." }),
+    rank: Type.Number({ description: "From 0 to 1, where 1 is the best match." }),
     created_at: Timestamp(),
   }),
 );

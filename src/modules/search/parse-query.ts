@@ -1,28 +1,28 @@
 import { createInvalid } from "../../lib/problem.ts";
 import { isUnspaced, splitWords } from "./words.ts";
 
-/** Maximum terms in a search: words, phrases, prefixes and exclusions. */
+/** Maximum terms in a query: words, phrases, prefixes and exclusions. */
 const TERMS_MAX = 32;
 
 /**
- * One search term. `words` must occur next to each other in a text; a `prefix` has one word, with which a word must
- * begin.
+ * A search term. `words` must occur next to each other in a text. A `prefix` has a single word, which is the start of a word in the
+ * text.
  */
 type Term = { kind: "words" | "prefix" | "not"; words: string[] };
-/** Alternatives, separated by `or`. A message matches if it matches all terms of one alternative. */
+/** Alternatives, separated by `or`. A message matches if it matches all terms of an alternative. */
 export type ParsedQuery = Term[][];
 
-// Matches a phrase, possibly unclosed, or a word, which extends to the next space or quote. A `-` in front excludes it.
-const token = /(-?)(?:"([^"]*)"?|([^\s"]+))/g;
-const quotes = /[“”„‟«»「」]/g;
+// Matches a phrase, even without a closing quote, or a word, which ends at the next space or quote. A leading `-` excludes it.
+const TOKEN = /(-?)(?:"([^"]*)"?|([^\s"]+))/g;
+const QUOTES = /[“”„‟«»「」]/g;
 
 /**
  * Parses a search query: words, "phrases", `prefix*`, `-excluded`, and `or` between alternatives.
- * @throws Problem `invalid` if it has no search word, or too many.
+ * @throws Problem `invalid` if it has no word to search for, or too many words.
  */
 export function parseQuery(input: string): ParsedQuery {
   const alternatives: ParsedQuery = [[]];
-  for (const [, minus, phrase, word = ""] of input.replaceAll(quotes, '"').matchAll(token)) {
+  for (const [, minus, phrase, word = ""] of input.replaceAll(QUOTES, '"').matchAll(TOKEN)) {
     if (minus === "" && phrase === undefined && word.toLowerCase() === "or") alternatives.push([]);
     else alternatives.at(-1)?.push(...parseTerms(phrase ?? word, minus !== "", phrase === undefined));
   }
@@ -36,11 +36,11 @@ function parseTerms(text: string, isExcluded: boolean, allowsPrefix: boolean): T
   if (words.length === 0) return [];
   if (isExcluded) return [{ kind: "not", words }];
   const last = words.at(-1) ?? "";
-  // In scripts without spaces, a prefix matches anyway, because each character is a word.
+  // In scripts without spaces, each character is a word, so a prefix has no effect.
   if (!allowsPrefix || !text.endsWith("*") || isUnspaced(last)) return [{ kind: "words", words }];
-  const others = words.slice(0, -1);
+  const otherWords = words.slice(0, -1);
   const prefix: Term = { kind: "prefix", words: [last] };
-  return others.length === 0 ? [prefix] : [{ kind: "words", words: others }, prefix];
+  return otherWords.length === 0 ? [prefix] : [{ kind: "words", words: otherWords }, prefix];
 }
 
 function checkTerms(alternatives: ParsedQuery): void {

@@ -2,25 +2,26 @@ import type { Sql } from "../../db/client.ts";
 import type { MessageRow } from "../../protocol/message.ts";
 import type { ParsedQuery } from "./parse-query.ts";
 
-/** UTF-16 units of a text that are read for the index and for a snippet. */
+/** Maximum UTF-16 code units of a text that are indexed and searched for a snippet. */
 const TEXT_CHARS_MAX = 60_000;
-/** Maximum outbox rows that a search scans; there are more only while the indexer is behind. */
-const OUTBOX_ROWS = 1_000;
-const UNINDEXED_MESSAGES = 500;
+/** Maximum outbox rows that a search scans. There are more only if the indexer lags behind. */
+const OUTBOX_ROWS_MAX = 1_000;
+/** Maximum unindexed messages that a search includes. */
+const UNINDEXED_MESSAGES_MAX = 500;
 
-/** A message, with the beginning of its text. */
+/** A message with the beginning of its text. */
 export type IndexableMessage = { conversation_id: string; seq: number; role: string; at: Date; content: string };
 
-/** A message that isn't indexed in its current form. `content` is null if the message must not be found. */
+/** A message whose current text isn't indexed. `content` is null if the message must not be found. */
 export type UnindexedMessage = Omit<IndexableMessage, "content"> & { content: string | null };
 
 export async function listUnindexed(sql: Sql, userId: string): Promise<UnindexedMessage[]> {
   return sql<UnindexedMessage[]>`
     select conversation_id, seq, role, at, content
-    from list_unindexed(${userId}, ${OUTBOX_ROWS}, ${UNINDEXED_MESSAGES}, ${TEXT_CHARS_MAX})`;
+    from list_unindexed(${userId}, ${OUTBOX_ROWS_MAX}, ${UNINDEXED_MESSAGES_MAX}, ${TEXT_CHARS_MAX})`;
 }
 
-/** Lists the stems of a search's words. */
+/** Lists the stems of words. */
 export async function listStems(sql: Sql, language: string, words: string): Promise<string[]> {
   const [row] = await sql<{ stems: string[] }[]>`
     select tsvector_to_array(to_tsvector(${language}::text::regconfig, ${words})) as stems`;
@@ -35,10 +36,10 @@ export type SearchOptions = {
   role: string | null;
   from: Date | null;
   to: Date | null;
-  /** Messages that aren't indexed in their current form. `words` is null if a message must not be found. */
+  /** Messages whose current text isn't indexed. `words` is null if a message must not be found. */
   unindexed: (UnindexedMessage & { words: string | null })[];
   after: Position | null;
-  rows: number;
+  limit: number;
 };
 
 /** The sort position of a match. */
@@ -51,7 +52,7 @@ export type HitRow = Position &
   > & { title: string };
 
 export async function search(sql: Sql, options: SearchOptions): Promise<HitRow[]> {
-  const { userId, query, language, conversationId, role, from, to, unindexed, after, rows } = options;
+  const { userId, query, language, conversationId, role, from, to, unindexed, after, limit } = options;
   const terms = query.flatMap((branch, index) => branch.map((term) => ({ ...term, branch: index })));
   return sql<HitRow[]>`
     select h.message_id as id, h.conversation_id, h.seq, h.rank, h.at, c.title, m.role, m.author_id, m.model,
@@ -63,7 +64,7 @@ export async function search(sql: Sql, options: SearchOptions): Promise<HitRow[]
       ${unindexed.map(({ conversation_id }) => conversation_id)}::uuid[], ${unindexed.map(({ seq }) => seq)}::bigint[],
       ${unindexed.map((message) => message.role)}::text[], ${unindexed.map(({ at }) => at.toISOString())}::text[]::timestamptz[],
       ${unindexed.map(({ words }) => words)}::text[],
-      ${after?.rank ?? null}, ${after?.at ?? null}, ${after?.id ?? null}, ${rows}) h
+      ${after?.rank ?? null}, ${after?.at ?? null}, ${after?.id ?? null}, ${limit}) h
     cross join lateral (
       select x.* from messages x where x.conversation_id = h.conversation_id and x.seq = h.seq offset 0
     ) m
@@ -72,8 +73,7 @@ export async function search(sql: Sql, options: SearchOptions): Promise<HitRow[]
 }
 
 /**
- * Puts the `marks` around matches. Returns each text twice: with the exact words marked, and with words of the same
- * stem marked.
+ * Inserts `marks` around matches. Returns each text twice: with exact matches marked, and with words of the same stem marked.
  */
 export async function highlightHits(
   sql: Sql,
@@ -90,17 +90,12 @@ export async function highlightHits(
     order by t.n`;
 }
 
-/**
- * Locks and returns up to `messages` messages to be indexed in this transaction; null if another instance is indexing.
- */
-export async function claimWork(
-  sql: Sql,
-  messages: number,
-): Promise<(IndexableMessage & { is_new: boolean })[] | null> {
+/** Locks and returns up to `limit` messages to index in this transaction. Returns null if another instance is indexing. */
+export async function claimWork(sql: Sql, limit: number): Promise<(IndexableMessage & { is_new: boolean })[] | null> {
   const [lock] = await sql<{ locked: boolean }[]>`select lock_search_index(false) as locked`;
   if (!lock?.locked) return null;
   return sql<(IndexableMessage & { is_new: boolean })[]>`
-    select conversation_id, seq, role, at, content, is_new from take_search_work(${messages}, ${TEXT_CHARS_MAX})`;
+    select conversation_id, seq, role, at, content, is_new from take_search_work(${limit}, ${TEXT_CHARS_MAX})`;
 }
 
 export async function storeEntries(
@@ -116,12 +111,12 @@ export async function storeEntries(
       ${language}::text::regconfig, ${isNew})`;
 }
 
-/** Flushes the pending list of the index at the end of a batch, so that searches and the next write don't have to. */
+/** Merges the index's pending list at the end of a batch, because it slows down searches and later writes. */
 export async function mergeEntries(sql: Sql): Promise<void> {
   await sql`select merge_search_entries()`;
 }
 
-/** Finds out what is pending. A cheap query, because an instance runs it every second. */
+/** Returns whether messages or existing conversations must be indexed. The query is cheap, because it runs every second. */
 export async function findSearchWork(
   sql: Sql,
   language: string,
@@ -132,13 +127,13 @@ export async function findSearchWork(
   return { hasMessages: row?.has_messages ?? false, hasBackfill: row?.has_backfill ?? false };
 }
 
-/** Starts indexing from scratch if the index was built for a different language. */
+/** Restarts indexing if the index was built for another language. */
 export async function setLanguage(sql: Sql, language: string): Promise<void> {
   await sql`select set_search_language(${language})`;
 }
 
-/** Queues the next existing conversations for indexing. @returns whether there may be more. */
-export async function addBackfill(sql: Sql, conversations: number): Promise<boolean> {
-  const [row] = await sql<{ more: boolean }[]>`select add_search_backfill(${conversations}) as more`;
+/** Queues a batch of existing conversations for indexing. Returns whether there may be more. */
+export async function addBackfill(sql: Sql, limit: number): Promise<boolean> {
+  const [row] = await sql<{ more: boolean }[]>`select add_search_backfill(${limit}) as more`;
   return row?.more ?? false;
 }

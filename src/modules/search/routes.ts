@@ -1,13 +1,13 @@
 import { createPage, Page, readPage } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
-import { readTimeFilter } from "../../http/time-filter.ts";
+import { parseTimeFilter } from "../../http/time-filter.ts";
 import { mapRowToAuthor } from "../../protocol/message.ts";
 import { SearchHit, SearchQuery } from "./model.ts";
 import type { FoundMessage, SearchService } from "./service.ts";
 
 type Dependencies = { search: SearchService };
 
-/** `/api/v1/search`: full-text search in messages. */
+/** Creates the route `/api/v1/search`. */
 export const createSearchRoutes = ({ search }: Dependencies): Route[] => [
   route({
     method: "GET",
@@ -16,7 +16,7 @@ export const createSearchRoutes = ({ search }: Dependencies): Route[] => [
     summary: "Search the messages of my conversations, best match first",
     description:
       "Searches all conversations that the caller is currently a member of. At least the newest 500 matching messages " +
-      "are ranked. To narrow a larger search, use `conversation_id`, `role`, `from` and `to`.",
+      "are ranked. If there are more matches, use `conversation_id`, `role`, `from` and `to` to narrow the search.",
     tag: "messages",
     scope: "messages:read",
     expensive: "search",
@@ -30,8 +30,8 @@ export const createSearchRoutes = ({ search }: Dependencies): Route[] => [
           input: query.q,
           conversationId: query.conversation_id ?? null,
           role: query.role ?? null,
-          from: readTimeFilter(query.from, "from") ?? null,
-          to: readTimeFilter(query.to, "to") ?? null,
+          from: parseTimeFilter(query.from, "from") ?? null,
+          to: parseTimeFilter(query.to, "to") ?? null,
         },
         page,
       );

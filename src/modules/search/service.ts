@@ -10,7 +10,7 @@ import { toWordText } from "./words.ts";
 
 export { createSearchIndexer } from "./indexer.ts";
 
-/** A matching message, with its snippet. */
+/** A matching message with its snippet. */
 export type FoundMessage = queries.HitRow & { snippet: string };
 
 type SearchRequest = {
@@ -25,9 +25,8 @@ type SearchRequest = {
 /** Searches the text of messages (docs/decisions/0074). */
 export interface SearchService {
   /**
-   * Finds matching messages that the user can currently read, best match first: up to one more than a page.
-   * `page.after` is [rank, time, id]. A message can be found as soon as it is acknowledged as sent, edited or
-   * completed.
+   * Finds matching messages in the user's conversations, best match first: up to one more than the page size.
+   * `page.after` is [rank, time, id]. Finds a message as soon as sending, editing or completing it has been acknowledged.
    * @throws Problem `bad_cursor`, or `invalid` for a query without a word to search for.
    */
   search(userId: string, request: SearchRequest, page: PageRequest): Promise<FoundMessage[]>;
@@ -39,7 +38,7 @@ export function createSearchService({ database, config }: Dependencies): SearchS
   const language = formatConfigurationName(config.SEARCH_LANGUAGE);
   return {
     async search(userId, { input, ...filters }, { limit, after }) {
-      const position = after && readPosition(after);
+      const position = after && parsePosition(after);
       const query = parseQuery(input);
       const unindexed = (await queries.listUnindexed(database, userId)).map((message) => ({
         ...message,
@@ -52,7 +51,7 @@ export function createSearchService({ database, config }: Dependencies): SearchS
         ...filters,
         unindexed,
         after: position,
-        rows: limit + 1,
+        limit: limit + 1,
       });
       const texts = rows.slice(0, limit).map(({ content }) => content);
       const snippets = await createHitSnippets(database, { texts, query, language });
@@ -61,7 +60,7 @@ export function createSearchService({ database, config }: Dependencies): SearchS
   };
 }
 
-function readPosition([rank, at = "", id = ""]: string[]): queries.Position {
+function parsePosition([rank, at = "", id = ""]: string[]): queries.Position {
   const value = Number(rank);
   const time = new Date(at);
   if (!rank || !(value >= 0 && value <= 1) || Number.isNaN(time.getTime()) || !isUuid(id)) throw createBadCursor();

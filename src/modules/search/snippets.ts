@@ -4,20 +4,21 @@ import type { ParsedQuery } from "./parse-query.ts";
 import * as queries from "./queries.ts";
 import { findMarks, isUnspaced, toHighlightText } from "./words.ts";
 
-/** UTF-16 units of a snippet before the match, and in total. */
+/** UTF-16 code units before the match in a snippet. */
 const CONTEXT_CHARS = 80;
+/** Total UTF-16 code units of a snippet. */
 const SNIPPET_CHARS = 240;
-/** Maximum occurrences of one word that are checked. */
+/** Maximum occurrences of a word that are checked. */
 const OCCURRENCES_MAX = 100;
-// Control characters, because stored texts don't contain any.
+// Stored texts don't contain these control characters.
 const MARK_START = "\u0001";
 const MARK_STOP = "\u0002";
 
-const wordCharacter = /[\p{L}\p{N}\p{M}]/u;
+const WORD_CHARACTER = /[\p{L}\p{N}\p{M}]/u;
 
 type Options = { texts: string[]; query: ParsedQuery; language: string };
 
-/** Creates an HTML excerpt of each text around its first match: matches in `<mark>`, everything else escaped. */
+/** Creates an HTML excerpt of each text around its first match. Matches are in `<mark>`, everything else is escaped. */
 export async function createHitSnippets(sql: Sql, { texts, query, language }: Options): Promise<string[]> {
   if (texts.length === 0) return [];
   const includedTerms = query.flat().filter(({ kind }) => kind !== "not");
@@ -43,19 +44,19 @@ export async function createHitSnippets(sql: Sql, { texts, query, language }: Op
 type Excerpt = { text: string; isStart: boolean; isEnd: boolean };
 
 /**
- * Cuts out the text around a match.
- * @param needles lists of words in order of preference. The first list with a word that occurs at the start of a word
- * is used, at its first occurrence.
+ * Creates an excerpt around a match.
+ * @param needles lists of search words, in order of preference. The excerpt shows the first match from the first list that has a
+ * match. Only matches at the start of a word count.
  */
 function createExcerpt(text: string, needles: string[][]): Excerpt {
   const position = findPosition(text.toLowerCase(), needles);
   const start = position <= CONTEXT_CHARS ? 0 : findExcerptStart(text, position - CONTEXT_CHARS, position);
-  const rawEnd = start + SNIPPET_CHARS;
-  const lastSpace = text.lastIndexOf(" ", rawEnd);
+  const endMax = start + SNIPPET_CHARS;
+  const lastSpace = text.lastIndexOf(" ", endMax);
   const end =
-    rawEnd >= text.length
+    endMax >= text.length
       ? text.length
-      : avoidSplitPair(text, lastSpace > position + CONTEXT_CHARS ? lastSpace : rawEnd);
+      : avoidSurrogateSplit(text, lastSpace > position + CONTEXT_CHARS ? lastSpace : endMax);
   return { text: text.slice(start, end), isStart: start === 0, isEnd: end === text.length };
 }
 
@@ -67,26 +68,27 @@ function findPosition(lower: string, lists: string[][]): number {
   return 0;
 }
 
-/** Finds the start of the first word that begins with the needle. */
+/** Finds the first word that begins with the needle. */
 function findWordStart(lower: string, needle: string): number | undefined {
   if (needle === "") return undefined;
-  const isAnywhere = isUnspaced(needle);
+  const canMatchAnywhere = isUnspaced(needle);
   let at = lower.indexOf(needle);
   for (let occurrences = 0; at >= 0 && occurrences < OCCURRENCES_MAX; occurrences += 1) {
-    if (isAnywhere || at === 0 || !wordCharacter.test(lower[at - 1] ?? "")) return at;
+    if (canMatchAnywhere || at === 0 || !WORD_CHARACTER.test(lower[at - 1] ?? "")) return at;
     at = lower.indexOf(needle, at + 1);
   }
   return undefined;
 }
 
-/** Returns the position after the first space, if there is one before `until`. */
+/** Returns the position after the first space if there is one before `until`, otherwise `from`. */
 function findExcerptStart(text: string, from: number, until: number): number {
   const space = text.indexOf(" ", from);
-  return space >= 0 && space < until ? space + 1 : avoidSplitPair(text, from);
+  return space >= 0 && space < until ? space + 1 : avoidSurrogateSplit(text, from);
 }
 
 /** Moves a position out of the middle of a surrogate pair. */
-const avoidSplitPair = (text: string, at: number): number => (/[\udc00-\udfff]/.test(text[at] ?? "") ? at - 1 : at);
+const avoidSurrogateSplit = (text: string, at: number): number =>
+  /[\udc00-\udfff]/.test(text[at] ?? "") ? at - 1 : at;
 
 function formatExcerpt({ text, isStart, isEnd }: Excerpt, marks: [number, number][]): string {
   let html = isStart ? "" : "… ";
@@ -99,7 +101,7 @@ function formatExcerpt({ text, isStart, isEnd }: Excerpt, marks: [number, number
   return `${html.replaceAll(/\s+/g, " ").trim()}${isEnd ? "" : " …"}`;
 }
 
-/** Sorts ranges, and merges overlapping and adjacent ones. */
+/** Sorts the ranges and merges overlapping and adjacent ones. */
 function mergeRanges(marks: [number, number][]): [number, number][] {
   const merged: [number, number][] = [];
   for (const [from, to] of marks.toSorted((a, b) => a[0] - b[0])) {

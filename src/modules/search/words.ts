@@ -1,34 +1,34 @@
-/** Maximum indexed words per text. Longer messages are found only by their beginning. */
+/** Maximum indexed words per text. Later words are not found. */
 const WORDS_MAX = 8_000;
-/** Maximum code points per word; the rest is ignored. */
+/** Maximum code points per word. The rest is ignored. */
 const WORD_CHARS_MAX = 60;
 
-const unspacedScripts =
+const UNSPACED_SCRIPTS =
   "\\p{Script=Han}\\p{Script=Hiragana}\\p{Script=Katakana}\\p{Script=Thai}\\p{Script=Lao}\\p{Script=Khmer}";
-/** Matches one character, with its marks, of a script without spaces between words. Each counts as a word. */
-const unspacedSource = `[${unspacedScripts}\\p{Script=Myanmar}\\u30fc]\\p{M}*`;
-const unspacedCharacter = new RegExp(unspacedSource, "gu");
-const hasUnspaced = new RegExp(unspacedSource, "u");
-const separators = /[^\p{L}\p{N}\p{M}]+/gu;
-const separator = /[^\p{L}\p{N}\p{M}]/gu;
-const tooLong = new RegExp(`([\\p{L}\\p{N}\\p{M}]{${WORD_CHARS_MAX}})[\\p{L}\\p{N}\\p{M}]+`, "gu");
+/** Matches a character (with its marks) in a script without spaces between words. Each one counts as a word. */
+const UNSPACED_PATTERN = `[${UNSPACED_SCRIPTS}\\p{Script=Myanmar}\\u30fc]\\p{M}*`;
+const UNSPACED_CHARACTER = new RegExp(UNSPACED_PATTERN, "gu");
+const HAS_UNSPACED = new RegExp(UNSPACED_PATTERN, "u");
+const SEPARATORS = /[^\p{L}\p{N}\p{M}]+/gu;
+const SEPARATOR = /[^\p{L}\p{N}\p{M}]/gu;
+const TOO_LONG_WORD = new RegExp(`([\\p{L}\\p{N}\\p{M}]{${WORD_CHARS_MAX}})[\\p{L}\\p{N}\\p{M}]+`, "gu");
 
 /** Separates words for Postgres. Stored texts don't contain this character. */
 const WORD_SEPARATOR = "\u0003";
 
-/** Whether a text contains characters of a script without spaces. */
-export const isUnspaced = (text: string): boolean => hasUnspaced.test(text);
+/** Returns whether a text contains characters of a script without spaces. */
+export const isUnspaced = (text: string): boolean => HAS_UNSPACED.test(text);
 
 /**
- * Splits a text into lower-case words for indexing and searching. Postgres isn't used for this, because it treats
- * `node.js` or a Chinese sentence as one word, and lowercases only ASCII if the database's locale is C.
+ * Splits a text into lowercase words for indexing and searching. Postgres' parser isn't suitable, because it treats `node.js` or a
+ * Chinese sentence as one word, and lowercases only ASCII if the database's locale is C.
  */
 export function splitWords(text: string): string[] {
   const lower = text.normalize("NFC").toLowerCase();
-  const split = isUnspaced(lower) ? lower.replaceAll(unspacedCharacter, " $& ") : lower;
+  const split = isUnspaced(lower) ? lower.replaceAll(UNSPACED_CHARACTER, " $& ") : lower;
   return split
-    .replaceAll(separators, " ")
-    .replaceAll(tooLong, "$1 ")
+    .replaceAll(SEPARATORS, " ")
+    .replaceAll(TOO_LONG_WORD, "$1 ")
     .split(" ", WORDS_MAX + 2)
     .filter((word) => word !== "")
     .slice(0, WORDS_MAX);
@@ -38,17 +38,17 @@ export function splitWords(text: string): string[] {
 export const toWordText = (text: string): string => splitWords(text).join(" ");
 
 /**
- * Prepares a text for highlighting by Postgres: it has the same words as the index and, without WORD_SEPARATOR, the
- * same length as the original.
+ * Prepares a text for highlighting by Postgres. The result has the same words as the index. Except for the added separators, it is as
+ * long as the original.
  */
 export function toHighlightText(text: string): string {
   const lower = text.toLowerCase();
   return (lower.length === text.length ? lower : text)
-    .replaceAll(separator, (character) => " ".repeat(character.length))
-    .replaceAll(unspacedCharacter, `${WORD_SEPARATOR}$&${WORD_SEPARATOR}`);
+    .replaceAll(SEPARATOR, (character) => " ".repeat(character.length))
+    .replaceAll(UNSPACED_CHARACTER, `${WORD_SEPARATOR}$&${WORD_SEPARATOR}`);
 }
 
-/** Finds the highlighted ranges, as positions in the original text: [start, end). */
+/** Finds the highlighted ranges, as positions [start, end) in the original text. */
 export function findMarks(headline: string, start: string, stop: string): [number, number][] {
   const marks: [number, number][] = [];
   let at = 0;

@@ -11,7 +11,7 @@ import type { Typing } from "../../realtime/typing.ts";
 import type { ConversationService } from "../conversations/service.ts";
 import type { GenerationService } from "../generations/service.ts";
 import type { Inbox } from "../inbox/service.ts";
-import { collectEvents, type MessageService, type Recovery, type StartPosition } from "../messages/service.ts";
+import { type MessageService, mergeEvents, type Recovery, type StartPosition } from "../messages/service.ts";
 import type { Connection } from "./connection.ts";
 import { SENDING_MAX, SUBSCRIPTIONS_MAX } from "./limits.ts";
 
@@ -27,13 +27,13 @@ export type CommandDependencies = {
   limits: Pick<Limits, "reads">;
 };
 
-/** The body of the ack. Undefined if the frame has no ack, or the handler has already sent it. */
-type AckBodyOf<T extends ClientFrameType> = (T extends AckedFrameType ? AckBody<T> : never) | undefined;
+/** The body of the ack. Undefined if the frame isn't acknowledged, or the handler has already sent the ack. */
+type FrameAckBody<T extends ClientFrameType> = (T extends AckedFrameType ? AckBody<T> : never) | undefined;
 export type FrameHandler<T extends ClientFrameType> = (
   connection: Connection,
   caller: Caller,
   frame: ClientFrame<T>,
-) => Promise<AckBodyOf<T>> | AckBodyOf<T>;
+) => Promise<FrameAckBody<T>> | FrameAckBody<T>;
 
 const SENDING_RETRY_AFTER_MS = 500;
 
@@ -56,15 +56,15 @@ export const frameScopes: Record<ClientFrameType, NeededScope> = {
 };
 
 /**
- * Returns an answer with the text that was pushed so far. If the answer is already stored as complete, its remaining
- * deltas and its completion are still about to be pushed.
+ * Returns an answer as a subscriber should see it: unfinished, with only the text that has been pushed. Even if the answer is
+ * already stored as complete, its remaining deltas and its completion are pushed later.
  */
-const toInProgress = (message: Message, content: string): Message =>
+const createStreamingView = (message: Message, content: string): Message =>
   message.status === "streaming"
     ? { ...message, content }
     : { ...message, content, status: "streaming", finish_reason: null, usage: null, error: null };
 
-/** Creates the handlers of authenticated frames. Problems that they throw are sent as error frames. */
+/** Creates the handlers of authenticated frames. The problems that they throw are sent as error frames. */
 export function createCommands(deps: CommandDependencies): { [T in ClientFrameType]: FrameHandler<T> } {
   const { conversations, messages, generations, recovery, hub, inbox, typing, limits } = deps;
 
@@ -97,19 +97,19 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
           conversationId,
           connection,
           () => recovery.start(caller, conversationId, after_seq ?? undefined),
-          (position: StartPosition, { lastSeq, missed, usersOnline }) => {
-            // If the connection closed while the position was read, it must not stay in the room.
+          (position: StartPosition, { lastSeq, missedEvents, usersOnline }) => {
+            // If the connection was closed while the position was being read, it must leave again.
             if (connection.isClosing) {
               hub.leave(conversationId, connection);
               return;
             }
             connection.subscriptions.add(conversationId);
             const snapshots = hub.listSnapshots(conversationId);
-            recovered = position.recovered ? collectEvents(position, lastSeq, missed) : [];
+            recovered = position.recovered ? mergeEvents(position, lastSeq, missedEvents) : [];
             const visibleEvents = recovered.map((event) => {
               if (event.type !== "message.created") return event;
               const snapshot = snapshots.find(({ seq }) => seq === event.seq);
-              return snapshot ? { ...event, data: toInProgress(event.data, snapshot.text) } : event;
+              return snapshot ? { ...event, data: createStreamingView(event.data, snapshot.text) } : event;
             });
             // Sent here, because the ack must precede the first push.
             const ack: Ack<"subscribe"> = {
@@ -123,7 +123,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
             connection.sendFrame(ack);
           },
           () => {
-            // Sends the current text of answers in progress, unless the events contain it.
+            // Sends the current text of answers in progress, unless the recovered events contain it.
             for (const { seq, frame } of hub.listSnapshots(conversationId))
               if (!recovered.some((event) => event.seq === seq)) connection.send(frame);
           },
@@ -178,7 +178,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
 
     async "typing.start"(connection, caller, { conversation_id }) {
       await requireWriteAccess(caller, conversation_id.toLowerCase());
-      // If the connection closed during the check, nothing would end its typing indicator later.
+      // If the connection closed during the check, nothing would clear its typing indicator.
       if (connection.isClosing) return undefined;
       typing.start(conversation_id.toLowerCase(), caller.user.id, connection);
       return undefined;
@@ -197,7 +197,7 @@ export function createCommands(deps: CommandDependencies): { [T in ClientFrameTy
     async "inbox.subscribe"(connection, caller, { id }) {
       // Counts as a read, because it reads all of the user's conversations.
       await limits.reads.run(caller.user.id, async () => {
-        // If the connection closed while waiting, nothing would unsubscribe it later.
+        // If the connection was closed while this request waited for a slot, nothing would unsubscribe it later.
         if (connection.isClosing) return;
         // Sent here, because the ack must precede the first push.
         await inbox.subscribe(connection, (unread) => connection.sendFrame({ type: "ack", id, unread }));

@@ -12,37 +12,37 @@ import { SendOrder } from "./send-order.ts";
 
 export type Socket = ServerWebSocket<{ connection: Connection }>;
 
-/** One open WebSocket: its caller, subscriptions and queued frames. */
+/** An open WebSocket with its caller, subscriptions and queued frames. */
 export class Connection implements Listener, OpenStream {
   readonly id = createId();
   readonly openedAtMs = Date.now();
   readonly subscriptions = new Set<string>();
-  /** Frames queued behind the one in progress, because a connection's frames take effect in order. */
-  readonly queue = new QueuedFrames();
+  /** Frames that were received while another one was being processed. A connection's frames are processed in order. */
+  readonly queuedFrames = new QueuedFrames();
   caller: Caller | null;
   isBusy = false;
-  /** The number of messages that aren't committed yet. */
+  /** The number of uncommitted messages. */
   pendingSends = 0;
   readonly sendOrder = new SendOrder();
   /** The number of consecutive invalid frames. */
-  violations = 0;
-  /** Releases the connection's slot in the user's limit. */
-  release = () => {};
+  consecutiveViolations = 0;
+  /** Releases the resources that were acquired when the connection was accepted. */
+  releaseResources = () => {};
   lastSeenAtMs = Date.now();
   pingedAtMs = 0;
   /** Whether the last sweep found the client too slow. */
-  isSlow = false;
+  wasSlowAtLastSweep = false;
   closedAtMs = 0;
   #socket: Socket | undefined;
   #onSent: ((type: string) => void) | undefined;
-  /** Frames to be sent together at the end of this event loop turn. */
+  /** Frames to send together at the end of this event loop turn. */
   #unsent: string[] = [];
   #meter: FrameMeter | undefined;
 
   /**
    * @param ipAddress the client's IP address, if known.
    * @param requestId the id of the request that opened the connection, for the log.
-   * @param trace the span of that request, for links.
+   * @param trace the span of that request, which the connection's traces link to.
    */
   constructor(
     caller: Caller | null,
@@ -57,7 +57,7 @@ export class Connection implements Listener, OpenStream {
     return this.caller?.user.id ?? "";
   }
 
-  /** Counts recently received frames. Created on demand, because most connections only listen. */
+  /** Counts recently received frames. Created on demand, because most connections only receive pushes. */
   get meter(): FrameMeter {
     this.#meter ??= new FrameMeter();
     return this.#meter;
@@ -67,7 +67,7 @@ export class Connection implements Listener, OpenStream {
     return this.closedAtMs > 0;
   }
 
-  /** The socket's native topics, through which it receives pushes. */
+  /** The topics of Bun's socket, through which it receives pushes. */
   get topics(): { subscribe(topic: string): void; unsubscribe(topic: string): void } {
     return {
       subscribe: (topic) => this.#socket?.subscribe(topic),
@@ -75,7 +75,7 @@ export class Connection implements Listener, OpenStream {
     };
   }
 
-  /** @param onSent counts frames that are sent only to this connection, by type. */
+  /** Attaches the socket when it has opened. @param onSent called for each frame that is sent only to this connection. */
   attach(socket: Socket, onSent: (type: string) => void): void {
     this.#socket = socket;
     this.#onSent = onSent;
@@ -97,8 +97,8 @@ export class Connection implements Listener, OpenStream {
   }
 
   /**
-   * Sends a frame at the end of this event loop turn. A group commit acknowledges hundreds of messages in one turn;
-   * batching takes one system call per socket, including its pending pushes, instead of one per message.
+   * Sends a frame at the end of this event loop turn. A group commit acknowledges hundreds of messages in one turn. Sending them
+   * together requires one system call per socket instead of one per message.
    */
   sendFrameSoon(frame: Push): void {
     if (this.isClosing) return;
@@ -115,7 +115,7 @@ export class Connection implements Listener, OpenStream {
     });
   }
 
-  /** Pushes need a valid credential, so the connection ends when its access token expires. */
+  /** Pushes require a valid credential, so the connection is closed when its access token expires. */
   get endsWithToken(): boolean {
     return true;
   }
@@ -129,7 +129,7 @@ export class Connection implements Listener, OpenStream {
     this.#socket?.ping();
   }
 
-  /** Bytes that the client hasn't received yet. */
+  /** Returns the number of bytes that the client hasn't received. */
   bufferedBytes(): number {
     return this.#socket?.getBufferedAmount() ?? 0;
   }
@@ -142,7 +142,7 @@ export class Connection implements Listener, OpenStream {
     this.#socket?.close(code, text);
   }
 
-  /** Terminates the TCP connection. Call it if the client doesn't respond to the close frame. */
+  /** Terminates the TCP connection. Call this if the client doesn't respond to the close frame. */
   terminate(): void {
     this.#socket?.terminate();
   }

@@ -1,8 +1,8 @@
 import type { ClientFrame } from "../../protocol/frames.ts";
 
-/** The bytes of queued frames over all connections. */
+/** The total bytes of the queued frames of all connections. */
 export class QueuedBytes {
-  sum = 0;
+  bytes = 0;
 }
 
 /** The frames of one connection that are queued behind the one in progress, in order. */
@@ -14,18 +14,18 @@ export class QueuedFrames {
   }
 
   add(frame: ClientFrame, bytes: number, total: QueuedBytes): void {
-    total.sum += bytes;
+    total.bytes += bytes;
     this.#frames.push({ frame, bytes });
   }
 
-  take(total: QueuedBytes): ClientFrame | undefined {
+  shift(total: QueuedBytes): ClientFrame | undefined {
     const first = this.#frames.shift();
-    if (first) total.sum -= first.bytes;
+    if (first) total.bytes -= first.bytes;
     return first?.frame;
   }
 
-  /** Called when the connection has ended. */
+  /** Call this when the connection has closed. */
   clear(total: QueuedBytes): void {
-    for (const { bytes } of this.#frames.splice(0)) total.sum -= bytes;
+    for (const { bytes } of this.#frames.splice(0)) total.bytes -= bytes;
   }
 }

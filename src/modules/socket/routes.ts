@@ -1,6 +1,6 @@
 import type { Server } from "bun";
 import type { Caller, Identify, RequestOrigin } from "../../access/caller.ts";
-import { nameRequest, readCredential } from "../../http/authenticate.ts";
+import { addRequestId, readCredential } from "../../http/authenticate.ts";
 import type { ReadClientAddress } from "../../http/client-address.ts";
 import type { IsAllowedOrigin } from "../../http/origin.ts";
 import { addFacts, readFacts } from "../../http/request-facts.ts";
@@ -16,7 +16,7 @@ const TOKEN_PREFIX = "base64url.bearer.";
 
 type Dependencies = {
   identify: Identify;
-  /** Redeems a ticket, which works only once. @throws Problem `unauthorized`. */
+  /** Redeems a ticket, which is valid only once. @throws Problem `unauthorized`. */
   redeemTicket(ticket: string, origin: RequestOrigin): Promise<Caller>;
   readClientAddress: ReadClientAddress;
   isAllowedOrigin: IsAllowedOrigin;
@@ -26,21 +26,19 @@ type Dependencies = {
 };
 
 /**
- * `GET /realtime`: opens a WebSocket. Requests are refused over HTTP, before the upgrade. A plain route instead of the
- * framework's `.ws()`, whose per-socket closures and content sniffing would slow down the hot path
- * (docs/decisions/0001).
+ * Creates the route `GET /realtime`, which opens a WebSocket. Invalid requests are refused over HTTP, before the upgrade. Doesn't
+ * use the framework's `.ws()`, because its per-socket closures and content sniffing are too slow (docs/decisions/0001).
  */
 export function createSocketRoutes(deps: Dependencies): Route[] {
   const { identify, redeemTicket, readClientAddress, isAllowedOrigin, slots, isDraining } = deps;
 
   async function findCaller(request: Request, protocols: string[], ipAddress: string | null): Promise<Caller | null> {
     const origin = { ipAddress, onBehalfOf: request.headers.get("x-on-behalf-of") };
-    const token = readCredential(request.headers) ?? readProtocolToken(protocols);
+    const token = readCredential(request.headers) ?? decodeProtocolToken(protocols);
     if (token !== null) return identify(token, origin);
     const ticket = readUrl(request).searchParams.get("ticket");
     if (ticket !== null) return redeemTicket(ticket, origin);
-    // Refused, because the header would be forgotten by the first frame, and the key would then act on behalf of its
-    // owner.
+    // Without a credential, the header would have no effect, and the key in the first frame would act on behalf of its owner.
     if (origin.onBehalfOf !== null)
       throw new Problem(
         "malformed",
@@ -56,9 +54,9 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
       operationId: "connect",
       summary: "Open a WebSocket",
       tag: "operations",
-      // Public, because the credential may also be a ticket, or come in a subprotocol or the first frame.
+      // Public, because the credential may also be a ticket, a subprotocol or in the first frame.
       public: true,
-      // Hidden from OpenAPI, because it is documented in AsyncAPI.
+      // The AsyncAPI document describes it.
       isHidden: true,
       handle: async ({ request, server, set }) => {
         if (request.headers.get("upgrade")?.toLowerCase() !== "websocket")
@@ -71,13 +69,13 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
           throw new Problem("forbidden", "This origin may not connect. Add it to CORS_ORIGINS.");
         if (isDraining())
           throw new Problem("draining", "This instance is shutting down. Reconnect.", { retryAfterMs: 1_000 });
-        const protocols = readProtocols(request);
+        const protocols = parseProtocols(request);
         if (protocols.length > 0 && !protocols.includes(SUBPROTOCOL))
           throw new Problem("malformed", `Offer the subprotocol ${SUBPROTOCOL}.`);
         const ipAddress = readClientAddress(request, server);
-        const found = await findCaller(request, protocols, ipAddress);
-        const caller = found && nameRequest(found, { request, headers: set.headers });
-        if (caller) slots.requireRoom(caller.user.id);
+        const authenticatedCaller = await findCaller(request, protocols, ipAddress);
+        const caller = authenticatedCaller && addRequestId(authenticatedCaller, { request, headers: set.headers });
+        if (caller) slots.requireFreeSlot(caller.user.id);
         const connection = new Connection(
           caller,
           ipAddress,
@@ -97,7 +95,7 @@ export function createSocketRoutes(deps: Dependencies): Route[] {
   ];
 }
 
-function readProtocols(request: Request): string[] {
+function parseProtocols(request: Request): string[] {
   const header = request.headers.get("sec-websocket-protocol") ?? "";
   return header
     .split(",")
@@ -106,11 +104,11 @@ function readProtocols(request: Request): string[] {
 }
 
 /**
- * Reads the token from the subprotocol `base64url.bearer.<base64url(token)>`, the only way for browsers to send one in
- * the handshake.
+ * Decodes the token in the subprotocol `base64url.bearer.<base64url(token)>`. Browsers can't send a token in another way in the
+ * handshake.
  */
-function readProtocolToken(protocols: string[]): string | null {
-  const offered = protocols.find((protocol) => protocol.startsWith(TOKEN_PREFIX));
-  if (!offered) return null;
-  return Buffer.from(offered.slice(TOKEN_PREFIX.length), "base64url").toString();
+function decodeProtocolToken(protocols: string[]): string | null {
+  const tokenProtocol = protocols.find((protocol) => protocol.startsWith(TOKEN_PREFIX));
+  if (!tokenProtocol) return null;
+  return Buffer.from(tokenProtocol.slice(TOKEN_PREFIX.length), "base64url").toString();
 }

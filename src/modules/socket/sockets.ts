@@ -8,7 +8,7 @@ import { Problem, problemCodes } from "../../lib/problem.ts";
 import type { Tracing } from "../../lib/tracing/tracing.ts";
 import type { Limits } from "../../limits/limits.ts";
 import type { CloseReason } from "../../protocol/close-codes.ts";
-import { type ClientFrame, type ClientFrameType, parseClientFrame, type UnreadFrame } from "../../protocol/frames.ts";
+import { type ClientFrame, type ClientFrameType, type FrameContext, parseClientFrame } from "../../protocol/frames.ts";
 import { createErrorFrame } from "../../protocol/pushes.ts";
 import { type CommandDependencies, createCommands, type FrameHandler, frameScopes } from "./commands.ts";
 import type { Connection, Socket } from "./connection.ts";
@@ -24,7 +24,7 @@ type Dependencies = CommandDependencies & {
   tracing: Tracing | null;
 };
 
-/** Manages all WebSockets of this instance: handles their frames, and closes sockets when necessary. */
+/** Manages all WebSockets of this instance: processes their frames, and closes them when necessary. */
 export function createSockets(deps: Dependencies) {
   const { hub, inbox, typing, identify, limits: rateLimits, openStreams, log, metrics, tracing } = deps;
   const commands = createCommands(deps);
@@ -39,27 +39,27 @@ export function createSockets(deps: Dependencies) {
   }
 
   /**
-   * Sends `ready` to an authenticated socket.
-   * @returns false if the user has too many sockets; this one is then closed.
+   * Acquires a slot for an authenticated socket and sends `ready`.
+   * @returns false if the user has too many sockets. In that case, the socket is closed.
    */
   function accept(connection: Connection, caller: Caller): boolean {
     connection.caller = caller;
-    if (!rateLimits.sockets.hasRoom(caller.user.id)) {
-      rateLimits.sockets.refuse();
+    if (!rateLimits.sockets.hasFreeSlot(caller.user.id)) {
+      rateLimits.sockets.createRejection();
       connection.close("too_many_connections");
       return false;
     }
-    const releaseSlot = rateLimits.sockets.take(caller.user.id);
-    const remove = openStreams.add(connection);
-    connection.release = () => {
-      remove();
+    const releaseSlot = rateLimits.sockets.acquire(caller.user.id);
+    const unregister = openStreams.add(connection);
+    connection.releaseResources = () => {
+      unregister();
       releaseSlot();
     };
     const { created_at, ...user } = caller.user;
     connection.sendFrame({
       type: "ready",
       connection_id: connection.id,
-      // Disabled users have already been refused.
+      // Authentication has refused disabled users.
       user: { ...user, disabled: false, created_at: created_at.toISOString() },
       heartbeat_ms: limits.HEARTBEAT_MS,
       limits: limits.shownLimits,
@@ -68,7 +68,7 @@ export function createSockets(deps: Dependencies) {
     return true;
   }
 
-  /** Handles the first frame of a connection without a credential: only `auth` is allowed. */
+  /** Processes the first frame of an unauthenticated connection, which must be `auth`. */
   async function authenticate(connection: Connection, frame: ClientFrame): Promise<void> {
     if (frame.type !== "auth") throw new Problem("unauthorized", "The first frame must be `auth`.");
     let caller: Caller;
@@ -87,9 +87,9 @@ export function createSockets(deps: Dependencies) {
       connection.sendFrame({ type: "ack", id: frame.id, expires_at: formatExpiry(caller) });
   }
 
-  const handle = createFrameTracer(tracing, handleFrame);
+  const tracedHandleFrame = createFrameTracer(tracing, handleFrame);
 
-  /** Handles a frame. @returns the error that was sent, if any. */
+  /** Processes a frame. Returns the error that was sent, if any. */
   async function handleFrame(connection: Connection, frame: ClientFrame): Promise<Problem | undefined> {
     try {
       if (!connection.caller) {
@@ -97,9 +97,9 @@ export function createSockets(deps: Dependencies) {
         return undefined;
       }
       requireScope(connection.caller.scopes, frameScopes[frame.type]);
-      // Messages are rate-limited where they are stored, because only then it is known whether a model answers.
+      // Messages are rate-limited when they are stored, because whether a model answers is not known earlier.
       if (frame.type === "generation.regenerate") await rateLimits.countCaller("ai", connection.caller);
-      // The command map guarantees the matching frame type, which the compiler can't infer.
+      // TypeScript can't infer that the handler matches the frame type.
       const command = commands[frame.type] as FrameHandler<ClientFrameType>;
       const body = await command(connection, connection.caller, frame);
       if (body && frame.id !== undefined) connection.sendFrameSoon({ type: "ack", id: frame.id, ...body });
@@ -107,27 +107,27 @@ export function createSockets(deps: Dependencies) {
     } catch (error) {
       const problem = mapError(error, log);
       sendError(connection, problem, frame.id ?? null);
-      if (problem.violatedPolicies) recordRefusal(connection);
+      if (problem.violatedPolicies) countRefusal(connection);
       return problem;
     }
   }
 
   /** Records a refused frame, and closes the connection after too many of them. */
-  function recordRefusal(connection: Connection): void {
-    if (connection.meter.refuse(Date.now())) connection.close("rate_limited");
+  function countRefusal(connection: Connection): void {
+    if (connection.meter.reject(Date.now())) connection.close("rate_limited");
   }
 
   /**
-   * Applies the frame rate limit, also to invalid frames.
-   * @returns false if the frame was refused; the error has then been sent.
+   * Applies the frame rate limit, which also counts invalid frames.
+   * @returns false if the frame was refused and the error has been sent.
    */
-  function admit(connection: Connection, type: string, id: string | null): boolean {
-    const waitMs = rateLimits.frames.take(connection.meter, connection.caller?.user.id ?? null, type);
+  function checkFrameRate(connection: Connection, type: string, id: string | null): boolean {
+    const waitMs = rateLimits.frames.count(connection.meter, connection.caller?.user.id ?? null, type);
     if (waitMs === 0) return true;
     metrics.rateLimited.inc({ limit: "frames" });
     const detail = `Too many frames. Try again in ${Math.ceil(waitMs / 1_000)} s.`;
     sendError(connection, new Problem("rate_limited", detail, { retryAfterMs: waitMs }), id);
-    recordRefusal(connection);
+    countRefusal(connection);
     return false;
   }
 
@@ -136,15 +136,14 @@ export function createSockets(deps: Dependencies) {
   }
 
   /**
-   * Handles a frame and those queued behind it, in order. A message doesn't delay later frames, because SendOrder keeps
-   * its position.
+   * Processes a frame and then the queued ones, in order. Doesn't wait for messages, because SendOrder keeps their order.
    */
-  async function run(connection: Connection, first: ClientFrame): Promise<void> {
+  async function processFrames(connection: Connection, firstFrame: ClientFrame): Promise<void> {
     connection.isBusy = true;
-    for (let frame: ClientFrame | undefined = first; frame; frame = connection.queue.take(queuedBytes)) {
+    for (let frame: ClientFrame | undefined = firstFrame; frame; frame = connection.queuedFrames.shift(queuedBytes)) {
       if (connection.isClosing) break;
-      const handled = handle(connection, frame);
-      if (frame.type !== "message.send" || !connection.caller) await handled;
+      const handling = tracedHandleFrame(connection, frame);
+      if (frame.type !== "message.send" || !connection.caller) await handling;
     }
     connection.isBusy = false;
   }
@@ -152,46 +151,46 @@ export function createSockets(deps: Dependencies) {
   function receive(connection: Connection, data: string | Buffer): void {
     if (connection.isClosing) return;
     connection.lastSeenAtMs = Date.now();
-    const partialFrame: UnreadFrame = { id: null };
+    const partialFrame: FrameContext = { id: null };
     let frame: ClientFrame;
     try {
       if (typeof data !== "string") throw new Problem("malformed", "Frames must be text, one JSON object each.");
       frame = parseClientFrame(data, partialFrame);
     } catch (error) {
       metrics.wsFrames.inc({ direction: "in", type: "invalid" });
-      if (!admit(connection, "invalid", partialFrame.id)) return;
+      if (!checkFrameRate(connection, "invalid", partialFrame.id)) return;
       sendError(connection, error, partialFrame.id);
-      // A frame with a wrong field is a client's mistake. One that isn't a JSON object suggests a different protocol.
-      if (error instanceof Problem && error.code === "malformed") connection.violations += 1;
-      if (connection.violations > limits.VIOLATIONS_MAX) connection.close("protocol_violation");
+      // An invalid field is a mistake in the client. A frame that isn't a JSON object suggests that the client uses another protocol.
+      if (error instanceof Problem && error.code === "malformed") connection.consecutiveViolations += 1;
+      if (connection.consecutiveViolations > limits.VIOLATIONS_MAX) connection.close("protocol_violation");
       return;
     }
-    connection.violations = 0;
+    connection.consecutiveViolations = 0;
     metrics.wsFrames.inc({ direction: "in", type: frame.type });
-    if (!admit(connection, frame.type, frame.id ?? null)) return;
+    if (!checkFrameRate(connection, frame.type, frame.id ?? null)) return;
     if (connection.isBusy) enqueue(connection, frame, data.length);
-    else void run(connection, frame);
+    else void processFrames(connection, frame);
   }
 
   function enqueue(connection: Connection, frame: ClientFrame, bytes: number): void {
-    if (connection.queue.length >= limits.WAITING_FRAMES_MAX) {
+    if (connection.queuedFrames.length >= limits.WAITING_FRAMES_MAX) {
       metrics.rateLimited.inc({ limit: "frames_waiting" });
       connection.close("rate_limited");
-    } else if (queuedBytes.sum >= limits.WAITING_FRAMES_BYTES_MAX) {
+    } else if (queuedBytes.bytes >= limits.WAITING_FRAMES_BYTES_MAX) {
       const retryAfterMs = Math.round(limits.OVERLOAD_RETRY_MIN_MS * (1 + Math.random()));
       sendError(
         connection,
         new Problem("overloaded", "Too many frames are waiting. Try again later.", { retryAfterMs }),
         frame.id ?? null,
       );
-    } else connection.queue.add(frame, bytes, queuedBytes);
+    } else connection.queuedFrames.add(frame, bytes, queuedBytes);
   }
 
   function cleanUp(connection: Connection): void {
     connection.closedAtMs ||= Date.now();
     connections.delete(connection);
-    connection.queue.clear(queuedBytes);
-    connection.release();
+    connection.queuedFrames.clear(queuedBytes);
+    connection.releaseResources();
     metrics.wsConnections.set(connections.size);
     typing.leave(connection);
     for (const conversationId of connection.subscriptions) hub.leave(conversationId, connection);
@@ -202,16 +201,16 @@ export function createSockets(deps: Dependencies) {
   function findCloseReason(connection: Connection, nowMs: number): CloseReason | null {
     if (!connection.caller) return nowMs - connection.openedAtMs > limits.AUTH_TIMEOUT_MS ? "no_credential" : null;
     if (connection.caller.expiresAtMs <= nowMs) return "token_expired";
-    const wasSlow = connection.isSlow;
-    connection.isSlow = connection.bufferedBytes() > limits.SLOW_BYTES_MAX;
-    if (wasSlow && connection.isSlow) return "slow_consumer";
-    const silentMs = nowMs - connection.lastSeenAtMs;
-    if (silentMs > limits.HEARTBEAT_MS + limits.PONG_TIMEOUT_MS) return "no_pong";
+    const wasSlow = connection.wasSlowAtLastSweep;
+    connection.wasSlowAtLastSweep = connection.bufferedBytes() > limits.SLOW_BYTES_MAX;
+    if (wasSlow && connection.wasSlowAtLastSweep) return "slow_consumer";
+    const idleMs = nowMs - connection.lastSeenAtMs;
+    if (idleMs > limits.HEARTBEAT_MS + limits.PONG_TIMEOUT_MS) return "no_pong";
     return null;
   }
 
   return {
-    /** Checks every socket for missed heartbeats, expired tokens, slow clients and missing credentials. */
+    /** Closes sockets with missed heartbeats, expired tokens, slow clients or missing credentials. */
     sweep(nowMs = Date.now()): void {
       for (const connection of connections) {
         if (connection.isClosing) {
@@ -226,28 +225,27 @@ export function createSockets(deps: Dependencies) {
     },
 
     /**
-     * Asks all clients to reconnect to another instance, and closes their sockets in batches, until `deadlineMs` (since
-     * 1970).
+     * Asks all clients to reconnect to another instance, and closes their sockets in batches before `deadlineMs` (since 1970).
      */
     async drain(deadlineMs: number): Promise<void> {
-      const all = [...connections];
-      if (all.length === 0) return;
+      const openConnections = [...connections];
+      if (openConnections.length === 0) return;
       const spreadMs = Math.max(0, Math.min(DRAIN_SPREAD_MS_MAX, (deadlineMs - Date.now()) / 2));
-      for (const connection of all)
+      for (const connection of openConnections)
         connection.sendFrame({
           type: "server.draining",
-          reconnect_after_ms: Math.round(Math.random() * RECONNECT_SPREAD_MS),
+          reconnect_after_ms: Math.round(Math.random() * RECONNECT_DELAY_MS_MAX),
         });
-      const batches = Math.ceil(all.length / DRAIN_BATCH_SOCKETS);
+      const batches = Math.ceil(openConnections.length / DRAIN_BATCH_SOCKETS);
       for (let batch = 0; batch < batches; batch += 1) {
-        const sockets = all.slice(batch * DRAIN_BATCH_SOCKETS, (batch + 1) * DRAIN_BATCH_SOCKETS);
-        await waitForSends(sockets, Math.min(deadlineMs, Date.now() + DRAIN_ACK_MS_MAX));
+        const sockets = openConnections.slice(batch * DRAIN_BATCH_SOCKETS, (batch + 1) * DRAIN_BATCH_SOCKETS);
+        await waitForSends(sockets, Math.min(deadlineMs, Date.now() + DRAIN_ACK_WAIT_MS_MAX));
         for (const connection of sockets) connection.close("draining");
         await Bun.sleep(batch + 1 < batches ? spreadMs / batches : 0);
       }
     },
 
-    /** The runtime's WebSocket handlers, mounted on the server. */
+    /** The WebSocket handlers for Bun's server. */
     handlers: {
       open(socket: Socket): void {
         const { connection } = socket.data;
@@ -275,14 +273,14 @@ export function createSockets(deps: Dependencies) {
   };
 }
 
-/** The number of sockets closed per batch while draining. */
+/** Number of sockets closed per batch during shutdown. */
 const DRAIN_BATCH_SOCKETS = 500;
-/** The maximum duration of all batches together. */
+/** Maximum total duration of all batches. */
 const DRAIN_SPREAD_MS_MAX = 5_000;
-/** How long to wait for uncommitted messages to be acknowledged before a batch is closed. */
-const DRAIN_ACK_MS_MAX = 1_000;
-/** Clients reconnect after a random delay of up to this. */
-const RECONNECT_SPREAD_MS = 3_000;
+/** Maximum time that a batch waits for the acknowledgements of uncommitted messages. */
+const DRAIN_ACK_WAIT_MS_MAX = 1_000;
+/** Maximum random delay before a client reconnects. */
+const RECONNECT_DELAY_MS_MAX = 3_000;
 
 async function waitForSends(connections: Connection[], untilMs: number): Promise<void> {
   while (connections.some(({ pendingSends }) => pendingSends > 0) && Date.now() < untilMs) await Bun.sleep(5);

@@ -3,13 +3,13 @@ import { failSpan, SpanKind, type Tracing } from "../../lib/tracing/tracing.ts";
 import type { ClientFrame, ClientFrameType } from "../../protocol/frames.ts";
 import type { Connection } from "./connection.ts";
 
-/** Frequent frames that do very little work. */
+/** Frequent frames that cause very little work. */
 const untracedTypes = new Set<ClientFrameType>(["ping", "typing.start", "typing.stop"]);
 
-/** @returns the error that was sent, if any. */
+/** Processes a frame. Returns the error that was sent, if any. */
 type HandleFrame = (connection: Connection, frame: ClientFrame) => Promise<Problem | undefined>;
 
-/** Wraps `handle` so that each frame gets a trace of its own, linked to the request that opened the socket. */
+/** Wraps `handle` so that each frame gets a new trace, which links to the request that opened the socket. */
 export function createFrameTracer(tracing: Tracing | null, handle: HandleFrame): HandleFrame {
   if (!tracing) return handle;
   return async (connection, frame) => {
@@ -23,7 +23,7 @@ export function createFrameTracer(tracing: Tracing | null, handle: HandleFrame):
     try {
       const problem = await tracing.within(span, () => handle(connection, frame));
       if (problem) span.setAttribute("error.type", problem.code);
-      // As with HTTP, client errors aren't failures of the server.
+      // As with HTTP, client errors don't count as server failures.
       if (problem && problemCodes[problem.code].status >= 500) failSpan(span, problem.code);
       return problem;
     } finally {

@@ -2,16 +2,13 @@ import type { Tool } from "../../ai/provider.ts";
 
 /** A tool that Parley runs for an answer. */
 export type RunnableTool = Tool & {
-  /** The timeout of one call; absent for the default. */
+  /** Timeout of a call. If absent, the default applies. */
   timeoutMs?: number;
-  /**
-   * @returns text for the model.
-   * @throws ToolError with a message for the model; other errors are only logged.
-   */
+  /** Returns text for the model. @throws ToolError with a message for the model. Other errors are only logged. */
   run(input: Record<string, unknown>, signal: AbortSignal): Promise<string>;
 };
 
-/** Describes which tools an answer may use. */
+/** Selects the tools that an answer may use. */
 export type ToolRequest = {
   /** True for all tools, false for none, or the names of tools. */
   selection: boolean | readonly string[];
@@ -21,7 +18,7 @@ export type ToolRequest = {
   signal: AbortSignal;
 };
 
-/** A failed call. The message is for the model, which may try something else. */
+/** A failed call. The message is sent to the model. */
 export class ToolError extends Error {}
 
 export type ToolResult = { content: string; isError: boolean };

@@ -1,12 +1,12 @@
-import type { FoundPassage } from "../documents/service.ts";
+import type { PassageMatch } from "../documents/service.ts";
 import { type RunnableTool, ToolError } from "./model.ts";
 
 const PASSAGES_DEFAULT = 5;
 const PASSAGES_MAX = 10;
 
-/** Creates the built-in tool that searches the markdown documents, which every user may read. */
+/** Creates the built-in tool that searches the Markdown documents, which every user may read. */
 export function createSearchDocuments(
-  searchPassages: (question: string, limit: number) => Promise<FoundPassage[]>,
+  searchPassages: (question: string, limit: number) => Promise<PassageMatch[]>,
 ): RunnableTool {
   return {
     name: "search_documents",

@@ -3,34 +3,34 @@ import type { Log } from "../../lib/log.ts";
 import { failSpan, type Tracing } from "../../lib/tracing/tracing.ts";
 import { type RunnableTool, ToolError, type ToolRequest, type ToolResult } from "./model.ts";
 
-/** Default timeout of one call. */
+/** Default timeout of a call. */
 const TOOL_TIMEOUT_MS = 20_000;
-/** Maximum tools per answer; providers reject more. */
+/** Maximum tools per answer. Providers reject more. */
 const TOOLS_MAX = 128;
-/** Maximum length of a result, in UTF-16 units. Longer ones are truncated, with a note for the model. */
+/** Maximum length of a result, in UTF-16 code units. Longer ones are truncated, with a note for the model. */
 export const TOOL_RESULT_CHARS_MAX = 20_000;
 const QUOTED_ARGUMENTS_CHARS_MAX = 200;
 
-/** The tools of one answer, fixed at its start, so that a name refers to the same tool until the end. */
+/** The tools of an answer. They don't change during the answer, so that a name always refers to the same tool. */
 export interface AnswerTools {
   /** The tool definitions for the model. */
   readonly definitions: readonly Tool[];
 
   /**
-   * Executes a call. It times out after the tool's timeout, or after `remainingMs` if that is shorter. Errors become
-   * results with a message for the model, including calls of tools that the answer may not use. Never rejects.
+   * Executes a call. Times out after the tool's timeout, or after `remainingMs` if that is shorter. An error, such as a call to an
+   * unavailable tool, becomes a result with a message for the model. Never rejects.
    */
   call(call: ToolCall, signal: AbortSignal, remainingMs?: number): Promise<ToolResult>;
 }
 
-/** Provides the tools of answers, and executes them. */
+/** Provides the tools of answers. */
 export interface ToolService {
-  /** Determines the tools that an answer may use. Unknown names are ignored, because servers may disappear. */
+  /** Determines the tools that an answer may use. Ignores unknown names, because servers can be removed. */
   open(request: ToolRequest): Promise<AnswerTools>;
 }
 
 type Dependencies = {
-  /** Lists the available tools. Called for every answer that may use them. */
+  /** Lists the available tools. Called for every answer that may use tools. */
   listTools(request: ToolRequest): Promise<RunnableTool[]>;
   log: Log;
   /** Absent or null if tracing is off. */
@@ -38,8 +38,8 @@ type Dependencies = {
 };
 
 export function createToolService({ listTools, log, tracing = null }: Dependencies): ToolService {
-  /** If two tools have the same name, the first one wins, because providers reject duplicate names. */
-  async function listSelected(request: ToolRequest): Promise<Map<string, RunnableTool>> {
+  /** Lists the selected tools by name. If several tools have the same name, uses the first one, because providers reject duplicates. */
+  async function listSelectedTools(request: ToolRequest): Promise<Map<string, RunnableTool>> {
     const { selection } = request;
     const byName = new Map<string, RunnableTool>();
     if (selection === false) return byName;
@@ -54,7 +54,7 @@ export function createToolService({ listTools, log, tracing = null }: Dependenci
     return byName;
   }
 
-  async function run(
+  async function runTool(
     tool: RunnableTool | undefined,
     { arguments: text }: ToolCall,
     signal: AbortSignal,
@@ -66,10 +66,10 @@ export function createToolService({ listTools, log, tracing = null }: Dependenci
     return withTimeout((toolSignal) => tool.run(input, toolSignal), signal, timeoutMs);
   }
 
-  /** Records a span for a call, without its arguments and result. */
+  /** Traces a call, without its arguments and result. */
   function traceCall({ id }: ToolCall, tool: RunnableTool | undefined, work: () => Promise<ToolResult>) {
     if (!tracing) return work();
-    // A model may call any name, and text written by a model isn't recorded.
+    // The model may have made up the name, and its text must not be recorded.
     const name = tool?.name ?? "unknown";
     const attributes = {
       "gen_ai.operation.name": "execute_tool",
@@ -86,7 +86,7 @@ export function createToolService({ listTools, log, tracing = null }: Dependenci
 
   return {
     async open(request) {
-      const byName = await listSelected(request);
+      const byName = await listSelectedTools(request);
       return {
         definitions: [...byName.values()].map(({ name, description, parameters }) => ({
           name,
@@ -98,7 +98,7 @@ export function createToolService({ listTools, log, tracing = null }: Dependenci
           const tool = byName.get(call.name);
           return traceCall(call, tool, async () => {
             try {
-              return { content: truncate(await run(tool, call, signal, remainingMs)), isError: false };
+              return { content: truncate(await runTool(tool, call, signal, remainingMs)), isError: false };
             } catch (error) {
               if (error instanceof ToolError) return { content: `Error: ${truncate(error.message)}`, isError: true };
               if (!signal.aborted) log.warn({ err: error, tool: call.name }, "tool failed");
@@ -123,14 +123,14 @@ function parseArguments(text: string): Record<string, unknown> {
   return value as Record<string, unknown>;
 }
 
-/** Runs a tool with a timeout, even if it ignores its signal; a late result is discarded. */
+/** Runs a tool with a timeout. If the tool ignores its signal, its late result is discarded. */
 async function withTimeout(
   work: (signal: AbortSignal) => Promise<string>,
   signal: AbortSignal,
   timeoutMs: number,
 ): Promise<string> {
   const controller = new AbortController();
-  const { promise: ended, reject } = Promise.withResolvers<never>();
+  const { promise: interrupted, reject } = Promise.withResolvers<never>();
   const fail = (error: Error) => {
     reject(error);
     controller.abort();
@@ -143,17 +143,17 @@ async function withTimeout(
   signal.addEventListener("abort", onAbort, { once: true });
   if (signal.aborted) onAbort();
   try {
-    return await Promise.race([work(controller.signal), ended]);
+    return await Promise.race([work(controller.signal), interrupted]);
   } finally {
     clearTimeout(timer);
     signal.removeEventListener("abort", onAbort);
   }
 }
 
-/** Makes a text storable, and truncates it to the limit. */
+/** Removes characters that Postgres can't store, and truncates the text. */
 function truncate(text: string): string {
-  const clean = text.replaceAll("\0", "").toWellFormed();
-  if (clean.length <= TOOL_RESULT_CHARS_MAX) return clean;
+  const storable = text.replaceAll("\0", "").toWellFormed();
+  if (storable.length <= TOOL_RESULT_CHARS_MAX) return storable;
   const note = "\n(The rest was cut off.)";
-  return clean.slice(0, TOOL_RESULT_CHARS_MAX - note.length).toWellFormed() + note;
+  return storable.slice(0, TOOL_RESULT_CHARS_MAX - note.length).toWellFormed() + note;
 }

@@ -6,16 +6,16 @@ import type { User } from "./model.ts";
 import { type ChosenPassword, checkNewPassword, type Passwords } from "./passwords.ts";
 import * as queries from "./queries.ts";
 
-/** A user with the stored hash, so that later steps can check that the password hasn't changed. */
-export type KnownUser = { user: User; passwordHash: string };
-/** Called before a login is refused; `userId` is null if no account has the e-mail address. */
+/** A user with the stored hash, which later steps use to check that the password hasn't changed. */
+export type VerifiedUser = { user: User; passwordHash: string };
+/** Called before a login is refused. `userId` is null if no account has the email address. */
 type OnRefused = (userId: string | null, reason: "credentials" | "disabled") => Promise<void>;
 
-/** Checks and stores passwords. `requester` determines the position in the hashing queue. */
+/** Checks and stores passwords. `requester` determines the priority in the hash queue. */
 export interface Credentials {
   /**
-   * Finds the user with this e-mail address and password. Unknown addresses and wrong passwords get the same response
-   * after the same time. Only a caller who knows the password learns that the user is disabled.
+   * Finds the user with this email address and password. An unknown address and a wrong password cause the same response after the
+   * same time. The response reveals that the user is disabled only if the password is correct.
    * @param onRefused called before the error of a refused login is thrown.
    * @throws Problem `invalid`, `invalid_credentials`, `forbidden` (disabled), `rate_limited`, `overloaded`.
    */
@@ -23,35 +23,36 @@ export interface Credentials {
     credentials: { email: string; password: string },
     requester: Requester,
     onRefused: OnRefused,
-  ): Promise<KnownUser>;
+  ): Promise<VerifiedUser>;
 
   /**
-   * Verifies the password of a logged-in user. A wrong one is `forbidden`, not a 401, because the request's credential
+   * Verifies the password of a logged-in user. A wrong password is `forbidden` and not `unauthorized`, because the request's credential
    * is valid.
-   * @returns the stored hash. @throws Problem `forbidden`, `rate_limited`, `overloaded`.
+   * @returns the stored hash.
+   * @throws Problem `forbidden`, `rate_limited`, `overloaded`.
    */
   checkPassword(userId: string, password: string, requester: Requester): Promise<string>;
 
-  /** Finds a user by e-mail address; null if there is none. @throws Problem `invalid`. */
+  /** Finds a user by email address. Returns null if there is none. @throws Problem `invalid`. */
   findByEmail(email: string): Promise<User | null>;
 
-  /** Whether a user can log in with a password. */
+  /** Returns whether a user can log in with a password. */
   hasPassword(sql: Sql, userId: string): Promise<boolean>;
 
   /**
    * Checks and hashes a new password.
    * @throws Problem `invalid` (length, or too easy to guess), `rate_limited`, `overloaded`.
    */
-  hashPassword(chosen: ChosenPassword, requester: Requester): Promise<string>;
+  hashPassword(newPassword: ChosenPassword, requester: Requester): Promise<string>;
 
   /**
-   * Locks the user against logins and changes until the transaction ends.
-   * @param passwordHash the hash that `checkPassword` returned. @throws Problem `conflict` if the password has changed
-   * since.
+   * Prevents the user from logging in and being changed until the transaction ends.
+   * @param passwordHash the hash that `checkPassword` returned.
+   * @throws Problem `conflict` if the password has changed since then.
    */
   lockUser(sql: Sql, userId: string, passwordHash: string | undefined): Promise<void>;
 
-  /** Stores a password hash. Call it in a transaction that has locked the user. */
+  /** Stores a password hash. The transaction must have locked the user. */
   storePasswordHash(sql: Sql, userId: string, passwordHash: string): Promise<void>;
 }
 
@@ -59,26 +60,26 @@ type Dependencies = { database: Database; passwords: Passwords };
 
 export const createCredentials = ({ database, passwords }: Dependencies): Credentials => ({
   async checkCredentials({ email, password }, requester, onRefused) {
-    const found = await queries.findCredentials(database, { emailKey: parseEmail(email).key });
-    const isCorrect = await passwords.matches(password, found?.password_hash, requester);
-    if (!isCorrect || !found?.password_hash) {
-      await onRefused(found?.id ?? null, "credentials");
-      throw new Problem("invalid_credentials", "The e-mail address or the password is wrong.");
+    const row = await queries.findCredentials(database, { emailKey: parseEmail(email).key });
+    const isCorrect = await passwords.matches(password, row?.password_hash, requester);
+    if (!isCorrect || !row?.password_hash) {
+      await onRefused(row?.id ?? null, "credentials");
+      throw new Problem("invalid_credentials", "The email address or the password is wrong.");
     }
-    if (found.disabled_at !== null) {
-      await onRefused(found.id, "disabled");
+    if (row.disabled_at !== null) {
+      await onRefused(row.id, "disabled");
       throw new Problem("forbidden", "This user is disabled. Ask an administrator.");
     }
-    return { user: queries.mapRowToUser(found), passwordHash: found.password_hash };
+    return { user: queries.mapRowToUser(row), passwordHash: row.password_hash };
   },
 
   async checkPassword(userId, password, requester) {
-    const found = await queries.findCredentials(database, { id: userId });
-    const isCorrect = await passwords.matches(password, found?.password_hash, requester);
-    if (found?.password_hash === null)
+    const row = await queries.findCredentials(database, { id: userId });
+    const isCorrect = await passwords.matches(password, row?.password_hash, requester);
+    if (row?.password_hash === null)
       throw new Problem("forbidden", "This account has no password. Log in with the issuer.");
-    if (!isCorrect || !found) throw new Problem("forbidden", "The password is wrong.");
-    return found.password_hash;
+    if (!isCorrect || !row) throw new Problem("forbidden", "The password is wrong.");
+    return row.password_hash;
   },
 
   async findByEmail(email) {
@@ -90,9 +91,9 @@ export const createCredentials = ({ database, passwords }: Dependencies): Creden
     return typeof (await queries.findCredentials(sql, { id: userId }))?.password_hash === "string";
   },
 
-  async hashPassword(chosen, requester) {
-    checkNewPassword(chosen);
-    return passwords.hash(chosen.password, requester);
+  async hashPassword(newPassword, requester) {
+    checkNewPassword(newPassword);
+    return passwords.hash(newPassword.password, requester);
   },
 
   async lockUser(sql, userId, passwordHash) {

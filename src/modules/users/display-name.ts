@@ -2,18 +2,18 @@ import { createInvalid } from "../../lib/problem.ts";
 import { VisibleText } from "../../lib/schema.ts";
 import { isLine, isVisible } from "../../lib/text.ts";
 
-/** Maximum length after trimming, in UTF-16 units. */
+/** Maximum length after trimming, in UTF-16 code units. */
 const DISPLAY_NAME_CHARS_MAX = 80;
 const DISPLAY_NAME_INPUT_CHARS_MAX = 200;
 
-/** The name of users whose e-mail address doesn't yield a visible name. */
+/** The name of a user whose email address contains no visible name. */
 const FALLBACK_NAME = "Unnamed";
 
-/** A name as entered by a user; surrounding spaces are removed. */
+/** A name as entered by a user. Surrounding spaces are removed later. */
 export const DisplayNameInput = VisibleText({
   minLength: 1,
   maxLength: DISPLAY_NAME_INPUT_CHARS_MAX,
-  description: `The name shown to others: 1 to ${DISPLAY_NAME_CHARS_MAX} characters, at least one visible, no control characters.`,
+  description: `The name that other users see: 1 to ${DISPLAY_NAME_CHARS_MAX} characters, at least one of them visible, without control characters.`,
   examples: ["Ada Lovelace"],
 });
 
@@ -33,16 +33,16 @@ export function parseDisplayName(input: string): string {
 }
 
 /**
- * Converts the issuer's name for a user to a valid display name; falls back to the part of the e-mail address before
+ * Converts the issuer's name for a user to a valid display name. If that isn't possible, uses the part of the email address before
  * the @.
  */
 export function convertDisplayName(name: string | null, email: string): string {
-  const shortened = name?.trim().slice(0, DISPLAY_NAME_CHARS_MAX) ?? "";
-  const isValid = isLine(shortened) && isVisible(shortened);
-  return isValid ? parseDisplayName(shortened) : createDisplayName(email);
+  const truncated = name?.trim().slice(0, DISPLAY_NAME_CHARS_MAX) ?? "";
+  const isValid = isLine(truncated) && isVisible(truncated);
+  return isValid ? parseDisplayName(truncated) : createDisplayName(email);
 }
 
-/** Creates the default name: the part of the e-mail address before the @. */
+/** Creates the default display name from the part of the email address before the @. */
 export function createDisplayName(email: string): string {
   const name = email.slice(0, email.lastIndexOf("@"));
   const shortened = name.slice(0, DISPLAY_NAME_CHARS_MAX);

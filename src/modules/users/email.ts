@@ -4,28 +4,28 @@ import { createInvalid } from "../../lib/problem.ts";
 import { Text } from "../../lib/schema.ts";
 import { isLine } from "../../lib/text.ts";
 
-/** The longest practical e-mail address according to RFC 5321, after trimming. */
+/** Maximum length of an email address without surrounding spaces, according to RFC 5321. */
 const EMAIL_CHARS_MAX = 254;
 /** Maximum length of the input, including surrounding spaces. */
 const EMAIL_INPUT_CHARS_MAX = 320;
 
-/** An e-mail address as entered by a user; surrounding spaces are removed. */
+/** An email address as entered by a user. Surrounding spaces are removed later. */
 export const EmailInput = Text({
   minLength: 3,
   maxLength: EMAIL_INPUT_CHARS_MAX,
-  description: `An e-mail address of up to ${EMAIL_CHARS_MAX} characters, case-insensitive.`,
+  description: `An email address with up to ${EMAIL_CHARS_MAX} characters. Case-insensitive.`,
   examples: ["ada@example.com"],
 });
 
 const Address = Type.String({ format: "email", maxLength: EMAIL_CHARS_MAX });
 
-/** An e-mail address: `address` as entered, and `key`, its normalized form for comparison. */
+/** An email address. `address` is the address as entered, and `key` its normalized form for comparisons. */
 export type Email = { address: string; key: string };
 
-/** Parses an e-mail address. @throws Problem `invalid` if it isn't one. */
+/** Parses an email address. @throws Problem `invalid`. */
 export function parseEmail(input: string): Email {
   const address = input.trim().normalize("NFC");
   if (!Value.Check(Address, address) || !isLine(address))
-    throw createInvalid("#/email", "email must be a valid e-mail address.");
+    throw createInvalid("#/email", "email must be a valid email address.");
   return { address, key: address.toLowerCase() };
 }

@@ -5,7 +5,7 @@ import { EmailInput } from "./email.ts";
 import { CurrentPassword } from "./passwords.ts";
 
 export { User, UserRole } from "../../protocol/user.ts";
-// Re-exported for the inputs of other modules.
+// Re-exported for the schemas of other modules.
 export { DisplayNameInput } from "./display-name.ts";
 export { EmailInput } from "./email.ts";
 export { CurrentPassword, NewPassword } from "./passwords.ts";
@@ -28,7 +28,7 @@ export const ProfileChange = Named(
 );
 export type ProfileChange = Static<typeof ProfileChange>;
 
-/** Preferences, which clients may use for anything. Parley only makes them available in prompt templates. */
+/** Preferences, which clients may use for any purpose. Parley uses them only in prompt templates. */
 export const Preferences = Named(
   "Preferences",
   Type.Unsafe<Record<string, unknown>>(

@@ -5,12 +5,12 @@ import { createInvalid, type Problem } from "../../lib/problem.ts";
 import { findWeakness } from "../../lib/weak-passwords.ts";
 import { createHashQueue, type Requester } from "../../limits/hash-queue.ts";
 
-/** Minimum length in characters. An emoji counts as one, although it has two UTF-16 units. */
+/** Minimum length in characters. An emoji counts as one character, although it has two UTF-16 code units. */
 const PASSWORD_CHARS_MIN = 8;
-/** Maximum length in UTF-16 units. It limits the hashing work per request. */
+/** Maximum length in UTF-16 code units, which limits the work of hashing. */
 const PASSWORD_CHARS_MAX = 128;
 
-/** OWASP's recommendation for argon2id: 19 MiB and two iterations, about 50 ms on one core. */
+/** OWASP recommends 19 MiB and two iterations for argon2id. Hashing takes about 50 ms on one core. */
 const MEMORY_KIB = 19_456;
 const ITERATIONS = 2;
 /** Maximum concurrent hashes. One core is left for the event loop. */
@@ -20,49 +20,48 @@ export const NewPassword = Type.String({
   minLength: PASSWORD_CHARS_MIN,
   maxLength: PASSWORD_CHARS_MAX,
   format: "text",
-  description: `${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters. Not one of the 10,000 most common passwords or the user's own address, in any case.`,
+  description: `${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters. Not one of the 10,000 most common passwords or the user's own address (case-insensitive).`,
 });
 
-/** An existing password, entered to prove the user's identity. */
+/** An existing password that a user enters to prove their identity. */
 export const CurrentPassword = Type.String({ minLength: 1, maxLength: PASSWORD_CHARS_MAX, format: "text" });
 
-export type PasswordOptions = { memoryKib?: number; passes?: number; parallelMax?: number };
+export type PasswordOptions = { memoryKib?: number; iterations?: number; parallelMax?: number };
 
-/** Creates the requester of a logged-in user. */
+/** Creates the requester for a logged-in user. */
 export const createRequester = ({ user, ipAddress }: Pick<Caller, "user" | "ipAddress">): Requester => ({
   ipAddress,
   account: `user:${user.id}`,
   knownBy: "account",
 });
 
-/** The requester of operations by the command line or the configuration. */
+/** The requester for operations that come from the command line or the configuration. */
 export const operator: Requester = { ipAddress: null, account: "operator", knownBy: "account" };
 
-/** Hashes and verifies passwords with argon2id off the event loop, a few at a time, in the order of `HashQueue`. */
+/** Hashes and verifies passwords with argon2id, a few at a time, in other threads. `HashQueue` determines the order. */
 export interface Passwords {
   /**
-   * Hashes a password.
-   * @returns a PHC string, with a random salt.
-   * @throws Problem `rate_limited`, `overloaded` if too many are waiting.
+   * Hashes a password with a random salt. Returns a PHC string.
+   * @throws Problem `rate_limited`, `overloaded` if too many requests are waiting.
    */
   hash(password: string, requester: Requester): Promise<string>;
   /**
-   * Checks whether the password matches the hash. Without a hash, resolves to false after the same time.
-   * @throws Problem `rate_limited`, `overloaded` if too many are waiting.
+   * Returns whether the password matches the hash. If there is no hash, returns false after the same time.
+   * @throws Problem `rate_limited`, `overloaded` if too many requests are waiting.
    */
   matches(password: string, hash: string | null | undefined, requester: Requester): Promise<boolean>;
 }
 
-/** @param onRefused called each time a hash is refused because too many are waiting. */
-export function createPasswords(options: PasswordOptions = {}, onRefused: () => void = () => {}): Passwords {
-  const { memoryKib = MEMORY_KIB, passes = ITERATIONS, parallelMax = CONCURRENT_HASHES_MAX } = options;
-  const queue = createHashQueue({ parallelMax, onRefused });
-  /** A well-formed hash that no password matches. Verifying against it takes as long as against a real one. */
-  const dummyHash = `$argon2id$v=19$m=${memoryKib},t=${passes},p=1$${randomBase64()}$${randomBase64()}`;
+/** Creates the password service. @param onRejected called when a request is refused because too many are waiting. */
+export function createPasswords(options: PasswordOptions = {}, onRejected: () => void = () => {}): Passwords {
+  const { memoryKib = MEMORY_KIB, iterations = ITERATIONS, parallelMax = CONCURRENT_HASHES_MAX } = options;
+  const queue = createHashQueue({ parallelMax, onRejected });
+  /** A valid hash that no password matches. Verifying a password against it takes as long as against a real hash. */
+  const dummyHash = `$argon2id$v=19$m=${memoryKib},t=${iterations},p=1$${randomBase64()}$${randomBase64()}`;
 
   return {
     hash(password, requester) {
-      const cost = { algorithm: "argon2id", memoryCost: memoryKib, timeCost: passes } as const;
+      const cost = { algorithm: "argon2id", memoryCost: memoryKib, timeCost: iterations } as const;
       return queue.run(requester, () => Bun.password.hash(normalize(password), cost));
     },
 
@@ -74,27 +73,27 @@ export function createPasswords(options: PasswordOptions = {}, onRefused: () => 
   };
 }
 
-/** A new password, with its user's e-mail address and the input field it comes from. */
+/** A new password, with the user's email address and the request field that contains the password. */
 export type ChosenPassword = { password: string; email: string; field?: "password" | "new_password" };
 
 /**
- * Checks a new password. Not called for logins, so existing passwords keep working.
- * @throws Problem `invalid` if it has the wrong length, is too common, or is the user's e-mail address.
+ * Checks a new password. Logins don't call this, so existing passwords keep working.
+ * @throws Problem `invalid` if the password has the wrong length, is too common, or is the user's email address.
  */
 export function checkNewPassword({ password, email, field = "password" }: ChosenPassword): void {
   const createError = (predicate: string): Problem => createInvalid(`#/${field}`, `${field} ${predicate}`);
-  // Needed for the command line and the configuration, which have no schema.
+  // Passwords from the command line and the configuration have not been checked against the schema.
   if (isTooShort(password) || password.length > PASSWORD_CHARS_MAX)
     throw createError(`must have ${PASSWORD_CHARS_MIN} to ${PASSWORD_CHARS_MAX} characters.`);
   const weakness = findWeakness(password, email);
   if (weakness === "common") throw createError("is one of the most common passwords. Choose another one.");
-  if (weakness === "address") throw createError("must not be the e-mail address. Choose another one.");
+  if (weakness === "address") throw createError("must not be the email address. Choose another one.");
 }
 
-/** Checks the minimum length in characters. Schemas count UTF-16 units, so four emoji would be enough. */
+/** Returns whether a password has too few characters. The schema counts UTF-16 code units, so it would accept four emoji. */
 const isTooShort = (password: string): boolean => [...password].length < PASSWORD_CHARS_MIN;
 
-/** Normalizes a password, so that the same characters typed on different keyboards are the same password (RFC 8265). */
+/** Normalizes a password, so that the same characters entered on different keyboards match (RFC 8265). */
 function normalize(password: string): string {
   return password.normalize("NFC");
 }

@@ -11,7 +11,7 @@ export type UserRow = {
   created_at: Date;
 };
 
-/** The columns of a UserRow, for queries with users as `u`. */
+/** The columns of a UserRow, for queries with the alias `u` for users. */
 const userColumns = (sql: Sql) => sql`u.id, u.email, u.display_name, u.role, u.disabled_at, u.created_at`;
 
 export function mapRowToUser(row: UserRow): User {
@@ -35,7 +35,7 @@ type NewUser = {
   password_hash: string | null;
 };
 
-/** @returns undefined if the e-mail address is taken. */
+/** Inserts a user. Returns undefined if the email address is taken. */
 export async function insertUser(sql: Sql, user: NewUser): Promise<UserRow | undefined> {
   const [row] = await sql<UserRow[]>`
     insert into users as u (id, email, email_key, display_name, role, password_hash)
@@ -45,8 +45,8 @@ export async function insertUser(sql: Sql, user: NewUser): Promise<UserRow | und
 }
 
 /**
- * Makes the user with this e-mail address an administrator, if they exist. `was_promoted` is false if they already were
- * one.
+ * Makes the user with this email address an administrator, if the user exists. `was_promoted` is false if the user already was
+ * an administrator.
  */
 export async function promoteUser(
   sql: Sql,
@@ -64,7 +64,7 @@ export async function findByEmail(sql: Sql, emailKey: string): Promise<UserRow |
   return row;
 }
 
-/** Whether a user is an administrator who can log in. */
+/** Returns whether a user is an administrator who can log in. */
 export const isAdministrator = ({ role, disabled_at }: UserRow): boolean => role === "admin" && disabled_at === null;
 
 export async function hasAdministrator(sql: Sql): Promise<boolean> {
@@ -81,9 +81,9 @@ export type UserRowWithPassword = UserRow & { password_hash: string | null };
 
 export async function findCredentials(
   sql: Sql,
-  by: { emailKey: string } | { id: string },
+  key: { emailKey: string } | { id: string },
 ): Promise<UserRowWithPassword | undefined> {
-  const condition = "id" in by ? sql`u.id = ${by.id}` : sql`u.email_key = ${by.emailKey}`;
+  const condition = "id" in key ? sql`u.id = ${key.id}` : sql`u.email_key = ${key.emailKey}`;
   const [row] = await sql<
     UserRowWithPassword[]
   >`select ${userColumns(sql)}, u.password_hash from users u where ${condition}`;
@@ -112,12 +112,12 @@ export async function updatePreferences(sql: Sql, id: string, preferences: Recor
 }
 
 /**
- * Locks the user against logins and changes until the transaction ends.
- * @returns false if the password hash isn't this one any more.
+ * Prevents the user from logging in and being changed until the transaction ends.
+ * @returns false if the password hash has changed.
  */
 export async function lockUser(sql: Sql, id: string, passwordHash: string | undefined): Promise<boolean> {
-  const unchanged = passwordHash === undefined ? sql`` : sql`and password_hash = ${passwordHash}`;
-  const rows = await sql`select 1 from users where id = ${id} ${unchanged} for update`;
+  const hasSamePassword = passwordHash === undefined ? sql`` : sql`and password_hash = ${passwordHash}`;
+  const rows = await sql`select 1 from users where id = ${id} ${hasSamePassword} for update`;
   return rows.length > 0;
 }
 

@@ -14,7 +14,7 @@ const tag = "users";
 
 type Dependencies = { accounts: AccountService };
 
-/** `/api/v1/users`, for administrators. */
+/** Creates the routes of `/api/v1/users`, for administrators. */
 export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
   route({
     method: "GET",
@@ -46,7 +46,7 @@ export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
     body: UserCreation,
     ok: User,
     status: 201,
-    answerHeaders: ["Location"],
+    responseHeaders: ["Location"],
     problems: [409],
     handle: async ({ caller, body, set }) => {
       const user = await accounts.create(caller, body);
@@ -72,9 +72,9 @@ export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
     method: "PATCH",
     path: `${USERS}/:id`,
     operationId: "changeUser",
-    summary: "Change a user's role, name, address or password; disable a user",
+    summary: "Change a user's role, name, email address or password; disable or enable a user",
     description:
-      "At least one enabled administrator must remain. Setting a password ends all sessions of the user; their API keys keep working. Changing your own password or address requires a login younger than 5 minutes.",
+      "At least one enabled administrator must remain. Setting a password ends all of the user's sessions; their API keys keep working. Changing your own password or email address requires a login younger than 5 minutes.",
     tag,
     scope: "users:write",
     isForAdmins: true,
@@ -104,7 +104,7 @@ export const createUserRoutes = ({ accounts }: Dependencies): Route[] => [
     method: "DELETE",
     path: `${USERS}/:id/sessions`,
     operationId: "endUserSessions",
-    summary: "End all sessions of a user",
+    summary: "End all of a user's sessions",
     tag,
     scope: "users:write",
     isForAdmins: true,

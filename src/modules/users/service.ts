@@ -6,14 +6,14 @@ import { createId } from "../../lib/id.ts";
 import { Problem } from "../../lib/problem.ts";
 import type { Requester } from "../../limits/hash-queue.ts";
 import type { AuditService } from "../audit/service.ts";
-import { type Credentials, createCredentials, type KnownUser } from "./credentials.ts";
+import { type Credentials, createCredentials, type VerifiedUser } from "./credentials.ts";
 import { convertDisplayName, createDisplayName, parseDisplayName } from "./display-name.ts";
 import { parseEmail } from "./email.ts";
 import { PREFERENCES_BYTES_MAX, type Preferences, type ProfileChange, type User, type UserRole } from "./model.ts";
 import { checkNewPassword, operator, type Passwords } from "./passwords.ts";
 import * as queries from "./queries.ts";
 
-export type { KnownUser } from "./credentials.ts";
+export type { VerifiedUser } from "./credentials.ts";
 export { parseEmail } from "./email.ts";
 export { createRequester, operator } from "./passwords.ts";
 export { hasAdministrator, mapRowToUser, type UserRow } from "./queries.ts";
@@ -22,21 +22,26 @@ type ProfileInput = Pick<ProfileChange, "display_name" | "email">;
 type OnCreated = (sql: Sql, user: User) => Promise<void>;
 type NewUser = { email: string; password: string; display_name?: string; role?: UserRole };
 
-/** Creates the error for a taken e-mail address. */
-export const createEmailTaken = (): Problem =>
-  new Problem("conflict", "A user with this e-mail address already exists.");
+/** Creates the error for a taken email address. */
+export const createEmailTakenError = (): Problem =>
+  new Problem("conflict", "A user with this email address already exists.");
 
-/** Manages users: profiles, preferences and passwords (credentials.ts). Sessions are part of the auth module. */
+/** Manages users' profiles, preferences and passwords (credentials.ts). The auth module manages sessions. */
 export interface UserService extends Credentials {
   /**
-   * Creates a user. The calling code checks whether registration is allowed.
+   * Creates a user. Doesn't check whether registration is allowed.
    * @param onCreated runs in the transaction that stores the user.
-   * @param hidesTakenEmail whether a taken e-mail address must take as long as a free one, so that the response time
-   * doesn't reveal it.
-   * @throws Problem `invalid`, `conflict` (the e-mail address is taken), `rate_limited`, `overloaded` (too many
-   * passwords are waiting to be hashed).
+   * @param mustHideTakenEmail whether the response for a taken email address must take as long as for a free one, so that the response
+   * time doesn't reveal accounts.
+   * @throws Problem `invalid`, `conflict` (the email address is taken), `rate_limited`, `overloaded` (too many passwords are waiting
+   * to be hashed).
    */
-  createUser(input: NewUser, requester: Requester, onCreated: OnCreated, hidesTakenEmail?: boolean): Promise<KnownUser>;
+  createUser(
+    input: NewUser,
+    requester: Requester,
+    onCreated: OnCreated,
+    mustHideTakenEmail?: boolean,
+  ): Promise<VerifiedUser>;
 
   /**
    * Returns the user that a registration with this input would create, without storing anything.
@@ -45,29 +50,29 @@ export interface UserService extends Credentials {
   previewUser(input: Pick<NewUser, "email" | "display_name">): User;
 
   /**
-   * Makes the user with this e-mail address an administrator; null if there is none. Used by the command line.
+   * Makes the user with this email address an administrator. Returns null if there is no such user.
    * @throws Problem `invalid`.
    */
   promoteAdministrator(email: string): Promise<User | null>;
 
   /**
-   * Creates an administrator. An existing user with this e-mail address becomes one and keeps their password. Used by
-   * the command line.
+   * Creates an administrator. If a user with this email address exists, makes them an administrator and keeps their password.
    * @throws Problem `invalid`.
    */
   createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }>;
 
   /**
-   * Creates the configured administrator if no administrator can log in. An existing account with the e-mail address
-   * isn't changed, because registering it first must not make anyone an administrator.
-   * @returns the e-mail address if its account is disabled or not an administrator; otherwise null. @throws Problem
-   * `invalid`.
+   * Creates the configured administrator if no administrator can log in. Doesn't change an existing account with the email address.
+   * Otherwise, registering with that address first would make the user an administrator.
+   * @returns the email address if its account exists, but is disabled or not an administrator; otherwise null.
+   * @throws Problem `invalid`.
    */
   ensureFirstAdministrator(config: Pick<Config, "ADMIN_EMAIL" | "ADMIN_PASSWORD">): Promise<string | null>;
 
   /**
-   * Creates a user without a password, who logs in with an issuer. Call it in a transaction.
-   * @returns null if the e-mail address is taken. @throws Problem `invalid` if it isn't valid.
+   * Creates a user without a password, who can log in only with an issuer. Call this in a transaction.
+   * @returns null if the email address is taken.
+   * @throws Problem `invalid`.
    */
   createPasswordless(sql: Sql, input: { email: string; name: string | null }): Promise<User | null>;
 
@@ -78,10 +83,9 @@ export interface UserService extends Credentials {
   parseDisplayName(input: string): string;
 
   /**
-   * Changes the caller's own profile. Changing the e-mail address requires reauthentication, which the calling code
-   * must have checked (`AuthService.reauthenticate`).
-   * @param passwordHash the hash of the verified password, which must be unchanged. @throws Problem `invalid`,
-   * `conflict` (the e-mail address is taken, or the password has changed), `not_found`.
+   * Changes the caller's profile. Before changing the email address, call `AuthService.reauthenticateForNewEmail`.
+   * @param passwordHash the hash of the verified password.
+   * @throws Problem `invalid`, `conflict` (the email address is taken, or the password has changed), `not_found`.
    */
   changeProfile(caller: Caller, change: ProfileInput, passwordHash: string | undefined): Promise<User>;
 
@@ -107,18 +111,19 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     { email, password, display_name, role = "user" }: NewUser,
     requester: Requester,
     onCreated: OnCreated,
-    hidesTakenEmail = false,
-  ): Promise<KnownUser> {
+    mustHideTakenEmail = false,
+  ): Promise<VerifiedUser> {
     const { address, key } = parseEmail(email);
     const name = chooseDisplayName(display_name, address);
     checkNewPassword({ password, email: address });
-    // Checked before the expensive hash. The insert checks again.
-    if (!hidesTakenEmail && (await queries.findCredentials(database, { emailKey: key }))) throw createEmailTaken();
+    // Avoids the expensive hash. The insert checks again.
+    if (!mustHideTakenEmail && (await queries.findCredentials(database, { emailKey: key })))
+      throw createEmailTakenError();
     const password_hash = await passwords.hash(password, requester);
     const user = { id: createId(), email: address, email_key: key, display_name: name, role, password_hash };
     const insert = async (sql: Sql) => {
       const row = await queries.insertUser(sql, user);
-      if (!row) throw createEmailTaken();
+      if (!row) throw createEmailTakenError();
       const created = queries.mapRowToUser(row);
       await emitUserCreated(sql, created);
       await onCreated(sql, created);
@@ -133,7 +138,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
   const emitUserCreated = (sql: Sql, { id }: User): Promise<void> =>
     emitWebhookEvent(sql, { type: "user.created", userId: id, data: null });
 
-  /** Records actions by the command line or the configuration, which have no acting account. */
+  /** Records an action that came from the command line or the configuration, and so has no actor. */
   function recordByOperator(sql: Sql, action: "user.created" | "user.role_changed", userId: string): Promise<void> {
     const target = { type: "user", id: userId } as const;
     const noActor = { actorId: null, credentialId: null, ipAddress: null };
@@ -147,13 +152,13 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
       if (row?.was_promoted) await recordByOperator(sql, "user.role_changed", row.id);
       return row;
     };
-    const promoted = await withTransaction(database, promote, `email:${key}`);
-    return promoted ? queries.mapRowToUser(promoted) : null;
+    const promotedUser = await withTransaction(database, promote, `email:${key}`);
+    return promotedUser ? queries.mapRowToUser(promotedUser) : null;
   }
 
   async function createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }> {
-    const promoted = await promoteAdministrator(email);
-    if (promoted) return { user: promoted, isNew: false };
+    const promotedUser = await promoteAdministrator(email);
+    if (promotedUser) return { user: promotedUser, isNew: false };
     try {
       const { user } = await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
         recordByOperator(sql, "user.created", id),
@@ -253,7 +258,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
         if (change.display_name !== undefined) onRenamed(userId);
         return user;
       } catch (error) {
-        if (isUniqueViolation(error, "users_email_key")) throw createEmailTaken();
+        if (isUniqueViolation(error, "users_email_key")) throw createEmailTakenError();
         throw error;
       }
     },

@@ -3,12 +3,12 @@ import { PageQuery } from "../../http/pagination.ts";
 import { Closed, Named, Nullable, OneOf, Timestamp, Uuid, VisibleText } from "../../lib/schema.ts";
 import { durableEvents } from "../../protocol/events.ts";
 
-/** Maximum length of a URL, in UTF-16 units. */
+/** Maximum length of a URL, in UTF-16 code units. */
 const URL_CHARS_MAX = 2_000;
-/** Maximum length of a description, in UTF-16 units. */
+/** Maximum length of a description, in UTF-16 code units. */
 const DESCRIPTION_CHARS_MAX = 500;
 
-/** Events that aren't part of a conversation's log. */
+/** Events that are not in a conversation's event log. */
 const systemEventTypes = [
   "generation.failed",
   "user.created",
@@ -17,7 +17,7 @@ const systemEventTypes = [
   "webhook.disabled",
 ] as const;
 
-/** Subscribes to every event, including those of later versions. */
+/** Subscribes to every event, including events that later versions add. */
 export const ALL_EVENTS = "*";
 /** The event that `POST /webhooks/{id}/test` sends. Webhooks can't subscribe to it. */
 export const TEST_EVENT = "webhook.test";
@@ -28,10 +28,10 @@ export const webhookEventTypes = [...Object.keys(durableEvents), ...systemEventT
 const Url = Type.String({
   minLength: 1,
   maxLength: URL_CHARS_MAX,
-  description: "The URL to which events are posted: `https`, or `http` without encryption.",
+  description: "The URL that events are posted to: `https`, or `http` without encryption.",
   examples: ["https://example.com/parley"],
 });
-const Events = (description = "The event types to deliver, or `*` alone for all of them.") =>
+const EventTypes = (description = "The event types to deliver, or `*` alone for all of them.") =>
   Type.Array(OneOf([ALL_EVENTS, ...webhookEventTypes]), {
     minItems: 1,
     maxItems: webhookEventTypes.length,
@@ -39,15 +39,15 @@ const Events = (description = "The event types to deliver, or `*` alone for all 
     examples: [["message.created", "message.completed"]],
   });
 const Description = Nullable(VisibleText({ maxLength: DESCRIPTION_CHARS_MAX }), {
-  description: "A note for people; Parley doesn't use it.",
+  description: "A note for users. Parley doesn't use it.",
 });
 
 const DisabledReason = OneOf(["gone", "exhausted", "user"], {
   description:
-    "`gone`: the receiver responded with 410. `exhausted`: every attempt of a delivery failed. `user`: its owner disabled it.",
+    "`gone`: the receiver responded with 410. `exhausted`: all attempts at a delivery failed. `user`: the owner disabled the webhook.",
 });
 
-/** A webhook as its owner sees it, without its secret. */
+/** A webhook without its secret. */
 export const Webhook = Named(
   "Webhook",
   Type.Object({
@@ -59,7 +59,9 @@ export const Webhook = Named(
     disabled_reason: Nullable(DisabledReason),
     disabled_at: Nullable(Timestamp()),
     previous_secret_until: Nullable(
-      Timestamp({ description: "Until when deliveries are also signed with the previous secret, after a rotation." }),
+      Timestamp({
+        description: "After a rotation, deliveries are also signed with the previous secret until this time.",
+      }),
     ),
     created_at: Timestamp(),
     updated_at: Timestamp(),
@@ -69,17 +71,17 @@ export type Webhook = Static<typeof Webhook>;
 
 const Secret = (): TString =>
   Type.String({
-    description: "Signs the deliveries (Standard Webhooks). Shown only once.",
+    description: "The secret that signs deliveries (Standard Webhooks). Returned only once.",
     examples: ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"],
   });
 
-/** A webhook with a new secret. Only the responses to its creation and to a rotation contain the secret. */
+/** A webhook with its new secret, which is returned only when the webhook is created and when the secret is rotated. */
 export const WebhookWithSecret = Named("WebhookWithSecret", Type.Object({ ...Webhook.properties, secret: Secret() }));
 export type WebhookWithSecret = Static<typeof WebhookWithSecret>;
 
 export const CreateWebhook = Named(
   "CreateWebhook",
-  Closed({ url: Url, events: Events(), description: Type.Optional(Description) }),
+  Closed({ url: Url, events: EventTypes(), description: Type.Optional(Description) }),
 );
 export type CreateWebhook = Static<typeof CreateWebhook>;
 
@@ -87,12 +89,12 @@ export const ChangeWebhook = Named(
   "ChangeWebhook",
   Closed({
     url: Type.Optional(Url),
-    events: Type.Optional(Events()),
+    events: Type.Optional(EventTypes()),
     description: Type.Optional(Description),
     disabled: Type.Optional(
       Type.Boolean({
         description:
-          "`true` stops deliveries and fails pending ones. `false` enables the webhook again, regardless of why it was disabled.",
+          "`true` stops deliveries, and pending ones fail. `false` enables the webhook again, regardless of why it was disabled.",
       }),
     ),
   }),
@@ -102,20 +104,20 @@ export type ChangeWebhook = Static<typeof ChangeWebhook>;
 const deliveryStatuses = ["pending", "delivered", "failed"] as const;
 export type DeliveryStatus = (typeof deliveryStatuses)[number];
 
-/** The delivery of one event to one webhook. */
+/** The delivery of an event to a webhook. */
 export const WebhookDelivery = Named(
   "WebhookDelivery",
   Type.Object({
-    id: Uuid({ description: "The `webhook-id` header: the same in every attempt." }),
+    id: Uuid({ description: "The `webhook-id` header, which is the same in every attempt." }),
     type: Type.String({ description: "The event type." }),
     conversation_id: Nullable(Uuid()),
     seq: Nullable(Type.Integer({ description: "The event's `seq` in its conversation." })),
     status: OneOf(deliveryStatuses),
     attempts: Type.Integer(),
-    next_attempt_at: Nullable(Timestamp({ description: "When a pending delivery is attempted next." })),
+    next_attempt_at: Nullable(Timestamp({ description: "The time of a pending delivery's next attempt." })),
     response_status: Nullable(Type.Integer({ description: "HTTP status of the last response." })),
     response_body: Nullable(Type.String({ description: "The first kilobyte of the last response." })),
-    error: Nullable(Type.String({ description: "Why the last attempt failed." })),
+    error: Nullable(Type.String({ description: "The reason why the last attempt failed." })),
     duration_ms: Nullable(Type.Integer({ description: "Duration of the last attempt." })),
     created_at: Timestamp(),
     last_attempt_at: Nullable(Timestamp()),

@@ -20,14 +20,14 @@ const columns = (sql: Sql) => sql`
   case when w.previous_secret_until > now() then w.previous_secret_until end as previous_secret_until,
   w.created_at, w.updated_at`;
 
-/** Finds one of this user's webhooks; undefined for other users' webhooks. */
+/** Finds one of this user's webhooks. Returns undefined for other users' webhooks. */
 export async function findWebhook(sql: Sql, id: string, userId: string): Promise<WebhookRow | undefined> {
   const [row] = await sql<WebhookRow[]>`
     select ${columns(sql)} from webhooks w where w.id = ${id} and w.user_id = ${userId} and w.deleted_at is null`;
   return row;
 }
 
-/** Finds one of this user's webhooks, and locks it against changes until the transaction ends. */
+/** Finds one of this user's webhooks, and prevents changes to it until the transaction ends. */
 export async function lockWebhook(sql: Sql, id: string, userId: string): Promise<WebhookRow | undefined> {
   const [row] = await sql<WebhookRow[]>`
     select ${columns(sql)} from webhooks w
@@ -35,20 +35,20 @@ export async function lockWebhook(sql: Sql, id: string, userId: string): Promise
   return row;
 }
 
-/** Lists the user's webhooks, newest first. `beforeId` is the last webhook of the previous page. */
+/** Lists the user's webhooks, newest first. @param beforeId the last webhook of the previous page. */
 export async function listWebhooks(
   sql: Sql,
   userId: string,
   beforeId: string | null,
-  rows: number,
+  limit: number,
 ): Promise<WebhookRow[]> {
   const before = beforeId === null ? sql`` : sql`and w.id < ${beforeId}`;
   return await sql<WebhookRow[]>`
     select ${columns(sql)} from webhooks w where w.user_id = ${userId} and w.deleted_at is null ${before}
-    order by w.id desc limit ${rows}`;
+    order by w.id desc limit ${limit}`;
 }
 
-/** Locks the user's webhooks against changes until the transaction ends. @returns how many there are. */
+/** Prevents concurrent changes to a user's webhooks until the transaction ends. Returns the number of webhooks. */
 export async function lockWebhooks(sql: Sql, userId: string): Promise<number> {
   await sql`select 1 from users where id = ${userId} for no key update`;
   const [row] = await sql<{ count: number }[]>`
@@ -87,7 +87,7 @@ export async function updateWebhook(
   return requireRow(row, "webhook");
 }
 
-/** Makes the current secret the previous one. The secret before that becomes invalid. */
+/** Stores a new secret and keeps the current one as the previous secret. An older secret becomes invalid. */
 export async function rotateSecret(
   sql: Sql,
   id: string,
@@ -101,7 +101,7 @@ export async function rotateSecret(
   return requireRow(row, "webhook");
 }
 
-/** Marks a webhook as deleted: it can't be found any more, and gets no more deliveries. */
+/** Marks a webhook as deleted, so that it is no longer found and receives no more deliveries. */
 export async function markWebhookDeleted(sql: Sql, id: string): Promise<void> {
   await sql`
     update webhooks set deleted_at = now(), disabled_at = coalesce(disabled_at, now()),
@@ -109,10 +109,10 @@ export async function markWebhookDeleted(sql: Sql, id: string): Promise<void> {
     where id = ${id}`;
 }
 
-/** One webhook, or all webhooks of a user. */
+/** A webhook, or all webhooks of a user. */
 export type WebhookSelection = { id: string } | { userId: string };
 
-/** Deletes one batch of deliveries that aren't locked. @returns whether there may be more. */
+/** Deletes a batch of deliveries, except locked ones. Returns whether there may be more. */
 export async function deleteDeliveries(sql: Sql, selection: WebhookSelection): Promise<boolean> {
   const { count } = await sql`
     delete from webhook_deliveries where id = any (array(
@@ -122,7 +122,7 @@ export async function deleteDeliveries(sql: Sql, selection: WebhookSelection): P
   return count === DELETE_BATCH_DELIVERIES;
 }
 
-/** Deletes a webhook that is marked as deleted, with its remaining deliveries. */
+/** Deletes a webhook that is marked as deleted, including its remaining deliveries. */
 export async function deleteWebhook(sql: Sql, id: string): Promise<void> {
   await sql`delete from webhooks where id = ${id} and deleted_at is not null`;
 }
@@ -135,26 +135,26 @@ const deliveryColumns = (sql: Sql) => sql`
   d.id, d.type, d.conversation_id, d.seq, d.status, d.attempts, d.next_attempt_at, d.response_status, d.response_body,
   d.error, d.duration_ms, d.created_at, d.last_attempt_at, d.finished_at`;
 
-/** Finds a delivery of this webhook. */
+/** Finds a delivery of a webhook. */
 export async function findDelivery(sql: Sql, webhookId: string, id: string): Promise<DeliveryRow | undefined> {
   const [row] = await sql<DeliveryRow[]>`
     select ${deliveryColumns(sql)} from webhook_deliveries d where d.id = ${id} and d.webhook_id = ${webhookId}`;
   return row;
 }
 
-type DeliveryPage = { status: DeliveryStatus | undefined; beforeId: string | null; rows: number };
+type DeliveryPage = { status: DeliveryStatus | undefined; beforeId: string | null; limit: number };
 
 /** Lists a webhook's deliveries, newest first. `beforeId` is the last delivery of the previous page. */
 export async function listDeliveries(
   sql: Sql,
   webhookId: string,
-  { status, beforeId, rows }: DeliveryPage,
+  { status, beforeId, limit }: DeliveryPage,
 ): Promise<DeliveryRow[]> {
   return await sql<DeliveryRow[]>`
     select ${deliveryColumns(sql)} from webhook_deliveries d where d.webhook_id = ${webhookId}
       ${status === undefined ? sql`` : sql`and d.status = ${status}`}
       ${beforeId === null ? sql`` : sql`and d.id < ${beforeId}`}
-    order by d.id desc limit ${rows}`;
+    order by d.id desc limit ${limit}`;
 }
 
 export function mapToWebhook(row: WebhookRow): Webhook {

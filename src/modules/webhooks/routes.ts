@@ -1,5 +1,5 @@
 import { Type } from "@sinclair/typebox";
-import { hashTag, readPrecondition, respondWithTag, tagAnswer } from "../../http/etag.ts";
+import { hashTag, readPrecondition, respondWithTag, setETag } from "../../http/etag.ts";
 import { createPage, Page, PageQuery, readPage } from "../../http/pagination.ts";
 import { type Route, route } from "../../http/route.ts";
 import { UuidParam } from "../../lib/schema.ts";
@@ -17,7 +17,7 @@ const writeScope = "webhooks:write";
 
 type Dependencies = { webhooks: WebhookService };
 
-/** `/api/v1/webhooks`: the caller's own webhooks. */
+/** Creates the routes of `/api/v1/webhooks`. */
 export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
   route({
     method: "POST",
@@ -29,7 +29,7 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     body: CreateWebhook,
     ok: WebhookWithSecret,
     status: 201,
-    answerHeaders: ["Location"],
+    responseHeaders: ["Location"],
     handle: async ({ caller, body, set }) => {
       const webhook = await webhooks.create(caller, body);
       set.headers.location = `${WEBHOOKS}/${webhook.id}`;
@@ -81,7 +81,7 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     ok: Webhook,
     takesIfMatch: true,
     handle: async ({ caller, params, body, request, set }) =>
-      tagAnswer(set.headers, await webhooks.change(caller, params.id, body, readPrecondition(request))),
+      setETag(set.headers, await webhooks.change(caller, params.id, body, readPrecondition(request))),
   }),
 
   route({
@@ -100,7 +100,7 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     method: "POST",
     path: `${WEBHOOKS}/:id/rotate-secret`,
     operationId: "rotateWebhookSecret",
-    summary: "Rotate the secret (deliveries are also signed with the previous one for 24 hours)",
+    summary: "Rotate the secret (for 24 hours, deliveries are also signed with the previous one)",
     tag,
     scope: writeScope,
     params: ById,
@@ -112,7 +112,7 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     method: "POST",
     path: `${WEBHOOKS}/:id/test`,
     operationId: "testWebhook",
-    summary: "Send a `webhook.test` event now, regardless of the subscriptions",
+    summary: "Send a `webhook.test` event, regardless of the subscribed events",
     tag,
     scope: writeScope,
     params: ById,
@@ -126,7 +126,7 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     method: "GET",
     path: `${WEBHOOKS}/:id/deliveries`,
     operationId: "listWebhookDeliveries",
-    summary: "List a webhook's deliveries of the last 30 days, newest first",
+    summary: "List a webhook's deliveries from the last 30 days, newest first",
     tag,
     scope: readScope,
     params: ById,
@@ -155,7 +155,7 @@ export const createWebhookRoutes = ({ webhooks }: Dependencies): Route[] => [
     method: "POST",
     path: `${WEBHOOKS}/:id/deliveries/:delivery_id/redeliver`,
     operationId: "redeliverWebhookDelivery",
-    summary: "Redeliver an event now, with the same `webhook-id` and the attempts reset",
+    summary: "Redeliver an event with the same `webhook-id`, and reset its attempts",
     tag,
     scope: writeScope,
     params: ByDelivery,

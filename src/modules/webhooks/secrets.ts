@@ -2,16 +2,16 @@ import { randomBytes } from "node:crypto";
 import { createSeal, deriveKey } from "../../lib/seal.ts";
 
 const SECRET_BYTES = 32;
-/** The secret's prefix (Standard Webhooks 1.0.0); the rest is base64. */
+/** The prefix of secrets, from Standard Webhooks 1.0.0. The rest is base64. */
 const SECRET_PREFIX = "whsec_";
 
-/** Secrets for signing deliveries. The database stores them encrypted, each bound to its webhook. */
+/** Creates and encrypts the secrets for signing deliveries. Each encrypted secret is bound to its webhook. */
 export interface WebhookSecrets {
   /** Creates a secret: `whsec_` and 32 random bytes as base64. */
   create(): string;
   /** Encrypts a secret for storage. It can be decrypted only for the same webhook. */
   seal(webhookId: string, secret: string): string;
-  /** Decrypts a secret; null if it was encrypted with a different `JWT_SECRET` or for a different webhook. */
+  /** Decrypts a secret. Returns null if it was encrypted with another `JWT_SECRET` or for another webhook. */
   open(webhookId: string, sealed: string): string | null;
 }
 

@@ -26,12 +26,12 @@ import type { WebhookSecrets } from "./secrets.ts";
 
 /** The job queue of webhook deletions; its keys are webhook ids. */
 export const WEBHOOK_DELETIONS = "webhook deletions";
-/** How long a request waits for the deletion; after that, it continues in the background. */
+/** Maximum time that a request waits for a deletion. After that, the deletion continues in the background. */
 const DELETION_WAIT_MS = 2_000;
-/** How long deliveries are also signed with the previous secret after a rotation. */
+/** After a rotation, deliveries are also signed with the previous secret for this time. */
 export const PREVIOUS_SECRET_TTL_S = 24 * 60 * 60;
 
-/** Manages webhooks. Each belongs to its creator and is invisible to everyone else, including administrators. */
+/** Manages webhooks. Only the user who created a webhook can see it; administrators can't. */
 export interface WebhookService {
   /** Returns one of the caller's webhooks. @throws Problem `not_found`. */
   get(caller: Caller, id: string): Promise<Webhook>;
@@ -39,30 +39,30 @@ export interface WebhookService {
   /** Lists the caller's webhooks, newest first. `page.after` is [id]. @throws Problem `bad_cursor`. */
   list(caller: Caller, page: PageRequest): Promise<queries.WebhookRow[]>;
 
-  /** Creates a webhook for the caller. @throws Problem `invalid` (url or events), `quota_exceeded`. */
+  /** Creates a webhook for the caller. @throws Problem `invalid` (URL or events), `quota_exceeded`. */
   create(caller: Caller, input: CreateWebhook): Promise<WebhookWithSecret>;
 
   /**
-   * Changes one of the caller's webhooks. Disabling it makes its pending deliveries fail.
+   * Changes one of the caller's webhooks. If it is disabled, its pending deliveries fail.
    * @throws Problem `not_found`, `invalid`, `precondition_failed`.
    */
   change(caller: Caller, id: string, input: ChangeWebhook, precondition?: Precondition): Promise<Webhook>;
 
   /**
-   * Deletes one of the caller's webhooks, with its deliveries.
+   * Deletes one of the caller's webhooks, including its deliveries.
    * @throws Problem `not_found`, `precondition_failed`.
    */
   remove(caller: Caller, id: string, precondition?: Precondition): Promise<void>;
 
   /**
-   * Creates a new secret for one of the caller's webhooks. Deliveries are also signed with the current secret for 24
-   * hours; a secret that was replaced earlier becomes invalid.
+   * Creates a new secret for one of the caller's webhooks. For 24 hours, deliveries are also signed with the current secret. An older
+   * secret becomes invalid.
    * @throws Problem `not_found`.
    */
   rotate(caller: Caller, id: string): Promise<WebhookWithSecret>;
 
   /**
-   * Delivers an event `webhook.test` to one of the caller's webhooks.
+   * Delivers a `webhook.test` event to one of the caller's webhooks.
    * @throws Problem `not_found`, `conflict` (the webhook is disabled).
    */
   test(caller: Caller, id: string): Promise<WebhookDelivery>;
@@ -87,26 +87,26 @@ export interface WebhookService {
    */
   redeliver(caller: Caller, id: string, deliveryId: string): Promise<WebhookDelivery>;
 
-  /** Runs a queued deletion: deletes a webhook with its deliveries, in batches. */
+  /** Runs a queued deletion: deletes a webhook and its deliveries, in batches. */
   erase(id: string, signal: AbortSignal): Promise<void>;
 }
 
-/** The operations of delivery/ that are needed here. */
+/** The operations of delivery/ that the service needs. */
 export type DeliveryControl = {
-  /** Adds a delivery, even if the webhook doesn't subscribe to the event. @returns the delivery's id. */
+  /** Adds a delivery, even if the webhook doesn't subscribe to the event. Returns the delivery's id. */
   addDelivery(sql: Sql, delivery: { webhookId: string; type: string; data: unknown }): Promise<string>;
-  /** Makes a delivery due now, with its attempts reset, regardless of its status. */
+  /** Makes a delivery due immediately and resets its attempts, regardless of its status. */
   redeliver(sql: Sql, deliveryId: string): Promise<void>;
   disable(sql: Sql, webhookId: string, reason: "user"): Promise<void>;
   enable(sql: Sql, webhookId: string): Promise<void>;
-  /** Call this after the commit of a change that may have made deliveries due. */
+  /** Call this after committing a change that may have made deliveries due. */
   nudge(): void;
 };
 
 type Dependencies = {
   database: Database;
   audit: AuditService;
-  quotas: Pick<QuotaService, "requireRoom">;
+  quotas: Pick<QuotaService, "requireBelowLimit">;
   jobs: Pick<Jobs, "nudge">;
   secrets: WebhookSecrets;
   deliveries: DeliveryControl;
@@ -123,22 +123,29 @@ export function createWebhookService({
   deliveries,
   allowsPrivate,
 }: Dependencies): WebhookService {
-  const change = <T>(id: string, work: (sql: Sql) => Promise<T>) => withTransaction(database, work, `webhook:${id}`);
+  const withWebhookTransaction = <T>(id: string, work: (sql: Sql) => Promise<T>) =>
+    withTransaction(database, work, `webhook:${id}`);
 
-  async function lock(sql: Sql, caller: Caller, id: string): Promise<queries.WebhookRow> {
+  async function lockWebhook(sql: Sql, caller: Caller, id: string): Promise<queries.WebhookRow> {
     return requireRow(await queries.lockWebhook(sql, id, caller.user.id), "webhook");
   }
 
-  async function lockEnabled(sql: Sql, caller: Caller, id: string): Promise<void> {
-    if ((await lock(sql, caller, id)).disabled_at === null) return;
+  async function lockEnabledWebhook(sql: Sql, caller: Caller, id: string): Promise<void> {
+    if ((await lockWebhook(sql, caller, id)).disabled_at === null) return;
     throw new Problem("conflict", "The webhook is disabled. Enable it first with PATCH `disabled: false`.");
   }
 
-  async function find(caller: Caller, id: string): Promise<queries.WebhookRow> {
+  async function getWebhook(caller: Caller, id: string): Promise<queries.WebhookRow> {
     return requireRow(await queries.findWebhook(database, id, caller.user.id), "webhook");
   }
 
-  const record = (sql: Sql, { user, credentialId, ipAddress }: Caller, action: AuditAction, id: string, details = {}) =>
+  const recordAudit = (
+    sql: Sql,
+    { user, credentialId, ipAddress }: Caller,
+    action: AuditAction,
+    id: string,
+    details = {},
+  ) =>
     audit.record(sql, { action, actorId: user.id, credentialId, target: { type: "webhook", id }, ipAddress, details });
 
   function checkTarget(url: string): void {
@@ -146,12 +153,12 @@ export function createWebhookService({
     if (error !== null) throw createInvalid("#/url", error);
   }
 
-  async function readDelivery(sql: Sql, webhookId: string, id: string): Promise<WebhookDelivery> {
+  async function getDelivery(sql: Sql, webhookId: string, id: string): Promise<WebhookDelivery> {
     return queries.mapToDelivery(requireRow(await queries.findDelivery(sql, webhookId, id), "delivery"));
   }
 
   return {
-    get: async (caller, id) => queries.mapToWebhook(await find(caller, id)),
+    get: async (caller, id) => queries.mapToWebhook(await getWebhook(caller, id)),
 
     list: (caller, { limit, after }) => queries.listWebhooks(database, caller.user.id, readIdCursor(after), limit + 1),
 
@@ -163,10 +170,10 @@ export function createWebhookService({
       const secret = secrets.create();
       const sealedSecret = secrets.seal(id, secret);
       const insert = async (sql: Sql) => {
-        quotas.requireRoom("webhooks", await queries.lockWebhooks(sql, userId));
+        quotas.requireBelowLimit("webhooks", await queries.lockWebhooks(sql, userId));
         const webhook = { id, userId, url, events: [...new Set(events)], description, sealedSecret };
         const row = await queries.insertWebhook(sql, webhook);
-        await record(sql, caller, "webhook.created", id, createAuditDetails(row));
+        await recordAudit(sql, caller, "webhook.created", id, createAuditDetails(row));
         return row;
       };
       const row = await withTransaction(database, insert, `user:${userId}`);
@@ -178,33 +185,34 @@ export function createWebhookService({
       if (input.url !== undefined) checkTarget(input.url);
       if (input.events !== undefined) checkEvents(input.events);
       const update = async (sql: Sql) => {
-        const current = await lock(sql, caller, id);
+        const current = await lockWebhook(sql, caller, id);
         precondition?.(queries.mapToWebhook(current));
         const { url = current.url, description = current.description, disabled = current.disabled_at !== null } = input;
         const events = [...new Set(input.events ?? current.events)];
         const wasDisabled = current.disabled_at !== null;
-        const isSame = url === current.url && description === current.description && isSameList(events, current.events);
-        if (isSame && disabled === wasDisabled) return current;
+        const isUnchanged =
+          url === current.url && description === current.description && isSameList(events, current.events);
+        if (isUnchanged && disabled === wasDisabled) return current;
         if (disabled && !wasDisabled) await deliveries.disable(sql, id, "user");
         if (!disabled && wasDisabled) await deliveries.enable(sql, id);
         const row = await queries.updateWebhook(sql, id, { url, events, description });
-        await record(sql, caller, "webhook.changed", id, createAuditDetails(row));
+        await recordAudit(sql, caller, "webhook.changed", id, createAuditDetails(row));
         return row;
       };
-      const row = await change(id, update);
+      const row = await withWebhookTransaction(id, update);
       deliveries.nudge();
       return queries.mapToWebhook(row);
     },
 
     async remove(caller, id, precondition) {
       const remove = async (sql: Sql) => {
-        const current = await lock(sql, caller, id);
+        const current = await lockWebhook(sql, caller, id);
         precondition?.(queries.mapToWebhook(current));
         await queries.markWebhookDeleted(sql, id);
         await enqueue(sql, WEBHOOK_DELETIONS, [id]);
-        await record(sql, caller, "webhook.deleted", id);
+        await recordAudit(sql, caller, "webhook.deleted", id);
       };
-      await change(id, remove);
+      await withWebhookTransaction(id, remove);
       jobs.nudge(WEBHOOK_DELETIONS);
       await waitUntilDeleted(() => queries.webhookExists(database, id), DELETION_WAIT_MS);
     },
@@ -212,58 +220,58 @@ export function createWebhookService({
     async rotate(caller, id) {
       const secret = secrets.create();
       const rotate = async (sql: Sql) => {
-        await lock(sql, caller, id);
+        await lockWebhook(sql, caller, id);
         const row = await queries.rotateSecret(sql, id, secrets.seal(id, secret), PREVIOUS_SECRET_TTL_S);
-        await record(sql, caller, "webhook.secret_rotated", id);
+        await recordAudit(sql, caller, "webhook.secret_rotated", id);
         return row;
       };
-      return { ...queries.mapToWebhook(await change(id, rotate)), secret };
+      return { ...queries.mapToWebhook(await withWebhookTransaction(id, rotate)), secret };
     },
 
     async test(caller, id) {
       const data = { webhook_id: id };
       const add = async (sql: Sql) => {
-        await lockEnabled(sql, caller, id);
+        await lockEnabledWebhook(sql, caller, id);
         const deliveryId = await deliveries.addDelivery(sql, { webhookId: id, type: TEST_EVENT, data });
-        return readDelivery(sql, id, deliveryId);
+        return getDelivery(sql, id, deliveryId);
       };
-      const delivery = await change(id, add);
+      const delivery = await withWebhookTransaction(id, add);
       deliveries.nudge();
       return delivery;
     },
 
     async listDeliveries(caller, id, status, { limit, after }) {
-      await find(caller, id);
-      return queries.listDeliveries(database, id, { status, beforeId: readIdCursor(after), rows: limit + 1 });
+      await getWebhook(caller, id);
+      return queries.listDeliveries(database, id, { status, beforeId: readIdCursor(after), limit: limit + 1 });
     },
 
     async getDelivery(caller, id, deliveryId) {
-      await find(caller, id);
-      return readDelivery(database, id, deliveryId);
+      await getWebhook(caller, id);
+      return getDelivery(database, id, deliveryId);
     },
 
     async redeliver(caller, id, deliveryId) {
       const restart = async (sql: Sql) => {
-        await lock(sql, caller, id);
-        await readDelivery(sql, id, deliveryId);
-        await lockEnabled(sql, caller, id);
+        await lockWebhook(sql, caller, id);
+        await getDelivery(sql, id, deliveryId);
+        await lockEnabledWebhook(sql, caller, id);
         await deliveries.redeliver(sql, deliveryId);
-        return readDelivery(sql, id, deliveryId);
+        return getDelivery(sql, id, deliveryId);
       };
-      const delivery = await change(id, restart);
+      const delivery = await withWebhookTransaction(id, restart);
       deliveries.nudge();
       return delivery;
     },
 
     async erase(id, signal) {
-      const deleteSome = (sql: Sql) => queries.deleteDeliveries(sql, { id });
-      while (await withTransaction(database, deleteSome)) signal.throwIfAborted();
+      const deleteBatch = (sql: Sql) => queries.deleteDeliveries(sql, { id });
+      while (await withTransaction(database, deleteBatch)) signal.throwIfAborted();
       await withTransaction(database, (sql) => queries.deleteWebhook(sql, id));
     },
   };
 }
 
-/** Creates the details for the audit log, without the URL's path and query, which may contain a token. */
+/** Creates the details for the audit log. They exclude the URL's path and query, which may contain a token. */
 const createAuditDetails = ({ url, events, disabled_at }: queries.WebhookRow) => ({
   host: new URL(url).host,
   events: events.join(" "),

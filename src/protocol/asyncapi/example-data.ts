@@ -72,7 +72,7 @@ export const question: Message = {
 };
 
 /** A response that has just begun and has no text yet. */
-export const begun: Message = {
+export const startedAnswer: Message = {
   ...question,
   id: ids.answer,
   seq: 8,
@@ -84,8 +84,8 @@ export const begun: Message = {
   client_message_id: null,
 };
 
-export const ended: Message = {
-  ...begun,
+export const completedAnswer: Message = {
+  ...startedAnswer,
   content: "Mars has two moons: Phobos and Deimos.",
   status: "complete",
   model: "openai/gpt-5.2",

@@ -1,20 +1,20 @@
 import type { DurableEvent, DurableEventType, EphemeralEvent, EphemeralEventType } from "../events.ts";
 import type { ClientFrame, ClientFrameType } from "../frames.ts";
-import { shownLimits } from "../limits.ts";
+import { announcedLimits } from "../limits.ts";
 import type { Ack, AckedFrameType, Push, PushType } from "../pushes.ts";
-import { ada, begun, conversation, ended, ids, member, question, time } from "./example-data.ts";
+import { ada, completedAnswer, conversation, ids, member, question, startedAnswer, time } from "./example-data.ts";
 
-const about = { conversation_id: ids.conversation } as const;
+const inConversation = { conversation_id: ids.conversation } as const;
 
-/** An example of each client frame. Its id is that of the ack below. */
+/** An example of each client frame. Its id matches the ack below. */
 export const frameExamples: { [K in ClientFrameType]: ClientFrame<K> } = {
   auth: { type: "auth", id: "1", token: "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl" },
-  subscribe: { type: "subscribe", id: "2", ...about, after_seq: 6 },
-  unsubscribe: { type: "unsubscribe", id: "3", ...about },
+  subscribe: { type: "subscribe", id: "2", ...inConversation, after_seq: 6 },
+  unsubscribe: { type: "unsubscribe", id: "3", ...inConversation },
   "message.send": {
     type: "message.send",
     id: "4",
-    ...about,
+    ...inConversation,
     client_message_id: question.client_message_id ?? "",
     content: question.content,
     reply: true,
@@ -28,22 +28,22 @@ export const frameExamples: { [K in ClientFrameType]: ClientFrame<K> } = {
     message_id: ids.answer,
     model: "anthropic/claude-sonnet-4-6",
   },
-  "typing.start": { type: "typing.start", ...about },
-  "typing.stop": { type: "typing.stop", ...about },
-  read: { type: "read", id: "9", ...about, seq: 8 },
+  "typing.start": { type: "typing.start", ...inConversation },
+  "typing.stop": { type: "typing.stop", ...inConversation },
+  read: { type: "read", id: "9", ...inConversation, seq: 8 },
   "inbox.subscribe": { type: "inbox.subscribe", id: "10" },
   "inbox.unsubscribe": { type: "inbox.unsubscribe", id: "11" },
   ping: { type: "ping", id: "12" },
 };
 
 const durable = <T extends DurableEventType>(type: T, seq: number, data: DurableEvent<T>["data"]) =>
-  ({ type, ...about, seq, at: time, data }) as DurableEvent<T>;
+  ({ type, ...inConversation, seq, at: time, data }) as DurableEvent<T>;
 
 export const durableExamples: { [K in DurableEventType]: DurableEvent<K> } = {
   "message.created": durable("message.created", 7, question),
   "message.updated": durable("message.updated", 9, { ...question, content: "How many moons has Mars?" }),
   "message.deleted": durable("message.deleted", 10, { ...question, content: "", deleted_at: time }),
-  "message.completed": durable("message.completed", 11, ended),
+  "message.completed": durable("message.completed", 11, completedAnswer),
   "member.added": durable("member.added", 5, member),
   "member.removed": durable("member.removed", 6, { user_id: ids.bob, display_name: "Bob", role: "member" }),
   "conversation.updated": durable("conversation.updated", 12, conversation),
@@ -65,26 +65,26 @@ export const ackExamples: { [K in AckedFrameType]: Ack<K> } = {
   "message.send": { type: "ack", id: "4", message: question, duplicate: false },
   "message.edit": { type: "ack", id: "5", message: { ...question, content: "How many moons has Mars?" } },
   "message.delete": { type: "ack", id: "6" },
-  "generation.cancel": { type: "ack", id: "7", message: begun },
-  "generation.regenerate": { type: "ack", id: "8", message: begun },
+  "generation.cancel": { type: "ack", id: "7", message: startedAnswer },
+  "generation.regenerate": { type: "ack", id: "8", message: startedAnswer },
   read: { type: "ack", id: "9", last_read_seq: 8 },
   "inbox.subscribe": { type: "ack", id: "10", unread: 3 },
   "inbox.unsubscribe": { type: "ack", id: "11" },
 };
 
 const ephemeralExamples: { [K in EphemeralEventType]: EphemeralEvent<K> } = {
-  typing: { type: "typing", ...about, user_id: ids.bob, active: true, expires_in_ms: 6_000 },
-  presence: { type: "presence", ...about, user_id: ids.bob, online: true },
-  read: { type: "read", ...about, user_id: ids.bob, seq: 7 },
+  typing: { type: "typing", ...inConversation, user_id: ids.bob, active: true, expires_in_ms: 6_000 },
+  presence: { type: "presence", ...inConversation, user_id: ids.bob, online: true },
+  read: { type: "read", ...inConversation, user_id: ids.bob, seq: 7 },
   "message.delta": {
     type: "message.delta",
-    ...about,
+    ...inConversation,
     message_id: ids.answer,
     attempt: 1,
     offset: 0,
     text: "Mars has ",
   },
-  "message.reset": { type: "message.reset", ...about, message_id: ids.answer, attempt: 2, text: "Mars has " },
+  "message.reset": { type: "message.reset", ...inConversation, message_id: ids.answer, attempt: 2, text: "Mars has " },
 };
 
 /** An example of each other frame that the server sends, by type. */
@@ -94,7 +94,7 @@ export const pushExamples: { [K in Exclude<PushType, "ack">]: Push<K> } = {
     connection_id: ids.connection,
     user: ada,
     heartbeat_ms: 25_000,
-    limits: shownLimits,
+    limits: announcedLimits,
     server_time: time,
   },
   error: {
@@ -109,7 +109,7 @@ export const pushExamples: { [K in Exclude<PushType, "ack">]: Push<K> } = {
   "server.draining": { type: "server.draining", reconnect_after_ms: 3_200 },
   inbox: {
     type: "inbox",
-    ...about,
+    ...inConversation,
     change: "updated",
     title: "Plans",
     last_seq: 7,

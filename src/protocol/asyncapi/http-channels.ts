@@ -14,8 +14,8 @@ is sent every ${STREAM_HEARTBEAT_MS / 1000} seconds.`;
 const FEED = `${STREAM} The stream ends when the reader loses access; its last event says why: \`error\`, \`member.removed\` or
 \`conversation.deleted\`. To continue after an event, send its id as \`Last-Event-ID\`.`;
 
-const REPLY = `${STREAM} Send a message with \`Accept: text/event-stream\`: its \`message.created\`, that of the response, the response's
-text, and \`message.completed\`, the last event.`;
+const REPLY = `${STREAM} Send a message with \`Accept: text/event-stream\`. The events are the \`message.created\` of your message and of
+the response, the response's text, and finally \`message.completed\`.`;
 
 const WEBHOOKS = `Posted to the URL of your webhook, signed as in Standard Webhooks 1.0.0: \`webhook-id\`, \`webhook-timestamp\`,
 \`webhook-signature\`. A 2xx status accepts the delivery.`;
@@ -23,15 +23,18 @@ const WEBHOOKS = `Posted to the URL of your webhook, signed as in Standard Webho
 const conversationId = { id: { description: "The id of the conversation." } };
 const server = [{ $ref: "#/servers/http" }];
 
-type Described = { channels: JsonObject; operations: JsonObject };
+type ChannelsAndOperations = { channels: JsonObject; operations: JsonObject };
 
-/** Describes the event streams: the live feed of a conversation, and the response to a message. */
-export function describeStreams(list: MessageList): Described {
+/** Describes the event streams: a conversation's live feed, and the response to a message. */
+export function describeStreams(list: MessageList): ChannelsAndOperations {
   const add = (table: Record<string, TSchema>) =>
     Object.entries(table).map(([type, schema]) => list.add(schema, { type, example: findExample(type), isOpen: true }));
   const messages = Object.fromEntries(Object.entries(pushes).filter(([type]) => type.startsWith("message.")));
   const end = { error: pushes.error };
-  const [ofFeed, ofReply] = [add({ ...durableEvents, ...ephemeralEvents, ...end }), add({ ...messages, ...end })];
+  const [feedMessages, replyMessages] = [
+    add({ ...durableEvents, ...ephemeralEvents, ...end }),
+    add({ ...messages, ...end }),
+  ];
   const channel = (address: string, title: string, description: string, names: string[]) => ({
     address,
     title,
@@ -42,19 +45,19 @@ export function describeStreams(list: MessageList): Described {
   });
   return {
     channels: {
-      events: channel("/api/v1/conversations/{id}/events", "Server-sent events", FEED, ofFeed),
-      replies: channel("/api/v1/conversations/{id}/messages", "Streamed response", REPLY, ofReply),
+      events: channel("/api/v1/conversations/{id}/events", "Server-sent events", FEED, feedMessages),
+      replies: channel("/api/v1/conversations/{id}/messages", "Streamed response", REPLY, replyMessages),
     },
     operations: {
       streamEvents: {
         action: "send",
-        ...referTo("events", ofFeed),
-        summary: "Streams what happens in a conversation.",
+        ...referTo("events", feedMessages),
+        summary: "Streams a conversation's events.",
         bindings: { http: { method: "GET", bindingVersion: "0.3.0" } },
       },
       streamReply: {
         action: "send",
-        ...referTo("replies", ofReply),
+        ...referTo("replies", replyMessages),
         summary: "Streams a message and the response to it.",
         bindings: { http: { method: "POST", bindingVersion: "0.3.0" } },
       },
@@ -62,8 +65,8 @@ export function describeStreams(list: MessageList): Described {
   };
 }
 
-/** Describes the webhooks. Their URLs are those that users registered. */
-export function describeWebhooks(list: MessageList): Described {
+/** Describes the webhooks. They have no address, because users register their URLs. */
+export function describeWebhooks(list: MessageList): ChannelsAndOperations {
   const names = Object.entries(webhookBodies).map(([type, schema]) => {
     const example = webhookExamples[type];
     if (!example) throw new Error(`protocol/asyncapi/webhook-examples.ts has no example of ${type}.`);

@@ -12,13 +12,13 @@ type MessageOptions = {
   isOpen: boolean;
 };
 
-/** Collects the messages of the document with their schemas. A message in several channels is listed once. */
+/** Creates a list of the document's messages with their schemas. A message in several channels is listed once. */
 export function createMessageList() {
   const schemas = createSchemaList("#/components/schemas/");
   const messages = new Map<string, JsonObject>();
 
   return {
-    /** @returns the message's name in the document. */
+    /** Adds a message. Returns its name in the document. */
     add(schema: TSchema, { type, title = type, example, isOpen }: MessageOptions): string {
       const name = schema.title ?? mapTypeToName(type);
       messages.set(name, {
@@ -39,11 +39,11 @@ export function createMessageList() {
 
 export type MessageList = ReturnType<typeof createMessageList>;
 
-/** Creates a channel's list of messages, by name. */
+/** Creates references to messages by name, for a channel. */
 export const listMessageRefs = (names: readonly string[]): JsonObject =>
   Object.fromEntries([...new Set(names)].sort().map((name) => [name, { $ref: `#/components/messages/${name}` }]));
 
-/** Creates references to messages of a channel, for operations and replies. */
+/** Creates references to a channel's messages, for an operation or a reply. */
 export const referTo = (channel: string, names: readonly string[]): JsonObject => ({
   channel: { $ref: `#/channels/${channel}` },
   messages: names.map((name) => ({ $ref: `#/channels/${channel}/messages/${name}` })),

@@ -14,40 +14,40 @@ const CHANNEL = "realtime";
 const DESCRIPTION = `Offer the subprotocol \`parley.v1\`. Each frame is one JSON object as text. Client frames are limited to
 ${FRAME_BYTES_MAX} bytes.`;
 
-/** Describes the WebSocket's channel, with an operation for each client frame and each kind of push. */
+/** Describes the WebSocket channel and its operations: one for each client frame and each kind of push. */
 export function describeRealtime(list: MessageList): { channel: JsonObject; operations: JsonObject } {
-  const all: string[] = [];
+  const messageNames: string[] = [];
   const operations: JsonObject = {};
 
   function add(schema: TSchema, options: Parameters<MessageList["add"]>[1]): string {
     const name = list.add(schema, options);
-    all.push(name);
+    messageNames.push(name);
     return name;
   }
   const addPushes = (table: Record<string, TSchema>) =>
     Object.entries(table).map(([type, schema]) => add(schema, { type, example: findExample(type), isOpen: true }));
 
-  function addAnswers(type: ClientFrameType): string[] {
+  function addReplies(type: ClientFrameType): string[] {
     if (type === "ping") return addPushes({ pong: pushes.pong });
     if (!isAcked(type)) return [];
     return [add(acks[type], { type: "ack", title: `ack of ${type}`, example: ackExamples[type], isOpen: true })];
   }
 
   for (const type of Object.keys(clientFrames) as ClientFrameType[]) {
-    const answers = addAnswers(type);
+    const replies = addReplies(type);
     operations[`receive${mapTypeToName(type)}`] = {
       action: "receive",
       ...referTo(CHANNEL, [add(clientFrames[type], { type, example: frameExamples[type], isOpen: false })]),
       summary: String(clientFrames[type].description),
-      reply: referTo(CHANNEL, [...answers, ...addPushes({ error: pushes.error })]),
+      reply: referTo(CHANNEL, [...replies, ...addPushes({ error: pushes.error })]),
     };
   }
   const { ready, error, inbox, "server.draining": draining } = pushes;
   const sends: [string, string, Record<string, TSchema>][] = [
     ["sendReady", "Confirms a connection once it is authenticated.", { ready }],
-    ["sendEvents", "Tells subscribers what happened in a conversation, in order.", durableEvents],
+    ["sendEvents", "Sends a conversation's durable events to subscribers, in order.", durableEvents],
     ["sendEphemeralEvents", "Sends subscribers transient events such as typing and presence.", ephemeralEvents],
-    ["sendInbox", "Notifies an inbox of a change in any conversation of its user.", { inbox }],
+    ["sendInbox", "Notifies a user's inbox of a change in any of their conversations.", { inbox }],
     ["sendError", "Rejects an unreadable frame; its `id` may be null.", { error }],
     ["sendServerDraining", "Asks clients to reconnect before this server stops.", { "server.draining": draining }],
   ];
@@ -59,7 +59,7 @@ export function describeRealtime(list: MessageList): { channel: JsonObject; oper
     title: "WebSocket",
     description: DESCRIPTION,
     servers: [{ $ref: "#/servers/parley" }],
-    messages: listMessageRefs(all),
+    messages: listMessageRefs(messageNames),
     bindings: { ws: handshake },
     "x-close-codes": listCloseCodes(),
     "x-limits": Object.entries(realtimeLimits).map(([name, limit]) => ({ name, ...limit })),

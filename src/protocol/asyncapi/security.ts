@@ -1,7 +1,7 @@
 import type { Json, JsonObject } from "../../lib/json.ts";
 
-/** Ways to authenticate on the WebSocket, any one of which is sufficient. */
-const ofSocket = {
+/** The ways to authenticate on the WebSocket. */
+const schemes = {
   bearer: {
     type: "http",
     scheme: "bearer",
@@ -34,19 +34,23 @@ const ofSocket = {
   },
 } as const;
 
-export const securitySchemes: JsonObject = ofSocket;
+export const securitySchemes: JsonObject = schemes;
 
-type SchemeName = keyof typeof ofSocket;
+type SchemeName = keyof typeof schemes;
 
 const refer = (names: SchemeName[]) => names.map((name) => ({ $ref: `#/components/securitySchemes/${name}` }));
 
-export const socketSecurity: Json[] = refer(Object.keys(ofSocket) as SchemeName[]);
-/** Ways to authenticate over HTTP, where credentials are sent only in headers. */
+export const socketSecurity: Json[] = refer(Object.keys(schemes) as SchemeName[]);
+/** The ways to authenticate over HTTP. */
 export const httpSecurity: Json[] = refer(["bearer", "apiKey"]);
 
-const text = (description: string, more: JsonObject = {}): JsonObject => ({ type: "string", description, ...more });
+const text = (description: string, extraProperties: JsonObject = {}): JsonObject => ({
+  type: "string",
+  description,
+  ...extraProperties,
+});
 
-/** The WebSocket binding of the channel, which describes the handshake. */
+/** Describes the handshake, as the channel's WebSocket binding. */
 export const handshake: JsonObject = {
   method: "GET",
   query: {
@@ -63,7 +67,7 @@ export const handshake: JsonObject = {
       Authorization: text("`Bearer <access token or API key>`."),
       "X-API-Key": text("An API key."),
       "X-On-Behalf-Of": text("For service keys: the id of the user to act for.", { format: "uuid" }),
-      Origin: text("Browsers send it. An origin that isn't allowed is refused with 403."),
+      Origin: text("Sent by browsers. If the origin isn't allowed, the response is 403."),
     },
   },
   bindingVersion: "0.1.0",

@@ -3,42 +3,41 @@ import type { Log } from "../../lib/log.ts";
 import type { Metrics } from "../../lib/metrics.ts";
 import { type Bus, type Subscriber, sharedChannels } from "../bus.ts";
 import { createLocalSubscribers } from "../local-subscribers.ts";
-import { type EnvelopeContent, prefixOf, readEnvelope } from "./envelope.ts";
+import { createEnvelopePrefix, type EnvelopeContent, parseEnvelope } from "./envelope.ts";
+import { EnvelopeNumbers } from "./envelope-numbers.ts";
+import { OtherInstances } from "./other-instances.ts";
 import { createOutbox } from "./outbox.ts";
-import { Peers } from "./peers.ts";
-import { Positions } from "./positions.ts";
-import { createStoredEvents } from "./stored-events.ts";
+import { createStoredEventPoller } from "./stored-event-poller.ts";
 import { createThrottle } from "./throttle.ts";
 import type { Transport, TransportListener } from "./transport.ts";
 
-/** How often an instance sends a heartbeat, and checks that it receives its own. */
+/** The interval at which an instance sends heartbeats and checks that it receives its own. */
 const HEARTBEAT_INTERVAL_MS = 500;
-/** If an instance misses more of its own heartbeats than this, it assumes that its connections are dead. */
+/** If an instance misses more than this many of its own heartbeats, it assumes that its connections are dead. */
 const MISSED_HEARTBEATS_MAX = 3;
-/** While the bus is down, the database is polled once every this many heartbeats. */
+/** The number of heartbeats between database polls while the bus is down. */
 const POLL_HEARTBEATS = 2;
-/** The minimum time between two gap notifications to all subscribers. */
-const GAP_PAUSE_MS = 1_000;
-/** An instance that receives nothing from others for this many heartbeats is alone, and sends no messages. */
-const ALONE_HEARTBEATS = 3;
+/** The minimum interval between gap notifications to all subscribers. */
+const GAP_INTERVAL_MS = 1_000;
 /**
- * At startup, an instance waits at most `ANNOUNCE_WAIT_MS_MAX` until its first heartbeat arrives, and then `ANNOUNCE_SETTLE_MS`
- * until the others have handled it.
+ * An instance that receives nothing from other instances for this many heartbeats sends no messages, because it assumes that it is alone.
  */
+const ALONE_HEARTBEATS = 3;
+/** The maximum time an instance waits at startup for its first heartbeat to arrive. */
 const ANNOUNCE_WAIT_MS_MAX = 2_000;
+/** After its first heartbeat has arrived, an instance waits this long for the other instances to process it. */
 const ANNOUNCE_SETTLE_MS = 50;
-/** The channel for heartbeats. */
 export const HEARTBEAT_CHANNEL = "beats";
 
 /**
- * `lost`: the number of messages that were published but not sent. `is_new`: the instance asks the others to respond.
- * `is_leaving`: it is shutting down. `wish`: a request from its transport to those of the others.
+ * `lost` is the number of messages that were published but not sent. If `is_new` is true, the other instances respond with a
+ * heartbeat. If `is_leaving` is true, the instance is shutting down. `wish` is a request to the other instances' transports.
  */
 type Heartbeat = { type: "beat"; lost: number; is_new?: boolean; is_leaving?: boolean; wish?: string };
 
 export type InstancesBusDependencies = {
   instanceId: string;
-  /** Reads stored events while messages don't arrive. */
+  /** Used to read stored events while messages don't arrive. */
   sql: Sql;
   log: Log;
   metrics?: Pick<Metrics, "busMessages">;
@@ -46,11 +45,12 @@ export type InstancesBusDependencies = {
   server: "Redis" | "Postgres";
 };
 
-const shared = new Set<string>(sharedChannels);
+const sharedChannelNames = new Set<string>(sharedChannels);
 
 /**
- * Creates a bus between instances over any transport. It delivers locally without delay, and sends messages in batches. It
- * detects gaps by the numbers of envelopes, dead connections by missing its own heartbeats, and dead instances by missing theirs.
+ * Creates a bus between instances over any transport. It delivers messages to local subscribers immediately, and sends them to
+ * other instances in batches. It detects gaps by envelope numbers. It detects dead connections and lost instances by missing
+ * heartbeats.
  */
 export function createInstancesBus(
   deps: InstancesBusDependencies,
@@ -58,42 +58,42 @@ export function createInstancesBus(
 ): Bus {
   const { instanceId, log, metrics, server } = deps;
   const local = createLocalSubscribers(log);
-  const stored = createStoredEvents(deps.sql, local);
-  const peers = new Peers();
-  const positions = new Positions();
-  const ownPrefix = prefixOf(instanceId);
-  let lost = 0;
+  const storedEventPoller = createStoredEventPoller(deps.sql, local);
+  const otherInstances = new OtherInstances();
+  const envelopeNumbers = new EnvelopeNumbers();
+  const ownPrefix = createEnvelopePrefix(instanceId);
+  let lostMessages = 0;
   let heartbeats = 0;
   let missedHeartbeats = MISSED_HEARTBEATS_MAX + 1;
   let isClosed = false;
-  /** The number of own heartbeats received in a row, which shows whether others have had time to respond. */
+  /** The number of own heartbeats received in a row. After a few, the other instances have had time to respond. */
   let receivedHeartbeats = 0;
-  let state: "starting" | "alive" | "away" = "starting";
-  /** Fulfills when this instance has received its own heartbeat, so the others have received it too. */
-  const announced = Promise.withResolvers<void>();
+  let state: "starting" | "up" | "down" = "starting";
+  /** Resolves when this instance has received its own heartbeat, which means that the other instances have received it too. */
+  const announcement = Promise.withResolvers<void>();
 
   const transport = open({ onEnvelope, onListening });
   const outbox = createOutbox({
     instanceId,
     transport,
-    uncounted: HEARTBEAT_CHANNEL,
+    uncountedChannel: HEARTBEAT_CHANNEL,
     onSent: (messages) => metrics?.busMessages.inc({ direction: "out" }, messages),
     onLost(messages) {
-      lost += messages;
+      lostMessages += messages;
       metrics?.busMessages.inc({ direction: "dropped" }, messages);
     },
   });
-  const notifyGaps = createThrottle(GAP_PAUSE_MS, () => {
+  const notifyGaps = createThrottle(GAP_INTERVAL_MS, () => {
     for (const channel of [...local.channels()]) local.notifyGap(channel);
   });
 
   const isAlive = (): boolean => missedHeartbeats <= MISSED_HEARTBEATS_MAX;
-  const isHealthy = (): boolean => isAlive() && transport.isPrompt();
-  const isAloneNow = (): boolean => peers.size === 0 && receivedHeartbeats > ALONE_HEARTBEATS;
+  const isHealthy = (): boolean => isAlive() && transport.isPushing();
+  const isAloneNow = (): boolean => otherInstances.size === 0 && receivedHeartbeats > ALONE_HEARTBEATS;
 
   function onListening(channel: string): void {
-    positions.forget(channel);
-    // Others may have joined while nothing was received.
+    envelopeNumbers.forget(channel);
+    // Other instances may have started while nothing was received.
     if (channel === HEARTBEAT_CHANNEL) receivedHeartbeats = 0;
     if (local.has(channel)) local.notifyGap(channel);
     else if (channel === HEARTBEAT_CHANNEL) sendHeartbeat({ is_new: true });
@@ -105,64 +105,64 @@ export function createInstancesBus(
       return;
     }
     if (channel !== HEARTBEAT_CHANNEL && !local.has(channel)) return;
-    const parcel = readEnvelope(text);
-    if (!parcel) {
+    const content = parseEnvelope(text);
+    if (!content) {
       log.warn({ channel }, "ignored an invalid message on the bus");
       return;
     }
-    onContent(channel, parcel);
+    onContent(channel, content);
   }
 
   function onContent(channel: string, { from, number, previous, messages }: EnvelopeContent): void {
-    if (peers.onReceived(from)) notifyGaps();
-    const order = positions.record(channel, from, number, previous);
-    if (order === "late") return;
+    if (otherInstances.onReceived(from)) notifyGaps();
+    const order = envelopeNumbers.record(channel, from, number, previous);
+    if (order === "repeated") return;
     if (channel === HEARTBEAT_CHANNEL) {
       for (const heartbeat of messages) onHeartbeat(from, heartbeat as Heartbeat);
       return;
     }
     metrics?.busMessages.inc({ direction: "in" }, messages.length);
-    if (order === "hole") local.notifyGap(channel);
+    if (order === "gap") local.notifyGap(channel);
     local.deliver(channel, messages, true);
   }
 
   function onHeartbeat(from: string, heartbeat: Heartbeat): void {
     if (heartbeat.is_leaving) {
-      peers.remove(from);
-      positions.forgetInstance(from);
-      local.notifyPeerLost(from);
+      otherInstances.remove(from);
+      envelopeNumbers.forgetInstance(from);
+      local.notifyInstanceLost(from);
       return;
     }
     if (heartbeat.wish !== undefined) transport.onRequest?.(heartbeat.wish);
-    if (peers.recordLost(from, Number(heartbeat.lost) || 0)) notifyGaps();
+    if (otherInstances.recordLost(from, Number(heartbeat.lost) || 0)) notifyGaps();
     if (heartbeat.is_new) sendHeartbeat({});
   }
 
   function onOwnHeartbeat(): void {
     missedHeartbeats = 0;
     receivedHeartbeats += 1;
-    announced.resolve();
-    if (state === "alive") return;
-    if (state === "away") log.info(`the bus over ${server} is available again`);
-    state = "alive";
+    announcement.resolve();
+    if (state === "up") return;
+    if (state === "down") log.info(`the bus over ${server} is available again`);
+    state = "up";
   }
 
-  function sendHeartbeat(more: Partial<Heartbeat>): void {
+  function sendHeartbeat(extraFields: Partial<Heartbeat>): void {
     // Nothing may follow the last heartbeat.
-    if (isClosed && !more.is_leaving) return;
+    if (isClosed && !extraFields.is_leaving) return;
     outbox.add(HEARTBEAT_CHANNEL, [
-      { type: "beat", lost, wish: transport.findRequest?.(), ...more } satisfies Heartbeat,
+      { type: "beat", lost: lostMessages, wish: transport.getRequest?.(), ...extraFields } satisfies Heartbeat,
     ]);
   }
 
   const timer = setInterval(() => {
     heartbeats += 1;
     missedHeartbeats += 1;
-    sendHeartbeat(state === "alive" ? {} : { is_new: true });
-    if (isAlive()) for (const peerId of peers.tick()) forgetPeer(peerId);
+    sendHeartbeat(state === "up" ? {} : { is_new: true });
+    if (isAlive()) for (const lostId of otherInstances.tick()) forgetInstance(lostId);
     else if (missedHeartbeats % (MISSED_HEARTBEATS_MAX + 1) === 0) {
-      if (state === "alive") {
-        state = "away";
+      if (state === "up") {
+        state = "down";
         log.warn(`the bus over ${server} is unavailable; reading stored events from the database until it returns`);
       }
       receivedHeartbeats = 0;
@@ -172,17 +172,19 @@ export function createInstancesBus(
   }, HEARTBEAT_INTERVAL_MS);
   timer.unref();
 
-  function forgetPeer(gone: string): void {
-    log.info({ instance_id: gone }, "another instance stopped responding; assuming that it has ended");
-    positions.forgetInstance(gone);
-    local.notifyPeerLost(gone);
+  function forgetInstance(lostId: string): void {
+    log.info({ instance_id: lostId }, "another instance stopped responding; assuming it has stopped");
+    envelopeNumbers.forgetInstance(lostId);
+    local.notifyInstanceLost(lostId);
   }
 
   function checkStoredEvents(): void {
     for (const channel of sharedChannels) local.notifyGap(channel);
-    const conversations = [...local.channels()].filter((channel) => !shared.has(channel));
+    const conversations = [...local.channels()].filter((channel) => !sharedChannelNames.has(channel));
     if (conversations.length === 0) return;
-    stored.check(conversations).catch((error) => log.debug({ err: error }, "stored events could not be read"));
+    storedEventPoller
+      .check(conversations)
+      .catch((error) => log.debug({ err: error }, "stored events could not be read"));
   }
 
   transport.listen(HEARTBEAT_CHANNEL);
@@ -192,12 +194,12 @@ export function createInstancesBus(
   return {
     scope: "instances",
     isHealthy,
-    listPeers: () => peers.list(),
+    listOtherInstances: () => otherInstances.list(),
     isAlone: () => isHealthy() && isAloneNow(),
 
-    async untilAnnounced() {
+    async waitUntilAnnounced() {
       await Promise.race([
-        announced.promise.then(() => Bun.sleep(ANNOUNCE_SETTLE_MS)),
+        announcement.promise.then(() => Bun.sleep(ANNOUNCE_SETTLE_MS)),
         Bun.sleep(ANNOUNCE_WAIT_MS_MAX),
       ]);
     },
@@ -206,8 +208,8 @@ export function createInstancesBus(
       const messages = [...create()];
       local.deliver(channel, messages, false);
       if (isClosed) return;
-      // An instance that starts later learns from the heartbeats that it has missed messages.
-      if (isAloneNow()) lost += messages.length;
+      // An instance that has just started learns from the next heartbeat that it has missed messages.
+      if (isAloneNow()) lostMessages += messages.length;
       else outbox.add(channel, messages);
     },
 
@@ -215,15 +217,15 @@ export function createInstancesBus(
       const isFirst = !local.has(channel);
       const remove = local.add(channel, subscriber as Subscriber<never>);
       let isOpen = true;
-      if (isFirst && !shared.has(channel)) transport.listen(channel);
+      if (isFirst && !sharedChannelNames.has(channel)) transport.listen(channel);
       else
         queueMicrotask(() => {
           if (isOpen) subscriber.onGap();
         });
       return () => {
         isOpen = false;
-        if (!remove() || shared.has(channel)) return;
-        positions.forget(channel);
+        if (!remove() || sharedChannelNames.has(channel)) return;
+        envelopeNumbers.forget(channel);
         transport.unlisten(channel);
       };
     },

@@ -1,27 +1,27 @@
-import type { BusItem } from "./transport.ts";
+import type { AnyBusMessage } from "./transport.ts";
 
 /**
- * A batch of an instance's messages on a channel. `number` increases with each envelope of the sender. `previous` is the number
- * of the preceding envelope on the same channel; 0 if there was none or the sender has forgotten it.
+ * A batch of an instance's messages on a channel. `number` increases with each envelope that the sender sends on any channel.
+ * `previous` is the number of the preceding envelope on the same channel, or 0 if there was none or the sender has forgotten it.
  */
-export type EnvelopeContent = { from: string; number: number; previous: number; messages: BusItem[] };
+export type EnvelopeContent = { from: string; number: number; previous: number; messages: AnyBusMessage[] };
 
-export const writeEnvelope = ({ from, number, previous, messages }: EnvelopeContent): string =>
+export const serializeEnvelope = ({ from, number, previous, messages }: EnvelopeContent): string =>
   JSON.stringify([from, number, previous, ...messages]);
 
-/** Returns the beginning of an instance's envelopes, by which it recognizes its own without parsing them. */
-export const prefixOf = (from: string): string => `${JSON.stringify([from]).slice(0, -1)},`;
+/** Returns the prefix of all envelopes from an instance. An instance skips its own envelopes without parsing them. */
+export const createEnvelopePrefix = (from: string): string => `${JSON.stringify([from]).slice(0, -1)},`;
 
-/** Parses an envelope; null if the text isn't one. */
-export function readEnvelope(text: string): EnvelopeContent | null {
+/** Parses an envelope. Returns null if it is invalid. */
+export function parseEnvelope(text: string): EnvelopeContent | null {
   try {
     const [from, number, previous, ...messages] = JSON.parse(text) as [unknown, unknown, unknown, ...unknown[]];
     if (typeof from !== "string" || !Number.isInteger(number) || !Number.isInteger(previous)) return null;
-    return { from, number: Number(number), previous: Number(previous), messages: messages.filter(isItem) };
+    return { from, number: Number(number), previous: Number(previous), messages: messages.filter(isMessage) };
   } catch {
     return null;
   }
 }
 
-const isItem = (value: unknown): value is BusItem =>
+const isMessage = (value: unknown): value is AnyBusMessage =>
   typeof value === "object" && value !== null && typeof (value as { type?: unknown }).type === "string";

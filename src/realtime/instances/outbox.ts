@@ -1,55 +1,54 @@
-import { writeEnvelope } from "./envelope.ts";
-import type { BusItem, Envelope, Transport } from "./transport.ts";
+import { serializeEnvelope } from "./envelope.ts";
+import type { AnyBusMessage, Envelope, Transport } from "./transport.ts";
 
 /** The maximum number of characters that are queued or in flight. Above it, messages are dropped. */
 const QUEUED_CHARS_MAX = 8 * 1024 * 1024;
 /** The maximum number of messages that wait to be put into envelopes. Above it, messages are dropped. */
-const PENDING_MAX = 50_000;
-/** The maximum number of channels whose last number is remembered. On others, receivers have to assume a gap. */
+const PENDING_MESSAGES_MAX = 50_000;
+/** The maximum number of channels whose last envelope number is remembered. On other channels, receivers assume a gap. */
 const CHANNELS_MAX = 20_000;
 
 type Dependencies = {
   instanceId: string;
-  transport: Pick<Transport, "sendsAtOnce" | "pauseMs" | "batchChars" | "prepare" | "send">;
+  transport: Pick<Transport, "concurrentSendsMax" | "batchIntervalMs" | "batchCharsMax" | "prepare" | "send">;
   onSent(messages: number): void;
-  /** Called for messages that will not arrive, or may not have arrived. */
+  /** Called with the number of messages that were dropped or may not have arrived. */
   onLost(messages: number): void;
   /** The channel whose losses aren't counted, because its messages are repeated. */
-  uncounted: string;
+  uncountedChannel: string;
 };
 
-type Queued = Envelope & { messages: number };
+type QueuedEnvelope = Envelope & { messages: number };
 
 /**
- * Creates the queue of messages to other instances. Messages published at about the same time are sent together, in one envelope
- * per channel. Publishing never blocks. Memory is limited: if the server is slow or unavailable, messages above the limit are
- * dropped and counted.
+ * Creates the queue of messages to other instances. Messages published at about the same time share one envelope per channel.
+ * Publishing never blocks. If the server is slow or unavailable, messages above the limits are dropped and counted.
  */
-export function createOutbox({ instanceId, transport, onSent, onLost, uncounted }: Dependencies) {
-  let pending = new Map<string, BusItem[]>();
+export function createOutbox({ instanceId, transport, onSent, onLost, uncountedChannel }: Dependencies) {
+  let pending = new Map<string, AnyBusMessage[]>();
   let pendingCount = 0;
-  const queue: Queued[] = [];
+  const queue: QueuedEnvelope[] = [];
   let queuedChars = 0;
-  let sending = 0;
+  let sendsInFlight = 0;
   let isScheduled = false;
   let nextSendAtMs = 0;
   let timer: Timer | undefined;
-  let number = 0;
-  const numbers = new Map<string, number>();
-  const running = new Set<Promise<void>>();
+  let lastNumber = 0;
+  const lastNumbers = new Map<string, number>();
+  const sends = new Set<Promise<void>>();
 
-  function takeNumber(channel: string): { number: number; previous: number } {
-    number += 1;
-    const previous = numbers.get(channel) ?? 0;
+  function allocateNumber(channel: string): { number: number; previous: number } {
+    lastNumber += 1;
+    const previous = lastNumbers.get(channel) ?? 0;
     // Moves the channel to the end, so that the first entry is the least recently used one.
-    numbers.delete(channel);
-    numbers.set(channel, number);
-    if (numbers.size > CHANNELS_MAX) numbers.delete(numbers.keys().next().value ?? channel);
-    return { number, previous };
+    lastNumbers.delete(channel);
+    lastNumbers.set(channel, lastNumber);
+    if (lastNumbers.size > CHANNELS_MAX) lastNumbers.delete(lastNumbers.keys().next().value ?? channel);
+    return { number: lastNumber, previous };
   }
 
-  /** Puts the messages published since the last call into envelopes. */
-  function write(): void {
+  /** Moves the pending messages to the queue, in one envelope per channel. */
+  function queuePending(): void {
     isScheduled = false;
     const published = pending;
     pending = new Map();
@@ -57,8 +56,8 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
     for (const [channel, items] of published) {
       const messages = transport.prepare?.(channel, items) ?? items;
       if (messages.length === 0) continue;
-      const text = writeEnvelope({ from: instanceId, ...takeNumber(channel), messages });
-      const count = channel === uncounted ? 0 : messages.length;
+      const text = serializeEnvelope({ from: instanceId, ...allocateNumber(channel), messages });
+      const count = channel === uncountedChannel ? 0 : messages.length;
       if (queuedChars + text.length > QUEUED_CHARS_MAX) {
         onLost(count);
         continue;
@@ -66,38 +65,38 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
       queuedChars += text.length;
       queue.push({ channel, text, messages: count });
     }
-    pump();
+    sendQueued();
   }
 
-  function pump(): void {
-    while (queue.length > 0 && sending < transport.sendsAtOnce && timer === undefined) {
+  function sendQueued(): void {
+    while (queue.length > 0 && sendsInFlight < transport.concurrentSendsMax && timer === undefined) {
       const waitMs = nextSendAtMs - performance.now();
       if (waitMs > 0) {
         timer = setTimeout(() => {
           timer = undefined;
-          pump();
+          sendQueued();
         }, waitMs);
         return;
       }
       const sent = send(takeBatch());
-      running.add(sent);
-      void sent.finally(() => running.delete(sent));
+      sends.add(sent);
+      void sent.finally(() => sends.delete(sent));
     }
   }
 
-  function takeBatch(): Queued[] {
+  function takeBatch(): QueuedEnvelope[] {
     let chars = 0;
     let count = 0;
     for (const { text } of queue) {
       chars += text.length;
-      if (count > 0 && chars > transport.batchChars) break;
+      if (count > 0 && chars > transport.batchCharsMax) break;
       count += 1;
     }
     return queue.splice(0, count);
   }
 
-  async function send(batch: Queued[]): Promise<void> {
-    sending += 1;
+  async function send(batch: QueuedEnvelope[]): Promise<void> {
+    sendsInFlight += 1;
     const messages = batch.reduce((sum, envelope) => sum + envelope.messages, 0);
     try {
       await transport.send(batch);
@@ -106,32 +105,32 @@ export function createOutbox({ instanceId, transport, onSent, onLost, uncounted 
       // The transport logs the reason, and the bus logs that it is unavailable.
       onLost(messages);
     } finally {
-      sending -= 1;
-      nextSendAtMs = performance.now() + transport.pauseMs;
+      sendsInFlight -= 1;
+      nextSendAtMs = performance.now() + transport.batchIntervalMs;
       for (const { text } of batch) queuedChars -= text.length;
-      pump();
+      sendQueued();
     }
   }
 
   return {
-    add(channel: string, messages: readonly BusItem[]): void {
-      if (pendingCount + messages.length > PENDING_MAX) {
+    add(channel: string, messages: readonly AnyBusMessage[]): void {
+      if (pendingCount + messages.length > PENDING_MESSAGES_MAX) {
         onLost(messages.length);
         return;
       }
       pendingCount += messages.length;
-      const known = pending.get(channel);
-      if (known) known.push(...messages);
+      const channelMessages = pending.get(channel);
+      if (channelMessages) channelMessages.push(...messages);
       else pending.set(channel, [...messages]);
       if (isScheduled) return;
       isScheduled = true;
-      setImmediate(write);
+      setImmediate(queuePending);
     },
 
     /** Waits until everything has been sent or lost. */
     async drain(): Promise<void> {
-      if (isScheduled) write();
-      while (running.size > 0 || timer !== undefined) await Promise.race([...running, Bun.sleep(1)]);
+      if (isScheduled) queuePending();
+      while (sends.size > 0 || timer !== undefined) await Promise.race([...sends, Bun.sleep(1)]);
     },
   };
 }

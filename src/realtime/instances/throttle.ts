@@ -1,5 +1,5 @@
-/** Creates a function that runs `work` at most every `pauseMs`. The first call runs it at once; later ones are merged into one. */
-export function createThrottle(pauseMs: number, work: () => void) {
+/** Creates a function that runs `work` at most once per interval: on the first call, and after the interval if called again. */
+export function createThrottle(intervalMs: number, work: () => void) {
   let timer: Timer | undefined;
   let isPending = false;
 
@@ -8,7 +8,7 @@ export function createThrottle(pauseMs: number, work: () => void) {
     timer = setTimeout(() => {
       timer = undefined;
       if (isPending) run();
-    }, pauseMs);
+    }, intervalMs);
     work();
   }
 

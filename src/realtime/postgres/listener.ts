@@ -5,11 +5,11 @@ const RETRY_MS_MAX = 1_000;
 
 type Hooks = {
   onPayload(payload: string): void;
-  /** Called when payloads begin to arrive, for the first time or again. */
+  /** Called whenever LISTEN takes effect, initially and after each reconnect. */
   onListening(): void;
 };
 
-/** Opens a dedicated connection that listens to one channel, and reconnects whenever it is closed. */
+/** Opens a dedicated connection that listens on one channel, and reconnects whenever it is closed. */
 export function createNotificationListener(database: Database, channel: string, { onPayload, onListening }: Hooks) {
   let pool: ReturnType<typeof createSidePool> | undefined;
   let isListening = false;
@@ -19,23 +19,23 @@ export function createNotificationListener(database: Database, channel: string, 
 
   async function connect(): Promise<void> {
     if (isClosed) return;
-    const opened = createSidePool(database, 1, {
+    const openedPool = createSidePool(database, 1, {
       idleTimeoutS: 0,
       closeTimeoutS: 0,
       onNotification: (name, payload) => {
-        if (opened === pool && name === channel) onPayload(payload);
+        if (openedPool === pool && name === channel) onPayload(payload);
       },
-      onClosed: () => retry(opened),
+      onClosed: () => retry(openedPool),
     });
-    pool = opened;
+    pool = openedPool;
     try {
-      await opened.open().unsafe(`listen "${channel}"`);
-      if (opened !== pool || isClosed) return;
+      await openedPool.open().unsafe(`listen "${channel}"`);
+      if (openedPool !== pool || isClosed) return;
       isListening = true;
       retryMs = RETRY_MS_MIN;
       onListening();
     } catch {
-      retry(opened);
+      retry(openedPool);
     }
   }
 

@@ -3,13 +3,13 @@ import type { Envelope } from "../instances/transport.ts";
 /** The maximum size of a payload. NOTIFY accepts fewer than 8,000 bytes. */
 const PAYLOAD_BYTES_MAX = 7_900;
 /** The maximum size of a part's prefix. */
-const PART_HEAD_BYTES_MAX = 100;
-/** The maximum number of UTF-8 bytes per UTF-16 unit. */
+const PART_PREFIX_BYTES_MAX = 100;
+/** The maximum number of UTF-8 bytes per UTF-16 code unit. */
 const BYTES_PER_UNIT_MAX = 3;
-/** The maximum length of a text that is reassembled from parts. */
-const PARTS_CHARS_MAX = 16 * 1024 * 1024;
+/** The maximum length of a payload that is reassembled from parts. */
+const JOINED_CHARS_MAX = 16 * 1024 * 1024;
 
-/** Joins envelopes as lines. Neither JSON nor channel names contain line breaks or begin with `#`. */
+/** Joins envelopes, one per line. Neither JSON nor channel names contain line breaks or begin with `#`. */
 export const joinEnvelopes = (envelopes: readonly Envelope[]): string =>
   envelopes.map(({ channel, text }) => `${channel} ${text}`).join("\n");
 
@@ -21,8 +21,8 @@ export function* splitEnvelopes(payload: string): Generator<Envelope> {
 }
 
 /**
- * Packs envelopes into payloads for NOTIFY: several small ones together, a large one in parts.
- * @param from identifies the sender, to distinguish parts of different senders.
+ * Packs envelopes into payloads for NOTIFY. Small envelopes share a payload; large ones are split into parts.
+ * @param from the sender's id, by which receivers assign parts to payloads.
  */
 export function packEnvelopes(envelopes: readonly Envelope[], from: string): string[] {
   const payloads: string[] = [];
@@ -36,7 +36,7 @@ export function packEnvelopes(envelopes: readonly Envelope[], from: string): str
       payload = "";
       bytes = 0;
     }
-    if (lineBytes > PAYLOAD_BYTES_MAX) payloads.push(...cutIntoParts(line, lineBytes, from));
+    if (lineBytes > PAYLOAD_BYTES_MAX) payloads.push(...splitIntoParts(line, lineBytes, from));
     else {
       payload = payload === "" ? line : `${payload}\n${line}`;
       bytes += lineBytes + 1;
@@ -46,43 +46,43 @@ export function packEnvelopes(envelopes: readonly Envelope[], from: string): str
   return payloads;
 }
 
-function cutIntoParts(line: string, lineBytes: number, from: string): string[] {
-  const bytesPerPart = PAYLOAD_BYTES_MAX - PART_HEAD_BYTES_MAX;
-  const units = lineBytes === line.length ? bytesPerPart : Math.floor(bytesPerPart / BYTES_PER_UNIT_MAX);
-  const cuts: string[] = [];
+function splitIntoParts(line: string, lineBytes: number, from: string): string[] {
+  const bytesPerPart = PAYLOAD_BYTES_MAX - PART_PREFIX_BYTES_MAX;
+  const unitsPerPart = lineBytes === line.length ? bytesPerPart : Math.floor(bytesPerPart / BYTES_PER_UNIT_MAX);
+  const parts: string[] = [];
   for (let start = 0; start < line.length; ) {
-    const end = findCut(line, start + units);
-    cuts.push(line.slice(start, end));
+    const end = findPartEnd(line, start + unitsPerPart);
+    parts.push(line.slice(start, end));
     start = end;
   }
-  return cuts.map((cut, index) => `#${from} ${index} ${cuts.length} ${cut}`);
+  return parts.map((part, index) => `#${from} ${index} ${parts.length} ${part}`);
 }
 
-/** Finds where to cut, so that no surrogate pair is split. */
-function findCut(text: string, end: number): number {
+/** Returns the last index up to `end` at which the text can be split without breaking a surrogate pair. */
+function findPartEnd(text: string, end: number): number {
   if (end >= text.length) return text.length;
   return (text.charCodeAt(end) & 0xfc00) === 0xdc00 ? end - 1 : end;
 }
 
-const PART = /^#(\S+) (\d+) (\d+) /;
+const PART_PREFIX = /^#(\S+) (\d+) (\d+) /;
 
-/** Reassembles parts. A sender sends its texts one after another. A text with a missing part is dropped. */
-export function createPartJoiner() {
+/** Creates a buffer that reassembles parts. Each sender's parts arrive in order. A payload with a missing part is dropped. */
+export function createPartAssembler() {
   const parts = new Map<string, { texts: string[]; chars: number }>();
 
   return {
-    /** Adds a payload or a part. @returns a complete payload, or null. */
+    /** Adds a whole payload or a part of one. @returns the payload if it is complete, or null. */
     add(payload: string): string | null {
       if (!payload.startsWith("#")) return payload;
-      const [head, from = "", index = "", count = ""] = PART.exec(payload) ?? [];
-      if (head === undefined) return null;
-      const known = Number(index) === 0 ? { texts: [], chars: 0 } : parts.get(from);
+      const [prefix, from = "", index = "", count = ""] = PART_PREFIX.exec(payload) ?? [];
+      if (prefix === undefined) return null;
+      const incomplete = Number(index) === 0 ? { texts: [], chars: 0 } : parts.get(from);
       parts.delete(from);
-      if (!known || known.texts.length !== Number(index)) return null;
-      const text = payload.slice(head.length);
-      const joined = { texts: [...known.texts, text], chars: known.chars + text.length };
-      if (joined.texts.length === Number(count)) return joined.texts.join("");
-      if (joined.chars < PARTS_CHARS_MAX) parts.set(from, joined);
+      if (!incomplete || incomplete.texts.length !== Number(index)) return null;
+      const text = payload.slice(prefix.length);
+      const withPart = { texts: [...incomplete.texts, text], chars: incomplete.chars + text.length };
+      if (withPart.texts.length === Number(count)) return withPart.texts.join("");
+      if (withPart.chars < JOINED_CHARS_MAX) parts.set(from, withPart);
       return null;
     },
     /** Discards incomplete payloads. */

@@ -1,29 +1,30 @@
 import type { Sql } from "../../db/client.ts";
 
 const POLL_MS = 500;
-/** Rows may be committed out of id order, so they are looked up again for this long. */
-const REORDER_MS = 3_000;
+/** Rows may be committed out of id order. Within this time, a row with a lower id may still appear. */
+const REORDER_WINDOW_MS = 3_000;
 const ROWS_MAX = 1_000;
 const RETENTION_S = 10;
-const SWEEP_POLLS = 10;
+const POLLS_PER_DELETION = 10;
 
 type Hooks = {
   onPayload(payload: string): void;
-  /** Called when rows that are inserted from now on will be read. */
+  /** Called when polling has started. Rows that are inserted from now on will be read. */
   onStarted(): void;
 };
 
 /**
- * Creates the reader of a small table of messages, for instances that NOTIFY doesn't reach. It polls twice a second, and rows are
- * deleted after some seconds. The table is unlogged, so a crash of Postgres empties it and restarts its ids.
+ * Creates a reader of the table of bus messages, for instances that can't receive notifications. The reader polls twice a second. Rows are
+ * deleted after some seconds. The table is unlogged, so if Postgres crashes, the table is emptied and its ids restart.
  */
 export function createBusTable(sql: Sql, { onPayload, onStarted }: Hooks) {
   let timer: Timer | undefined;
   let polls = 0;
   let isPolling = false;
-  /** All rows up to `afterId` have been seen. `seen` has the later rows that have been seen, with the time. */
+  /** All rows up to this id have been delivered. */
   let afterId: number | null = null;
-  let seen = new Map<number, number>();
+  /** The time at which each later row was delivered, by id. */
+  let deliveredAtMs = new Map<number, number>();
 
   async function poll(): Promise<void> {
     if (isPolling) return;
@@ -33,37 +34,37 @@ export function createBusTable(sql: Sql, { onPayload, onStarted }: Hooks) {
       afterId ??= await findNewestId(sql);
       if (isFirstPoll) onStarted();
       const rows = await listRows(sql, afterId);
-      if (rows.some(({ newest_id }) => newest_id < (afterId ?? 0))) return forget();
+      if (rows.some(({ newest_id }) => newest_id < (afterId ?? 0))) return reset();
       for (const { id, payload } of rows) {
         if (id === null || payload === null) continue;
-        if (seen.has(id)) continue;
-        seen.set(id, performance.now());
+        if (deliveredAtMs.has(id)) continue;
+        deliveredAtMs.set(id, performance.now());
         onPayload(payload);
       }
-      forgetOld();
+      forgetOldRows();
       polls += 1;
-      if (polls % SWEEP_POLLS === 0) await sweep(sql);
+      if (polls % POLLS_PER_DELETION === 0) await deleteExpiredRows(sql);
     } finally {
       isPolling = false;
     }
   }
 
-  function forgetOld(): void {
-    const oldMs = performance.now() - REORDER_MS;
-    for (const [id, seenAtMs] of seen) {
-      if (seenAtMs > oldMs) continue;
-      seen.delete(id);
+  function forgetOldRows(): void {
+    const cutoffMs = performance.now() - REORDER_WINDOW_MS;
+    for (const [id, deliveredAt] of deliveredAtMs) {
+      if (deliveredAt > cutoffMs) continue;
+      deliveredAtMs.delete(id);
       afterId = Math.max(afterId ?? 0, id);
     }
   }
 
-  function forget(): void {
+  function reset(): void {
     afterId = null;
-    seen = new Map();
+    deliveredAtMs = new Map();
   }
 
   return {
-    /** Starts to pass rows inserted by others to `onPayload`. The database may be temporarily unavailable. */
+    /** Starts polling. Errors are ignored, because the database may be temporarily unavailable. */
     start(): void {
       timer ??= setInterval(() => void poll().catch(() => {}), POLL_MS);
       timer.unref();
@@ -71,7 +72,7 @@ export function createBusTable(sql: Sql, { onPayload, onStarted }: Hooks) {
     stop(): void {
       clearInterval(timer);
       timer = undefined;
-      forget();
+      reset();
     },
     isRunning: (): boolean => timer !== undefined,
   };
@@ -84,7 +85,7 @@ const findNewestId = async (sql: Sql): Promise<number> => {
 
 type Row = { newest_id: number; id: number | null; payload: string | null };
 
-/** Lists new rows. If there are none, returns one row without a message. */
+/** Lists new rows. If there are none, returns one row with only `newest_id`. */
 const listRows = (sql: Sql, afterId: number) => sql<Row[]>`
   select s.last_value as newest_id, m.id, m.payload
   from bus_messages_id_seq s left join lateral (
@@ -92,6 +93,6 @@ const listRows = (sql: Sql, afterId: number) => sql<Row[]>`
   ) m on true
   order by m.id`;
 
-const sweep = async (sql: Sql): Promise<void> => {
+const deleteExpiredRows = async (sql: Sql): Promise<void> => {
   await sql`delete from bus_messages where at < now() - make_interval(secs => ${RETENTION_S})`;
 };

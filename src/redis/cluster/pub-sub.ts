@@ -2,19 +2,19 @@ import type { Redis } from "ioredis";
 import { busOptions } from "../connection-options.ts";
 import { connectNode, isMoved } from "../node.ts";
 import type { PubSub, PubSubListener, PubSubOptions } from "../pub-sub-port.ts";
-import { createNodeOptions, findSeed } from "../target.ts";
-import { createHome } from "./home.ts";
+import { createNodeOptions, parseSeedAddress } from "../target.ts";
+import { createHomeNode } from "./home-node.ts";
 import { createShards } from "./shards.ts";
 import { type Address, SlotMap, splitAddress } from "./slots.ts";
 
-/** How often nodes are probed and the slots are read. */
+/** The interval at which nodes are probed and the slot assignments are read. */
 const POLL_MS = 500;
-/** The delay before the slots are read again after a node has reported that one has moved. */
+/** The delay before the slot assignments are read again after a node has reported a moved slot. */
 const REFRESH_DELAY_MS = 50;
 
 /**
- * Connects to a Redis Cluster. Sharded channels use the node of their slot, all others use a single node (the home node).
- * @param seed a connection to the node of `REDIS_URL`. It is closed together with the others.
+ * Connects to a Redis Cluster. A sharded channel uses the node of its slot. All other channels use the same node, the home node.
+ * @param seed a connection to the `REDIS_URL` node. `close` also closes it.
  */
 export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, listener: PubSubListener): PubSub {
   const open = (sharded: boolean) => (address: Address) =>
@@ -23,9 +23,9 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
       { ...listener, onMoved: scheduleRefresh },
     );
   const shards = createShards(open(true));
-  const home = createHome(open(false));
-  const seedAddress = findSeed(url);
-  const partOf = (channel: string) => (isSharded(channel) ? shards : home);
+  const homeNode = createHomeNode(open(false));
+  const seedAddress = parseSeedAddress(url);
+  const chooseNodes = (channel: string) => (isSharded(channel) ? shards : homeNode);
   let isRefreshing = false;
   let isClosed = false;
   let refreshTimer: Timer | undefined;
@@ -45,16 +45,16 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
     isRefreshing = false;
     if (!slots || isClosed) return;
     shards.setSlots(slots);
-    home.setMasters(slots.masters);
+    homeNode.setMasters(slots.masters);
   }
 
   /**
-   * Asks nodes one after another, in random order each time, because a node that is cut off from the cluster may have outdated
-   * slots.
+   * Queries nodes one after another, in a new random order each time. A node that is disconnected from the cluster may have outdated slot
+   * assignments.
    */
   async function findSlots(): Promise<SlotMap | null> {
-    const known = [...shards.nodes()].map(([address, { publisher }]) => ({ address, connection: publisher }));
-    for (const { address, connection } of [...shuffle(known), { address: seedAddress, connection: seed }]) {
+    const nodes = [...shards.nodes()].map(([address, { publisher }]) => ({ address, connection: publisher }));
+    for (const { address, connection } of [...shuffle(nodes), { address: seedAddress, connection: seed }]) {
       if (connection.status !== "ready") continue;
       const slots = await fetchSlots(connection, address);
       if (slots) return slots;
@@ -74,37 +74,37 @@ export function connectCluster({ url, isSharded }: PubSubOptions, seed: Redis, l
 
   const timer = setInterval(() => {
     for (const [, node] of shards.nodes()) void node.probe();
-    home.check();
+    homeNode.check();
     void refreshSlots();
   }, POLL_MS);
   timer.unref();
   void refreshSlots();
 
   return {
-    isConnected: () => home.isConnected() && shards.isConnected(),
+    isConnected: () => homeNode.isConnected() && shards.isConnected(),
 
     async publish(messages) {
       const { sharded = [], shared = [] } = Object.groupBy(messages, ({ channel }) =>
         isSharded(channel) ? "sharded" : "shared",
       );
       try {
-        await Promise.all([shards.publish(sharded), shared.length > 0 ? home.publish(shared) : undefined]);
+        await Promise.all([shards.publish(sharded), shared.length > 0 ? homeNode.publish(shared) : undefined]);
       } catch (error) {
         if (isMoved(error)) scheduleRefresh();
         throw error;
       }
     },
-    subscribe: (channel) => partOf(channel).subscribe(channel),
-    unsubscribe: (channel) => partOf(channel).unsubscribe(channel),
-    // Messages that didn't arrive were sent through the home node. The other nodes are probed anyway.
-    reconnect: home.switchNode,
+    subscribe: (channel) => chooseNodes(channel).subscribe(channel),
+    unsubscribe: (channel) => chooseNodes(channel).unsubscribe(channel),
+    // Heartbeats that didn't arrive were sent through the home node. The other nodes are probed anyway.
+    reconnect: homeNode.switchNode,
     async close() {
       isClosed = true;
       clearInterval(timer);
       clearTimeout(refreshTimer);
       seed.disconnect();
       shards.close();
-      home.close();
+      homeNode.close();
     },
   };
 }

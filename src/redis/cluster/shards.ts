@@ -2,20 +2,20 @@ import type { NodePubSub } from "../node.ts";
 import type { ChannelText } from "../pub-sub-port.ts";
 import type { Address, SlotMap } from "./slots.ts";
 
-/** Manages sharded channels. Each uses the master of its slot, even when the slot moves. */
+/** Creates the manager of sharded channels. Each channel uses the master of its slot, and follows the slot if it moves. */
 export function createShards(open: (address: Address) => NodePubSub) {
   const nodes = new Map<Address, NodePubSub>();
-  const wanted = new Set<string>();
+  const subscribedChannels = new Set<string>();
   /** The node at which each channel is subscribed. */
   const addressByChannel = new Map<string, Address>();
   let slots: SlotMap | null = null;
 
   /** Moves a channel's subscription to the current node of its slot. */
   function assign(channel: string): void {
-    const address = wanted.has(channel) ? slots?.findOwner(channel) : undefined;
-    const former = addressByChannel.get(channel);
-    if (former === address) return;
-    if (former !== undefined) nodes.get(former)?.unsubscribe(channel);
+    const address = subscribedChannels.has(channel) ? slots?.findOwner(channel) : undefined;
+    const previous = addressByChannel.get(channel);
+    if (previous === address) return;
+    if (previous !== undefined) nodes.get(previous)?.unsubscribe(channel);
     addressByChannel.delete(channel);
     if (address === undefined) return;
     addressByChannel.set(channel, address);
@@ -35,7 +35,7 @@ export function createShards(open: (address: Address) => NodePubSub) {
       slots = next;
       const { masters } = next;
       for (const address of masters) if (!nodes.has(address)) nodes.set(address, open(address));
-      for (const channel of wanted) assign(channel);
+      for (const channel of subscribedChannels) assign(channel);
       for (const [address, node] of nodes) {
         if (masters.has(address)) node.renew();
         else {
@@ -46,18 +46,18 @@ export function createShards(open: (address: Address) => NodePubSub) {
     },
 
     isConnected: (): boolean =>
-      addressByChannel.size === wanted.size && [...nodes.values()].every((node) => node.isConnected()),
+      addressByChannel.size === subscribedChannels.size && [...nodes.values()].every((node) => node.isConnected()),
 
     async publish(messages: readonly ChannelText[]): Promise<void> {
       const groups = Map.groupBy(messages, ({ channel }) => slots?.findOwner(channel));
       await Promise.all([...groups].map(([address, group]) => publishTo(address, group)));
     },
     subscribe(channel: string): void {
-      wanted.add(channel);
+      subscribedChannels.add(channel);
       assign(channel);
     },
     unsubscribe(channel: string): void {
-      wanted.delete(channel);
+      subscribedChannels.delete(channel);
       assign(channel);
     },
     close(): void {

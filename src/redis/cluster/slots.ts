@@ -5,16 +5,16 @@ const SLOTS = 16_384;
 const CRC_POLYNOMIAL = 0x1021;
 
 /** The CRC16 (XMODEM) of each byte. Redis Cluster uses it to assign keys and channels to slots. */
-const crcOfByte = Uint16Array.from({ length: 256 }, (_, byte) => {
+const crcByByte = Uint16Array.from({ length: 256 }, (_, byte) => {
   let crc = byte << 8;
   for (let bit = 0; bit < 8; bit += 1) crc = crc & 0x8000 ? (crc << 1) ^ CRC_POLYNOMIAL : crc << 1;
   return crc;
 });
 
-/** Returns the slot of a channel. Its name must not contain braces, because then only the part within them would count. */
-export function slotOf(channel: string): number {
+/** Returns a channel's slot. The name must not contain braces, because only the part between them would be hashed. */
+export function computeSlot(channel: string): number {
   let crc = 0;
-  for (const byte of Buffer.from(channel)) crc = ((crc << 8) ^ (crcOfByte[(crc >> 8) ^ byte] ?? 0)) & 0xffff;
+  for (const byte of Buffer.from(channel)) crc = ((crc << 8) ^ (crcByByte[(crc >> 8) ^ byte] ?? 0)) & 0xffff;
   return crc % SLOTS;
 }
 
@@ -23,8 +23,8 @@ export class SlotMap {
   readonly #owners: (Address | undefined)[] = new Array(SLOTS);
 
   /**
-   * @param reply the reply of `CLUSTER SLOTS`.
-   * @param replyHost the host that sent the reply. It is used for a node that doesn't know its own name and omits it.
+   * @param reply the reply to `CLUSTER SLOTS`.
+   * @param replyHost the host that sent the reply. A node that doesn't know its own name omits it.
    * @throws if the reply is malformed.
    */
   constructor(reply: unknown, replyHost: string) {
@@ -35,7 +35,7 @@ export class SlotMap {
   }
 
   findOwner(channel: string): Address | undefined {
-    return this.#owners[slotOf(channel)];
+    return this.#owners[computeSlot(channel)];
   }
 
   get masters(): Set<Address> {

@@ -1,40 +1,41 @@
-// Load process: one attacker's requests, this many at once, until all are sent or the time is over.
+// Load process: sends an attacker's requests concurrently, until all are sent or the time is up.
 import { serveSteps } from "../support/load.ts";
 
 export type AttackRequest = { method: "GET" | "POST" | "PATCH" | "DELETE"; path: string; body?: string };
 export type AttackStep = {
   url: string;
   headers: Record<string, string>;
-  /** Sent in turn. `{n}` in a path or a short body stands for a number that changes each time. */
+  /** Sent in rotation. `{n}` in a path or a short body is replaced by the number of the request. */
   requests: AttackRequest[];
-  atOnce: number;
+  concurrency: number;
   total?: number;
   durationMs?: number;
 };
 
-const SHORT_CHARS = 1_000;
-/** Pause after a refusal; retrying at once would only measure how fast refusals are. */
+const SHORT_TEXT_CHARS_MAX = 1_000;
+/** Pause after a refusal. Without it, the attack would only measure how fast requests are refused. */
 const REFUSED_PAUSE_MS = 20;
 
-async function run({ url, headers, requests, atOnce, total, durationMs }: AttackStep) {
-  const endsAtMs = performance.now() + (durationMs ?? Number.POSITIVE_INFINITY);
+async function run({ url, headers, requests, concurrency, total, durationMs }: AttackStep) {
+  const deadlineMs = performance.now() + (durationMs ?? Number.POSITIVE_INFINITY);
   let sentCount = 0;
   let done = 0;
   let refused = 0;
   let failed = 0;
-  const askOne = async (): Promise<void> => {
+  const sendRequest = async (): Promise<void> => {
     const { method, path, body } = requests[sentCount % requests.length] as AttackRequest;
     sentCount += 1;
-    const place = (text: string) => (text.length < SHORT_CHARS ? text.replaceAll("{n}", String(sentCount)) : text);
+    const fillIn = (text: string) =>
+      text.length < SHORT_TEXT_CHARS_MAX ? text.replaceAll("{n}", String(sentCount)) : text;
     try {
-      const response = await fetch(`${url}${place(path)}`, {
+      const response = await fetch(`${url}${fillIn(path)}`, {
         method,
         headers: { ...headers, ...(body !== undefined && { "content-type": "application/json" }) },
-        ...(body !== undefined && { body: place(body) }),
+        ...(body !== undefined && { body: fillIn(body) }),
       });
       await response.arrayBuffer();
       if (response.ok) done += 1;
-      // An unknown address is the expected response to a login.
+      // 401 is the expected response to a login with an unknown address.
       else if (response.status === 401) done += 1;
       else if (response.status === 429 || response.status === 503) {
         refused += 1;
@@ -44,11 +45,11 @@ async function run({ url, headers, requests, atOnce, total, durationMs }: Attack
       failed += 1;
     }
   };
-  const askInTurn = async () => {
-    while ((total === undefined || sentCount < total) && performance.now() < endsAtMs) await askOne();
+  const sendRequests = async () => {
+    while ((total === undefined || sentCount < total) && performance.now() < deadlineMs) await sendRequest();
   };
   if (requests.length === 0) await Bun.sleep(durationMs ?? 0);
-  await Promise.all(Array.from({ length: atOnce }, askInTurn));
+  await Promise.all(Array.from({ length: concurrency }, sendRequests));
   return { done, refused, failed };
 }
 

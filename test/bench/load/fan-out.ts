@@ -1,9 +1,10 @@
-// Load process: many connections subscribe to one conversation; each message is sent when all received the previous one.
+// Load process: subscribes many connections to one conversation, and sends each message after all of them have received
+// the previous one.
 import { serveSteps } from "../support/load.ts";
-import { createCountdown, openSessions, type Target } from "./session.ts";
+import { createCountdown, type LoadTarget, openSessions } from "./session.ts";
 
 export type FanOutStep =
-  | { step: "open"; target: Target; conversation: string; subscribers: number; contentChars: number }
+  | { step: "open"; target: LoadTarget; conversation: string; subscribers: number; contentChars: number }
   | { step: "run"; messages: number };
 
 type Sessions = Awaited<ReturnType<typeof openSessions>>;
@@ -12,7 +13,7 @@ let sessions: Sessions;
 let setup: Extract<FanOutStep, { step: "open" }>;
 let onFrame: () => void = () => {};
 let pushBytes = 0;
-let n = 0;
+let messageCount = 0;
 
 async function open(step: Extract<FanOutStep, { step: "open" }>) {
   setup = step;
@@ -24,23 +25,23 @@ async function open(step: Extract<FanOutStep, { step: "open" }>) {
     },
   });
   const subscribed = createCountdown(step.subscribers);
-  onFrame = subscribed.step;
-  sessions.wires.forEach((wire, index) => {
-    wire.send(sessions.dialect.subscribe(step.conversation, index));
+  onFrame = subscribed.countDown;
+  sessions.sockets.forEach((socket, index) => {
+    socket.send(sessions.protocol.subscribe(step.conversation, index));
   });
   await subscribed.done;
   return {};
 }
 
 async function run(messages: number) {
-  const { wires, dialect } = sessions;
+  const { sockets, protocol } = sessions;
   const startedAtMs = performance.now();
   for (let message = 0; message < messages; message += 1) {
-    // One per subscriber, plus the sender's ack.
+    // Waits for a push to each subscriber and the sender's ack.
     const delivered = createCountdown(setup.subscribers + 1);
-    onFrame = delivered.step;
-    n += 1;
-    wires[0]?.send(dialect.send(setup.conversation, n, "x".repeat(setup.contentChars)));
+    onFrame = delivered.countDown;
+    messageCount += 1;
+    sockets[0]?.send(protocol.send(setup.conversation, messageCount, "x".repeat(setup.contentChars)));
     await delivered.done;
   }
   return { deliveries: messages * setup.subscribers, pushBytes, elapsedMs: performance.now() - startedAtMs };

@@ -1,4 +1,4 @@
-// Load process: inserts the same rows as Parley's sends, with nothing but a driver, batch after batch.
+// Load process: inserts the same rows as Parley's sends, in batches, using only the database driver.
 import postgres from "postgres";
 import { serveSteps } from "../support/load.ts";
 
@@ -22,9 +22,9 @@ async function open(step: Extract<InsertsStep, { step: "open" }>) {
 
 async function run(durationMs: number, batchRows: number) {
   const content = "x".repeat(setup.contentChars);
-  const untilMs = performance.now() + durationMs;
+  const deadlineMs = performance.now() + durationMs;
   let rows = 0;
-  while (performance.now() < untilMs) {
+  while (performance.now() < deadlineMs) {
     const batch = Array.from({ length: batchRows }, () => {
       n += 1;
       const conversation = setup.conversations[n % setup.conversations.length] ?? "";

@@ -1,83 +1,89 @@
-// Load process: each conversation has a sender, and a watcher that is connected to the next instance.
+// Load process: each conversation has a sender on one instance, and a watcher on the next one.
 import { serveSteps } from "../support/load.ts";
 import { quantile } from "../support/quantile.ts";
-import { createCountdown, openSessions, type Target } from "./session.ts";
+import { createCountdown, type LoadTarget, openSessions } from "./session.ts";
 
 export type InstancesStep =
   | {
       step: "open";
-      /** One per instance, differing only in the address. */
-      targets: Target[];
+      /** One per instance. They only differ in their URL. */
+      targets: LoadTarget[];
       conversations: string[];
       inFlight: number;
       contentChars: number;
     }
-  /** Sends as fast as acks arrive. */
+  /** Sends a message for each ack. */
   | { step: "run"; durationMs: number }
-  /** Sends this many per second, to measure the latency of pushes. */
+  /** Sends messages at a constant rate, to measure the latency of pushes. */
   | { step: "pace"; durationMs: number; perSecond: number };
 
-const DRAIN_MS_MAX = 30_000;
+const DRAIN_TIMEOUT_MS = 30_000;
 
 type Sessions = Awaited<ReturnType<typeof openSessions>>;
-type Place = { sessions: Sessions; wire: number };
+type ConnectedUser = { sessions: Sessions; socketIndex: number };
 
 let setup: Extract<InstancesStep, { step: "open" }>;
-let senders: Place[] = [];
+let senders: ConnectedUser[] = [];
 let onAck: (conversation: number) => void = () => {};
-/** The send times of each conversation's messages that have not been pushed to its watcher. */
+/** For each conversation, the send times of the messages that have not been pushed to its watcher. */
 let sentAtMs: number[][] = [];
 let latenciesMs: number[] = [];
-let n = 0;
+let messageCount = 0;
 
-/** Opens a connection to each instance for the conversations whose sender, or watcher, is there. */
-async function openPlaces(offset: number, listener: Parameters<typeof openSessions>[2]): Promise<Place[]> {
+/** Connects each conversation's sender (offset 0) or watcher (offset 1) to its instance. */
+async function openUsers(offset: number, listener: Parameters<typeof openSessions>[2]): Promise<ConnectedUser[]> {
   const { targets, conversations } = setup;
-  const places: Place[] = [];
+  const users: ConnectedUser[] = [];
   for (const [instance, target] of targets.entries()) {
-    const own = [...conversations.keys()].filter((index) => (index + offset) % targets.length === instance);
-    const sessions = await openSessions(target, own.length, {
-      onAck: (wire, bytes) => listener.onAck(own[wire] ?? 0, bytes),
-      onPush: (wire, bytes, payload) => listener.onPush(own[wire] ?? 0, bytes, payload),
+    const ownConversations = [...conversations.keys()].filter(
+      (index) => (index + offset) % targets.length === instance,
+    );
+    const sessions = await openSessions(target, ownConversations.length, {
+      onAck: (socketIndex, bytes) => listener.onAck(ownConversations[socketIndex] ?? 0, bytes),
+      onPush: (socketIndex, bytes, payload) => listener.onPush(ownConversations[socketIndex] ?? 0, bytes, payload),
     });
-    for (const [wire, index] of own.entries()) places[index] = { sessions, wire };
+    for (const [socketIndex, index] of ownConversations.entries()) users[index] = { sessions, socketIndex };
   }
-  return places;
+  return users;
 }
 
 async function open(step: Extract<InstancesStep, { step: "open" }>) {
   setup = step;
   sentAtMs = step.conversations.map(() => []);
   const subscribed = createCountdown(step.conversations.length);
-  senders = await openPlaces(0, { onAck: (conversation) => onAck(conversation), onPush() {} });
-  const watchers = await openPlaces(1, {
-    onAck: subscribed.step,
+  senders = await openUsers(0, { onAck: (conversation) => onAck(conversation), onPush() {} });
+  const watchers = await openUsers(1, {
+    onAck: subscribed.countDown,
     onPush(conversation) {
       const startedAtMs = sentAtMs[conversation]?.shift();
       if (startedAtMs !== undefined) latenciesMs.push(performance.now() - startedAtMs);
     },
   });
-  for (const [index, { sessions, wire }] of watchers.entries())
-    sessions.wires[wire]?.send(sessions.dialect.subscribe(step.conversations[index] ?? "", index));
+  for (const [index, { sessions, socketIndex }] of watchers.entries())
+    sessions.sockets[socketIndex]?.send(sessions.protocol.subscribe(step.conversations[index] ?? "", index));
   await subscribed.done;
   return {};
 }
 
 function send(conversation: number): void {
-  const place = senders[conversation];
-  if (!place) return;
-  n += 1;
+  const sender = senders[conversation];
+  if (!sender) return;
+  messageCount += 1;
   sentAtMs[conversation]?.push(performance.now());
-  const text = place.sessions.dialect.send(setup.conversations[conversation] ?? "", n, "x".repeat(setup.contentChars));
-  place.sessions.wires[place.wire]?.send(text);
+  const text = sender.sessions.protocol.send(
+    setup.conversations[conversation] ?? "",
+    messageCount,
+    "x".repeat(setup.contentChars),
+  );
+  sender.sessions.sockets[sender.socketIndex]?.send(text);
 }
 
 const countUnpushed = (): number => sentAtMs.reduce((sum, { length }) => sum + length, 0);
 
-/** Waits for the pushes after the last acks. @returns how many never arrived. */
+/** Waits for the last pushes. Returns the number of pushes that didn't arrive. */
 async function drain(): Promise<number> {
-  const endsAtMs = performance.now() + DRAIN_MS_MAX;
-  while (countUnpushed() > 0 && performance.now() < endsAtMs) await Bun.sleep(5);
+  const deadlineMs = performance.now() + DRAIN_TIMEOUT_MS;
+  while (countUnpushed() > 0 && performance.now() < deadlineMs) await Bun.sleep(5);
   const missing = countUnpushed();
   sentAtMs = setup.conversations.map(() => []);
   return missing;
@@ -85,12 +91,12 @@ async function drain(): Promise<number> {
 
 async function run(durationMs: number) {
   let acks = 0;
-  let isOver = false;
+  let isFinished = false;
   latenciesMs = [];
   const inFlight = setup.conversations.length * setup.inFlight;
   const finished = createCountdown(inFlight);
   onAck = (conversation) => {
-    if (isOver) return finished.step();
+    if (isFinished) return finished.countDown();
     acks += 1;
     send(conversation);
   };
@@ -98,7 +104,7 @@ async function run(durationMs: number) {
   for (let index = 0; index < inFlight; index += 1) send(index % setup.conversations.length);
   await Bun.sleep(durationMs);
   const elapsedMs = performance.now() - startedAtMs;
-  isOver = true;
+  isFinished = true;
   await finished.done;
   return { acks, elapsedMs, missing: await drain() };
 }

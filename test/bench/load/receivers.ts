@@ -1,10 +1,10 @@
-// Load process: a webhook receiver at several addresses that accepts everything.
+// Load process: a webhook receiver that accepts every delivery.
 import { createHmac } from "node:crypto";
-import { type LoadReply, serveSteps } from "../support/load.ts";
+import { type StepResult, serveSteps } from "../support/load.ts";
 
 export type ReceiversStep =
   | { step: "open" }
-  /** Waits until this many have arrived since the last one. */
+  /** Waits until this many deliveries have arrived since the previous step. */
   | { step: "await"; count: number };
 
 let count = 0;
@@ -16,7 +16,7 @@ const server = Bun.serve({
   hostname: "127.0.0.1",
   async fetch(request) {
     const body = await request.text();
-    // As any receiver does.
+    // Real receivers verify the signature; computing the HMAC costs the same.
     createHmac("sha256", "a secret")
       .update(`${request.headers.get("webhook-id")}.${body}`)
       .digest();
@@ -27,7 +27,7 @@ const server = Bun.serve({
   },
 });
 
-serveSteps(async (step: ReceiversStep): Promise<LoadReply> => {
+serveSteps(async (step: ReceiversStep): Promise<StepResult> => {
   if (step.step === "open") return { port: server.port ?? 0 };
   if (count < step.count)
     await new Promise<void>((resolve) => {

@@ -1,37 +1,37 @@
-import { PIECE_CHARS } from "../support/pieces.ts";
+import { PIECE_CHARS } from "../support/answer-pieces.ts";
 
-/** A packet of a response, and its arrival time. */
+/** A packet of a response, with its arrival time. */
 export type Packet = { atMs: number; text: string };
 
-/** How an answer is streamed: as OpenAI's Chat Completions, or as events of Parley's conversations. */
+/** How an answer is streamed: in OpenAI's Chat Completions format, or as conversation events. */
 export type AnswerFormat = "chat" | "conversation";
 
 export type RecordedAnswer = {
   text: string;
-  /** The text of the message in its final form, if the format has it. */
+  /** The text of the final message, or null in the `chat` format. */
   finalText: string | null;
-  /** Whether the stream ended as a complete answer. */
+  /** Whether the stream ended with a complete answer. */
   isComplete: boolean;
-  /** When each piece had completely arrived. */
+  /** The arrival time of each piece. */
   pieceAtMs: number[];
 };
 
 type Draft = Omit<RecordedAnswer, "pieceAtMs">;
 type Fields = { [field: string]: unknown };
 
-/** Parses a recorded response after the measurement, so that parsing does not disturb it. */
-export function readAnswer(packets: Packet[], format: AnswerFormat): RecordedAnswer {
+/** Parses a recorded response. Call it after the measurement, so that it doesn't affect the results. */
+export function parseAnswer(packets: Packet[], format: AnswerFormat): RecordedAnswer {
   const draft: Draft = { text: "", finalText: null, isComplete: false };
   const pieceAtMs: number[] = [];
-  for (const { data, atMs } of readEvents(packets)) {
-    if (format === "chat") takeChunk(draft, data);
-    else takeEvent(draft, JSON.parse(data) as Fields);
+  for (const { data, atMs } of parseEvents(packets)) {
+    if (format === "chat") applyChunk(draft, data);
+    else applyEvent(draft, JSON.parse(data) as Fields);
     while (pieceAtMs.length < Math.floor(draft.text.length / PIECE_CHARS)) pieceAtMs.push(atMs);
   }
   return { ...draft, pieceAtMs };
 }
 
-function takeChunk(draft: Draft, data: string): void {
+function applyChunk(draft: Draft, data: string): void {
   if (data === "[DONE]") {
     draft.isComplete = true;
     return;
@@ -40,7 +40,7 @@ function takeChunk(draft: Draft, data: string): void {
   draft.text += choices?.[0]?.delta.content ?? "";
 }
 
-function takeEvent(draft: Draft, event: Fields): void {
+function applyEvent(draft: Draft, event: Fields): void {
   const message = event.data as Fields | undefined;
   if (event.type === "message.delta") draft.text += event.text;
   else if (event.type === "message.reset") draft.text = String(event.text);
@@ -52,12 +52,12 @@ function takeEvent(draft: Draft, event: Fields): void {
   }
 }
 
-/** The events of a response's body, each with the time of the packet that completed it. */
-function* readEvents(packets: Packet[]): Generator<{ data: string; atMs: number }> {
-  let rest = "";
-  for (const { text, atMs } of readBody(packets)) {
-    const events = (rest + text).split("\n\n");
-    rest = events.pop() ?? "";
+/** Yields the events of a response, with the arrival times of the packets that completed them. */
+function* parseEvents(packets: Packet[]): Generator<{ data: string; atMs: number }> {
+  let incomplete = "";
+  for (const { text, atMs } of parseBody(packets)) {
+    const events = (incomplete + text).split("\n\n");
+    incomplete = events.pop() ?? "";
     for (const event of events) {
       const data = /^data: ?(.*)$/m.exec(event)?.[1];
       if (data) yield { data, atMs };
@@ -65,8 +65,8 @@ function* readEvents(packets: Packet[]): Generator<{ data: string; atMs: number 
   }
 }
 
-/** The part of the body in each packet, without the head and the chunk framing. */
-function* readBody(packets: Packet[]): Generator<Packet> {
+/** Yields the chunks of the body, with the arrival times of the packets that completed them. */
+function* parseBody(packets: Packet[]): Generator<Packet> {
   let raw = "";
   let isInBody = false;
   for (const { text, atMs } of packets) {
@@ -77,15 +77,15 @@ function* readBody(packets: Packet[]): Generator<Packet> {
       isInBody = true;
       raw = raw.slice(end + 4);
     }
-    for (let chunk = readChunk(raw); chunk; chunk = readChunk(raw)) {
+    for (let chunk = parseChunk(raw); chunk; chunk = parseChunk(raw)) {
       raw = raw.slice(chunk.end);
       yield { text: chunk.text, atMs };
     }
   }
 }
 
-/** The first chunk of a chunked body; null if it is incomplete. The last one is empty. */
-function readChunk(raw: string): { text: string; end: number } | null {
+/** Returns the first chunk of a chunked body, or null if it is incomplete. The last chunk is empty. */
+function parseChunk(raw: string): { text: string; end: number } | null {
   const lineEnd = raw.indexOf("\r\n");
   if (lineEnd < 0) return null;
   const start = lineEnd + 2;

@@ -1,4 +1,4 @@
-// Load process: repeats requests on keep-alive connections, and records the latency of each.
+// Load process: repeats requests over keep-alive connections, and measures their latency.
 import type { Socket } from "bun";
 import { serveSteps } from "../support/load.ts";
 import { createCountdown } from "./session.ts";
@@ -8,30 +8,30 @@ export type RequestsStep =
       step: "open";
       url: string;
       method: "GET" | "POST";
-      /** Several are sent in turn. */
+      /** Several paths are requested in rotation. */
       path: string | readonly string[];
       headers: Record<string, string>;
       body?: string;
-      /** Each has one request in flight. */
+      /** Each connection has one request in flight. */
       connections: number;
       /** Pause between a response and the next request. */
       pauseMs?: number;
     }
-  /** Ends after this time, or this many requests. */
+  /** Stops after this time or this number of requests. */
   | { step: "run"; durationMs: number; requestsMax?: number };
 
 type Setup = Extract<RequestsStep, { step: "open" }>;
-type State = { received: string; askedAtMs: number };
+type State = { received: string; requestedAtMs: number };
 
 /** The end of a chunked body. */
 const LAST_CHUNK = "\r\n0\r\n\r\n";
 
 let setup: Setup;
-let texts: string[] = [];
+let rawRequests: string[] = [];
 let sentCount = 0;
 let endsAtMs = 0;
-let left = 0;
-let tookMs: number[] = [];
+let remainingRequests = 0;
+let durationsMs: number[] = [];
 let finished = createCountdown(1);
 
 function open(step: Setup) {
@@ -41,32 +41,32 @@ function open(step: Setup) {
   const fields = { host: `${hostname}:${port}`, "content-length": String(Buffer.byteLength(body)), ...headers };
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
   const paths = typeof step.path === "string" ? [step.path] : step.path;
-  texts = paths.map((path) => `${step.method} ${path} HTTP/1.1\r\n${lines.join("")}\r\n${body}`);
+  rawRequests = paths.map((path) => `${step.method} ${path} HTTP/1.1\r\n${lines.join("")}\r\n${body}`);
   return Promise.resolve({});
 }
 
-/** Opened for each step, because servers close connections that are idle for long. */
+/** Opens connections. Each step does so, because servers close idle connections. */
 function connect(): Promise<Socket<State>[]> {
   const { hostname, port } = new URL(setup.url);
   const connectOne = () =>
     Bun.connect<State>({
       hostname,
       port: Number(port),
-      data: { received: "", askedAtMs: 0 },
+      data: { received: "", requestedAtMs: 0 },
       socket: {
         data: receive,
         close() {
-          if (performance.now() < endsAtMs) fail("The server ended a connection.");
+          if (performance.now() < endsAtMs) fail("The server closed a connection.");
         },
       },
     });
   return Promise.all(Array.from({ length: setup.connections }, connectOne));
 }
 
-function ask(socket: Socket<State>): void {
-  left -= 1;
-  socket.data.askedAtMs = performance.now();
-  socket.write(texts[sentCount % texts.length] ?? "");
+function sendRequest(socket: Socket<State>): void {
+  remainingRequests -= 1;
+  socket.data.requestedAtMs = performance.now();
+  socket.write(rawRequests[sentCount % rawRequests.length] ?? "");
   sentCount += 1;
 }
 
@@ -78,30 +78,30 @@ function receive(socket: Socket<State>, bytes: Buffer): void {
   const length = /^content-length: *(\d+)/im.exec(data.received.slice(0, headEnd))?.[1];
   if (length === undefined ? !data.received.endsWith(LAST_CHUNK) : data.received.length < headEnd + 4 + Number(length))
     return;
-  if (!data.received.startsWith("HTTP/1.1 2")) fail(`The server answered ${data.received.slice(0, 500)}`);
+  if (!data.received.startsWith("HTTP/1.1 2")) fail(`The server returned ${data.received.slice(0, 500)}`);
   data.received = "";
   const nowMs = performance.now();
-  tookMs.push(nowMs - data.askedAtMs);
-  if (nowMs >= endsAtMs || left <= 0) finished.step();
-  else if (setup.pauseMs === undefined) ask(socket);
-  else setTimeout(() => ask(socket), setup.pauseMs);
+  durationsMs.push(nowMs - data.requestedAtMs);
+  if (nowMs >= endsAtMs || remainingRequests <= 0) finished.countDown();
+  else if (setup.pauseMs === undefined) sendRequest(socket);
+  else setTimeout(() => sendRequest(socket), setup.pauseMs);
 }
 
 async function run(durationMs: number, requestsMax = Number.POSITIVE_INFINITY) {
-  tookMs = [];
-  left = requestsMax;
+  durationsMs = [];
+  remainingRequests = requestsMax;
   const sockets = await connect();
   finished = createCountdown(sockets.length);
   endsAtMs = performance.now() + durationMs;
-  for (const socket of sockets) ask(socket);
+  for (const socket of sockets) sendRequest(socket);
   await finished.done;
   endsAtMs = 0;
   for (const socket of sockets) socket.end();
-  tookMs.sort((a, b) => a - b);
+  durationsMs.sort((a, b) => a - b);
   const quantile = (share: number) =>
-    tookMs[Math.min(tookMs.length - 1, Math.floor(share * tookMs.length))] ?? Number.NaN;
+    durationsMs[Math.min(durationsMs.length - 1, Math.floor(share * durationsMs.length))] ?? Number.NaN;
   return {
-    requests: tookMs.length,
+    requests: durationsMs.length,
     p50Ms: quantile(0.5),
     p95Ms: quantile(0.95),
     p99Ms: quantile(0.99),

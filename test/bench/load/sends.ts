@@ -1,16 +1,16 @@
-// Load process: each connection has its own conversation, and keeps some messages in flight.
+// Load process: sends messages over many connections, each with its own conversation and several messages in flight.
 import { serveSteps } from "../support/load.ts";
-import { createCountdown, openSessions, type Target } from "./session.ts";
+import { createCountdown, type LoadTarget, openSessions } from "./session.ts";
 
 export type SendsStep =
   | {
       step: "open";
-      target: Target;
+      target: LoadTarget;
       /** One per connection. */
       conversations: string[];
       inFlight: number;
       contentChars: number;
-      /** Others write there as well: nobody subscribes, and pushes are not counted. */
+      /** Whether other processes send to the same conversations. Then the load doesn't subscribe, and counts no pushes. */
       isShared?: boolean;
     }
   | { step: "run"; durationMs: number };
@@ -21,12 +21,12 @@ let sessions: Sessions;
 let setup: Extract<SendsStep, { step: "open" }>;
 let onAck: (index: number) => void = () => {};
 let pushes = 0;
-let n = 0;
+let messageCount = 0;
 
 function send(index: number): void {
-  n += 1;
-  const { wires, dialect } = sessions;
-  wires[index]?.send(dialect.send(setup.conversations[index] ?? "", n, "x".repeat(setup.contentChars)));
+  messageCount += 1;
+  const { sockets, protocol } = sessions;
+  sockets[index]?.send(protocol.send(setup.conversations[index] ?? "", messageCount, "x".repeat(setup.contentChars)));
 }
 
 async function open(step: Extract<SendsStep, { step: "open" }>) {
@@ -40,9 +40,9 @@ async function open(step: Extract<SendsStep, { step: "open" }>) {
   });
   if (step.isShared) return {};
   const subscribed = createCountdown(conversations.length);
-  onAck = subscribed.step;
+  onAck = subscribed.countDown;
   conversations.forEach((id, index) => {
-    sessions.wires[index]?.send(sessions.dialect.subscribe(id, index));
+    sessions.sockets[index]?.send(sessions.protocol.subscribe(id, index));
   });
   await subscribed.done;
   return {};
@@ -51,13 +51,13 @@ async function open(step: Extract<SendsStep, { step: "open" }>) {
 async function run(durationMs: number) {
   pushes = 0;
   let acks = 0;
-  let all = 0;
-  let isOver = false;
+  let allAcks = 0;
+  let isFinished = false;
   const inFlight = setup.conversations.length * setup.inFlight;
   const finished = createCountdown(inFlight);
   onAck = (index) => {
-    all += 1;
-    if (isOver) return finished.step();
+    allAcks += 1;
+    if (isFinished) return finished.countDown();
     acks += 1;
     send(index);
   };
@@ -65,13 +65,13 @@ async function run(durationMs: number) {
   for (let index = 0; index < inFlight; index += 1) send(index % setup.conversations.length);
   await Bun.sleep(durationMs);
   const elapsedMs = performance.now() - startedAtMs;
-  isOver = true;
+  isFinished = true;
   await finished.done;
-  // The pushes of the last messages may arrive after their acks.
-  if (setup.isShared) return { acks, all, elapsedMs };
-  for (let waits = 0; pushes < all && waits < 100; waits += 1) await Bun.sleep(10);
-  if (pushes !== all) throw new Error(`${all} messages were acknowledged, ${pushes} pushed.`);
-  return { acks, all, elapsedMs };
+  // The last pushes can arrive after the last acks.
+  if (setup.isShared) return { acks, all: allAcks, elapsedMs };
+  for (let waits = 0; pushes < allAcks && waits < 100; waits += 1) await Bun.sleep(10);
+  if (pushes !== allAcks) throw new Error(`${allAcks} messages were acknowledged, ${pushes} pushed.`);
+  return { acks, all: allAcks, elapsedMs };
 }
 
 serveSteps((step: SendsStep) => (step.step === "open" ? open(step) : run(step.durationMs)));

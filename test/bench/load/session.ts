@@ -1,44 +1,44 @@
-import { type DialectName, dialects } from "./dialects.ts";
-import { connectAll, type Wire } from "./wire.ts";
+import { type ProtocolName, protocols } from "./protocols.ts";
+import { connectAll, type RawSocket } from "./raw-socket.ts";
 
-export type Target = { dialect: DialectName; url: string; token: string };
+export type LoadTarget = { protocol: ProtocolName; url: string; token: string };
 
-/** Called for every ack and push, with its size; its bytes are only valid during the call. */
+/** Receives every ack and push, with its size in bytes. The payload is only valid during the call. */
 type Listener = {
   onAck(index: number, bytes: number): void;
   onPush(index: number, bytes: number, payload: Buffer): void;
 };
 
-/** Many connections to one server, all authenticated. */
-export async function openSessions(target: Target, count: number, listener: Listener) {
-  const dialect = dialects[target.dialect];
+/** Opens authenticated connections to a server. */
+export async function openSessions(target: LoadTarget, count: number, listener: Listener) {
+  const protocol = protocols[target.protocol];
   const ready = createCountdown(count);
-  const wires = await connectAll(
+  const sockets = await connectAll(
     Array.from({ length: count }, (_, index) => ({
-      url: `${target.url}${dialect.path}`,
-      headers: dialect.headers(target.token),
-      onText(payload: Buffer, wire: Wire) {
-        const meaning = dialect.read(payload);
-        if (meaning === "ack") listener.onAck(index, payload.length);
-        else if (meaning === "push") listener.onPush(index, payload.length, payload);
-        else if (meaning === "ready") ready.step();
-        else if (meaning === "keepalive") wire.send(dialect.keepalive);
+      url: `${target.url}${protocol.path}`,
+      headers: protocol.headers(target.token),
+      onText(payload: Buffer, socket: RawSocket) {
+        const kind = protocol.classify(payload);
+        if (kind === "ack") listener.onAck(index, payload.length);
+        else if (kind === "push") listener.onPush(index, payload.length, payload);
+        else if (kind === "ready") ready.countDown();
+        else if (kind === "keepalive") socket.send(protocol.keepalive);
       },
     })),
   );
-  if (dialect.hello) for (const wire of wires) wire.send(dialect.hello);
+  if (protocol.connectFrame) for (const socket of sockets) socket.send(protocol.connectFrame);
   await ready.done;
-  return { wires, dialect };
+  return { sockets, protocol };
 }
 
-/** A promise that resolves after this many steps. */
-export function createCountdown(steps: number): { step(): void; done: Promise<void> } {
+/** Creates a promise that resolves after `countDown` was called this many times. */
+export function createCountdown(count: number): { countDown(): void; done: Promise<void> } {
   const { promise, resolve } = Promise.withResolvers<void>();
-  let left = steps;
+  let remaining = count;
   return {
-    step() {
-      left -= 1;
-      if (left === 0) resolve();
+    countDown() {
+      remaining -= 1;
+      if (remaining === 0) resolve();
     },
     done: promise,
   };

@@ -1,17 +1,17 @@
-// Load process: subscribes to a conversation repeatedly, each time from the same position, one after the other.
+// Load process: repeatedly subscribes to a conversation after the same sequence number.
 import { serveSteps } from "../support/load.ts";
-import { openSessions, type Target } from "./session.ts";
-import { encodeText } from "./wire.ts";
+import { encodeText } from "./raw-socket.ts";
+import { type LoadTarget, openSessions } from "./session.ts";
 
 export type SubscribesStep =
-  | { step: "open"; target: Target }
+  | { step: "open"; target: LoadTarget }
   | { step: "run"; conversationId: string; afterSeq: number; times: number };
 
 let sessions: Awaited<ReturnType<typeof openSessions>>;
 let onAck: () => void = () => {};
 let ackBytes = 0;
 
-async function open(target: Target) {
+async function open(target: LoadTarget) {
   sessions = await openSessions(target, 1, {
     onAck: (_index, bytes) => {
       ackBytes = bytes;
@@ -22,10 +22,10 @@ async function open(target: Target) {
   return {};
 }
 
-function ask(frame: object): Promise<void> {
+function request(frame: object): Promise<void> {
   return new Promise((resolve) => {
     onAck = resolve;
-    sessions.wires[0]?.send(encodeText(JSON.stringify(frame)));
+    sessions.sockets[0]?.send(encodeText(JSON.stringify(frame)));
   });
 }
 
@@ -34,17 +34,17 @@ async function run({
   afterSeq: after_seq,
   times,
 }: Extract<SubscribesStep, { step: "run" }>) {
-  const tookMs: number[] = [];
+  const durationsMs: number[] = [];
   let bytes = 0;
   for (let n = 0; n < times; n += 1) {
-    const askedAtMs = performance.now();
-    await ask({ type: "subscribe", id: `${n}`, conversation_id, after_seq });
-    tookMs.push(performance.now() - askedAtMs);
+    const startedAtMs = performance.now();
+    await request({ type: "subscribe", id: `${n}`, conversation_id, after_seq });
+    durationsMs.push(performance.now() - startedAtMs);
     bytes = ackBytes;
-    await ask({ type: "unsubscribe", id: `-${n}`, conversation_id });
+    await request({ type: "unsubscribe", id: `-${n}`, conversation_id });
   }
-  tookMs.sort((a, b) => a - b);
-  const quantile = (share: number) => tookMs[Math.min(times - 1, Math.floor(share * times))] ?? Number.NaN;
+  durationsMs.sort((a, b) => a - b);
+  const quantile = (share: number) => durationsMs[Math.min(times - 1, Math.floor(share * times))] ?? Number.NaN;
   return { p50Ms: quantile(0.5), p99Ms: quantile(0.99), bytes };
 }
 

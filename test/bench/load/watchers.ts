@@ -1,13 +1,13 @@
-// Load process: several connections watch each of many conversations, in which models write.
+// Load process: requests answers in many conversations, each of which is watched by several connections.
 import { serveSteps } from "../support/load.ts";
-import { createCountdown, openSessions, type Target } from "./session.ts";
-import { encodeText } from "./wire.ts";
+import { encodeText } from "./raw-socket.ts";
+import { createCountdown, type LoadTarget, openSessions } from "./session.ts";
 
 export type WatchersStep =
-  | { step: "open"; target: Target; conversations: string[]; watchers: number }
+  | { step: "open"; target: LoadTarget; conversations: string[]; watchers: number }
   | { step: "run"; answersPerConversation: number; intervalMs: number };
 
-const TYPE_AT = 9 + "message.".length;
+const TYPE_INDEX = 9 + "message.".length;
 const prefix = Bun.randomUUIDv7().slice(-12);
 
 type Sessions = Awaited<ReturnType<typeof openSessions>>;
@@ -16,9 +16,9 @@ let setup: Extract<WatchersStep, { step: "open" }>;
 let onAck: () => void = () => {};
 let onCompleted: (index: number) => void = () => {};
 let deltas = 0;
-let n = 0;
+let frameCount = 0;
 
-/** The connections of a conversation are adjacent: the first of them sends the request. */
+/** Opens the connections. Each conversation's connections are adjacent, and the first of them sends the requests. */
 async function open(step: Extract<WatchersStep, { step: "open" }>) {
   setup = step;
   const { conversations, watchers } = step;
@@ -26,16 +26,16 @@ async function open(step: Extract<WatchersStep, { step: "open" }>) {
   sessions = await openSessions(step.target, count, {
     onAck: () => onAck(),
     onPush(index, _bytes, payload) {
-      // Of `message.delta` and `message.completed`, as well as deleted and created: two letters identify the type.
-      const kind = payload.toString("latin1", TYPE_AT, TYPE_AT + 3);
+      // Three letters after `message.` are enough to recognize delta and completed.
+      const kind = payload.toString("latin1", TYPE_INDEX, TYPE_INDEX + 3);
       if (kind === "del") deltas += 1;
       else if (kind === "com") onCompleted(index);
     },
   });
   const subscribed = createCountdown(count);
-  onAck = subscribed.step;
-  sessions.wires.forEach((wire, index) => {
-    wire.send(sessions.dialect.subscribe(conversations[Math.floor(index / watchers)] ?? "", index));
+  onAck = subscribed.countDown;
+  sessions.sockets.forEach((socket, index) => {
+    socket.send(sessions.protocol.subscribe(conversations[Math.floor(index / watchers)] ?? "", index));
   });
   await subscribed.done;
   onAck = () => {};
@@ -45,28 +45,29 @@ async function open(step: Extract<WatchersStep, { step: "open" }>) {
 async function run(answersPerConversation: number, intervalMs: number) {
   const { conversations, watchers } = setup;
   deltas = 0;
-  const left = conversations.map(() => answersPerConversation);
+  const remainingAnswers = conversations.map(() => answersPerConversation);
   const finished = createCountdown(conversations.length * watchers * answersPerConversation);
-  const ask = (conversation: number) => {
-    left[conversation] = (left[conversation] ?? 0) - 1;
-    n += 1;
+  const requestAnswer = (conversationIndex: number) => {
+    remainingAnswers[conversationIndex] = (remainingAnswers[conversationIndex] ?? 0) - 1;
+    frameCount += 1;
     const frame = {
       type: "message.send",
-      id: `${n}`,
-      conversation_id: conversations[conversation],
-      client_message_id: `${prefix}-${n}`,
+      id: `${frameCount}`,
+      conversation_id: conversations[conversationIndex],
+      client_message_id: `${prefix}-${frameCount}`,
       content: "What is new?",
       reply: true,
     };
-    sessions.wires[conversation * watchers]?.send(encodeText(JSON.stringify(frame)));
+    sessions.sockets[conversationIndex * watchers]?.send(encodeText(JSON.stringify(frame)));
   };
   onCompleted = (index) => {
-    finished.step();
-    const conversation = index / watchers;
-    if (Number.isInteger(conversation) && (left[conversation] ?? 0) > 0) ask(conversation);
+    finished.countDown();
+    const conversationIndex = index / watchers;
+    if (Number.isInteger(conversationIndex) && (remainingAnswers[conversationIndex] ?? 0) > 0)
+      requestAnswer(conversationIndex);
   };
-  for (const conversation of conversations.keys()) {
-    ask(conversation);
+  for (const conversationIndex of conversations.keys()) {
+    requestAnswer(conversationIndex);
     await Bun.sleep(intervalMs);
   }
   await finished.done;

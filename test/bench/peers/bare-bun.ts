@@ -1,4 +1,4 @@
-// The baseline of the runtime: publishes a fixed text to all subscribers, without storage or authentication.
+// The runtime's baseline: publishes a fixed string to all subscribers, without storage or authentication.
 const frame = "x".repeat(Number(process.env.FRAME_BYTES));
 
 const server = Bun.serve<object>({

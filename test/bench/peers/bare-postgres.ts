@@ -1,4 +1,4 @@
-// The baseline of the runtime and the database driver: reads a row and sends it as JSON, without authentication.
+// The baseline of the runtime and the database driver: returns a row as JSON, without authentication.
 import postgres from "postgres";
 
 const sql = postgres(process.env.DATABASE_URL ?? "", { max: Number(process.env.POOL_SIZE) });

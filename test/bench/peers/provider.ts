@@ -1,14 +1,14 @@
-// A mock model server with hardly any overhead: Chat Completions as a stream, one piece at a time, written
-// directly to the connection. The model's name has the parameters: `PIECES-DELAYMS`, as in `50-20`. `GET /distances` returns
-// the intervals between pieces sent since the last request, because timers are late on a busy machine.
+// A mock model server with little overhead. It streams Chat Completions one piece at a time. The model's name contains
+// the number of pieces and the delay between them in milliseconds, as in `50-20`. Timers can fire late on a busy machine,
+// so `GET /intervals` returns the p99 of the actual delays since the previous `GET /intervals`.
 import type { Socket } from "bun";
-import { pieceText, readModel } from "../support/pieces.ts";
+import { formatPiece, parseModelName } from "../support/answer-pieces.ts";
 import { quantile } from "../support/quantile.ts";
 
 type State = { text: string; timer: Timer | undefined };
 
-const chunk = (delta: object, finishReason: string | null = null, usage: object | null = null): string =>
-  frame(
+const formatEvent = (delta: object, finishReason: string | null = null, usage: object | null = null): string =>
+  formatChunk(
     `data: ${JSON.stringify({
       id: "chatcmpl-bench",
       object: "chat.completion.chunk",
@@ -18,28 +18,28 @@ const chunk = (delta: object, finishReason: string | null = null, usage: object 
       usage,
     })}\n\n`,
   );
-const frame = (text: string): string => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`;
+const formatChunk = (text: string): string => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`;
 
 const HEAD =
   "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nconnection: keep-alive\r\n\r\n";
-const OPENING = HEAD + chunk({ role: "assistant", content: "" });
+const OPENING = HEAD + formatEvent({ role: "assistant", content: "" });
 const USAGE = { prompt_tokens: 20, completion_tokens: 50, total_tokens: 70 };
-const ENDING = `${chunk({}, "stop")}${chunk({}, null, USAGE)}${frame("data: [DONE]\n\n")}0\r\n\r\n`;
+const ENDING = `${formatEvent({}, "stop")}${formatEvent({}, null, USAGE)}${formatChunk("data: [DONE]\n\n")}0\r\n\r\n`;
 
-/** Created when first sent; the first one is piece 1. */
+/** The chunks by piece number minus 1. Each is created when it is first sent. */
 const chunks: string[] = [];
-let distancesMs: number[] = [];
+let intervalsMs: number[] = [];
 
-function findChunk(n: number): string {
-  chunks[n - 1] ??= chunk({ content: pieceText(n) });
+function getChunk(n: number): string {
+  chunks[n - 1] ??= formatEvent({ content: formatPiece(n) });
   return chunks[n - 1] ?? "";
 }
 
-function answer(socket: Socket<State>, model: string): void {
-  const { pieces, delayMs } = readModel(model);
+function streamAnswer(socket: Socket<State>, model: string): void {
+  const { pieces, delayMs } = parseModelName(model);
   let sent = 1;
   let sentAtMs = performance.now();
-  write(socket, OPENING + findChunk(sent));
+  write(socket, OPENING + getChunk(sent));
   socket.data.timer = setInterval(() => {
     if (sent === pieces) {
       clearInterval(socket.data.timer);
@@ -47,29 +47,29 @@ function answer(socket: Socket<State>, model: string): void {
       return;
     }
     const nowMs = performance.now();
-    distancesMs.push(nowMs - sentAtMs);
+    intervalsMs.push(nowMs - sentAtMs);
     sentAtMs = nowMs;
     sent += 1;
-    write(socket, findChunk(sent));
+    write(socket, getChunk(sent));
   }, delayMs);
 }
 
 function write(socket: Socket<State>, text: string): void {
   const written = socket.write(text);
-  // Negative: the reader disconnected. The rest of a partial write would have to wait, and count as lost.
+  // The result is negative if the client has disconnected. A partial write is not supported.
   if (written < 0 || written === text.length) return;
-  console.error("A reader is too slow, and its connection's buffer is full.");
+  console.error("A client reads too slowly, so its connection's buffer is full.");
   process.exit(1);
 }
 
-function takeDistances(): string {
-  const taken = distancesMs;
-  distancesMs = [];
-  return JSON.stringify({ p99Ms: quantile(taken, 0.99) });
+function takeIntervals(): string {
+  const sentIntervalsMs = intervalsMs;
+  intervalsMs = [];
+  return JSON.stringify({ p99Ms: quantile(sentIntervalsMs, 0.99) });
 }
 
 function respond(socket: Socket<State>, request: string): void {
-  const body = request.startsWith("GET /distances") ? takeDistances() : "ok";
+  const body = request.startsWith("GET /intervals") ? takeIntervals() : "ok";
   socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
 }
 
@@ -89,7 +89,7 @@ Bun.listen<State>({
       if (text.length < end + 4 + length) return;
       socket.data.text = "";
       if (text.startsWith("GET")) respond(socket, text);
-      else answer(socket, /"model":"([^"]+)"/.exec(text)?.[1] ?? "1-0");
+      else streamAnswer(socket, /"model":"([^"]+)"/.exec(text)?.[1] ?? "1-0");
     },
     close: ({ data }) => clearInterval(data.timer),
   },

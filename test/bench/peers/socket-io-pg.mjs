@@ -1,5 +1,5 @@
-// The usual way to build the same: Socket.IO on Node with `pg`, one transaction for each message, the ack and the emit
-// to the room after its commit.
+// A typical chat server: Socket.IO on Node with `pg`. Each message has its own transaction, and the ack and the emit to
+// the room come after the commit.
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import { createAdapter } from "@socket.io/redis-adapter";
@@ -51,7 +51,7 @@ const http = createServer((request, response) => {
   response.statusCode = request.url === "/ready" ? 200 : 404;
   response.end();
 });
-// Several instances tell each other of messages by way of Redis.
+// Several instances exchange messages over Redis.
 const adapter = REDIS_URL && createAdapter(new Redis(REDIS_URL), new Redis(REDIS_URL));
 const io = new Server(http, { transports: ["websocket"], serveClient: false, ...(adapter && { adapter }) });
 

@@ -2,7 +2,7 @@ export const PASSWORD = "correct horse battery staple";
 
 export type BenchAccount = { userId: string; email: string; token: string; createConversation(): Promise<string> };
 
-/** A new user of Parley, registered through its REST API. */
+/** Registers a user over REST. */
 export async function register(url: string): Promise<BenchAccount> {
   const post = createPost(url);
   const email = `${Bun.randomUUIDv7()}@example.com`;
@@ -13,7 +13,7 @@ export async function register(url: string): Promise<BenchAccount> {
     email,
     token,
 
-    /** No model answers in it. */
+    /** Creates a conversation that no model answers in. */
     async createConversation() {
       const { id } = await post(
         "/conversations",
@@ -25,7 +25,7 @@ export async function register(url: string): Promise<BenchAccount> {
   };
 }
 
-/** Logs in a user with the bench's password. @returns the access token. */
+/** Logs in a user with the bench's password, and returns the access token. */
 export async function logIn(url: string, email: string): Promise<string> {
   return String((await createPost(url)("/auth/login", { email, password: PASSWORD })).access_token);
 }

@@ -1,19 +1,19 @@
 import { join } from "node:path";
-import { findNginx, writeNginxSettings } from "./nginx.ts";
+import { findNginx, writeNginxConfig } from "./nginx.ts";
 import type { Server } from "./servers.ts";
 import { executable } from "./servers.ts";
-import { createTemporaryFolder, findFreePort, onEnd } from "./temporary.ts";
+import { addCleanup, createTemporaryFolder, findFreePort } from "./temporary.ts";
 
 const bench = join(import.meta.dir, "..");
 const peers = join(bench, "peers");
 const START_TIMEOUT_MS = 30_000;
 const POLL_INTERVAL_MS = 10;
 
-/** Starts the mock model server; see peers/provider.ts for its models. */
+/** Starts the mock provider (peers/provider.ts). */
 export const startProvider = (): Promise<Server> => start([process.execPath, join(peers, "provider.ts")], {}, "/ready");
 
-/** Starts the compiled Parley with models of the mock provider. */
-export function startParleyWith(options: {
+/** Starts the Parley executable with models of the mock provider. */
+export function startParleyWithModels(options: {
   databaseUrl: string;
   provider: Server;
   models: string[];
@@ -32,14 +32,14 @@ export function startParleyWith(options: {
   return start([executable], environment, "/readyz", environment.DATA_DIR);
 }
 
-/** Starts the Portkey gateway on Bun, because it does not start on Node 20. */
+/** Starts the Portkey gateway. It runs on Bun, because it doesn't start on Node 20. */
 export async function startPortkey(): Promise<Server> {
   const program = join(bench, "node_modules/@portkey-ai/gateway/build/start-server.js");
   const command = (port: number) => [process.execPath, program, "--headless", `--port=${port}`];
   return start(command, { TRUSTED_CUSTOM_HOSTS: "localhost", NODE_ENV: "production" }, "/");
 }
 
-/** Starts nginx as a reverse proxy of the mock provider: the minimal cost of a process between two connections. */
+/** Starts nginx as a reverse proxy in front of the mock provider. It is the baseline for a proxy's cost. */
 export function startNginx(provider: Server): Promise<Server> {
   const folder = createTemporaryFolder();
   const program = findNginx();
@@ -50,17 +50,17 @@ export function startNginx(provider: Server): Promise<Server> {
     "-p",
     folder,
     "-c",
-    writeNginxSettings({ folder, port, provider }),
+    writeNginxConfig({ folder, port, provider }),
   ];
   return start(command, {}, "/ready", folder);
 }
 
-/** The intervals between pieces that the mock server sent since the last read. */
-export async function readSentDistances(provider: Server): Promise<{ p99Ms: number }> {
-  return (await (await fetch(`${provider.url}/distances`)).json()) as { p99Ms: number };
+/** Returns the p99 of the intervals between pieces that the mock provider has sent since the previous call. */
+export async function fetchSentIntervals(provider: Server): Promise<{ p99Ms: number }> {
+  return (await (await fetch(`${provider.url}/intervals`)).json()) as { p99Ms: number };
 }
 
-/** With a title, so that no model is called to create one. */
+/** Creates a conversation with a title, so that no model is called to generate one. */
 export async function createTitledConversation(url: string, token: string): Promise<string> {
   const response = await fetch(`${url}/api/v1/conversations`, {
     method: "POST",
@@ -89,7 +89,7 @@ async function start(
     child.kill("SIGTERM");
     await child.exited;
   };
-  onEnd(stop);
+  addCleanup(stop);
   const isReady = () =>
     fetch(`${url}${readyPath}`).then(
       ({ ok }) => ok,

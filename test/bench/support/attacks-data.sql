@@ -1,11 +1,11 @@
--- Bulk inserts for the row `attacks`, on a superuser's connection.
+-- Functions that fill the database for the benchmark `attacks`. They need a superuser.
 create schema bench;
 
 create function bench.id(ms bigint, seed text) returns uuid language sql immutable as $$
   select (lpad(to_hex(ms), 12, '0') || '7' || substr(md5(seed), 1, 3) || '8' || substr(md5(seed), 4, 15))::uuid
 $$;
 
--- Users without a password, as members of a conversation.
+-- Adds members without passwords to a conversation.
 create function bench.fill_members(p_conversation uuid, p_count integer) returns void language sql as $$
   with made as (
     insert into users (id, email, email_key, display_name)
@@ -16,7 +16,7 @@ create function bench.fill_members(p_conversation uuid, p_count integer) returns
   insert into members (conversation_id, user_id, role) select p_conversation, id, 'member' from made
 $$;
 
--- A conversation with this many messages of one author, all unread by another member.
+-- Creates a conversation whose messages all have the same author, and are unread by another member.
 create function bench.fill_conversation(p_id uuid, p_author uuid, p_member uuid, p_count integer) returns void
 language sql as $$
   insert into conversations (id, title, kind, reply_mode, titled_by, last_seq)

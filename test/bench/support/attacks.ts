@@ -3,8 +3,10 @@ import postgres from "postgres";
 import type { AttackRequest, AttackStep } from "../load/attack.ts";
 import { PASSWORD, register } from "./account.ts";
 
-/** The attacker's requests; `prepare` runs before the server starts. */
-export type Attack = Pick<AttackStep, "requests" | "atOnce" | "total" | "durationMs"> & { prepare?(): Promise<void> };
+/** An attack. `prepare` runs before the server starts. */
+export type Attack = Pick<AttackStep, "requests" | "concurrency" | "total" | "durationMs"> & {
+  prepare?(): Promise<void>;
+};
 
 const UNREAD_CONVERSATIONS = 200;
 const OTHER_CONVERSATIONS = 300;
@@ -13,22 +15,24 @@ const MEMBERS = 5_000;
 const LOOP_MS = 6_000;
 const PREFERENCES_CHARS = 16_000;
 const TEMPLATE_VARIABLES = 1_880;
-/** Three bytes each: the longest possible message. */
+/** The longest possible message. Each character has three bytes. */
 const CONTENT_CHARS = 200_000;
 
 export type AttackData = {
   token: string;
   promptId: string;
-  /** The attacker's conversations: one to write in, one with own messages, one with many members. */
+  /** A conversation to send messages to. */
   conversationId: string;
-  crowdId: string;
-  ownId: string;
-  /** Recreates the conversation with own messages. */
-  refill(): Promise<string[]>;
-  end(): Promise<void>;
+  /** A conversation with many members. */
+  largeConversationId: string;
+  /** A conversation with the attacker's messages. */
+  ownConversationId: string;
+  /** Creates a new conversation with the attacker's messages. Returns the messages' paths. */
+  recreateOwnConversation(): Promise<string[]>;
+  close(): Promise<void>;
 };
 
-/** Registers the attacker, and stores the data that the attacks need, such as 500,000 messages of another user. */
+/** Registers the attacker, and stores the data that the attacks need, such as another user's 500,000 messages. */
 export async function setUpAttacks(url: string, databaseUrl: string): Promise<AttackData> {
   const sql = postgres(databaseUrl, { max: 1, onnotice: () => {} });
   const readScript = (name: string) => Bun.file(join(import.meta.dir, name)).text();
@@ -63,48 +67,52 @@ export async function setUpAttacks(url: string, databaseUrl: string): Promise<At
     token: attacker.token,
     promptId,
     conversationId: await attacker.createConversation(),
-    crowdId,
-    ownId: "",
-    async refill() {
-      data.ownId = await fill(attacker.userId, null, MESSAGES);
+    largeConversationId: crowdId,
+    ownConversationId: "",
+    async recreateOwnConversation() {
+      data.ownConversationId = await fill(attacker.userId, null, MESSAGES);
       await sql.unsafe(await readScript("derived-data.sql"));
       const rows = await sql<
         { id: string }[]
-      >`select id from messages where conversation_id = ${data.ownId} order by seq`;
-      return rows.map(({ id }) => `/conversations/${data.ownId}/messages/${id}`);
+      >`select id from messages where conversation_id = ${data.ownConversationId} order by seq`;
+      return rows.map(({ id }) => `/conversations/${data.ownConversationId}/messages/${id}`);
     },
-    end: () => sql.end(),
+    close: () => sql.end(),
   };
   return data;
 }
 
-/** Each attack by its name. */
+/** Creates the attacks, by name. */
 export function createAttacks(data: AttackData): Record<string, Attack> {
-  const loop = (atOnce: number, ...requests: AttackRequest[]): Attack => ({ requests, atOnce, durationMs: LOOP_MS });
+  const repeat = (concurrency: number, ...requests: AttackRequest[]): Attack => ({
+    requests,
+    concurrency,
+    durationMs: LOOP_MS,
+  });
   const once = (times: number, request: AttackRequest): Attack => ({
     requests: [request],
-    atOnce: times,
+    concurrency: times,
     total: times,
   });
   const get = (path: string): AttackRequest => ({ method: "GET", path });
   const post = (path: string, body: object): AttackRequest => ({ method: "POST", path, body: JSON.stringify(body) });
-  const onOwn = (method: "PATCH" | "DELETE", body?: object): Attack => {
-    const attack = loop(16);
+  const attackOwnMessages = (method: "PATCH" | "DELETE", body?: object): Attack => {
+    const attack = repeat(16);
     return {
       ...attack,
       async prepare() {
-        const paths = await data.refill();
+        const paths = await data.recreateOwnConversation();
         attack.requests.push(...paths.map((path) => ({ method, path, ...(body && { body: JSON.stringify(body) }) })));
       },
     };
   };
   const messages = `/conversations/${data.conversationId}/messages`;
-  const large = { content: writeLargeText(), reply: false };
+  const large = { content: createLargeText(), reply: false };
   return {
-    nothing: loop(0),
-    "list of 200 conversations, 16 at once": loop(16, get("/conversations?limit=200")),
+    nothing: repeat(0),
+    "list of 200 conversations, 16 at once": repeat(16, get("/conversations?limit=200")),
     "50 previews of a large prompt": once(50, { method: "POST", path: `/prompts/${data.promptId}/preview` }),
-    "export, 8 at once": loop(8, get("/me/export")),
+    "export, 8 at once": repeat(8, get("/me/export")),
     "130 changes of the password": once(
       130,
       post("/me/password", { current_password: PASSWORD, new_password: PASSWORD }),
@@ -113,15 +121,18 @@ export function createAttacks(data: AttackData): Record<string, Attack> {
       130,
       post("/auth/login", { email: "nobody-{n}@example.com", password: PASSWORD }),
     ),
-    "100 messages of 600 kB in flight": loop(100, post(messages, large)),
-    "edits, 16 at once": onOwn("PATCH", { content: "Edited {n}." }),
-    "deletions, 16 at once": onOwn("DELETE"),
-    "pages of 5,000 members, 16 at once": loop(16, get(`/conversations/${data.crowdId}/members?limit=200`)),
+    "100 messages of 600 kB in flight": repeat(100, post(messages, large)),
+    "edits, 16 at once": attackOwnMessages("PATCH", { content: "Edited {n}." }),
+    "deletions, 16 at once": attackOwnMessages("DELETE"),
+    "pages of 5,000 members, 16 at once": repeat(
+      16,
+      get(`/conversations/${data.largeConversationId}/members?limit=200`),
+    ),
   };
 }
 
-/** Random Chinese characters, which can't be compressed. */
-function writeLargeText(): string {
+/** Creates a string of random Chinese characters, which compresses poorly. */
+function createLargeText(): string {
   let text = "";
   let state = 1;
   while (text.length < CONTENT_CHARS) {

@@ -1,4 +1,4 @@
--- What a newer schema counts along with the messages; nothing where it does not.
+-- Sets the counters that Parley maintains when messages are sent. Columns that an older schema doesn't have are skipped.
 do $$
 declare
   has_column constant text := 'select exists (select 1 from information_schema.columns where table_name = $1 and column_name = $2)';

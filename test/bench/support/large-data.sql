@@ -1,26 +1,28 @@
--- The data of the row `large`: 5,000,000 messages in 300,004 conversations, 300,000 users. Everything follows from a number:
--- message `i` of 1 to 5,000,000 in the order of time, conversation `c`, user `n`. Run on one connection, as a superuser.
+-- The data of the benchmark `large`: 300,000 users and 5,000,000 messages in 300,004 conversations. Each row is computed
+-- from a number: message `i` from 1 to 5,000,000 in chronological order, conversation `c`, and user `n`. Run it on one
+-- connection, as a superuser.
 
--- The rows are right by themselves: no foreign key has to look, and no trigger to write.
+-- Disables foreign keys and triggers, which these rows don't need.
 set session_replication_role = replica;
 set synchronous_commit = off;
 
 create function pg_temp.v7(ms bigint, kind integer, n bigint) returns uuid language sql immutable as $$
   select (lpad(to_hex(ms), 12, '0') || '7' || lpad(to_hex(kind), 3, '0') || '8' || lpad(to_hex(n), 15, '0'))::uuid
 $$;
--- One message each 5.184 s: 300 days from 2026-01-01.
+-- There is a message every 5.184 s, for 300 days from 2026-01-01.
 create function pg_temp.ms_of(i bigint) returns bigint language sql immutable as $$ select 1767225600000 + i * 5184 $$;
 create function pg_temp.at(ms bigint) returns timestamptz language sql immutable as $$ select to_timestamp(ms / 1000.0) $$;
 create function pg_temp.message_id(i bigint) returns uuid language sql immutable as $$
   select pg_temp.v7(pg_temp.ms_of(i), 1, i)
 $$;
--- Users are registered before the first message. 1 to 8 are the callers (large-data.ts).
+-- Users are registered before the first message. Users 1 to 8 are the callers (large-data.ts).
 create function pg_temp.user_id(n bigint) returns uuid language sql immutable as $$
   select pg_temp.v7(1767225600000 + (n - 300000) * 1000, 3, n)
 $$;
 
--- Of 25 messages one goes to a special conversation: the k-th of 200,000. The others are the j-th of 4,800,000 ordinary
--- ones: 1,000 conversations at a time have 16 messages each in turn, so that one conversation is spread over many pages.
+-- Every 25th message belongs to a special conversation (number `k` of 200,000). The others are ordinary (number `j` of
+-- 4,800,000). The 16 messages of an ordinary conversation are interleaved with those of 999 others, so that they are
+-- spread over many pages.
 create function pg_temp.i_of(j bigint) returns bigint language sql immutable as $$ select j + 1 + j / 24 $$;
 create function pg_temp.j_of(c bigint, seq bigint) returns bigint language sql immutable as $$
   select c / 1000 * 16000 + (seq - 1) * 1000 + c % 1000
@@ -28,7 +30,8 @@ $$;
 create function pg_temp.conversation_id(c bigint) returns uuid language sql immutable as $$
   select pg_temp.v7(pg_temp.ms_of(pg_temp.i_of(pg_temp.j_of(c, 1))), 2, c)
 $$;
--- 1: all by one member. 2: with a branch. 3: 5,000 members. 4: with other events between the messages.
+-- The special conversations: 1 has only messages by one member, 2 has a branch, 3 has 5,000 members, and 4 has other
+-- events between its messages.
 create function pg_temp.special_id(s bigint) returns uuid language sql immutable as $$
   select pg_temp.v7(1767225600000, 5, s)
 $$;
@@ -62,7 +65,8 @@ select pg_temp.special_id(s), 'Special ' || s, 'group', 'never', 'person', last_
   pg_temp.at(pg_temp.ms_of(last_i))
 from (values (1, 100000, 4999975), (2, 90000, 4999950), (3, 5000, 5000000), (4, 5555, 4999500)) x (s, last_seq, last_i);
 
--- An owner who has read everything, another member who has read half of it, and the two who are nearly everywhere.
+-- Each conversation has an owner who has read everything, and a member who has read half of it. Callers 2 and 3 are also
+-- members of many conversations.
 insert into members (conversation_id, user_id, role, last_read_seq, joined_at)
 select pg_temp.conversation_id(c), pg_temp.user_id(m.n), m.role, m.last_read_seq,
   pg_temp.at(pg_temp.ms_of(pg_temp.i_of(pg_temp.j_of(c, 1))))
@@ -81,7 +85,7 @@ from (
   union all select 3, n, 'member', 0 from generate_series(9, 5007) n
 ) m (s, n, role, last_read_seq);
 
--- Messages `p_from` to `p_until`, in the order of time.
+-- Inserts messages `p_from` to `p_until` in chronological order.
 create function pg_temp.fill_messages(p_from bigint, p_until bigint) returns void language sql as $$
   with ordinary as (
     select i, c, seq, case when seq % 5 = 0 then null when seq % 2 = 1 or c in (7, 150007) then pg_temp.owner_of(c)
@@ -94,12 +98,12 @@ create function pg_temp.fill_messages(p_from bigint, p_until bigint) returns voi
   ), special as (
     select i, s, seq, case s when 1 then 1 when 2 then case when seq % 90 = 0 then 5 else 10 end when 3 then 9 + seq % 4999
       else 11 end as author,
-      -- Each 90th one goes on where the 90th before it ended: a branch of 1,000 messages.
+      -- Every 90th message replies to the previous 90th message, which results in a branch of 1,000 messages.
       case when s = 2 and seq % 90 = 0 and seq > 90 then pg_temp.message_id(i - 5000) end as parent
     from (
       select i, case when k % 2 = 1 then 1 when m % 20 = 0 then 3 when m % 20 = 10 then 4 else 2 end as s,
         case when k % 2 = 1 then (k + 1) / 2 when m % 20 = 0 then m / 20
-          -- Each tenth number there is another event.
+          -- Every tenth sequence number belongs to another event.
           when m % 20 = 10 then (m + 10) / 20 + ((m + 10) / 20 - 1) / 9
           else m - m / 20 - (m + 10) / 20 end as seq
       from (

@@ -1,15 +1,15 @@
 import { join } from "node:path";
-import { onEnd } from "./temporary.ts";
+import { addCleanup } from "./temporary.ts";
 
 const folder = join(import.meta.dir, "../load");
 
-export type LoadReply = { [field: string]: number };
-/** The result for the parent: the measurements of the step, and the cost of the load process itself. */
-export type LoadResult = LoadReply & { elapsedMs: number; cpuMs: number };
+export type StepResult = { [field: string]: number };
+/** A step's measurements, its duration, and the CPU time of the load process. */
+export type LoadResult = StepResult & { elapsedMs: number; cpuMs: number };
 
-export type Load = { ask(step: object): Promise<LoadResult>; stop(): Promise<void> };
+export type Load = { runStep(step: object): Promise<LoadResult>; stop(): Promise<void> };
 
-/** Starts a load process: a separate Bun that runs one step after the other. */
+/** Starts a load process, which runs one step at a time. */
 export function startLoad(file: string): Load {
   let pending: { resolve(result: LoadResult): void; reject(error: Error): void } | undefined;
   const child = Bun.spawn([process.execPath, join(folder, file)], {
@@ -24,10 +24,10 @@ export function startLoad(file: string): Load {
     child.kill();
     await child.exited;
   };
-  onEnd(stop);
+  addCleanup(stop);
   return {
     stop,
-    ask: (step) =>
+    runStep: (step) =>
       new Promise((resolve, reject) => {
         pending = { resolve, reject };
         child.send(step);
@@ -35,15 +35,15 @@ export function startLoad(file: string): Load {
   };
 }
 
-/** The other end: runs in the load process, and responds to each step with the results of `work`. */
-export function serveSteps<Step>(work: (step: Step) => Promise<LoadReply>): void {
+/** Runs in the load process: calls `work` for each step, and sends the measurements to the parent process. */
+export function serveSteps<Step>(work: (step: Step) => Promise<StepResult>): void {
   process.on("message", async (step: Step) => {
     const startedAtMs = performance.now();
     const cpuBefore = process.cpuUsage();
     try {
-      const reply = await work(step);
+      const measurements = await work(step);
       const { user, system } = process.cpuUsage(cpuBefore);
-      process.send?.({ elapsedMs: performance.now() - startedAtMs, cpuMs: (user + system) / 1000, ...reply });
+      process.send?.({ elapsedMs: performance.now() - startedAtMs, cpuMs: (user + system) / 1000, ...measurements });
     } catch (error) {
       console.error(error);
       process.exit(1);

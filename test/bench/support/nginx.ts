@@ -3,28 +3,28 @@ import { dirname, join } from "node:path";
 import type { Server } from "./servers.ts";
 
 const root = dirname(dirname(dirname(import.meta.dir)));
-const unpacked = join(root, ".tools/nginx");
+const unpackedFolder = join(root, ".tools/nginx");
 
-/** Connections of the worker: two per stream. */
+/** Maximum number of connections. Each stream needs two. */
 const CONNECTIONS_MAX = 4_096;
-/** Idle connections to the provider; enough for every stream of the bench. */
-const KEPT_CONNECTIONS = 1_024;
-/** Requests per connection. By default nginx closes it after 1,000. */
+/** Maximum number of idle connections to the provider. */
+const IDLE_CONNECTIONS_MAX = 1_024;
+/** Maximum number of requests per connection. nginx's default is 1,000. */
 const REQUESTS_MAX = 1_000_000;
 
-/** The nginx of this machine, or else Debian's, which is downloaded on first use. @throws Error if neither is available. */
+/** Returns the path of this machine's nginx, or downloads Debian's package. @throws Error if that fails. */
 export function findNginx(): string {
-  const candidates = ["/usr/sbin/nginx", Bun.which("nginx") ?? "", join(unpacked, "usr/sbin/nginx")];
+  const candidates = ["/usr/sbin/nginx", Bun.which("nginx") ?? "", join(unpackedFolder, "usr/sbin/nginx")];
   const found = candidates.find((path) => path !== "" && existsSync(path));
   if (found) return found;
   const script = join(root, "scripts/install-nginx.sh");
-  const { exitCode } = Bun.spawnSync([script, unpacked], { stdio: ["ignore", "inherit", "inherit"] });
+  const { exitCode } = Bun.spawnSync([script, unpackedFolder], { stdio: ["ignore", "inherit", "inherit"] });
   if (exitCode !== 0) throw new Error(`nginx is missing, and ${script} failed.`);
-  return join(unpacked, "usr/sbin/nginx");
+  return join(unpackedFolder, "usr/sbin/nginx");
 }
 
-/** Writes the settings of a single-worker reverse proxy that forwards each packet at once. @returns their path. */
-export function writeNginxSettings(options: { folder: string; port: number; provider: Server }): string {
+/** Writes the configuration of a reverse proxy with one worker and no buffering. Returns its path. */
+export function writeNginxConfig(options: { folder: string; port: number; provider: Server }): string {
   const { folder, port, provider } = options;
   const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
   const path = join(folder, "nginx.conf");
@@ -43,7 +43,7 @@ http {
   keepalive_requests ${REQUESTS_MAX};
   upstream provider {
     server ${new URL(provider.url).host};
-    keepalive ${KEPT_CONNECTIONS};
+    keepalive ${IDLE_CONNECTIONS_MAX};
     keepalive_requests ${REQUESTS_MAX};
   }
   server {

@@ -1,29 +1,29 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import postgres from "postgres";
-import { createTemporaryFolder, findFreePort, onEnd } from "./temporary.ts";
+import { addCleanup, createTemporaryFolder, findFreePort } from "./temporary.ts";
 
 export type BenchPostgres = {
   pid: number;
-  /** Creates an empty database. @returns its connection string. */
+  /** Creates an empty database, and returns its connection string. */
   createDatabase(name: string): Promise<string>;
-  /** The connection string of a database in a kept folder; undefined if there is none with this name. */
+  /** Returns a database's connection string, or undefined if the database doesn't exist. */
   findDatabase(name: string): Promise<string | undefined>;
   dropDatabase(name: string): Promise<void>;
-  /** @returns the connection string with the new name. */
+  /** Renames a database, and returns its new connection string. */
   renameDatabase(name: string, newName: string): Promise<string>;
-  /** Forces a checkpoint, so that one side's writes are not charged to the other. */
+  /** Forces a checkpoint, so that earlier writes don't slow down the next measurement. */
   checkpoint(): Promise<void>;
-  /** The number of transactions committed in a database so far. */
+  /** Returns the number of committed transactions in a database. */
   countCommits(name: string): Promise<number>;
 };
 
 const STATISTICS_DELAY_MS = 1_100;
 
 /**
- * A private Postgres of the machine's oldest installed version, with default settings: fsync on, so a commit is on disk
- * before it is acknowledged. Only address, port and folder are set.
- * @param keptFolder is kept at the end, with its databases; absent: nothing is kept.
+ * Starts a new Postgres with the oldest version installed on this machine. It has default settings, so each commit is on
+ * disk before it is acknowledged.
+ * @param keptFolder The folder for the data, which is kept. If absent, a temporary folder is used.
  */
 export async function startPostgres(keptFolder?: string): Promise<BenchPostgres> {
   const bin = findBinaries();
@@ -32,20 +32,20 @@ export async function startPostgres(keptFolder?: string): Promise<BenchPostgres>
   const data = join(folder, "data");
   const port = findFreePort();
   // Postgres refuses to run as root.
-  const asPostgres = process.getuid?.() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
-  if (asPostgres.length > 0) await run(["chown", "postgres", folder]);
+  const runAsPostgres = process.getuid?.() === 0 ? ["runuser", "-u", "postgres", "--"] : [];
+  if (runAsPostgres.length > 0) await run(["chown", "postgres", folder]);
   else chmodSync(folder, 0o700);
   if (!existsSync(data))
-    await run([...asPostgres, join(bin, "initdb"), "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8"]);
+    await run([...runAsPostgres, join(bin, "initdb"), "-D", data, "-A", "trust", "-U", "postgres", "-E", "UTF8"]);
   const settings = { listen_addresses: "127.0.0.1", port: String(port), unix_socket_directories: folder };
   const flags = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-  const control = [...asPostgres, join(bin, "pg_ctl"), "-D", data];
-  onEnd(() => run([...control, "stop", "-m", keptFolder ? "fast" : "immediate"]).catch(() => {}));
-  await run([...control, "start", "-w", "-l", join(data, "log"), "-o", flags.join(" ")]);
+  const pgCtl = [...runAsPostgres, join(bin, "pg_ctl"), "-D", data];
+  addCleanup(() => run([...pgCtl, "stop", "-m", keptFolder ? "fast" : "immediate"]).catch(() => {}));
+  await run([...pgCtl, "start", "-w", "-l", join(data, "log"), "-o", flags.join(" ")]);
   const pid = Number((await Bun.file(join(data, "postmaster.pid")).text()).split("\n")[0]);
   const url = (name: string) => `postgres://postgres@127.0.0.1:${port}/${name}`;
   const admin = postgres(url("postgres"), { max: 1, onnotice: () => {} });
-  onEnd(() => admin.end({ timeout: 1 }));
+  addCleanup(() => admin.end({ timeout: 1 }));
   return {
     pid,
     async createDatabase(name) {
@@ -67,7 +67,7 @@ export async function startPostgres(keptFolder?: string): Promise<BenchPostgres>
       await admin`checkpoint`;
     },
     async countCommits(name) {
-      // A connection reports its statistics at most once a second.
+      // Postgres updates the statistics at most once a second.
       await Bun.sleep(STATISTICS_DELAY_MS);
       const [row] = await admin<{ commits: string }[]>`
         select xact_commit as commits from pg_stat_database where datname = ${name}`;
@@ -84,8 +84,8 @@ function findBinaries(): string {
   return join(root, version, "bin");
 }
 
-/** Waits for a command; pipes that a daemon inherits and keeps open do not matter. */
+/** Runs a command without reading its output, because a daemon would keep the pipes open. */
 async function run(command: string[]): Promise<void> {
   const child = Bun.spawn(command, { stdio: ["ignore", "ignore", "ignore"] });
-  if ((await child.exited) !== 0) throw new Error(`This command failed: ${command.join(" ")}`);
+  if ((await child.exited) !== 0) throw new Error(`Command failed: ${command.join(" ")}`);
 }

@@ -1,25 +1,25 @@
-/** One side of a comparison: measures once. */
-export type Side<Sample> = () => Promise<Sample>;
+/** Takes one sample. */
+export type Measurement<Sample> = () => Promise<Sample>;
 
 /**
- * Measures the sides in turn, round after round, so that other load on the machine affects all of them. A first round is not
- * counted: it warms up compilers, caches and tables.
+ * Takes one sample of each measurement per round, so that other load on the machine affects all of them. The first round
+ * doesn't count, because it warms up compilers, caches and tables.
  */
-export async function runRounds<Sides extends Record<string, Side<unknown>>>(
-  sides: Sides,
+export async function runRounds<Measurements extends Record<string, Measurement<unknown>>>(
+  measurements: Measurements,
   rounds: number,
-): Promise<{ [Name in keyof Sides]: Awaited<ReturnType<Sides[Name]>>[] }> {
-  const names = Object.keys(sides);
+): Promise<{ [Name in keyof Measurements]: Awaited<ReturnType<Measurements[Name]>>[] }> {
+  const names = Object.keys(measurements);
   const samples = Object.fromEntries(names.map((name) => [name, [] as unknown[]]));
   for (let round = 0; round <= rounds; round += 1)
     for (const name of names) {
-      const sample = await sides[name]?.();
+      const sample = await measurements[name]?.();
       if (round > 0) samples[name]?.push(sample);
     }
-  return samples as { [Name in keyof Sides]: Awaited<ReturnType<Sides[Name]>>[] };
+  return samples as { [Name in keyof Measurements]: Awaited<ReturnType<Measurements[Name]>>[] };
 }
 
-/** The middle one; for an even number, the mean of the middle two. */
+/** Returns the median. */
 export function median(values: number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const middle = sorted.length / 2;

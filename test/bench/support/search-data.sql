@@ -1,5 +1,5 @@
--- The search index of the messages, as the product makes it, with marks that begin with a dot; nothing where there is none. All texts are words and ASCII signs.
--- One pass over the messages in their order, without a sort: a member's messages are numbered conversation by conversation.
+-- Fills the search index with the same entries as Parley would, unless an older schema has none. It reads the messages
+-- once without sorting, so it numbers a member's messages conversation by conversation. All texts are ASCII.
 do $$
 begin
   if to_regclass('search_entries') is null then

@@ -1,33 +1,33 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { createTemporaryFolder, findFreePort, onEnd } from "./temporary.ts";
+import { addCleanup, createTemporaryFolder, findFreePort } from "./temporary.ts";
 
 const root = dirname(dirname(dirname(import.meta.dir)));
 const peers = join(root, "test/bench/peers");
 const START_TIMEOUT_MS = 30_000;
-/** The interval of readiness polls, which limits the precision of a start-up time. */
+/** Interval between readiness checks. It limits the precision of the startup time. */
 const POLL_INTERVAL_MS = 2;
 
 export type Server = {
   pid: number;
   url: string;
-  /** From the start of the process to the first ready response. */
+  /** The time from the start of the process to its first successful readiness check. */
   readyAfterMs: number;
   stop(): Promise<void>;
 };
 
 type Program = { command: string[]; environment: Record<string, string>; readyPath: string; cwd?: string };
 
-/** The tested executable; another one may be set to compare builds. */
+/** The executable under test. Set `PARLEY` to test a different one. */
 export const executable = process.env.PARLEY ?? join(root, "dist/parley");
 
-/** Starts the compiled Parley. Without `databaseUrl` it starts its embedded Postgres. */
+/** Starts the Parley executable. Without `databaseUrl`, it uses its embedded Postgres. */
 export async function startParley(options: {
   databaseUrl?: string;
   dataDir?: string;
-  /** For example, to start it as another user. */
+  /** The command that starts Parley, for example as another user. */
   command?: string[];
-  /** Additional settings. Rate limits are off, because a load exceeds them. */
+  /** Additional settings. By default, rate limits are off. */
   environment?: Record<string, string>;
 }): Promise<Server> {
   if (!existsSync(executable)) throw new Error(`${executable} is missing; run \`make build\`.`);
@@ -46,7 +46,7 @@ export async function startParley(options: {
   });
 }
 
-/** Starts Socket.IO on Node with `pg`: one transaction per message. With `redisUrl`, its Redis adapter. */
+/** Starts a Socket.IO server on Node, which stores messages with `pg`. With `redisUrl`, it uses the Redis adapter. */
 export const startSocketIo = (databaseUrl: string, poolSize: number, redisUrl?: string): Promise<Server> =>
   start({
     command: ["node", join(peers, "socket-io-pg.mjs")],
@@ -89,7 +89,7 @@ async function start({ command, environment, readyPath, cwd = root }: Program): 
   const startedAtMs = performance.now();
   const child = Bun.spawn(command, {
     cwd,
-    // Nothing else from the environment: the measurement must not depend on it.
+    // The measurement must not depend on the rest of this environment.
     env: { PATH: process.env.PATH ?? "", HOST: "127.0.0.1", PORT: String(port), ...environment },
     stdio: ["ignore", "ignore", "inherit"],
   });
@@ -97,7 +97,7 @@ async function start({ command, environment, readyPath, cwd = root }: Program): 
     child.kill("SIGTERM");
     await child.exited;
   };
-  onEnd(stop);
+  addCleanup(stop);
   while (!(await isReady(`${url}${readyPath}`))) {
     if (child.exitCode !== null) throw new Error(`${command[0]} exited with ${child.exitCode}.`);
     if (performance.now() - startedAtMs > START_TIMEOUT_MS) throw new Error(`${command[0]} did not become ready.`);

@@ -2,27 +2,27 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-type Undo = () => unknown;
+type Cleanup = () => unknown;
 
-const undos: Undo[] = [];
+const cleanups: Cleanup[] = [];
 
-/** Registers an undo function; all of them run in reverse order at the end, also after an error or Ctrl-C. */
-export function onEnd(undo: Undo): void {
-  undos.push(undo);
+/** Registers a cleanup. Cleanups run in reverse order at the end, even after an error or Ctrl-C. */
+export function addCleanup(cleanup: Cleanup): void {
+  cleanups.push(cleanup);
 }
 
-export async function undoAll(): Promise<void> {
-  for (let undo = undos.pop(); undo; undo = undos.pop()) await undo();
+export async function runCleanups(): Promise<void> {
+  for (let cleanup = cleanups.pop(); cleanup; cleanup = cleanups.pop()) await cleanup();
 }
 
-/** A new folder that is removed at the end. */
+/** Creates a folder that is removed at the end. */
 export function createTemporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), "parley-bench-"));
-  onEnd(() => rmSync(folder, { recursive: true, force: true }));
+  addCleanup(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
-/** A free port of 127.0.0.1. */
+/** Returns a TCP port that is currently free. */
 export function findFreePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;

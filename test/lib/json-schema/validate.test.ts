@@ -12,7 +12,7 @@ import { STEPS_MAX, validate } from "../../../src/lib/json-schema/validate.ts";
 const check = (schema: object, value: unknown) => validate(JSON.stringify(value), value, prepareSchema(schema));
 const isValid = (schema: object, value: unknown) => check(schema, value).type === "valid";
 
-function refusalOf(schema: object): { pointer: string; message: string } {
+function getSchemaError(schema: object): { pointer: string; message: string } {
   try {
     prepareSchema(schema);
   } catch (error) {
@@ -34,7 +34,7 @@ const tree = {
   },
 };
 
-describe("a value is validated by", () => {
+describe("validation", () => {
   const cases: [string, object, unknown, unknown][] = [
     ["types", { type: "integer" }, 5, 5.5],
     ["several types", { type: ["string", "null"] }, null, 1],
@@ -49,7 +49,7 @@ describe("a value is validated by", () => {
     ["if and else", { if: { minimum: 10 }, else: { multipleOf: 5 } }, 5, 6],
     ["prefixItems", { prefixItems: [{ type: "string" }], items: { type: "number" } }, ["a", 1], ["a", "b"]],
     [
-      "tuples of older drafts",
+      "tuples in older drafts",
       { $schema: "http://json-schema.org/draft-07/schema#", items: [{ type: "string" }], additionalItems: false },
       ["a"],
       ["a", 1],
@@ -70,20 +70,25 @@ describe("a value is validated by", () => {
     ["formats", { format: "date-time" }, "2026-11-30T01:00:00Z", "tomorrow"],
     ["recursive references", tree, { name: "a", children: [{ name: "b" }] }, { name: "a", children: [{}] }],
     ["references by an anchor", { $ref: "#x", $defs: { a: { $anchor: "x", type: "string" } } }, "a", 1],
-    ["references to other locations", { $ref: "#/components/a~1b", components: { "a/b": { type: "null" } } }, null, 1],
+    [
+      "references to other parts of the schema",
+      { $ref: "#/components/a~1b", components: { "a/b": { type: "null" } } },
+      null,
+      1,
+    ],
   ];
-  test.each(cases)("%s", (_name, schema, validValue, invalidValue) => {
+  test.each(cases)("supports %s", (_name, schema, validValue, invalidValue) => {
     expect(isValid(schema, validValue)).toBe(true);
     expect(isValid(schema, invalidValue)).toBe(false);
   });
 
-  test("unknown keywords are ignored", () => {
+  test("ignores unknown keywords", () => {
     expect(isValid({ "x-ours": { type: "string" }, $comment: "no", format: "no-such-format", default: 5 }, 1)).toBe(
       true,
     );
   });
 
-  test("problems have a pointer", () => {
+  test("reports problems with a pointer", () => {
     const schema = { properties: { a: { items: { type: "string" } } } };
     expect(check(schema, { a: ["x", 5] })).toEqual({
       type: "invalid",
@@ -92,7 +97,7 @@ describe("a value is validated by", () => {
   });
 });
 
-describe("a schema is refused with a pointer to", () => {
+describe("a schema is rejected with a pointer to", () => {
   const cases: [string, object, string, string][] = [
     ["an unknown type", { properties: { a: { type: "text" } } }, "#/properties/a/type", "must be one of"],
     ["a value that is not a schema", { items: 5 }, "#/items", "must be a schema"],
@@ -100,7 +105,7 @@ describe("a schema is refused with a pointer to", () => {
     ["a pattern", { properties: { "a/b": { pattern: "[" } } }, "#/properties/a~1b/pattern", "regular expression"],
     ["a pattern as a name", { patternProperties: { "(": {} } }, "#/patternProperties", "regular expressions"],
     ["a negative length", { minLength: -1 }, "#/minLength", "from 0 on"],
-    ["an address", { $ref: "http://169.254.169.254/schema" }, "#/$ref", "external schemas are not fetched"],
+    ["an external reference", { $ref: "http://169.254.169.254/schema" }, "#/$ref", "external schemas are not fetched"],
     ["a missing reference", { $ref: "#/$defs/none" }, "#/$ref", "doesn't exist"],
     ["a dynamic reference", { $dynamicRef: "#node" }, "#/$dynamicRef", "isn't supported"],
     ["itself", { $ref: "#" }, "#", "endlessly"],
@@ -113,49 +118,49 @@ describe("a schema is refused with a pointer to", () => {
     ["a long schema", { description: "x".repeat(SCHEMA_CHARS_MAX) }, "#", `at most ${SCHEMA_CHARS_MAX}`],
   ];
   test.each(cases)("%s", (_name, schema, pointer, message) => {
-    const refusal = refusalOf(schema);
-    expect(refusal.pointer).toBe(pointer);
-    expect(refusal.message).toContain(message);
+    const error = getSchemaError(schema);
+    expect(error.pointer).toBe(pointer);
+    expect(error.message).toContain(message);
   });
 
-  test("references that fork at each level", () => {
+  test("references that branch at each level", () => {
     const levels = 40;
     const defs = Object.fromEntries(
-      Array.from({ length: levels }, (_, at) => {
-        const next = { $ref: `#/$defs/d${at + 1}` };
-        return [`d${at}`, { allOf: [next, next] }];
+      Array.from({ length: levels }, (_, level) => {
+        const next = { $ref: `#/$defs/d${level + 1}` };
+        return [`d${level}`, { allOf: [next, next] }];
       }),
     );
-    const refusal = refusalOf({ $ref: "#/$defs/d0", $defs: { ...defs, [`d${levels}`]: { type: "number" } } });
-    expect(refusal.message).toContain(`more than ${SCHEMAS_PER_VALUE_MAX} schemas`);
+    const error = getSchemaError({ $ref: "#/$defs/d0", $defs: { ...defs, [`d${levels}`]: { type: "number" } } });
+    expect(error.message).toContain(`more than ${SCHEMAS_PER_VALUE_MAX} schemas`);
   });
 
   test("too many patterns, and patterns with large repetitions", () => {
-    const patterns = Array.from({ length: 1_000 }, (_, at) => ({ pattern: `a{100}${at}` }));
-    expect(refusalOf({ anyOf: patterns }).message).toContain("total size");
-    const nested = Array.from({ length: 20 }, (_, at) => ({ pattern: `(?:${"a{31}".repeat(20)}${at}){31}` }));
-    expect(refusalOf({ anyOf: nested }).message).toContain("total size");
-    const large = [`(?:${"ab?".repeat(300)}){900}`, "(?:(?:(?:[a-z]\\d){20}){20}){20}"];
-    for (const pattern of large) expect(refusalOf({ pattern }).message).toContain("total size");
+    const patterns = Array.from({ length: 1_000 }, (_, index) => ({ pattern: `a{100}${index}` }));
+    expect(getSchemaError({ anyOf: patterns }).message).toContain("total size");
+    const nested = Array.from({ length: 20 }, (_, index) => ({ pattern: `(?:${"a{31}".repeat(20)}${index}){31}` }));
+    expect(getSchemaError({ anyOf: nested }).message).toContain("total size");
+    const largePatterns = [`(?:${"ab?".repeat(300)}){900}`, "(?:(?:(?:[a-z]\\d){20}){20}){20}"];
+    for (const pattern of largePatterns) expect(getSchemaError({ pattern }).message).toContain("total size");
     expect(estimateSize("(?:a[b\\]]{3,5}){2}")).toBeGreaterThanOrEqual(12);
     expect(PATTERN_INSTRUCTIONS_MAX).toBeLessThan(20 * 31 * 31 * 20);
   });
 });
 
-describe("work is bounded", () => {
-  test("a pattern takes time linear in the text", () => {
+describe("validation time is limited:", () => {
+  test("a pattern takes linear time", () => {
     const text = `${"a".repeat(50_000)}!`;
     expect(isValid({ pattern: "^(a+)+$" }, text)).toBe(false);
-    // JavaScript's own engine gives up halfway, and reports no match.
+    // JavaScript's own engine would stop early and report no match.
     expect(isValid({ pattern: "^(?:(?:a+)+b|a+!)$" }, text)).toBe(true);
   });
 
-  test("a pattern that a linear-time engine can't support is not checked", () => {
+  test("a pattern that a linear-time engine can't support isn't checked", () => {
     expect(isValid({ pattern: "^(?!x)a+$" }, "x")).toBe(true);
     expect(isValid({ pattern: "(?<q>['\"]).*\\k<q>" }, "x")).toBe(true);
   });
 
-  test("a forking recursion is aborted", () => {
+  test("a recursion that branches at each level is aborted", () => {
     const child = { properties: { c: { $ref: "#" } } };
     const schema = {
       anyOf: [
@@ -166,18 +171,18 @@ describe("work is bounded", () => {
     let value: unknown = {};
     for (let depth = 0; depth < 60; depth += 1) value = { c: value };
     expect(check(schema, value)).toEqual({ type: "unknown" });
-    // The abort leaves no state behind.
+    // Aborting a validation doesn't affect the next one.
     expect(isValid(tree, { name: "a" })).toBe(true);
   });
 
-  test("large enums times large lists are aborted, long lists of different items are not", () => {
-    const items = { enum: Array.from({ length: 9_000 }, (_, at) => at) };
+  test("a large list with a large enum is aborted, but a large list of unique items isn't", () => {
+    const items = { enum: Array.from({ length: 9_000 }, (_, index) => index) };
     expect(check({ items }, new Array(STEPS_MAX).fill(8_999))).toEqual({ type: "unknown" });
-    const list = Array.from({ length: 20_000 }, (_, at) => at);
-    expect(isValid({ uniqueItems: true }, list)).toBe(true);
+    const uniqueItems = Array.from({ length: 20_000 }, (_, index) => index);
+    expect(isValid({ uniqueItems: true }, uniqueItems)).toBe(true);
   });
 
-  test("a long answer is validated", () => {
+  test("a long list of objects is validated", () => {
     const row = {
       type: "object",
       properties: { a: { type: "integer" } },
@@ -188,9 +193,9 @@ describe("work is bounded", () => {
     expect(isValid({ type: "array", items: row }, rows)).toBe(true);
   });
 
-  test("anchors are collected once, however many references use them", () => {
+  test("anchors are collected once, even if many references use them", () => {
     let reads = 0;
-    const place = {
+    const anchored = {
       type: "string",
       get $anchor() {
         reads += 1;
@@ -198,7 +203,7 @@ describe("work is bounded", () => {
       },
     };
     const references = Array.from({ length: 500 }, (_, index) => [`p${index}`, { $ref: "#place" }]);
-    const schema = { properties: Object.fromEntries(references), $defs: { place } };
+    const schema = { properties: Object.fromEntries(references), $defs: { anchored } };
     expect(isValid(schema, { p499: "" })).toBe(true);
     expect(isValid(schema, { p499: 1 })).toBe(false);
     expect(reads).toBeLessThan(10);
@@ -207,7 +212,7 @@ describe("work is bounded", () => {
   test.each([
     ["many Unicode classes", "\\p{L}".repeat(21)],
     ["case-insensitive classes", "(?i:\\p{L})"],
-  ])("%s are not compiled, because compiling takes long", (_, pattern) => {
+  ])("%s aren't compiled, because compiling them would be slow", (_, pattern) => {
     expect(compileLinearPattern(pattern)).toBeNull();
     expect(isValid({ pattern }, "")).toBe(true);
   });

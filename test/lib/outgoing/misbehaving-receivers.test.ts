@@ -4,15 +4,15 @@ import type { Socket } from "bun";
 import { OutgoingError } from "../../../src/lib/outgoing/errors.ts";
 import { createGuardedSender } from "../../../src/lib/outgoing/send-guarded.ts";
 import { createCertificates } from "../../support/certificates.ts";
-import { type Receiver, receive, request, respond } from "./receiver.ts";
+import { createRequest, formatResponse, type Receiver, startReceiver } from "./receiver.ts";
 
 const stops: (() => void)[] = [];
 afterAll(() => {
   for (const stop of stops) stop();
 });
 
-function listen(...args: Parameters<typeof receive>): Receiver {
-  const receiver = receive(...args);
+function listen(...args: Parameters<typeof startReceiver>): Receiver {
+  const receiver = startReceiver(...args);
   stops.push(receiver.stop);
   return receiver;
 }
@@ -20,32 +20,35 @@ function listen(...args: Parameters<typeof receive>): Receiver {
 const send = createGuardedSender(async () => ["127.0.0.1"]);
 const TIMEOUT_MS = 400;
 
-async function outcome(receiver: Receiver, more: Parameters<typeof request>[1] = {}) {
-  const startedMs = performance.now();
+async function getOutcome(receiver: Receiver, options: Parameters<typeof createRequest>[1] = {}) {
+  const startedAtMs = performance.now();
   const url = `http://hooks.test:${receiver.port}/`;
-  const result = await send(request(url, { timeoutMs: TIMEOUT_MS, ...more })).then(
+  const result = await send(createRequest(url, { timeoutMs: TIMEOUT_MS, ...options })).then(
     ({ status, body }) => ({ status, body: Buffer.from(body).toString() }),
     (error) => (error instanceof OutgoingError ? error.message : error),
   );
-  return { result, ms: performance.now() - startedMs };
+  return { result, ms: performance.now() - startedAtMs };
 }
 
 /** Waits until the receiver's connections are closed. */
 async function expectClosed(receiver: Receiver): Promise<void> {
-  for (let n = 0; n < 200 && receiver.closed < receiver.connections; n += 1) await Bun.sleep(5);
-  expect([receiver.closed, receiver.connections]).toEqual([receiver.connections, receiver.connections]);
+  for (let n = 0; n < 200 && receiver.closedCount < receiver.connectionCount; n += 1) await Bun.sleep(5);
+  expect([receiver.closedCount, receiver.connectionCount]).toEqual([
+    receiver.connectionCount,
+    receiver.connectionCount,
+  ]);
 }
 
-/** Writes a piece every few milliseconds until the connection is closed. */
-function drip(socket: Socket, piece: string, everyMs = 20): void {
+/** Writes a chunk every few milliseconds until the connection is closed. */
+function drip(socket: Socket, chunk: string, intervalMs = 20): void {
   const timer = setInterval(() => {
-    if (socket.readyState > 0) socket.write(piece);
+    if (socket.readyState > 0) socket.write(chunk);
     else clearInterval(timer);
-  }, everyMs);
+  }, intervalMs);
 }
 
 const timeoutMessage = "No response within 0.4 seconds.";
-const slow: [name: string, answer: (socket: Socket) => void][] = [
+const slowReceivers: [name: string, respond: (socket: Socket) => void][] = [
   ["hangs", () => {}],
   ["sends its status byte by byte", (socket) => drip(socket, "H")],
   [
@@ -57,106 +60,108 @@ const slow: [name: string, answer: (socket: Socket) => void][] = [
   ],
   ["sends endless interim responses", (socket) => drip(socket, "HTTP/1.1 103 Early Hints\r\n\r\n")],
 ];
-for (const [name, answer] of slow)
+for (const [name, respond] of slowReceivers)
   test(`a receiver that ${name} times out`, async () => {
-    const receiver = listen(answer);
-    const { result, ms } = await outcome(receiver);
+    const receiver = listen(respond);
+    const { result, ms } = await getOutcome(receiver);
     expect(result).toBe(timeoutMessage);
     expect(ms).toBeLessThan(TIMEOUT_MS + 400);
     await expectClosed(receiver);
   });
 
-test("a slow body is cut off at the timeout, and the status counts", async () => {
+test("a slow body is truncated at the timeout, and its response is returned", async () => {
   const receiver = listen((socket) => {
     socket.write("HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n");
     drip(socket, "1\r\nx\r\n");
   });
-  const { result, ms } = await outcome(receiver);
+  const { result, ms } = await getOutcome(receiver);
   expect(result).toEqual({ status: 201, body: expect.stringMatching(/^x+$/) });
   expect(ms).toBeWithin(TIMEOUT_MS - 5, TIMEOUT_MS + 400);
   await expectClosed(receiver);
 });
 
 test("only the first bytes of a 10 MB response are read, and the connection is closed", async () => {
-  const receiver = listen((socket) => void socket.write(respond("500 Oops", "y".repeat(10_000_000))));
-  const { result } = await outcome(receiver, { responseBytesMax: 1_000 });
+  const receiver = listen((socket) => void socket.write(formatResponse("500 Oops", "y".repeat(10_000_000))));
+  const { result } = await getOutcome(receiver, { responseBytesMax: 1_000 });
   expect(result).toEqual({ status: 500, body: "y".repeat(1_000) });
   await expectClosed(receiver);
 });
 
-test("a body of exactly the limit keeps the connection open for the next request", async () => {
-  const receiver = listen((socket) => void socket.write(respond("200 OK", "z".repeat(1_000))));
+test("a connection is reused after a body of the maximum size", async () => {
+  const receiver = listen((socket) => void socket.write(formatResponse("200 OK", "z".repeat(1_000))));
   for (let n = 0; n < 2; n += 1) {
-    await outcome(receiver, { responseBytesMax: 1_000 });
+    await getOutcome(receiver, { responseBytesMax: 1_000 });
     await Bun.sleep(5);
   }
-  expect(receiver.connections).toBe(1);
+  expect(receiver.connectionCount).toBe(1);
 });
 
-test("redirects of every kind are responses, and are not followed", async () => {
-  const target = listen((socket) => void socket.write(respond("200 OK", "followed")));
+test("redirects are returned, not followed", async () => {
+  const target = listen((socket) => void socket.write(formatResponse("200 OK", "followed")));
   for (const status of [301, 302, 303, 307, 308]) {
     const location = `Location: http://127.0.0.1:${target.port}/`;
-    const receiver = listen((socket) => void socket.write(respond(`${status} Moved\r\n${location}`, "")));
-    expect((await outcome(receiver)).result).toEqual({ status, body: "" });
+    const receiver = listen((socket) => void socket.write(formatResponse(`${status} Moved\r\n${location}`, "")));
+    expect((await getOutcome(receiver)).result).toEqual({ status, body: "" });
   }
-  expect(target.connections).toBe(0);
+  expect(target.connectionCount).toBe(0);
 });
 
-const invalid: [name: string, bytes: string][] = [
+const invalidResponses: [name: string, bytes: string][] = [
   ["another protocol", "220 mail.example.com ESMTP\r\n\r\n"],
   ["headers above 16 KB", `HTTP/1.1 200 OK\r\n${"X-Much: 0123456789\r\n".repeat(1_000)}\r\n`],
   ["an endless header", `HTTP/1.1 200 OK\r\nX-Much: ${"a".repeat(20_000)}`],
-  ["a change of protocol", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"],
+  ["a protocol upgrade", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n"],
 ];
-for (const [name, bytes] of invalid)
-  test(`a receiver that sends ${name} fails at once, with an error message of ours`, async () => {
+for (const [name, bytes] of invalidResponses)
+  test(`a receiver that sends ${name} causes an immediate error with Parley's own message`, async () => {
     const receiver = listen((socket) => void socket.write(bytes));
-    const { result } = await outcome(receiver);
+    const { result } = await getOutcome(receiver);
     expect(result).toBe(`hooks.test:${receiver.port} sent a response that is not valid HTTP/1.1.`);
     await expectClosed(receiver);
   });
 
-test("a receiver that resets the connection, and one that is not listening", async () => {
+test("a reset connection and a refused connection are reported", async () => {
   const receiver = listen((socket) => socket.terminate());
-  expect((await outcome(receiver)).result).toBe(
+  expect((await getOutcome(receiver)).result).toBe(
     `hooks.test:${receiver.port} closed the connection without a response.`,
   );
   receiver.stop();
-  expect((await outcome(receiver)).result).toBe(`hooks.test:${receiver.port} refused the connection.`);
+  expect((await getOutcome(receiver)).result).toBe(`hooks.test:${receiver.port} refused the connection.`);
 });
 
-test("an aborted body returns the part that arrived", async () => {
+test("if the body is incomplete, the received part is returned", async () => {
   const receiver = listen((socket) => {
     socket.write("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf");
     socket.end();
   });
-  expect((await outcome(receiver)).result).toEqual({ status: 200, body: "half" });
+  expect((await getOutcome(receiver)).result).toEqual({ status: 200, body: "half" });
 });
 
 test("a DNS lookup that exceeds the timeout is aborted", async () => {
-  const stuck = createGuardedSender(() => new Promise(() => {}));
-  await expect(stuck(request("http://hooks.test/", { timeoutMs: 50 }))).rejects.toThrow("within 0.05 seconds");
+  const sendWithoutDns = createGuardedSender(() => new Promise(() => {}));
+  await expect(sendWithoutDns(createRequest("http://hooks.test/", { timeoutMs: 50 }))).rejects.toThrow(
+    "within 0.05 seconds",
+  );
 });
 
-test("the caller's signal aborts a request with its reason", async () => {
+test("the caller's signal aborts a request with the signal's reason", async () => {
   const receiver = listen(() => {});
   const stopping = new AbortController();
   const reason = new Error("shutdown");
   const url = `http://hooks.test:${receiver.port}/`;
-  const sending = send(request(url, { signal: stopping.signal }));
+  const sending = send(createRequest(url, { signal: stopping.signal }));
   setTimeout(() => stopping.abort(reason), 30);
   await expect(sending).rejects.toBe(reason);
   await expectClosed(receiver);
-  await expect(send(request(url, { signal: stopping.signal }))).rejects.toBe(reason);
+  await expect(send(createRequest(url, { signal: stopping.signal }))).rejects.toBe(reason);
 });
 
-test("over TLS the certificate must match the name, whatever the address; no proxy is used", async () => {
+test("over TLS, the certificate must match the host name, and no proxy is used", async () => {
   const certificates = createCertificates();
   stops.push(certificates.remove);
   const { certFile, cert, key } = certificates.create("hooks.test");
-  const receiver = listen((socket) => void socket.write(respond("200 OK", "secure")), { cert, key });
-  const proxy = listen((socket) => void socket.write(respond("200 OK", "by proxy")));
+  const receiver = listen((socket) => void socket.write(formatResponse("200 OK", "secure")), { cert, key });
+  const proxy = listen((socket) => void socket.write(formatResponse("200 OK", "by proxy")));
   const program = join(import.meta.dir, "fixtures/probe.ts");
   const proxyUrl = `http://127.0.0.1:${proxy.port}`;
   const probe = async (host: string, trusted: string | undefined) => {
@@ -175,5 +180,5 @@ test("over TLS the certificate must match the name, whatever the address; no pro
     expect(await probe(host, trusted)).toBe(
       `OutgoingError: The TLS certificate of ${host}:${receiver.port} is not trusted.`,
     );
-  expect([receiver.requests.length, proxy.connections]).toEqual([2, 0]);
+  expect([receiver.requests.length, proxy.connectionCount]).toEqual([2, 0]);
 });

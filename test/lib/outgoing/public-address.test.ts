@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { isPublicAddress } from "../../../src/lib/outgoing/public-address.ts";
 
-const refused = `
+const privateAddresses = `
 0.0.0.0 0.1.2.3 10.0.0.0 10.255.255.255 100.64.0.0 100.100.100.200 100.127.255.255 127.0.0.1 127.255.255.254
 168.63.129.16 169.254.0.1 169.254.169.254 172.16.0.1 172.31.255.255 192.0.0.1 192.0.0.192 192.0.2.1 192.88.99.1
 192.168.0.1 192.168.255.255 198.18.0.1 198.19.255.255 198.51.100.7 203.0.113.7 224.0.0.1 239.255.255.255 240.0.0.1
@@ -16,7 +16,7 @@ fec0::1 ff02::1 100::1 5f00::1 4000::1 2001::1 2001:0:4136:e378:8000:63bf:3fff:f
 fe80::1%eth0 2606:4700::1111%eth0 8.8.8.8%eth0 localhost 2130706433 0x7f.1 127.1 010.8.8.8 8.8.8 [::1] 1.2.3.4.5
 `;
 
-const allowed = `
+const publicAddresses = `
 1.0.0.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.1 168.63.129.15 169.253.255.255
 169.255.0.0 172.15.255.255 172.32.0.0 191.255.255.255 192.0.1.1 192.0.3.1 192.167.255.255 192.169.0.0 198.17.255.255
 198.20.0.0 198.51.99.1 203.0.112.1 223.255.255.255
@@ -24,19 +24,19 @@ const allowed = `
 3ffe::1 3fff:1000::1 ::ffff:8.8.8.8 ::ffff:808:808 64:ff9b::8.8.8.8 64:ff9b::808:808
 `;
 
-const list = (text: string) => text.trim().split(/\s+/);
+const splitWords = (text: string) => text.trim().split(/\s+/);
 
-test.each(list(refused))("%s is refused", (address) => expect(isPublicAddress(address)).toBe(false));
+test.each(splitWords(privateAddresses))("%s isn't public", (address) => expect(isPublicAddress(address)).toBe(false));
 
-test.each(list(allowed))("%s is public", (address) => expect(isPublicAddress(address)).toBe(true));
+test.each(splitWords(publicAddresses))("%s is public", (address) => expect(isPublicAddress(address)).toBe(true));
 
-test("refuses invalid addresses", () => {
+test("invalid addresses aren't public", () => {
   for (const text of ["", " ", " 8.8.8.8", "8.8.8.8 ", "8.8.8.8\n", "８.８.８.８", "%"])
     expect(isPublicAddress(text)).toBe(false);
 });
 
-/** The networks again, as numeric ranges: independent of the implementation under test. */
-const bounds4: [from: number, to: number][] = [
+/** The private IPv4 networks as numeric ranges, listed independently of the code under test. */
+const privateRanges: [from: number, to: number][] = [
   [0x00000000, 0x00ffffff],
   [0x0a000000, 0x0affffff],
   [0x64400000, 0x647fffff],
@@ -53,38 +53,40 @@ const bounds4: [from: number, to: number][] = [
   [0xcb007100, 0xcb0071ff],
   [0xe0000000, 0xffffffff],
 ];
-const isPublic4 = (value: number) => !bounds4.some(([from, to]) => value >= from && value <= to);
-const dotted = (value: number) => [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join(".");
+const isPublicNumber = (value: number) => !privateRanges.some(([from, to]) => value >= from && value <= to);
+const formatIpv4 = (value: number) => [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join(".");
 
-/** Any address, often one at the edge of a network. */
+/** Any address, often at the edge of a network. */
 const ipv4 = fc.oneof(
   fc.nat({ max: 0xffffffff }),
   fc
-    .tuple(fc.constantFrom(...bounds4.flat()), fc.integer({ min: -2, max: 2 }))
+    .tuple(fc.constantFrom(...privateRanges.flat()), fc.integer({ min: -2, max: 2 }))
     .map(([edge, step]) => Math.min(0xffffffff, Math.max(0, edge + step))),
 );
 
-test("judges every IPv4 address by its number, alone and inside IPv6", () => {
+test("IPv4 addresses are classified correctly, alone and embedded in IPv6", () => {
   fc.assert(
     fc.property(ipv4, (value) => {
-      const address = dotted(value);
+      const address = formatIpv4(value);
       const groups = [value >>> 16, value & 0xffff].map((group) => group.toString(16)).join(":");
-      const forms = [
+      const notations = [
         address,
         `::ffff:${address}`,
         `::ffff:${groups}`,
         `64:ff9b::${address}`,
         `64:FF9B:0:0:0:0:${groups}`,
       ];
-      expect(forms.map((form) => isPublicAddress(form))).toEqual(forms.map(() => isPublic4(value)));
-      // Tunnels and unrouted forms are refused, whatever is inside.
-      for (const form of [`::${address}`, `::ffff:0:${address}`, `2002:${groups}::1`, `64:ff9b:1::${address}`])
-        expect(isPublicAddress(form)).toBe(false);
+      expect(notations.map((notation) => isPublicAddress(notation))).toEqual(
+        notations.map(() => isPublicNumber(value)),
+      );
+      // Tunnel addresses and unrouted addresses are never public.
+      for (const notation of [`::${address}`, `::ffff:0:${address}`, `2002:${groups}::1`, `64:ff9b:1::${address}`])
+        expect(isPublicAddress(notation)).toBe(false);
     }),
   );
 });
 
-test("refuses every IPv6 address outside 2000::/3 unless it stands for an IPv4 address", () => {
+test("IPv6 addresses outside 2000::/3 aren't public unless they embed an IPv4 address", () => {
   const group = fc.nat({ max: 0xffff });
   fc.assert(
     fc.property(fc.nat({ max: 0xffff }), fc.array(group, { minLength: 7, maxLength: 7 }), (first, rest) => {

@@ -1,38 +1,48 @@
 import type { Socket, TLSOptions } from "bun";
 import type { GuardedRequest } from "../../../src/lib/outgoing/send-guarded.ts";
 
-export type Receiver = { port: number; connections: number; requests: string[]; closed: number; stop(): void };
+export type Receiver = { port: number; connectionCount: number; requests: string[]; closedCount: number; stop(): void };
 
-/** A receiver on 127.0.0.1 that writes the response to each request with `answer`. */
-export function receive(answer: (socket: Socket, request: string) => void, tls: TLSOptions | null = null): Receiver {
+/** Starts a receiver on 127.0.0.1. `respond` writes the response to each request. */
+export function startReceiver(
+  respond: (socket: Socket, request: string) => void,
+  tls: TLSOptions | null = null,
+): Receiver {
   const server = Bun.listen({
     hostname: "127.0.0.1",
     port: 0,
     ...(tls && { tls }),
     socket: {
       open: () => {
-        seen.connections += 1;
+        receiver.connectionCount += 1;
       },
       data(socket, bytes) {
         const request = bytes.toString();
-        seen.requests.push(request);
-        answer(socket, request);
+        receiver.requests.push(request);
+        respond(socket, request);
       },
       close: () => {
-        seen.closed += 1;
+        receiver.closedCount += 1;
       },
       error: () => {},
     },
   });
-  const seen: Receiver = { port: server.port, connections: 0, requests: [], closed: 0, stop: () => server.stop(true) };
-  return seen;
+  const receiver: Receiver = {
+    port: server.port,
+    connectionCount: 0,
+    requests: [],
+    closedCount: 0,
+    stop: () => server.stop(true),
+  };
+  return receiver;
 }
 
-export const respond = (head: string, body: string): string =>
+/** Formats an HTTP response. `head` is the status and any headers. */
+export const formatResponse = (head: string, body: string): string =>
   `HTTP/1.1 ${head}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
 
-/** A request with the usual limits that may go to this machine. */
-export const request = (url: string, more: Partial<GuardedRequest> = {}): GuardedRequest => ({
+/** Creates a request that is allowed to connect to this machine. */
+export const createRequest = (url: string, options: Partial<GuardedRequest> = {}): GuardedRequest => ({
   url: new URL(url),
   method: "POST",
   headers: { "content-type": "application/json" },
@@ -40,5 +50,5 @@ export const request = (url: string, more: Partial<GuardedRequest> = {}): Guarde
   timeoutMs: 2_000,
   responseBytesMax: 1_024,
   allowsPrivate: true,
-  ...more,
+  ...options,
 });

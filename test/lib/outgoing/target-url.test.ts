@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { isPublicAddress } from "../../../src/lib/outgoing/public-address.ts";
 import { checkTargetUrl, TARGET_URL_LENGTH_MAX } from "../../../src/lib/outgoing/target-url.ts";
 
-const invalid: [url: string, detail: string][] = [
+const invalidUrls: [url: string, detail: string][] = [
   ["", "must begin with"],
   ["example.com/hook", "must begin with"],
   ["//example.com/hook", "must begin with"],
@@ -39,7 +39,7 @@ const invalid: [url: string, detail: string][] = [
   [`https://example.com/${"a".repeat(TARGET_URL_LENGTH_MAX)}`, "longer"],
 ];
 
-const notPublic = `
+const privateUrls = `
 http://localhost/ https://LOCALHOST:8443/hook http://localhost./ http://hooks.localhost/ http://127.0.0.1/ http://127.0.0.1./
 http://127.1/ http://2130706433/ http://0x7f000001/ http://0x7f.1/ http://0177.0.0.1/ http://017700000001/ http://１２７.0.0.1/
 http://①②⑦.⓪.⓪.①/ http://127。0。0。1/ http://%31%32%37.0.0.1/ http://0/ http://0.0.0.0/ http://169.254.169.254/latest/
@@ -48,27 +48,27 @@ http://[0:0:0:0:0:0:0:1]/ http://[::ffff:127.0.0.1]/ http://[::ffff:7f00:1]/ htt
 http://[fe80::1]/ http://[2002:7f00:1::]/ http://[ff02::1]/ http://255.255.255.255/
 `;
 
-const valid = `
+const validUrls = `
 https://example.com https://example.com/hook http://example.com:8080/hook?token=1 https://EXAMPLE.com./ https://a_b.example.com/
 https://xn--bcher-kva.example/ https://bücher.example/ https://8.8.8.8/ https://[2606:4700:4700::1111]:8443/ https://intranet/
 https://example.com:22/ https://127.0.0.1.example.com/ https://notlocalhost/ https://localhost.example.com/
 `;
 
-const list = (text: string) => text.trim().split(/\s+/);
+const splitWords = (text: string) => text.trim().split(/\s+/);
 
-test.each(invalid)("refuses %p in every case", (url, detail) => {
+test.each(invalidUrls)("%p is rejected even if private addresses are allowed", (url, detail) => {
   expect(checkTargetUrl(url)).toContain(detail);
   expect(checkTargetUrl(url, true)).toContain(detail);
 });
 
-test.each(list(notPublic))("refuses %s, unless private addresses are allowed", (url) => {
+test.each(splitWords(privateUrls))("%s is rejected unless private addresses are allowed", (url) => {
   expect(checkTargetUrl(url)).toContain("is not a public address");
   expect(checkTargetUrl(url, true)).toBeNull();
 });
 
-test.each(list(valid))("accepts %s", (url) => expect(checkTargetUrl(url)).toBeNull());
+test.each(splitWords(validUrls))("%s is accepted", (url) => expect(checkTargetUrl(url)).toBeNull());
 
-/** Notations of an IPv4 address that browsers and resolvers understand. */
+/** Functions that write an IPv4 address in the notations that browsers and resolvers accept. */
 const notations: ((value: number) => string)[] = [
   (value) => String(value),
   (value) => `0x${value.toString(16)}`,
@@ -79,8 +79,8 @@ const notations: ((value: number) => string)[] = [
   (value) => `[64:ff9b::${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}]`,
 ];
 
-test("judges an address the same in every notation", () => {
-  // Biased towards private ones.
+test("only public IPv4 addresses are accepted, in every notation", () => {
+  // Private addresses are more likely than public ones.
   const first = fc.oneof(fc.constantFrom(0, 10, 127, 169, 172, 192, 224, 255), fc.nat({ max: 255 }));
   const address = fc.tuple(first, fc.nat({ max: 255 }), fc.nat({ max: 255 }), fc.nat({ max: 255 }));
   fc.assert(
@@ -88,8 +88,8 @@ test("judges an address the same in every notation", () => {
       const value = bytes.reduce((sum, byte) => sum * 256 + byte, 0);
       const isPublic = isPublicAddress(bytes.join("."));
       for (const notation of notations) {
-        const fault = checkTargetUrl(`${scheme}://${notation(value)}:${port + 1}/`);
-        expect([notation(value), fault === null]).toEqual([notation(value), isPublic]);
+        const error = checkTargetUrl(`${scheme}://${notation(value)}:${port + 1}/`);
+        expect([notation(value), error === null]).toEqual([notation(value), isPublic]);
       }
     }),
   );

@@ -29,7 +29,7 @@ weather = {
 }
 
 
-def ask_for_all():
+def complete():
     completion = client.chat.completions.create(model=model, messages=[question], temperature=0.5, stop=None)
     return {"text": completion.choices[0].message.content, "tokens": completion.usage.completion_tokens > 0}
 
@@ -52,19 +52,19 @@ def stream_with_helper():
 
 
 def call_tools():
-    asked = client.chat.completions.create(model=model, messages=[question], tools=[weather])
-    call = asked.choices[0].message.tool_calls[0]
+    first = client.chat.completions.create(model=model, messages=[question], tools=[weather])
+    call = first.choices[0].message.tool_calls[0]
     city = json.loads(call.function.arguments)["city"]
     result = {"role": "tool", "tool_call_id": call.id, "content": f"rain in {city}"}
-    # The message is returned exactly as the SDK built it.
-    messages = [question, asked.choices[0].message, result]
-    answered = client.chat.completions.create(model=model, messages=messages, tools=[weather])
-    return {"reason": asked.choices[0].finish_reason, "text": answered.choices[0].message.content}
+    # The message is sent back exactly as the SDK built it.
+    messages = [question, first.choices[0].message, result]
+    second = client.chat.completions.create(model=model, messages=messages, tools=[weather])
+    return {"reason": first.choices[0].finish_reason, "text": second.choices[0].message.content}
 
 
-async def ask_async():
-    async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key) as other:
-        completion = await other.chat.completions.create(model=model, messages=[question])
+async def complete_async():
+    async with openai.AsyncOpenAI(base_url=base_url, api_key=api_key) as async_client:
+        completion = await async_client.chat.completions.create(model=model, messages=[question])
         return {"text": completion.choices[0].message.content}
 
 
@@ -92,10 +92,10 @@ def list_models():
 print(
     json.dumps(
         {
-            "whole": ask_for_all(),
+            "completion": complete(),
             "stream": stream(),
             "helper": stream_with_helper(),
-            "async": asyncio.run(ask_async()),
+            "async": asyncio.run(complete_async()),
             "tools": call_tools(),
             "parsed": parse(),
             "refused": fail(n=2),

@@ -1,11 +1,19 @@
-import { chunk, DONE, data, delta, type Quirks, textChunks, usageOf } from "./quirks.ts";
+import {
+  createChoice,
+  DONE,
+  formatChunk,
+  formatEvent,
+  formatTextChunks,
+  formatUsage,
+  type ServerProfile,
+} from "./server-profile.ts";
 
 /**
- * No key. Every chunk has a `finish_reason`, which was an empty string for a long time (ollama/ollama#4357). A missing model
- * is an `api_error` with 404 (netease-youdao/QAnything#555). A null content without calls is refused with
- * `invalid message content type: <nil>`.
+ * No key is required. Every chunk has a `finish_reason`, which is an empty string in older versions (ollama/ollama#4357). A
+ * missing model returns 404 with an `api_error` (netease-youdao/QAnything#555). A message with null content and no tool
+ * calls is refused with `invalid message content type: <nil>`.
  */
-const ollama: Quirks = {
+const ollama: ServerProfile = {
   recipe: { heading: "Ollama" },
   path: "/v1/chat/completions",
   credential: null,
@@ -16,7 +24,7 @@ const ollama: Quirks = {
       error: { message: 'model "x" not found, try pulling it first', type: "api_error", param: null, code: null },
     },
   },
-  refuse(body) {
+  findRefusal(body) {
     const messages = body.messages as { content: unknown; tool_calls?: unknown }[];
     if (messages.every(({ content, tool_calls }) => typeof content === "string" || tool_calls)) return null;
     return {
@@ -24,23 +32,24 @@ const ollama: Quirks = {
       body: { error: { message: "invalid message content type: <nil>", type: "invalid_request_error" } },
     };
   },
-  counted: { input: 26, output: 3 },
-  stream: (model, pieces) => [
+  tokenCount: { input: 26, output: 3 },
+  streamAnswer: (model, pieces) => [
     ...pieces.map((content) =>
-      chunk(model, [delta({ role: "assistant", content }, "")], { system_fingerprint: "fp_ollama" }),
+      formatChunk(model, [createChoice({ role: "assistant", content }, "")], { system_fingerprint: "fp_ollama" }),
     ),
-    chunk(model, [delta({ role: "assistant", content: "" }, "stop")]),
-    chunk(model, [], { usage: usageOf(ollama.counted) }),
+    formatChunk(model, [createChoice({ role: "assistant", content: "" }, "stop")]),
+    formatChunk(model, [], { usage: formatUsage(ollama.tokenCount) }),
     DONE,
   ],
-  breakOff: () => data({ error: { message: "an error was encountered while running the model", type: "api_error" } }),
+  formatStreamError: () =>
+    formatEvent({ error: { message: "an error was encountered while running the model", type: "api_error" } }),
 };
 
 /**
- * The error of a wrong key is a string (sgl-project/sglang#25127, whose server is based on it); others are errors by
- * their `object`. Without --enable-auto-tool-choice it refuses every request with tools.
+ * If the key is wrong, `error` is a string (sgl-project/sglang#25127; SGLang's server is derived from vLLM's). Other
+ * errors have `object: "error"`.
  */
-const vllm: Quirks = {
+const vllm: ServerProfile = {
   recipe: { heading: "vLLM" },
   path: "/v1/chat/completions",
   credential: { field: "authorization", scheme: "Bearer " },
@@ -56,22 +65,24 @@ const vllm: Quirks = {
       code: 404,
     },
   },
-  counted: { input: 31, output: 4 },
-  stream: (model, pieces) => [
-    chunk(model, [delta({ role: "assistant", content: "" }, null, { stop_reason: null, token_ids: null })]),
-    ...textChunks(model, pieces),
-    chunk(model, [delta({ content: "" }, "stop", { stop_reason: null })]),
-    chunk(model, [], { usage: { ...usageOf(vllm.counted), prompt_tokens_details: null } }),
+  tokenCount: { input: 31, output: 4 },
+  streamAnswer: (model, pieces) => [
+    formatChunk(model, [
+      createChoice({ role: "assistant", content: "" }, null, { stop_reason: null, token_ids: null }),
+    ]),
+    ...formatTextChunks(model, pieces),
+    formatChunk(model, [createChoice({ content: "" }, "stop", { stop_reason: null })]),
+    formatChunk(model, [], { usage: { ...formatUsage(vllm.tokenCount), prompt_tokens_details: null } }),
     DONE,
   ],
-  breakOff: () =>
-    data({
+  formatStreamError: () =>
+    formatEvent({
       error: { object: "error", message: "EngineDeadError", type: "InternalServerError", param: null, code: 500 },
     }),
 };
 
-/** Error codes are numbers, as in `format_error_response` of its server. The last chunk has `timings`. */
-const llamaCpp: Quirks = {
+/** Error codes are numbers (see `format_error_response` in its server). The last chunk has `timings`. */
+const llamaCpp: ServerProfile = {
   recipe: { heading: "llama.cpp" },
   path: "/v1/chat/completions",
   credential: { field: "authorization", scheme: "Bearer " },
@@ -81,46 +92,44 @@ const llamaCpp: Quirks = {
   },
   wrongPath: { status: 404, body: { error: { code: 404, message: "File Not Found", type: "not_found_error" } } },
   unknownModel: { status: 404, body: { error: { code: 404, message: "model not found", type: "not_found_error" } } },
-  counted: { input: 17, output: 5 },
-  stream: (model, pieces) => [
-    chunk(model, [delta({ role: "assistant", content: null })]),
-    ...textChunks(model, pieces),
-    chunk(model, [delta({}, "stop")]),
-    chunk(model, [], {
-      usage: usageOf(llamaCpp.counted),
+  tokenCount: { input: 17, output: 5 },
+  streamAnswer: (model, pieces) => [
+    formatChunk(model, [createChoice({ role: "assistant", content: null })]),
+    ...formatTextChunks(model, pieces),
+    formatChunk(model, [createChoice({}, "stop")]),
+    formatChunk(model, [], {
+      usage: formatUsage(llamaCpp.tokenCount),
       timings: { cache_n: 0, prompt_n: 17, predicted_n: 5, predicted_per_second: 41.2 },
     }),
     DONE,
   ],
-  breakOff: () => `error: ${JSON.stringify({ code: 500, message: "slot unavailable", type: "server_error" })}\n\n`,
+  formatStreamError: () =>
+    `error: ${JSON.stringify({ code: 500, message: "slot unavailable", type: "server_error" })}\n\n`,
 };
 
-/**
- * A wrong path returns 200 with a document (lmstudio-ai/lmstudio-bug-tracker#618). Errors in a stream have a separate
- * event.
- */
-const lmStudio: Quirks = {
+/** A wrong path returns 200 with JSON (lmstudio-ai/lmstudio-bug-tracker#618). An error in a stream is an `error` event. */
+const lmStudio: ServerProfile = {
   recipe: { heading: "LM Studio" },
   path: "/v1/chat/completions",
   credential: null,
   wrongPath: { status: 200, body: { error: "Unexpected endpoint or method. (POST /chat/completions)" } },
   unknownModel: { status: 404, body: { error: { message: 'Model "x" not found.', code: "model_not_found" } } },
-  counted: { input: 12, output: 6 },
-  stream: (model, pieces) => [
-    ...textChunks(model, pieces, { system_fingerprint: model }),
-    chunk(model, [delta({}, "stop")], { system_fingerprint: model }),
-    chunk(model, [], { usage: usageOf(lmStudio.counted), stats: {} }),
+  tokenCount: { input: 12, output: 6 },
+  streamAnswer: (model, pieces) => [
+    ...formatTextChunks(model, pieces, { system_fingerprint: model }),
+    formatChunk(model, [createChoice({}, "stop")], { system_fingerprint: model }),
+    formatChunk(model, [], { usage: formatUsage(lmStudio.tokenCount), stats: {} }),
     DONE,
   ],
-  breakOff: () =>
-    `event: error\n${data({ error: { message: "The model has crashed without additional information." } })}`,
+  formatStreamError: () =>
+    `event: error\n${formatEvent({ error: { message: "The model has crashed without additional information." } })}`,
 };
 
 /**
- * The code of an error is a string of digits, and `param` the string None (BerriAI/litellm). The token count comes with
- * a choice.
+ * An error's code is a string of digits, and its `param` is the string None (BerriAI/litellm). The chunk with the token
+ * count also has a choice.
  */
-const liteLlm: Quirks = {
+const liteLlm: ServerProfile = {
   recipe: { heading: "LiteLLM proxy" },
   path: "/v1/chat/completions",
   credential: { field: "authorization", scheme: "Bearer " },
@@ -148,18 +157,20 @@ const liteLlm: Quirks = {
       },
     },
   },
-  counted: { input: 20, output: 7, cached: 8 },
-  stream: (model, pieces) => [
-    ...textChunks(model, pieces),
-    chunk(model, [delta({}, "stop")]),
-    chunk(model, [delta({})], { usage: { ...usageOf(liteLlm.counted), prompt_tokens_details: { cached_tokens: 8 } } }),
+  tokenCount: { input: 20, output: 7, cached: 8 },
+  streamAnswer: (model, pieces) => [
+    ...formatTextChunks(model, pieces),
+    formatChunk(model, [createChoice({}, "stop")]),
+    formatChunk(model, [createChoice({})], {
+      usage: { ...formatUsage(liteLlm.tokenCount), prompt_tokens_details: { cached_tokens: 8 } },
+    }),
     DONE,
   ],
-  breakOff: () =>
-    data({
+  formatStreamError: () =>
+    formatEvent({
       error: { message: "litellm.APIConnectionError: OpenAIException", type: "None", param: "None", code: "500" },
     }),
 };
 
-/** Servers that run on a local machine. */
-export const localServers: readonly Quirks[] = [ollama, vllm, llamaCpp, lmStudio, liteLlm];
+/** Servers that users run themselves. */
+export const localServers: readonly ServerProfile[] = [ollama, vllm, llamaCpp, lmStudio, liteLlm];

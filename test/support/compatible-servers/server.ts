@@ -1,44 +1,52 @@
-import { DONE, type Failure, type Quirks } from "./quirks.ts";
+import { DONE, type Failure, type ServerProfile } from "./server-profile.ts";
 
-type Seen = { path: string; headers: Record<string, string>; body: Record<string, unknown> };
+type ReceivedRequest = { path: string; headers: Record<string, string>; body: Record<string, unknown> };
 
-/** `unknown model`: for any model; `error in stream`: after the first piece. */
+/** With `unknown model`, all models are unknown. With `error in stream`, an error follows the first piece. */
 type Mode = "answer" | "wrong key" | "unknown model" | "error in stream";
 
 export type CompatibleServer = {
   origin: string;
   /** The requests, in order. */
-  requests: Seen[];
+  requests: ReceivedRequest[];
   mode: Mode;
   stop(): Promise<void>;
 };
 
 /**
- * Starts a server with the quirks of one kind of compatible servers.
- * @param key the only accepted one; null: none is accepted.
+ * Starts a server that behaves like one kind of compatible server.
+ * @param key The only valid key, or null if no key is valid.
  */
-export function startCompatibleServer(quirks: Quirks, key: string | null, pieces: readonly string[]): CompatibleServer {
-  const { credential, wrongKey } = quirks;
-  const requests: Seen[] = [];
+export function startCompatibleServer(
+  profile: ServerProfile,
+  key: string | null,
+  pieces: readonly string[],
+): CompatibleServer {
+  const { credential, wrongKey } = profile;
+  const requests: ReceivedRequest[] = [];
 
-  function findFailure({ path, headers, body }: Seen): Failure | null {
-    if (path !== quirks.path) return quirks.wrongPath;
-    const isRight = credential === null || headers[credential.field] === `${credential.scheme}${key}`;
-    if (wrongKey && (!isRight || server.mode === "wrong key")) return wrongKey;
-    if (server.mode === "unknown model") return quirks.unknownModel;
-    return quirks.refuse?.(body) ?? null;
+  function findFailure({ path, headers, body }: ReceivedRequest): Failure | null {
+    if (path !== profile.path) return profile.wrongPath;
+    const hasValidKey = credential === null || headers[credential.field] === `${credential.scheme}${key}`;
+    if (wrongKey && (!hasValidKey || server.mode === "wrong key")) return wrongKey;
+    if (server.mode === "unknown model") return profile.unknownModel;
+    return profile.findRefusal?.(body) ?? null;
   }
 
   async function handle(request: Request): Promise<Response> {
     const { pathname, search } = new URL(request.url);
     const headers = Object.fromEntries(request.headers);
-    const seen: Seen = { path: pathname + search, headers, body: (await request.json()) as Seen["body"] };
-    requests.push(seen);
-    const failure = findFailure(seen);
+    const received: ReceivedRequest = {
+      path: pathname + search,
+      headers,
+      body: (await request.json()) as ReceivedRequest["body"],
+    };
+    requests.push(received);
+    const failure = findFailure(received);
     if (failure) return respond(failure);
-    const events = quirks.stream(String(seen.body.model), pieces);
-    const sent = server.mode === "error in stream" ? breakOff(quirks, events, pieces[0] ?? "") : events;
-    return new Response(toStream(sent), { headers: { "content-type": "text/event-stream" } });
+    const events = profile.streamAnswer(String(received.body.model), pieces);
+    const sentEvents = server.mode === "error in stream" ? insertError(profile, events, pieces[0] ?? "") : events;
+    return new Response(createStream(sentEvents), { headers: { "content-type": "text/event-stream" } });
   }
 
   const listener = Bun.serve({ port: 0, hostname: "127.0.0.1", idleTimeout: 0, development: false, fetch: handle });
@@ -57,19 +65,19 @@ function respond({ status, body }: Failure): Response {
 }
 
 /**
- * The events up to the one with the first piece of text, then the error, then the end marker: a client that ignores the
- * error would take the answer for a complete one.
+ * Returns the events up to the first piece of text, then the error, then the end marker. The end marker would make the
+ * answer look complete to a client that ignores the error.
  */
-function breakOff(quirks: Quirks, events: readonly string[], text: string): string[] {
-  const begun = events.slice(0, events.findIndex((event) => event.includes(JSON.stringify(text))) + 1);
-  const error = quirks.breakOff("model");
-  return [...begun, error, ...(error.includes("data: ") ? [DONE] : [])];
+function insertError(profile: ServerProfile, events: readonly string[], text: string): string[] {
+  const firstEvents = events.slice(0, events.findIndex((event) => event.includes(JSON.stringify(text))) + 1);
+  const error = profile.formatStreamError("model");
+  return [...firstEvents, error, ...(error.includes("data: ") ? [DONE] : [])];
 }
 
 const encoder = new TextEncoder();
 
-/** Each event in a separate packet. */
-const toStream = (events: readonly string[]): ReadableStream<Uint8Array> =>
+/** Streams each event in a separate packet. */
+const createStream = (events: readonly string[]): ReadableStream<Uint8Array> =>
   new ReadableStream({
     async start(controller) {
       for (const event of events) {

@@ -1,12 +1,12 @@
-import { isLeftOut } from "./left-out.ts";
-import { findFaultInBody, findOperation, findResponse, isDocumentedPath } from "./operations.ts";
-import { noteSeen } from "./seen.ts";
-import { findBlockCheck } from "./tap-events.ts";
+import { findBlockCheck } from "./check-events.ts";
+import { recordCoverage } from "./coverage.ts";
+import { findBodyError, findOperation, findResponse, isDocumentedPath } from "./operations.ts";
+import { isUndocumentedPath } from "./undocumented-paths.ts";
 import { addViolation } from "./violations.ts";
 
-export type SeenResponse = { method: string; path: string; status: number; contentType: string | null };
+export type ReceivedResponse = { method: string; path: string; status: number; contentType: string | null };
 
-/** How to check the body; null: it is not documented. */
+/** The check for a body, or null if the body isn't documented. */
 export type BodyCheck =
   | { kind: "json"; check(text: string): void }
   | { kind: "stream"; check(block: string): void }
@@ -14,17 +14,18 @@ export type BodyCheck =
 
 const isJsonType = (type: string) => type === "application/json" || type.endsWith("+json");
 
-/** Checks the status and content type of a response against the OpenAPI document. @returns the check of its body. */
-export function checkResponse({ method, path, status, contentType }: SeenResponse): BodyCheck {
+/** Checks a response's status and content type against the OpenAPI document. Returns the check for its body. */
+export function checkResponse({ method, path, status, contentType }: ReceivedResponse): BodyCheck {
   const type = contentType?.split(";")[0]?.trim().toLowerCase() ?? null;
-  const title = `${method} ${path} was answered ${status}${type === null ? "" : ` (${type})`}`;
-  // Preflights and other CORS responses are not operations.
+  const title = `${method} ${path} returned ${status}${type === null ? "" : ` (${type})`}`;
+  // CORS preflights are not operations.
   if (method === "OPTIONS") return null;
   const found = findOperation(method === "HEAD" ? "GET" : method, path);
   if (!found) {
-    if (status < 400 && !isLeftOut(path)) addViolation(`${title}: the operation is not in contract/openapi.json.`);
+    if (status < 400 && !isUndocumentedPath(path))
+      addViolation(`${title}: the operation is not in contract/openapi.json.`);
     if (status < 400) return null;
-    const body = checkRefusal(title, path, status, type);
+    const body = checkUndocumentedResponse(title, path, status, type);
     return method === "HEAD" ? null : body;
   }
   const { template, operation } = found;
@@ -34,45 +35,45 @@ export function checkResponse({ method, path, status, contentType }: SeenRespons
     addViolation(`${name}: the status is not documented.`);
     return null;
   }
-  noteSeen(`${found.method} ${template} ${status}`);
+  recordCoverage(`${found.method} ${template} ${status}`);
   if (method === "HEAD" || (type === null && response.mediaTypes.length === 0)) return null;
   if (type === null || !response.mediaTypes.includes(type)) {
     addViolation(`${name}: documented content types are ${response.mediaTypes.join(", ") || "none"}.`);
     return null;
   }
-  noteSeen(`${found.method} ${template} ${status} ${type}`);
-  if (type !== "text/event-stream") return createCheck(name, type, response.pathTo(type));
-  const checkBlock = findBlockCheck(path, response.pathToEvent);
+  recordCoverage(`${found.method} ${template} ${status} ${type}`);
+  if (type !== "text/event-stream") return createJsonCheck(name, type, response.getSchemaPath(type));
+  const checkBlock = findBlockCheck(path, response.eventSchemaPath);
   return checkBlock && { kind: "stream", check: checkBlock };
 }
 
-/** The response to an undocumented request: an error in the format of that API. */
-function checkRefusal(title: string, path: string, status: number, type: string | null): BodyCheck {
-  if (!isLeftOut(path) && isDocumentedPath(path) && ![405, 429, 503].includes(status))
-    addViolation(`${title}: the path is documented with other methods, so it should be 405.`);
+/** Checks an error response to an undocumented operation. It has the error format of its API. */
+function checkUndocumentedResponse(title: string, path: string, status: number, type: string | null): BodyCheck {
+  if (!isUndocumentedPath(path) && isDocumentedPath(path) && ![405, 429, 503].includes(status))
+    addViolation(`${title}: the path is documented for other methods, so the status should be 405.`);
   const [expected, schema] = path.startsWith("/v1/")
     ? ["application/json", "OpenAiError"]
     : ["application/problem+json", "Problem"];
   if (type !== null && type !== expected) addViolation(`${title}: errors are ${expected}.`);
-  return type === null ? null : createCheck(title, type, ["components", "schemas", schema]);
+  return type === null ? null : createJsonCheck(title, type, ["components", "schemas", schema]);
 }
 
-/** For other media types, only the name is documented. */
-function createCheck(title: string, type: string, path: string[]): BodyCheck {
+/** Returns null for other media types, whose bodies have no schema. */
+function createJsonCheck(title: string, type: string, path: string[]): BodyCheck {
   if (!isJsonType(type)) return null;
   const check = (text: string) => {
-    const fault = findFault(path, text);
-    if (fault !== null) addViolation(`${title}: ${fault}`, text);
+    const error = findJsonError(path, text);
+    if (error !== null) addViolation(`${title}: ${error}`, text);
   };
   return { kind: "json", check };
 }
 
-function findFault(path: string[], text: string): string | null {
+function findJsonError(path: string[], text: string): string | null {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch {
     return "the body is not JSON";
   }
-  return findFaultInBody(path, value);
+  return findBodyError(path, value);
 }

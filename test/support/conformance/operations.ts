@@ -1,4 +1,4 @@
-import { openDocument } from "./document.ts";
+import { loadDocument } from "./document.ts";
 
 type Content = Record<string, unknown>;
 type Response = { $ref?: string; content?: Content };
@@ -8,29 +8,29 @@ type OpenApi = {
   components: { responses: Record<string, Response> };
 };
 
-const openapi = openDocument<OpenApi>("openapi.json");
+const openapi = loadDocument<OpenApi>("openapi.json");
 
-/** A documented operation, found by a request's method and path. */
+/** The documented operation for a request's method and path. */
 export type FoundOperation = { method: string; template: string; operation: Operation };
 
 type Pattern = FoundOperation & { pattern: RegExp };
 let patterns: Pattern[] | undefined;
 
-/** Fixed paths come before those with parameters. */
+/** Returns the patterns of all operations. Those with fewer parameters come first, because they are more specific. */
 function listPatterns(): Pattern[] {
   const all = Object.entries(openapi.get().paths).flatMap(([template, operations]) =>
     Object.entries(operations).map(([method, operation]) => ({
       method: method.toUpperCase(),
       template,
       operation,
-      pattern: compile(template),
+      pattern: compileTemplate(template),
     })),
   );
-  const parametersOf = ({ template }: Pattern) => template.split("{").length;
-  return all.sort((a, b) => parametersOf(a) - parametersOf(b));
+  const countParameters = ({ template }: Pattern) => template.split("{").length;
+  return all.sort((a, b) => countParameters(a) - countParameters(b));
 }
 
-function compile(template: string): RegExp {
+function compileTemplate(template: string): RegExp {
   const source = template
     .replaceAll(/[.+^$()|[\]\\]/g, "\\$&")
     // A `{path}` parameter may contain slashes.
@@ -41,7 +41,7 @@ function compile(template: string): RegExp {
 
 export function findOperation(method: string, path: string): FoundOperation | null {
   patterns ??= listPatterns();
-  return patterns.find((one) => one.method === method && one.pattern.test(path)) ?? null;
+  return patterns.find((candidate) => candidate.method === method && candidate.pattern.test(path)) ?? null;
 }
 
 /** Whether any method of this path is documented. */
@@ -50,25 +50,25 @@ export function isDocumentedPath(path: string): boolean {
   return patterns.some(({ pattern }) => pattern.test(path));
 }
 
-/** The media types of an operation's response with this status, and the location of their schemas; null: not documented. */
+/** Returns a status's documented media types and the paths of their schemas, or null if the status isn't documented. */
 export function findResponse(
   { method, template, operation }: FoundOperation,
   status: number,
-): { mediaTypes: string[]; pathTo(mediaType: string): string[]; pathToEvent: string[] | null } | null {
+): { mediaTypes: string[]; getSchemaPath(mediaType: string): string[]; eventSchemaPath: string[] | null } | null {
   const response = operation.responses[status];
   if (!response) return null;
-  const shared = response.$ref?.split("/").at(-1);
-  const content = shared === undefined ? response.content : openapi.get().components.responses[shared]?.content;
-  const base =
-    shared === undefined
+  const sharedName = response.$ref?.split("/").at(-1);
+  const content = sharedName === undefined ? response.content : openapi.get().components.responses[sharedName]?.content;
+  const basePath =
+    sharedName === undefined
       ? ["paths", template, method.toLowerCase(), "responses", String(status)]
-      : ["components", "responses", shared];
+      : ["components", "responses", sharedName];
   const stream = content?.["text/event-stream"] as object | undefined;
   return {
     mediaTypes: Object.keys(content ?? {}),
-    pathTo: (type) => [...base, "content", type, "schema"],
-    pathToEvent: stream && "x-event" in stream ? [...base, "content", "text/event-stream", "x-event"] : null,
+    getSchemaPath: (type) => [...basePath, "content", type, "schema"],
+    eventSchemaPath: stream && "x-event" in stream ? [...basePath, "content", "text/event-stream", "x-event"] : null,
   };
 }
 
-export const findFaultInBody = openapi.findFault;
+export const findBodyError = openapi.findError;

@@ -1,30 +1,32 @@
 import { afterAll, afterEach } from "bun:test";
 
-const KEPT_MAX = 10;
-const SHOWN_CHARS_MAX = 2_000;
+const VIOLATIONS_MAX = 10;
+const PAYLOAD_CHARS_MAX = 2_000;
 let violations: string[] = [];
 
-/** Records a violation of a document, which fails the running test. @param seen what was sent. */
-export function addViolation(violation: string, seen?: unknown): void {
-  if (violations.length >= KEPT_MAX) return;
-  const shown =
-    seen === undefined ? "" : `\n${(typeof seen === "string" ? seen : JSON.stringify(seen)).slice(0, SHOWN_CHARS_MAX)}`;
-  violations.push(`${violation}${shown}`);
+/** Records a violation, which fails the running test. @param payload The message or body that violates the document. */
+export function addViolation(violation: string, payload?: unknown): void {
+  if (violations.length >= VIOLATIONS_MAX) return;
+  const payloadText =
+    payload === undefined
+      ? ""
+      : `\n${(typeof payload === "string" ? payload : JSON.stringify(payload)).slice(0, PAYLOAD_CHARS_MAX)}`;
+  violations.push(`${violation}${payloadText}`);
 }
 
-/** Takes the violations so far, so that they fail no test; for tests of the checks themselves. */
-export function takeViolations(): string[] {
+/** Returns and clears the recorded violations, so that they don't fail a test of the checks themselves. */
+export function drainViolations(): string[] {
   const found = violations;
   violations = [];
   return found;
 }
 
 function failOnViolations(): void {
-  const found = takeViolations();
+  const found = drainViolations();
   if (found.length > 0) throw new Error(found.join("\n\n"));
 }
 
-/** For the preload: a violation fails the test in which it occurred, or its file if no test is running. */
+/** Fails the test in which a violation occurs, or its file if no test is running. The preload calls it. */
 export function failTestsOnViolations(): void {
   afterEach(failOnViolations);
   afterAll(failOnViolations);

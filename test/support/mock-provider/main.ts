@@ -1,7 +1,7 @@
 import { parseArgs } from "node:util";
 import { startMockProvider } from "./server.ts";
 
-// The mock server as a separate process, for manual tests and benches.
+// Starts the mock provider as a separate process, for manual tests and the bench.
 const { values } = parseArgs({ options: { port: { type: "string", default: "4010" } } });
 const mockProvider = startMockProvider({ port: Number(values.port) });
 console.log(`OPENAI_BASE_URL=${mockProvider.openaiUrl}`);

@@ -1,43 +1,43 @@
-import { findOpenAiFormatMistake } from "./answer-format.ts";
-import { reasoningItem } from "./thoughts.ts";
+import { findOpenAiFormatError } from "./answer-format.ts";
+import { createReasoningItem } from "./thinking.ts";
 import {
   type AnswerContext,
   errorType,
-  FOREIGN_TEXT,
   hasBearer,
+  PROVIDER_INTERNAL_TEXT,
   splitArguments,
   sse,
   type WireFormat,
 } from "./wire-format.ts";
 
-const sequence = new WeakMap<AnswerContext, number>();
+const sequenceNumbers = new WeakMap<AnswerContext, number>();
 
-function event(context: AnswerContext, type: string, data: Record<string, unknown>): string {
-  const number = sequence.get(context) ?? 0;
-  sequence.set(context, number + 1);
+function formatEvent(context: AnswerContext, type: string, data: Record<string, unknown>): string {
+  const number = sequenceNumbers.get(context) ?? 0;
+  sequenceNumbers.set(context, number + 1);
   return sse(type, { type, sequence_number: number, ...data });
 }
 
-const itemId = (context: AnswerContext) => `msg_${context.id}`;
+const createItemId = (context: AnswerContext) => `msg_${context.id}`;
 
-const textIndex = ({ script }: AnswerContext): number => (script.thought === null ? 0 : 1);
+const findTextIndex = ({ script }: AnswerContext): number => (script.thinkingFormat === null ? 0 : 1);
 
-/** The reasoning item; its encrypted content is only included on request. */
-function thoughtItem(context: AnswerContext): string {
+/** Formats the reasoning item. Its encrypted content is only included on request. */
+function formatReasoningItem(context: AnswerContext): string {
   const { id, model, script, body } = context;
-  if (script.thought === null) return "";
-  const isAsked = JSON.stringify(body.include ?? []).includes("reasoning.encrypted_content");
-  const { encrypted_content, ...bare } = reasoningItem(model, id);
-  const item = { ...bare, status: "completed", ...(isAsked && { encrypted_content }) };
+  if (script.thinkingFormat === null) return "";
+  const isRequested = JSON.stringify(body.include ?? []).includes("reasoning.encrypted_content");
+  const { encrypted_content, ...baseItem } = createReasoningItem(model, id);
+  const item = { ...baseItem, status: "completed", ...(isRequested && { encrypted_content }) };
   return (
-    event(context, "response.output_item.added", {
+    formatEvent(context, "response.output_item.added", {
       output_index: 0,
-      item: { ...bare, summary: [], encrypted_content: "cut" },
-    }) + event(context, "response.output_item.done", { output_index: 0, item })
+      item: { ...baseItem, summary: [], encrypted_content: "cut" },
+    }) + formatEvent(context, "response.output_item.done", { output_index: 0, item })
   );
 }
 
-const response = (context: AnswerContext, extra: Record<string, unknown>) => ({
+const createResponse = (context: AnswerContext, extra: Record<string, unknown>) => ({
   id: `resp_${context.id}`,
   object: "response",
   created_at: Math.floor(Date.now() / 1000),
@@ -64,75 +64,86 @@ const response = (context: AnswerContext, extra: Record<string, unknown>) => ({
 /** OpenAI's Responses API, streamed. */
 export const responsesFormat: WireFormat = {
   path: "/v1/responses",
-  findMistake(body) {
+  findRequestError(body) {
     if (!Array.isArray(body.input) || body.input.length === 0) return "Missing required parameter: 'input'.";
     const items = body.input as { type?: string; call_id?: string }[];
-    const ids = (type: string) => items.filter((item) => item.type === type).map(({ call_id }) => call_id);
-    const outputs = ids("function_call_output");
-    const open = ids("function_call").find((id) => !outputs.includes(id));
-    if (open !== undefined) return `No tool output found for function call ${open}.`;
-    if (outputs.some((id) => !ids("function_call").includes(id))) return "No tool call found for function call output.";
-    return body.stream === true ? findOpenAiFormatMistake(body) : "The mock provider only supports streaming.";
+    const listCallIds = (type: string) => items.filter((item) => item.type === type).map(({ call_id }) => call_id);
+    const outputs = listCallIds("function_call_output");
+    const unansweredId = listCallIds("function_call").find((id) => !outputs.includes(id));
+    if (unansweredId !== undefined) return `No tool output found for function call ${unansweredId}.`;
+    if (outputs.some((id) => !listCallIds("function_call").includes(id)))
+      return "No tool call found for function call output.";
+    return body.stream === true ? findOpenAiFormatError(body) : "The mock provider only supports streaming.";
   },
   hasKey: hasBearer,
   errorBody: (status, message) => ({ error: { message, type: errorType(status), param: null, code: null } }),
   open(context) {
     const part = { type: "output_text", annotations: [], logprobs: [], text: "" };
-    const item = { id: itemId(context), type: "message", status: "in_progress", content: [], role: "assistant" };
+    const item = { id: createItemId(context), type: "message", status: "in_progress", content: [], role: "assistant" };
     return (
-      event(context, "response.created", { response: response(context, {}) }) +
-      event(context, "response.in_progress", { response: response(context, {}) }) +
-      thoughtItem(context) +
-      event(context, "response.output_item.added", { output_index: textIndex(context), item }) +
-      event(context, "response.content_part.added", {
+      formatEvent(context, "response.created", { response: createResponse(context, {}) }) +
+      formatEvent(context, "response.in_progress", { response: createResponse(context, {}) }) +
+      formatReasoningItem(context) +
+      formatEvent(context, "response.output_item.added", { output_index: findTextIndex(context), item }) +
+      formatEvent(context, "response.content_part.added", {
         item_id: item.id,
-        output_index: textIndex(context),
+        output_index: findTextIndex(context),
         content_index: 0,
         part,
       })
     );
   },
-  // It comes before the message, which `open` begins.
+  // `open` has already sent the reasoning item, because it comes before the message.
   thought: () => "",
   thinking: (context, text) =>
-    event(context, "response.reasoning_summary_text.delta", {
+    formatEvent(context, "response.reasoning_summary_text.delta", {
       item_id: `rs_${context.id}`,
       output_index: 0,
       summary_index: 0,
       delta: text,
     }),
   delta: (context, text) =>
-    event(context, "response.output_text.delta", {
-      item_id: itemId(context),
-      output_index: textIndex(context),
+    formatEvent(context, "response.output_text.delta", {
+      item_id: createItemId(context),
+      output_index: findTextIndex(context),
       content_index: 0,
       delta: text,
       logprobs: [],
     }),
-  toolCall(context, { index, id, name, arguments: text }, isWhole) {
-    const output_index = textIndex(context) + index + 1;
+  toolCall(context, { index, id, name, arguments: text }, isComplete) {
+    const output_index = findTextIndex(context) + index + 1;
     const item = { id: `fc_${id}`, type: "function_call", status: "in_progress", call_id: id, name, arguments: "" };
-    const place = { item_id: item.id, output_index };
-    const start = event(context, "response.output_item.added", { output_index, item });
-    if (!isWhole) return start;
+    const location = { item_id: item.id, output_index };
+    const start = formatEvent(context, "response.output_item.added", { output_index, item });
+    if (!isComplete) return start;
     return [
       start,
       ...splitArguments(text).map((delta) =>
-        event(context, "response.function_call_arguments.delta", { ...place, delta }),
+        formatEvent(context, "response.function_call_arguments.delta", { ...location, delta }),
       ),
-      event(context, "response.function_call_arguments.done", { ...place, name, arguments: text }),
-      event(context, "response.output_item.done", {
+      formatEvent(context, "response.function_call_arguments.done", { ...location, name, arguments: text }),
+      formatEvent(context, "response.output_item.done", {
         output_index,
         item: { ...item, status: "completed", arguments: text },
       }),
     ].join("");
   },
   errorEvent: (context) =>
-    event(context, "error", { code: "server_error", message: `The server had an error: ${FOREIGN_TEXT}`, param: null }),
+    formatEvent(context, "error", {
+      code: "server_error",
+      message: `The server had an error: ${PROVIDER_INTERNAL_TEXT}`,
+      param: null,
+    }),
   close(context, text, tokens) {
-    const place = { item_id: itemId(context), output_index: textIndex(context), content_index: 0 };
+    const location = { item_id: createItemId(context), output_index: findTextIndex(context), content_index: 0 };
     const part = { type: "output_text", annotations: [], logprobs: [], text };
-    const item = { id: itemId(context), type: "message", status: "completed", content: [part], role: "assistant" };
+    const item = {
+      id: createItemId(context),
+      type: "message",
+      status: "completed",
+      content: [part],
+      role: "assistant",
+    };
     const usage = {
       input_tokens: tokens.input,
       input_tokens_details: { cached_tokens: 0 },
@@ -140,20 +151,20 @@ export const responsesFormat: WireFormat = {
       output_tokens_details: { reasoning_tokens: 0 },
       total_tokens: tokens.input + tokens.output,
     };
-    const { finish } = context.script;
-    const type = finish === "stop" ? "response.completed" : "response.incomplete";
-    const reason = finish === "length" ? "max_output_tokens" : "content_filter";
-    const end = {
-      status: finish === "stop" ? "completed" : "incomplete",
-      incomplete_details: finish === "stop" ? null : { reason },
+    const { finishReason } = context.script;
+    const type = finishReason === "stop" ? "response.completed" : "response.incomplete";
+    const reason = finishReason === "length" ? "max_output_tokens" : "content_filter";
+    const result = {
+      status: finishReason === "stop" ? "completed" : "incomplete",
+      incomplete_details: finishReason === "stop" ? null : { reason },
       output: [item],
-      usage: context.script.usage ? usage : null,
+      usage: context.script.reportsUsage ? usage : null,
     };
     return (
-      event(context, "response.output_text.done", { ...place, text, logprobs: [] }) +
-      event(context, "response.content_part.done", { ...place, part }) +
-      event(context, "response.output_item.done", { output_index: textIndex(context), item }) +
-      event(context, type, { response: response(context, end) })
+      formatEvent(context, "response.output_text.done", { ...location, text, logprobs: [] }) +
+      formatEvent(context, "response.content_part.done", { ...location, part }) +
+      formatEvent(context, "response.output_item.done", { output_index: findTextIndex(context), item }) +
+      formatEvent(context, type, { response: createResponse(context, result) })
     );
   },
 };

@@ -1,78 +1,78 @@
-import type { ThinkingFormat } from "./thoughts.ts";
+import type { ThinkingFormat } from "./thinking.ts";
 
-/** The fault of a scripted answer. */
+/** An injected fault. */
 type Fault =
   /** An HTTP error with `status`, and with `Retry-After` if `retryAfter` is set. */
   | "status"
-  /** The connection is closed without a byte of a response. */
+  /** The connection is closed without a response. */
   | "refuse"
   /** The request is accepted, but there is no response, not even headers. */
   | "no_headers"
-  /** Headers and the opening events, but never a token. */
+  /** The headers and the first events are sent, but no token follows. */
   | "no_first_token"
-  /** `after` pieces, then silence with the connection open. */
+  /** The stream stalls after `piecesBeforeFault` pieces, with the connection open. */
   | "stall"
-  /** `after` pieces, then the connection breaks. */
+  /** The connection breaks after `piecesBeforeFault` pieces. */
   | "cut"
-  /** `after` pieces, then an error event inside the stream of HTTP 200. */
+  /** An error event is sent after `piecesBeforeFault` pieces. */
   | "error_event"
-  /** `after` pieces, then a regular end of the body without the end marker. */
+  /** The body ends normally after `piecesBeforeFault` pieces, but without the end marker. */
   | "no_end_marker"
-  /** `after` pieces, then the beginning of a tool call, then the connection breaks. */
+  /** The connection breaks after `piecesBeforeFault` pieces and the beginning of a tool call. */
   | "tool_call_cut"
-  /** HTTP 200 with a web page. */
+  /** The response is HTTP 200 with a web page. */
   | "html"
-  /** HTTP 200 with an event whose data is not JSON. */
+  /** After `piecesBeforeFault` pieces, an event with data that is not JSON is sent. */
   | "not_json"
-  /** Endless comment lines instead of events, as fast as they are read. */
+  /** Endless comment lines are sent instead of events. */
   | "comment_storm"
-  /** An endless line, as fast as it is read. */
+  /** An endless line is sent. */
   | "endless_line";
 
-/** A tool call of a scripted model; its arguments are sent unchanged, JSON or not. */
+/** A tool call of a scripted model. Its arguments are sent unchanged, even if they are not JSON. */
 export type ScriptedCall = { name: string; arguments: string };
 
-/** How the mock server answers one request. */
+/** How the mock provider responds to a request. */
 export type Script = {
   pieces: string[];
-  /** Tool calls after the pieces; the answer then ends with them. */
+  /** Tool calls after the pieces, at the end of the answer. */
   toolCalls: ScriptedCall[];
   firstDelayMs: number;
   pieceDelayMs: number;
   fault: Fault | null;
-  /** Pieces sent before a fault in mid-stream. */
-  after: number;
-  /** How many requests of this model get the fault; later ones are answered normally. */
-  times: number;
+  /** The number of pieces before a mid-stream fault. */
+  piecesBeforeFault: number;
+  /** The number of requests for this model that fail. Later requests succeed. */
+  faultCount: number;
   status: number;
   retryAfter: string | null;
-  /** Reasoning before the first token, `pieceDelayMs` apart: this many pieces, or these texts. */
+  /** The number of thinking pieces before the first token, or their texts. They are `pieceDelayMs` apart. */
   thinking: number | string[];
-  /** A promise awaited between the reasoning and the first token; only within this process. */
+  /** A promise to wait for between the thinking and the first token. */
   thinkUntil: Promise<unknown> | null;
-  /** The format of its thinking; requests that do not return it are refused. */
-  thought: ThinkingFormat | null;
-  /** Every byte of the body is sent separately, so that every multi-byte character is split. */
+  /** The format of the thinking. Later requests that don't send the thinking back are refused. */
+  thinkingFormat: ThinkingFormat | null;
+  /** Whether each byte of the body is sent separately, so that multi-byte characters are split. */
   splitBytes: boolean;
-  finish: "stop" | "length" | "content_filter";
-  /** Whether the provider reports tokens at all. */
-  usage: boolean;
-  /** Chat Completions only: whether `[DONE]` is sent. */
-  done: boolean;
-  /** Keeps the connection open after the last event. */
-  hold: boolean;
-  /** Refuses every required answer format with status 400. */
-  refusesFormats: boolean;
-  /** The recorded body of a provider's answer, which replaces all of the above except `splitBytes`. */
+  finishReason: "stop" | "length" | "content_filter";
+  /** Whether the provider reports the token usage. */
+  reportsUsage: boolean;
+  /** Whether `[DONE]` is sent, in Chat Completions only. */
+  sendsDone: boolean;
+  /** Whether the connection stays open after the last event. */
+  keepsConnectionOpen: boolean;
+  /** Whether requests that require an answer format are refused with status 400. */
+  rejectsFormats: boolean;
+  /** A recorded response body. It replaces all other settings except `splitBytes`. */
   recording: string | null;
 };
 
 const defaultPieces = ["Parley's ", "provider ", "answers ", "in ", "several ", "pieces."];
 
-/** Splits a text into pieces that end after white space, roughly like tokens. */
+/** Splits text after white space into pieces that resemble tokens. */
 const splitIntoPieces = (text: string): string[] => text.match(/\S*\s*/g)?.filter((piece) => piece !== "") ?? [];
 
-/** A complete script from the parts that matter to a test. */
+/** Creates a script with defaults for the fields that a test doesn't set. */
 export function createScript(parts: Partial<Script> & { text?: string } = {}): Script {
   const { text, ...rest } = parts;
   const hasCalls = (rest.toolCalls ?? []).length > 0;
@@ -83,19 +83,19 @@ export function createScript(parts: Partial<Script> & { text?: string } = {}): S
     firstDelayMs: 0,
     pieceDelayMs: 0,
     fault: null,
-    after: Math.ceil(pieces.length / 2),
-    times: Number.POSITIVE_INFINITY,
+    piecesBeforeFault: Math.ceil(pieces.length / 2),
+    faultCount: Number.POSITIVE_INFINITY,
     status: 500,
     retryAfter: null,
     thinking: 0,
     thinkUntil: null,
-    thought: null,
+    thinkingFormat: null,
     splitBytes: false,
-    finish: "stop",
-    usage: true,
-    done: true,
-    hold: false,
-    refusesFormats: false,
+    finishReason: "stop",
+    reportsUsage: true,
+    sendsDone: true,
+    keepsConnectionOpen: false,
+    rejectsFormats: false,
     recording: null,
     ...rest,
   };
@@ -103,14 +103,14 @@ export function createScript(parts: Partial<Script> & { text?: string } = {}): S
 
 const BIG_DELTA_LENGTH = 5 * 1024 * 1024;
 
-/** Models whose name is a script, so that `AI_MODELS` alone can control an executable in another process. */
+/** Scripts by model name. With `AI_MODELS`, a test can select them for an executable in another process. */
 const namedScripts: Record<string, Partial<Script> & { text?: string }> = {
   slow: { pieceDelayMs: 200 },
   "rate-limited": { fault: "status", status: 429, retryAfter: "1" },
-  "rate-limited-once": { fault: "status", status: 429, retryAfter: "1", times: 1 },
+  "rate-limited-once": { fault: "status", status: 429, retryAfter: "1", faultCount: 1 },
   "rate-limited-long": { fault: "status", status: 429, retryAfter: "3600" },
   fails: { fault: "status", status: 500 },
-  "fails-twice": { fault: "status", status: 500, times: 2 },
+  "fails-twice": { fault: "status", status: 500, faultCount: 2 },
   overloaded: { fault: "status", status: 529 },
   unauthorized: { fault: "status", status: 401 },
   refused: { fault: "status", status: 400 },
@@ -131,25 +131,25 @@ const namedScripts: Record<string, Partial<Script> & { text?: string }> = {
 };
 
 /**
- * The script for a model's name: one of the names above, and any number of settings after `?`, as in
- * `stall?after=3&times=1` or `any?pieces=50&delay_ms=10`. Every other name answers normally.
+ * Parses a model name into a script. The name can be one of the names above, followed by settings, as in
+ * `stall?after=3&times=1` or `any?pieces=50&delay_ms=10`. Models with other names succeed.
  */
 export function parseModelName(model: string): Script {
   const [name = "", query = ""] = model.split("?", 2);
   const parts: Partial<Script> & { text?: string } = { ...namedScripts[name] };
   const settings = new URLSearchParams(query);
-  const number = (key: string) => (settings.has(key) ? Number(settings.get(key)) : undefined);
-  const pieces = number("pieces");
+  const parseNumberSetting = (key: string) => (settings.has(key) ? Number(settings.get(key)) : undefined);
+  const pieces = parseNumberSetting("pieces");
   if (pieces !== undefined) parts.pieces = Array.from({ length: pieces }, (_, index) => `word${index} `);
   const text = settings.get("text");
   if (text !== null) parts.text = text;
-  parts.pieceDelayMs = number("delay_ms") ?? parts.pieceDelayMs ?? 0;
-  parts.firstDelayMs = number("first_delay_ms") ?? parts.firstDelayMs ?? 0;
-  parts.status = number("status") ?? parts.status ?? 500;
-  parts.times = number("times") ?? parts.times ?? Number.POSITIVE_INFINITY;
-  parts.thinking = number("thinking") ?? parts.thinking ?? 0;
-  const after = number("after");
-  if (after !== undefined) parts.after = after;
+  parts.pieceDelayMs = parseNumberSetting("delay_ms") ?? parts.pieceDelayMs ?? 0;
+  parts.firstDelayMs = parseNumberSetting("first_delay_ms") ?? parts.firstDelayMs ?? 0;
+  parts.status = parseNumberSetting("status") ?? parts.status ?? 500;
+  parts.faultCount = parseNumberSetting("times") ?? parts.faultCount ?? Number.POSITIVE_INFINITY;
+  parts.thinking = parseNumberSetting("thinking") ?? parts.thinking ?? 0;
+  const after = parseNumberSetting("after");
+  if (after !== undefined) parts.piecesBeforeFault = after;
   const fault = settings.get("fault");
   if (fault !== null) parts.fault = fault as Fault;
   const retryAfter = settings.get("retry_after");

@@ -1,28 +1,28 @@
-import { answer } from "./answer.ts";
 import { chatCompletionsFormat } from "./chat-completions.ts";
 import { messagesFormat } from "./messages.ts";
+import { respond } from "./respond.ts";
 import { responsesFormat } from "./responses.ts";
 import { createScript, parseModelName, type Script } from "./script.ts";
-import { findThoughtMistake } from "./thoughts.ts";
-import { FOREIGN_TEXT, type SeenRequest, type WireFormat } from "./wire-format.ts";
+import { findThinkingError } from "./thinking.ts";
+import { PROVIDER_INTERNAL_TEXT, type ReceivedRequest, type WireFormat } from "./wire-format.ts";
 
 const formats: WireFormat[] = [responsesFormat, messagesFormat, chatCompletionsFormat];
 
-/** The number of recorded requests; the oldest are dropped, so that a long bench does not fill the memory. */
-const SEEN_REQUESTS_MAX = 10_000;
+/** Maximum number of recorded requests. The oldest are dropped, so that a long bench doesn't run out of memory. */
+const REQUESTS_MAX = 10_000;
 
 export type MockProvider = {
   port: number;
-  /** `OPENAI_BASE_URL` and `COMPATIBLE_BASE_URL`. */
+  /** The value for `OPENAI_BASE_URL` and `COMPATIBLE_BASE_URL`. */
   openaiUrl: string;
-  /** `ANTHROPIC_BASE_URL`. */
+  /** The value for `ANTHROPIC_BASE_URL`. */
   anthropicUrl: string;
   /** The requests, in order. */
-  requests: SeenRequest[];
-  /** Requests refused because of missing thinking, or that of another model. */
+  requests: ReceivedRequest[];
+  /** The error messages for requests whose thinking was missing or was another model's. */
   refusals: string[];
-  requestsOf(model: string): SeenRequest[];
-  /** Scripts the answers of a model; each script serves one request, and the last one all further requests. */
+  listRequests(model: string): ReceivedRequest[];
+  /** Sets a model's scripts. Each is used for one request, and the last one for all further requests. */
   script(model: string, ...scripts: (Partial<Script> & { text?: string })[]): void;
   /** Clears scripts and requests. */
   reset(): void;
@@ -30,31 +30,31 @@ export type MockProvider = {
 };
 
 /**
- * Starts a server with the wire formats of OpenAI (Responses, Chat Completions) and Anthropic (Messages), with scripted
- * faults. Port 0 uses a free one. Requests and scripts are also available over HTTP at `/control`.
+ * Starts a mock provider with the wire formats of OpenAI (Responses, Chat Completions) and Anthropic (Messages). With
+ * port 0, it listens on a free port. `/control` lists the requests and sets scripts over HTTP.
  */
 export function startMockProvider({ port = 0, hostname = "127.0.0.1" } = {}): MockProvider {
-  const requests: SeenRequest[] = [];
+  const requests: ReceivedRequest[] = [];
   const scripts = new Map<string, Script[]>();
-  const faultsSeen = new Map<string, number>();
-  /** The tool calls so far, with their models. */
-  const given = new Map<string, string>();
+  const faultCounts = new Map<string, number>();
+  /** The model of each sent tool call, by the call's id. */
+  const modelsByCallId = new Map<string, string>();
   const refusals: string[] = [];
   let lastId = 0;
 
-  function nextScript(model: string): Script {
+  function takeScript(model: string): Script {
     const queue = scripts.get(model);
     const script = (queue && queue.length > 1 ? queue.shift() : queue?.[0]) ?? parseModelName(model);
-    if (script.fault === null || script.times === Number.POSITIVE_INFINITY) return script;
-    const seen = faultsSeen.get(model) ?? 0;
-    faultsSeen.set(model, seen + 1);
-    return seen < script.times ? script : { ...script, fault: null };
+    if (script.fault === null || script.faultCount === Number.POSITIVE_INFINITY) return script;
+    const sentFaults = faultCounts.get(model) ?? 0;
+    faultCounts.set(model, sentFaults + 1);
+    return sentFaults < script.faultCount ? script : { ...script, fault: null };
   }
 
   function reset() {
     requests.length = 0;
     scripts.clear();
-    faultsSeen.clear();
+    faultCounts.clear();
     refusals.length = 0;
   }
 
@@ -80,25 +80,33 @@ export function startMockProvider({ port = 0, hostname = "127.0.0.1" } = {}): Mo
     const model = String(body.model);
     const headers = Object.fromEntries(request.headers);
     const clientPort = server.requestIP(request)?.port ?? 0;
-    const seen: SeenRequest = { at: Date.now(), path, model, clientPort, headers, body, aborted: false };
-    requests.push(seen);
-    if (requests.length > SEEN_REQUESTS_MAX) requests.shift();
+    const received: ReceivedRequest = {
+      receivedAtMs: Date.now(),
+      path,
+      model,
+      clientPort,
+      headers,
+      body,
+      wasAborted: false,
+    };
+    requests.push(received);
+    if (requests.length > REQUESTS_MAX) requests.shift();
     const fail = (status: number, message: string) => Response.json(format.errorBody(status, message), { status });
-    if (!format.hasKey(headers)) return fail(401, `Incorrect API key provided. ${FOREIGN_TEXT}`);
-    const mistake = format.findMistake(body, headers);
-    if (mistake !== null) return fail(400, mistake);
+    if (!format.hasKey(headers)) return fail(401, `Incorrect API key provided. ${PROVIDER_INTERNAL_TEXT}`);
+    const requestError = format.findRequestError(body, headers);
+    if (requestError !== null) return fail(400, requestError);
     lastId += 1;
-    const context = { id: String(lastId), model, script: nextScript(model), body };
-    const forgotten = findThoughtMistake(context, given);
-    if (forgotten !== null) {
-      refusals.push(forgotten);
-      // Only an accepted request uses up a script.
+    const context = { id: String(lastId), model, script: takeScript(model), body };
+    const thinkingError = findThinkingError(context, modelsByCallId);
+    if (thinkingError !== null) {
+      refusals.push(thinkingError);
+      // A refused request doesn't use up a script.
       const queue = scripts.get(model);
       if (queue && queue[0] !== context.script) queue.unshift(context.script);
-      return fail(400, forgotten);
+      return fail(400, thinkingError);
     }
-    for (const index of context.script.toolCalls.keys()) given.set(`call_${context.id}_${index}`, model);
-    return answer(format, context, request.signal, seen);
+    for (const index of context.script.toolCalls.keys()) modelsByCallId.set(`call_${context.id}_${index}`, model);
+    return respond(format, context, request.signal, received);
   }
 
   const server = Bun.serve({ port, hostname, idleTimeout: 0, development: false, fetch: handle });
@@ -109,7 +117,7 @@ export function startMockProvider({ port = 0, hostname = "127.0.0.1" } = {}): Mo
     anthropicUrl: origin,
     requests,
     refusals,
-    requestsOf: (model) => requests.filter((request) => request.model === model),
+    listRequests: (model) => requests.filter((request) => request.model === model),
     script: (model, ...parts) => void scripts.set(model, parts.map(createScript)),
     reset,
     stop: () => server.stop(true),

@@ -1,24 +1,24 @@
 import type { Script, ScriptedCall } from "./script.ts";
 
-/** One request as the mock server saw it. */
-export type SeenRequest = {
-  at: number;
+/** A request that the mock provider received. */
+export type ReceivedRequest = {
+  receivedAtMs: number;
   path: string;
   model: string;
-  /** The client's port, which is the same for requests over the same connection. */
+  /** The client's port, which identifies its connection. */
   clientPort: number;
   headers: Record<string, string>;
   body: Record<string, unknown>;
-  /** Whether the client disconnected before the answer ended. */
-  aborted: boolean;
+  /** Whether the client disconnected before the end of the response. */
+  wasAborted: boolean;
 };
 
 export type AnswerContext = { id: string; model: string; script: Script; body: Record<string, unknown> };
 
-/** A scripted call with its index in the answer and its id. */
+/** A scripted call with its id and its index in the answer. */
 type NumberedCall = ScriptedCall & { index: number; id: string };
 
-/** The arguments as they are streamed. */
+/** Splits a call's arguments into the two pieces in which they are streamed. */
 export const splitArguments = (text: string): string[] => {
   const middle = Math.ceil(text.length / 2);
   return [text.slice(0, middle), text.slice(middle)].filter((piece) => piece !== "");
@@ -26,34 +26,34 @@ export const splitArguments = (text: string): string[] => {
 
 type TokenCount = { input: number; output: number };
 
-/** One provider's encoding of the common parts. Every string is a ready piece of the event stream. */
+/** One provider's encoding of the common parts of an answer. Returned strings are complete server-sent events. */
 export type WireFormat = {
   path: string;
-  /** Why the real provider would return 400, or null. */
-  findMistake(body: Record<string, unknown>, headers: Record<string, string>): string | null;
+  /** Returns the message of the real provider's 400 response, or null if it would accept the request. */
+  findRequestError(body: Record<string, unknown>, headers: Record<string, string>): string | null;
   hasKey(headers: Record<string, string>): boolean;
   errorBody(status: number, message: string): unknown;
   open(context: AnswerContext): string;
   thinking(context: AnswerContext, text: string): string;
-  /** The thinking of a script with a `thought`, before its pieces. */
+  /** Formats the thinking of a script with a `thinkingFormat`. It is sent before the text. */
   thought(context: AnswerContext): string;
   delta(context: AnswerContext, text: string): string;
-  /** The start of a call, and, if it `isWhole`, also its arguments, in two pieces. */
-  toolCall(context: AnswerContext, call: NumberedCall, isWhole: boolean): string;
+  /** Formats a tool call, or only its beginning unless `isComplete`. */
+  toolCall(context: AnswerContext, call: NumberedCall, isComplete: boolean): string;
   errorEvent(context: AnswerContext): string;
   close(context: AnswerContext, text: string, tokens: TokenCount): string;
 };
 
-/** One server-sent event. */
+/** Formats a server-sent event. */
 export const sse = (event: string | null, data: unknown): string =>
   `${event === null ? "" : `event: ${event}\n`}data: ${typeof data === "string" ? data : JSON.stringify(data)}\n\n`;
 
-/** Text that must never reach a client: tests search for it. */
-export const FOREIGN_TEXT = "provider-internal-detail";
+/** Text in error messages that must never reach a client. Tests search for it. */
+export const PROVIDER_INTERNAL_TEXT = "provider-internal-detail";
 
 export const hasBearer = (headers: Record<string, string>): boolean => /^Bearer \S+$/.test(headers.authorization ?? "");
 
-const knownTypes: Record<number, string> = {
+const errorTypes: Record<number, string> = {
   400: "invalid_request_error",
   401: "authentication_error",
   403: "permission_error",
@@ -63,4 +63,4 @@ const knownTypes: Record<number, string> = {
   529: "overloaded_error",
 };
 
-export const errorType = (status: number): string => knownTypes[status] ?? "api_error";
+export const errorType = (status: number): string => errorTypes[status] ?? "api_error";

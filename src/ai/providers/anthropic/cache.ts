@@ -1,37 +1,37 @@
 import type { MessageCreateParamsStreaming, MessageParam } from "@anthropic-ai/sdk/resources/messages/messages";
 
 /**
- * UTF-16 units from which a prefix is marked for caching. Anthropic caches nothing below 1,024 tokens (more on some models)
- * and ignores the mark there; a short conversation isn't worth it.
+ * Minimum length of a prefix that is marked for caching, in UTF-16 code units. Anthropic caches only prefixes of at least 1,024
+ * tokens; some models require more.
  */
 export const CACHED_LENGTH_MIN = 4_096;
 
 const mark = { cache_control: { type: "ephemeral" as const } };
 
 /**
- * Marks the prefix that the next request of the conversation will share, so that Anthropic reads it from its cache for a
- * tenth of the price: the system text and all turns before the last user turn. The last one isn't marked, because document
- * passages appear in it only once.
+ * Marks the prefix that the conversation's next request will share, so that Anthropic reads it from its cache for a tenth of
+ * the price: the system text and all turns except the last one. The last turn may contain document passages, which later
+ * requests don't repeat.
  */
 export function markStablePrefix(request: MessageCreateParamsStreaming): MessageCreateParamsStreaming {
   const { system, messages } = request;
   const systemLength = typeof system === "string" ? system.length : 0;
-  const before = messages.slice(0, -1);
-  const prefixLength = systemLength + before.reduce((sum, { content }) => sum + lengthOf(content), 0);
+  const prefix = messages.slice(0, -1);
+  const prefixLength = systemLength + prefix.reduce((sum, { content }) => sum + measureContent(content), 0);
   if (prefixLength < CACHED_LENGTH_MIN) return request;
-  const last = before.at(-1);
+  const last = prefix.at(-1);
   const marked = last ? markLastBlock(last) : null;
   return {
     ...request,
     ...(typeof system === "string" && systemLength > 0 && { system: [{ type: "text", text: system, ...mark }] }),
-    messages: marked ? [...before.slice(0, -1), marked, ...messages.slice(-1)] : messages,
+    messages: marked ? [...prefix.slice(0, -1), marked, ...messages.slice(-1)] : messages,
   };
 }
 
-const lengthOf = (content: MessageParam["content"]): number =>
+const measureContent = (content: MessageParam["content"]): number =>
   typeof content === "string" ? content.length : JSON.stringify(content).length;
 
-/** Null if the turn's last block can't be marked. */
+/** Marks a turn's last block. Returns null if that isn't possible. */
 function markLastBlock({ role, content }: MessageParam): MessageParam | null {
   if (role === "system") return null;
   if (typeof content === "string") return { role, content: [{ type: "text", text: content, ...mark }] };

@@ -1,32 +1,32 @@
 import type { ReportedUsage } from "../../provider.ts";
-import { readFields, readReportedUsage, readTokens } from "../read-fields.ts";
+import { asFields, parseReportedUsage, parseTokens } from "../read-fields.ts";
 
 const names = ["input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens"] as const;
 
 /**
- * Counts the tokens of one answer. Anthropic reports them at the start and, cumulatively, at the end. Compatible servers may
- * report 0 or nothing at the start, and omit fields at the end. The last plausible value of each count wins. Anthropic's
- * `input_tokens` excludes cached tokens; Parley's includes them.
+ * Creates a counter for the tokens of one answer. Anthropic reports token counts at the start and cumulative counts at the end.
+ * Compatible servers may report 0 or nothing at the start, and omit fields at the end, so the last plausible value of each
+ * count is used. Anthropic's `input_tokens` excludes cached tokens; Parley's includes them.
  */
-export function createUsageCount() {
+export function createUsageCounter() {
   const counts: Partial<Record<(typeof names)[number], number>> = {};
   let thinkingTokens = 0;
 
   return {
-    /** Reads the `usage` of an event. */
-    take(value: unknown): void {
-      const usage = readFields(value);
+    /** Adds the `usage` of an event. */
+    add(value: unknown): void {
+      const usage = asFields(value);
       for (const name of names) {
-        const tokens = readTokens(usage[name]);
+        const tokens = parseTokens(usage[name]);
         if (tokens !== null) counts[name] = tokens || (counts[name] ?? 0);
       }
-      thinkingTokens = readTokens(readFields(usage.output_tokens_details).thinking_tokens) || thinkingTokens;
+      thinkingTokens = parseTokens(asFields(usage.output_tokens_details).thinking_tokens) || thinkingTokens;
     },
-    /** Null while nothing is counted. */
-    read(): ReportedUsage | null {
+    /** Returns the counts, or null if there are none. */
+    result(): ReportedUsage | null {
       const { input_tokens, output_tokens, cache_read_input_tokens = 0, cache_creation_input_tokens = 0 } = counts;
       const isInputKnown = input_tokens !== undefined;
-      const usage = readReportedUsage({
+      const usage = parseReportedUsage({
         input: isInputKnown ? input_tokens + cache_read_input_tokens + cache_creation_input_tokens : null,
         output: output_tokens,
         cachedInput: cache_read_input_tokens,

@@ -1,17 +1,17 @@
 import { transformJSONSchema } from "@anthropic-ai/sdk/lib/transform-json-schema";
-import { readFields, readList } from "../../fields.ts";
-import { holdsForAll, isObjectSchema, listSubschemas } from "../../format/walk-schema.ts";
+import { asFields, asList } from "../../fields.ts";
+import { everySchema, isObjectSchema, listSubschemas } from "../../format/walk-schema.ts";
 import type { AnswerFormat } from "../../provider.ts";
 
 /**
- * Maps a format to the schema that Claude enforces: a subset of JSON Schema in which each object is closed; other
- * constraints are moved into descriptions. Null if the result would be a different schema or none: the model is then
- * instructed in words.
+ * Maps a format to a schema that Claude can enforce. Claude supports a subset of JSON Schema and requires that objects allow
+ * no additional properties. Unsupported constraints are moved into descriptions. Returns null if the schema can't be expressed
+ * like this, so that the model has to be instructed in words.
  */
 export function mapToClaudeSchema(format: AnswerFormat): Record<string, unknown> | null {
   if (format.type !== "json_schema") return null;
   const { schema } = format;
-  if (!holdsForAll(schema, canBeClosed) || isRecursive(schema)) return null;
+  if (!everySchema(schema, canBeClosed) || isRecursive(schema)) return null;
   try {
     return transformJSONSchema(schema);
   } catch {
@@ -20,33 +20,33 @@ export function mapToClaudeSchema(format: AnswerFormat): Record<string, unknown>
 }
 
 function canBeClosed(schema: unknown): boolean {
-  const { properties, required, additionalProperties, patternProperties, allOf, $ref } = readFields(schema);
-  // If each were closed separately, they would contradict each other.
+  const { properties, required, additionalProperties, patternProperties, allOf, $ref } = asFields(schema);
+  // The parts of an `allOf` would exclude each other's properties.
   if (allOf !== undefined || patternProperties !== undefined) return false;
   if ($ref !== undefined && !/^#\/\$defs\/[^/]+$/.test(String($ref))) return false;
   if (!isObjectSchema(schema)) return true;
-  const names = new Set(Object.keys(readFields(properties)));
+  const names = new Set(Object.keys(asFields(properties)));
   return (
-    (names.size > 0 || additionalProperties === false) && readList(required).every((name) => names.has(String(name)))
+    (names.size > 0 || additionalProperties === false) && asList(required).every((name) => names.has(String(name)))
   );
 }
 
-/** Whether a definition refers to itself. */
+/** Whether a definition refers to itself, directly or indirectly. */
 function isRecursive(schema: Readonly<Record<string, unknown>>): boolean {
-  const definitions = readFields(schema.$defs);
-  const known = new Map<string, boolean>();
+  const definitions = asFields(schema.$defs);
+  const results = new Map<string, boolean>();
 
-  function leadsBack(inner: unknown): boolean {
-    const { $ref } = readFields(inner);
+  function containsRecursion(inner: unknown): boolean {
+    const { $ref } = asFields(inner);
     const name = typeof $ref === "string" ? ($ref.split("/").at(-1) ?? "") : null;
     if (name !== null) {
-      const found = known.get(name);
-      if (found !== undefined) return found;
-      // Reaching an open definition again means recursion.
-      known.set(name, true);
-      known.set(name, leadsBack(definitions[name]));
+      const result = results.get(name);
+      if (result !== undefined) return result;
+      // If this definition is reached again before it is checked, it is recursive.
+      results.set(name, true);
+      results.set(name, containsRecursion(definitions[name]));
     }
-    return listSubschemas(inner).some(leadsBack) || (name !== null && (known.get(name) ?? false));
+    return listSubschemas(inner).some(containsRecursion) || (name !== null && (results.get(name) ?? false));
   }
-  return leadsBack(schema);
+  return containsRecursion(schema);
 }

@@ -11,21 +11,21 @@ import { addInstructions } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { markStablePrefix } from "./cache.ts";
 import { mapToClaudeSchema } from "./map-format.ts";
-import { findBlocks, mapBlocks } from "./thinking-blocks.ts";
-import { mapEffort, takesBlocks } from "./thinking-config.ts";
+import { findThinkingBlocks, mapBlocks } from "./thinking-blocks.ts";
+import { acceptsThinkingBlocks, mapEffort } from "./thinking-config.ts";
 
-/** Default maximum answer length, because the Messages API requires a number. Thinking counts towards it. */
+/** Default maximum answer length including thinking. The Messages API requires a number. */
 const OUTPUT_TOKENS_DEFAULT = 16_384;
 
 /**
  * Maps a request to Anthropic's Messages API.
- * @param name the provider; thinking of other providers is omitted.
- * @param isForgetful omits its own thinking as well.
+ * @param name the provider's name. Other providers' thinking is omitted.
+ * @param shouldOmitThinking whether to omit all thinking.
  */
 export function mapToMessagesRequest(
   request: ProviderRequest,
   name: string,
-  isForgetful = false,
+  shouldOmitThinking = false,
 ): MessageCreateParamsStreaming {
   const { model, options } = request;
   const { format } = options;
@@ -34,21 +34,21 @@ export function mapToMessagesRequest(
   const { system, turns } = mapToTurns(messages, request.partial);
   const maxTokens =
     request.outputTokensMax ?? Math.min(OUTPUT_TOKENS_DEFAULT, request.answerTokensMax ?? OUTPUT_TOKENS_DEFAULT);
-  const thinker = { provider: name, model };
-  const config = mapEffort(model, request.isThinking ? (options.reasoningEffort ?? null) : null, {
+  const thinkingSource = { provider: name, model };
+  const config = mapEffort(model, request.canThink ? (options.reasoningEffort ?? null) : null, {
     maxTokens,
-    isAsked: request.asksForReasoning ?? true,
+    isReasoningRequested: request.shouldRequestReasoning ?? true,
     isCallForced:
       typeof options.toolChoice === "object" ? options.toolChoice !== null : options.toolChoice === "required",
-    isLoopThinking: !isForgetful && isLoopThinking(turns, thinker),
+    hasLoopThinking: !shouldOmitThinking && isLoopThinking(turns, thinkingSource),
   });
-  // A model that is instructed to think rejects both; for one that always thinks, this is learned from its error.
+  // A model that is configured to think rejects temperature and top_p. If a model always thinks, Parley learns from its error.
   const sampling = config.thinking && options.reasoningEffort ? { temperature: null, topP: null } : {};
   return markStablePrefix({
     ...pickExtra("messages", options.extra),
     model,
     max_tokens: maxTokens,
-    messages: mapTurns(turns, isForgetful || !takesBlocks(model, config) ? null : thinker),
+    messages: mapTurns(turns, shouldOmitThinking || !acceptsThinkingBlocks(model, config) ? null : thinkingSource),
     stream: true,
     ...(system === null ? {} : { system }),
     ...config,
@@ -58,23 +58,23 @@ export function mapToMessagesRequest(
 }
 
 /**
- * Whether the current tool loop began with thinking of this model, which the API requires with a thinking budget. Later
- * turns may have none, since such models only think before their first call.
+ * Whether the current tool loop began with this model's thinking, which the API requires if there is a thinking budget.
+ * Later turns may have no thinking, since models with a budget think only before their first call.
  */
-function isLoopThinking(turns: readonly Turn[], thinker: ThinkingSource): boolean {
+function isLoopThinking(turns: readonly Turn[], thinkingSource: ThinkingSource): boolean {
   const lastUserTurn = turns.findLastIndex(({ role }, index) => role === "user" && turns[index - 1]?.role !== "tool");
-  const begin = turns.slice(lastUserTurn).find((turn) => turn.role === "assistant");
-  if (!begin) return true;
-  const [first] = findBlocks(begin, thinker);
+  const firstAnswer = turns.slice(lastUserTurn).find((turn) => turn.role === "assistant");
+  if (!firstAnswer) return true;
+  const [first] = findThinkingBlocks(firstAnswer, thinkingSource);
   return first?.type === "thinking" || first?.type === "redacted_thinking";
 }
 
-/** In this API, tool results are part of the user turn, before the user's text. */
-function mapTurns(turns: readonly Turn[], thinker: ThinkingSource | null): MessageParam[] {
+/** Maps the turns. In this API, tool results are part of the user's turn, before the text. */
+function mapTurns(turns: readonly Turn[], thinkingSource: ThinkingSource | null): MessageParam[] {
   const messages: MessageParam[] = [];
   for (const turn of turns) {
     const role = turn.role === "assistant" ? "assistant" : "user";
-    const content = mapTurn(turn, thinker);
+    const content = mapTurn(turn, thinkingSource);
     const last = messages.at(-1);
     if (last?.role === role) last.content = [...toBlocks(last.content), ...toBlocks(content)];
     else messages.push({ role, content });
@@ -85,7 +85,7 @@ function mapTurns(turns: readonly Turn[], thinker: ThinkingSource | null): Messa
 const toBlocks = (content: string | ContentBlockParam[]): ContentBlockParam[] =>
   typeof content === "string" ? [{ type: "text", text: content }] : content;
 
-function mapTurn(turn: Turn, thinker: ThinkingSource | null): string | ContentBlockParam[] {
+function mapTurn(turn: Turn, thinkingSource: ThinkingSource | null): string | ContentBlockParam[] {
   if (turn.role === "tool")
     return turn.results.map(({ callId, content }) => ({
       type: "tool_result",
@@ -100,31 +100,31 @@ function mapTurn(turn: Turn, thinker: ThinkingSource | null): string | ContentBl
     input: parseArguments(text),
   }));
   const text = turn.content.trim() === "" ? [] : [{ type: "text" as const, text: turn.content }];
-  const blocks = thinker ? findBlocks(turn, thinker) : [];
+  const blocks = thinkingSource ? findThinkingBlocks(turn, thinkingSource) : [];
   if (blocks.length === 0) return [...text, ...calls];
   const byId = new Map(calls.map((call, index) => [turn.toolCalls[index]?.id ?? "", call]));
   return mapBlocks(blocks, text, byId, turn.content);
 }
 
-/** Call ids of other providers may contain characters that this API rejects. */
+/** Replaces characters in other providers' call ids that this API rejects. */
 const mapCallId = (id: string): string => id.replace(/[^\w-]/g, "_");
 
-/** The API accepts only objects; malformed arguments are shown to the model as written. */
+/** Parses arguments. The API only accepts objects, so invalid arguments are wrapped in one. */
 function parseArguments(text: string): unknown {
   try {
     const value: unknown = JSON.parse(text);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
   } catch {
-    // It isn't JSON.
+    // Invalid JSON.
   }
   return { arguments: text };
 }
 
-/** The maximum here is half of that in other APIs. */
+/** Maximum temperature in this API. In most others, it is 2. */
 const TEMPERATURE_MAX = 1;
 
 function mapOptions(options: AnswerOptions): Partial<MessageCreateParamsStreaming> {
-  const { tools = [], toolChoice, temperature, topP, stop = [], areParallelToolCallsAllowed } = options;
+  const { tools = [], toolChoice, temperature, topP, stop = [], canCallToolsInParallel } = options;
   const shared = {
     ...(typeof temperature === "number" && { temperature: Math.min(temperature, TEMPERATURE_MAX) }),
     ...(typeof topP === "number" && { top_p: topP }),
@@ -132,7 +132,7 @@ function mapOptions(options: AnswerOptions): Partial<MessageCreateParamsStreamin
   };
   if (tools.length === 0) return shared;
   const choice = mapToolChoice(toolChoice ?? "auto");
-  const isSerial = areParallelToolCallsAllowed === false && choice.type !== "none";
+  const isSerial = canCallToolsInParallel === false && choice.type !== "none";
   return {
     ...shared,
     tools: tools.map(({ name, description, parameters }) => ({

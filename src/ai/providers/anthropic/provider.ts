@@ -16,8 +16,8 @@ const NAME = "anthropic";
 export const ANTHROPIC_BASE_URL_DEFAULT = "https://api.anthropic.com";
 
 /**
- * Anthropic through its Messages API.
- * @param options.headers are sent with every request and override Parley's own.
+ * Creates the provider for Anthropic's Messages API.
+ * @param options.headers sent with every request. They override Parley's own headers.
  */
 export function createAnthropicProvider(options: {
   apiKey: string;
@@ -42,8 +42,8 @@ export function createAnthropicProvider(options: {
     stream: (request, push) =>
       streamAnswer(request, push, {
         send: (onBytes) =>
-          sendBody(mapToMessagesRequest(request, NAME), request.signal, onBytes, (refusal) =>
-            refusesThinking(refusal) ? mapToMessagesRequest(request, NAME, true) : null,
+          sendBody(mapToMessagesRequest(request, NAME), request.signal, onBytes, (errorText) =>
+            rejectsThinking(errorText) ? mapToMessagesRequest(request, NAME, true) : null,
           ),
         createMapper: () => createMessagesMapper({ provider: NAME, model: request.model }),
         mapSdkError: mapAnthropicError,
@@ -53,17 +53,18 @@ export function createAnthropicProvider(options: {
 }
 
 /**
- * Whether a request was rejected because of the thinking in it. Its signature only covers the conversation before it, which
- * may differ when another instance takes an answer over (platform.claude.com/docs/en/build-with-claude/preserved-thinking).
+ * Whether a request was rejected because of the thinking in it. Its signature covers the preceding conversation, which may
+ * have changed if another instance took over the answer
+ * (platform.claude.com/docs/en/build-with-claude/preserved-thinking).
  */
-const refusesThinking = (refusal: string): boolean =>
+const rejectsThinking = (errorText: string): boolean =>
   /`?signature`? in `?thinking|expected `?(?:redacted_)?thinking|thinking`?\W+blocks?\b|cannot contain `?thinking/i.test(
-    refusal,
+    errorText,
   );
 
 /**
- * The SDK without logs and retries. It would read `ANTHROPIC_CUSTOM_HEADERS` from the environment, so the commands remove
- * that.
+ * Creates an SDK client without logs and retries. The SDK reads `ANTHROPIC_CUSTOM_HEADERS` from the environment, so the
+ * commands remove that variable.
  */
 export function createAnthropicClient(
   apiKey: string,

@@ -3,127 +3,127 @@ import type { ModelFinishReason, ProviderEnd } from "../../provider.ts";
 import { createProviderError, mapErrorFields } from "../../provider-error.ts";
 import type { ThinkingSource } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
-import { type Fields, readFields, readList, readText } from "../read-fields.ts";
+import { asFields, asList, asText, type Fields } from "../read-fields.ts";
 import { createReasoningSeparator } from "../reasoning-separator.ts";
-import { createToolCalls, readArguments } from "../tool-calls.ts";
-import { createUsageCount } from "./count-usage.ts";
+import { createToolCalls, toArgumentsText } from "../tool-calls.ts";
+import { createUsageCounter } from "./count-usage.ts";
 import { createBlockRecord } from "./thinking-blocks.ts";
 
 type BlockKey = string | number;
 
 /**
- * Reads the events of Anthropic's Messages API. The end marker is `message_stop`; the answer is complete once
- * `message_delta` gives a stop reason.
- * @param thinker the provider and model whose thinking is kept, because they need it back. Absent: none is kept.
+ * Creates a mapper for the events of Anthropic's Messages API. The end marker is `message_stop`, but the answer is already
+ * complete when `message_delta` contains a stop reason.
+ * @param thinkingSource the provider and model to which thinking is sent back. If absent, thinking isn't kept.
  */
-export function createMessagesMapper(thinker?: ThinkingSource): EventMapper {
+export function createMessagesMapper(thinkingSource?: ThinkingSource): EventMapper {
   const blocks = createBlockRecord();
-  const usage = createUsageCount();
+  const usage = createUsageCounter();
   const calls = createToolCalls();
-  /** The call being written at each index: some servers reuse an index. */
+  /** The current call at each index, since some servers reuse an index. */
   const callKeys = new Map<BlockKey, string>();
-  /** The whole input of a call, unless deltas follow. */
+  /** Inputs from the start of calls. An input is removed if deltas follow; otherwise, it is complete. */
   const inputs = new Map<string, unknown>();
   const separateReasoning = createReasoningSeparator();
   let end: ProviderEnd | null = null;
   let lastKey: BlockKey = 0;
   let callCount = 0;
-  let rest: MappedEvent[] = [];
+  let pendingParts: MappedEvent[] = [];
 
-  function several(events: MappedEvent[]): MappedEvent | null {
-    rest = events;
-    return rest.shift() ?? null;
+  function queueRest(events: MappedEvent[]): MappedEvent | null {
+    pendingParts = events;
+    return pendingParts.shift() ?? null;
   }
 
-  function takeUsage(value: unknown): MappedEvent | null {
-    usage.take(value);
-    const counted = usage.read();
-    return counted && { type: "usage", usage: counted };
+  function mapUsage(value: unknown): MappedEvent | null {
+    usage.add(value);
+    const counts = usage.result();
+    return counts && { type: "usage", usage: counts };
   }
 
-  function takeCall(key: BlockKey, { id, name, input }: Fields): MappedEvent {
+  function startCall(key: BlockKey, { id, name, input }: Fields): MappedEvent {
     const callKey = `${callCount} at ${key}`;
     callCount += 1;
     callKeys.set(key, callKey);
     calls.add(callKey, { id, name, arguments: "" });
-    if (Object.keys(readFields(input)).length > 0) inputs.set(callKey, input);
+    if (Object.keys(asFields(input)).length > 0) inputs.set(callKey, input);
     return { type: "tool_call" };
   }
 
-  function takeInput(key: BlockKey, input: unknown): MappedEvent {
+  function addInput(key: BlockKey, input: unknown): MappedEvent {
     const callKey = callKeys.get(key);
-    const piece = readArguments(input);
-    if (callKey !== undefined && piece !== "") {
+    const argumentsText = toArgumentsText(input);
+    if (callKey !== undefined && argumentsText !== "") {
       inputs.delete(callKey);
-      calls.add(callKey, { arguments: piece });
+      calls.add(callKey, { arguments: argumentsText });
     }
     return { type: "tool_call" };
   }
 
-  function takeReasoning(key: BlockKey, thinking: unknown): MappedEvent {
-    return { type: "reasoning", text: separateReasoning(key, readText(thinking) ?? "") };
+  function mapReasoning(key: BlockKey, thinking: unknown): MappedEvent {
+    return { type: "reasoning", text: separateReasoning(key, asText(thinking) ?? "") };
   }
 
-  function takeBlock(key: BlockKey, block: Fields): MappedEvent | null {
+  function startBlock(key: BlockKey, block: Fields): MappedEvent | null {
     lastKey = key;
     blocks.begin(key, block);
-    if (block.type === "tool_use") return takeCall(key, block);
-    const text = block.type === "text" ? readText(block.text) : null;
+    if (block.type === "tool_use") return startCall(key, block);
+    const text = block.type === "text" ? asText(block.text) : null;
     if (text !== null) return { type: "text", text };
-    return block.type === "text" ? null : takeReasoning(key, block.thinking);
+    return block.type === "text" ? null : mapReasoning(key, block.thinking);
   }
 
-  function takeDelta(key: BlockKey, delta: Fields): MappedEvent | null {
+  function mapDelta(key: BlockKey, delta: Fields): MappedEvent | null {
     blocks.add(key, delta);
     switch (delta.type) {
       case "text_delta": {
-        const text = readText(delta.text);
+        const text = asText(delta.text);
         return text === null ? null : { type: "text", text };
       }
       case "input_json_delta":
-        return takeInput(key, delta.partial_json);
+        return addInput(key, delta.partial_json);
       default:
-        return takeReasoning(key, delta.thinking);
+        return mapReasoning(key, delta.thinking);
     }
   }
 
-  /** Reads a message: a complete one, or the one that starts a stream. */
-  function takeMessage(message: Fields): MappedEvent[] {
+  /** Maps a complete message, or the message at the start of a stream. */
+  function mapMessage(message: Fields): MappedEvent[] {
     const blocks = typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
-    const parts = readList(blocks).map((block, index) => takeBlock(`first ${index}`, readFields(block)));
-    return [takeUsage(message.usage), ...parts].filter((part) => part !== null);
+    const parts = asList(blocks).map((block, index) => startBlock(`first ${index}`, asFields(block)));
+    return [mapUsage(message.usage), ...parts].filter((part) => part !== null);
   }
 
-  function takeStopReason(value: unknown): void {
-    const reason = readText(value);
+  function recordStopReason(value: unknown): void {
+    const reason = asText(value);
     if (reason === null || reason === "null") return;
-    const known = stopReasons.get(reason.toLowerCase());
-    const cause = `the answer stopped by ${reason}`;
-    end = known
-      ? { type: "finish", reason: known, usage: null }
+    const finishReason = stopReasons.get(reason.toLowerCase());
+    const cause = `the answer ended with the stop reason ${reason}`;
+    end = finishReason
+      ? { type: "finish", reason: finishReason, usage: null }
       : { type: "error", error: createProviderError("provider_unavailable", cause) };
   }
 
   function finish(): ProviderEnd {
-    const how: ProviderEnd = end ?? { type: "finish", reason: "stop", usage: null };
-    if (how.type === "error") return how;
+    const finalEnd: ProviderEnd = end ?? { type: "finish", reason: "stop", usage: null };
+    if (finalEnd.type === "error") return finalEnd;
     for (const [key, input] of inputs) calls.add(key, { arguments: input });
     inputs.clear();
     const toolCalls = calls.list();
-    const isWithoutCalls = how.reason === "tool_calls" && toolCalls.length === 0;
-    const thinking = blocks.read(thinker);
-    const counted = { type: how.type, reason: isWithoutCalls ? "stop" : how.reason, usage: usage.read() };
-    // A call that was cut off must not be executed.
-    if (how.reason === "length" || how.reason === "content_filter" || toolCalls.length === 0)
-      return { ...counted, thinking };
-    return { ...counted, reason: "tool_calls", toolCalls, thinking };
+    const lacksCalls = finalEnd.reason === "tool_calls" && toolCalls.length === 0;
+    const thinking = blocks.toThinking(thinkingSource);
+    const result = { type: finalEnd.type, reason: lacksCalls ? "stop" : finalEnd.reason, usage: usage.result() };
+    // The last call may be incomplete, so no call may be executed.
+    if (finalEnd.reason === "length" || finalEnd.reason === "content_filter" || toolCalls.length === 0)
+      return { ...result, thinking };
+    return { ...result, reason: "tool_calls", toolCalls, thinking };
   }
 
-  function mapWhole(document: unknown): MappedEvent[] {
-    const message = readFields(document);
+  function mapDocument(document: unknown): MappedEvent[] {
+    const message = asFields(document);
     if (message.content === undefined) return [];
-    const parts = takeMessage(message);
-    takeStopReason(message.stop_reason);
+    const parts = mapMessage(message);
+    recordStopReason(message.stop_reason);
     return [...parts, finish()];
   }
 
@@ -131,18 +131,18 @@ export function createMessagesMapper(thinker?: ThinkingSource): EventMapper {
     const key = typeof event.index === "number" || typeof event.index === "string" ? event.index : lastKey;
     switch (type) {
       case "content_block_delta":
-        return takeDelta(key, readFields(event.delta));
+        return mapDelta(key, asFields(event.delta));
       case "content_block_start":
-        return takeBlock(key, readFields(event.content_block));
+        return startBlock(key, asFields(event.content_block));
       case "message_start":
-        return several(takeMessage(readFields(event.message)));
+        return queueRest(mapMessage(asFields(event.message)));
       case "message_delta":
-        takeStopReason(readFields(event.delta).stop_reason);
-        return takeUsage(event.usage);
+        recordStopReason(asFields(event.delta).stop_reason);
+        return mapUsage(event.usage);
       case "message_stop":
         return finish();
       case "message":
-        return several(mapWhole(event));
+        return queueRest(mapDocument(event));
       default:
         return isErrorValue(event) || (type === null && isBareError(event))
           ? { type: "error", error: mapErrorFields(event) }
@@ -153,22 +153,22 @@ export function createMessagesMapper(thinker?: ThinkingSource): EventMapper {
   return {
     map({ event: name, data }) {
       if (isBlankData(data)) return null;
-      const event = readFields(JSON.parse(data));
-      return mapEvent(readText(event.type) ?? name, event);
+      const event = asFields(JSON.parse(data));
+      return mapEvent(asText(event.type) ?? name, event);
     },
-    mapRest: () => rest.shift() ?? null,
-    isEvent: (document) => eventTypePattern.test(readText(readFields(document).type) ?? ""),
+    mapNext: () => pendingParts.shift() ?? null,
+    isEvent: (document) => eventTypePattern.test(asText(asFields(document).type) ?? ""),
     isComplete: () => end !== null,
     end: () => (end === null ? null : finish()),
-    mapWhole,
+    mapDocument,
   };
 }
 
 const eventTypePattern = /^(?:message_(?:start|delta|stop)|content_block_\w+|ping)$/;
 
 /**
- * Anthropic's names, and those of other protocols that gateways forward. Any other reason is a failure, including
- * `pause_turn`, which requires repeating the request.
+ * Anthropic's stop reasons, and those of other protocols, which some gateways forward. All unlisted reasons are failures,
+ * including `pause_turn`, after which the request would have to be repeated.
  */
 const stopReasons: ReadonlyMap<string, ModelFinishReason> = new Map([
   ["end_turn", "stop"],

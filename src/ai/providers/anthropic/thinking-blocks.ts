@@ -2,73 +2,73 @@ import type { ContentBlockParam } from "@anthropic-ai/sdk/resources/messages/mes
 import type { ThinkingSource } from "../../thinking.ts";
 import { createThinking, findModelThinking, THINKING_LENGTH_MAX } from "../../thinking.ts";
 import type { Turn } from "../map-conversation.ts";
-import { type Fields, readFields, readList, readText } from "../read-fields.ts";
+import { asFields, asList, asText, type Fields } from "../read-fields.ts";
 
-/** A block of an answer in the form in which it is returned to the API; a call only by its id, since the rest is known. */
+/** A block of an answer, as it is sent back to the API. A call is recorded only by its id, since it is stored elsewhere. */
 type Block = { type: "thinking" | "redacted_thinking" | "text" | "tool_use"; [name: string]: unknown };
 
 /**
- * Records the blocks of an answer in order. In a tool loop, `thinking` and `redacted_thinking` blocks must be returned
- * complete, unmodified, and in their places between texts and calls
+ * Records an answer's blocks in order. In a tool loop, `thinking` and `redacted_thinking` blocks must be sent back complete,
+ * unmodified and in their original order with texts and calls
  * (platform.claude.com/docs/en/build-with-claude/thinking-tool-workflows).
  */
 export function createBlockRecord() {
   const blocks: Block[] = [];
-  /** The block being written at each index. */
-  const open = new Map<unknown, Block>();
+  /** The current block at each index. */
+  const currentBlocks = new Map<unknown, Block>();
   let length = 0;
 
-  /** Appends to a text of a block. Beyond the limit nothing is kept, since none of it could be returned. */
+  /** Appends to a block's text. If the blocks exceed the limit, they are discarded, since they can't be sent back incomplete. */
   function append(block: Block, name: string, value: unknown): void {
-    const text = readText(value);
+    const text = asText(value);
     if (text === null) return;
     length += text.length;
     if (length <= THINKING_LENGTH_MAX) block[name] = `${block[name] ?? ""}${text}`;
   }
 
   return {
-    /** Starts a block, or adds a complete one. */
+    /** Adds a complete block or the start of a block. */
     begin(key: unknown, { type, ...fields }: Fields): void {
       if (type !== "thinking" && type !== "redacted_thinking" && type !== "text" && type !== "tool_use") return;
       const block: Block = { type };
-      open.set(key, block);
+      currentBlocks.set(key, block);
       blocks.push(block);
       if (type === "tool_use") block.id = fields.id;
       if (type === "text") append(block, "text", fields.text);
       if (type === "redacted_thinking") append(block, "data", fields.data);
       if (type !== "thinking") return;
-      // May stay empty: some models only send the signature.
+      // Some models only send the signature.
       block.thinking = "";
       append(block, "thinking", fields.thinking);
       append(block, "signature", fields.signature);
     },
-    /** Continues a block. */
+    /** Adds a delta to a block. */
     add(key: unknown, delta: Fields): void {
-      const block = open.get(key);
+      const block = currentBlocks.get(key);
       if (block?.type === "text") append(block, "text", delta.text);
       if (block?.type !== "thinking") return;
       append(block, "thinking", delta.thinking);
       append(block, "signature", delta.signature);
     },
     /** Returns the thinking to send back to this model with the answer's calls. */
-    read(thinker: ThinkingSource | undefined) {
-      const hasThinking = length <= THINKING_LENGTH_MAX && blocks.some(isThinking);
-      return createThinking(thinker, hasThinking ? { blocks } : null);
+    toThinking(thinkingSource: ThinkingSource | undefined) {
+      const hasThinking = length <= THINKING_LENGTH_MAX && blocks.some(isThinkingBlock);
+      return createThinking(thinkingSource, hasThinking ? { blocks } : null);
     },
   };
 }
 
-const isThinking = ({ type }: Fields): boolean => type === "thinking" || type === "redacted_thinking";
+const isThinkingBlock = ({ type }: Fields): boolean => type === "thinking" || type === "redacted_thinking";
 
 type AssistantTurn = Extract<Turn, { role: "assistant" }>;
 
-/** Finds the blocks that this same model sent with a turn; another model's blocks are unreadable to it. */
-export const findBlocks = (turn: AssistantTurn, thinker: ThinkingSource): readonly Fields[] =>
-  readList(findModelThinking(turn.thinking, thinker)?.blocks).map(readFields);
+/** Returns a turn's blocks if this model sent them. A model can't read other models' blocks. */
+export const findThinkingBlocks = (turn: AssistantTurn, thinkingSource: ThinkingSource): readonly Fields[] =>
+  asList(findModelThinking(turn.thinking, thinkingSource)?.blocks).map(asFields);
 
 /**
- * Maps a turn with its thinking blocks in place. If the turn's text differs from the blocks (another model wrote its start),
- * the text follows the thinking.
+ * Maps a turn with its thinking blocks in their original order. If another model wrote the start of the text, the whole text
+ * follows the thinking.
  */
 export function mapBlocks(
   blocks: readonly Fields[],
@@ -76,23 +76,23 @@ export function mapBlocks(
   calls: ReadonlyMap<string, ContentBlockParam>,
   content: string,
 ): ContentBlockParam[] {
-  const isOwnText =
-    removeWhitespace(blocks.map((block) => readText(block.text) ?? "").join("")) === removeWhitespace(content);
-  const left = new Map(calls);
+  const isTextUnchanged =
+    removeWhitespace(blocks.map((block) => asText(block.text) ?? "").join("")) === removeWhitespace(content);
+  const remainingCalls = new Map(calls);
   const mapped: ContentBlockParam[] = [];
   for (const block of blocks) {
-    if (isThinking(block)) mapped.push(block as unknown as ContentBlockParam);
-    else if (block.type === "text" && isOwnText && readText(block.text)?.trim())
+    if (isThinkingBlock(block)) mapped.push(block as unknown as ContentBlockParam);
+    else if (block.type === "text" && isTextUnchanged && asText(block.text)?.trim())
       mapped.push(block as unknown as ContentBlockParam);
     else if (block.type === "tool_use") {
-      const call = left.get(String(block.id));
+      const call = remainingCalls.get(String(block.id));
       if (call) mapped.push(call);
-      left.delete(String(block.id));
+      remainingCalls.delete(String(block.id));
     }
   }
   const firstCall = mapped.findIndex(({ type }) => type === "tool_use");
-  if (!isOwnText) mapped.splice(firstCall === -1 ? mapped.length : firstCall, 0, ...text);
-  return [...mapped, ...left.values()];
+  if (!isTextUnchanged) mapped.splice(firstCall === -1 ? mapped.length : firstCall, 0, ...text);
+  return [...mapped, ...remainingCalls.values()];
 }
 
 const removeWhitespace = (text: string): string => text.replaceAll(/\s+/g, "");

@@ -1,20 +1,20 @@
 import type { ReasoningEffort } from "../../../protocol/reasoning-effort.ts";
 
-/** Models whose thinking is turned off with `thinking`, as DeepSeek, Moonshot and Z.ai do. */
-const switchable = /(?:^|\/)(?:deepseek|kimi|glm)/i;
-/** Models whose thinking is turned off with a chat template parameter, on vLLM, SGLang and llama.cpp. */
-const templated = /(?:^|\/)qwen/i;
+/** Models of DeepSeek, Moonshot and Z.ai, whose thinking is turned off by the `thinking` field. */
+const thinkingFieldModels = /(?:^|\/)(?:deepseek|kimi|glm)/i;
+/** Models whose thinking is turned off by a chat template parameter on vLLM, SGLang and llama.cpp. */
+const templateParameterModels = /(?:^|\/)qwen/i;
 
 /**
- * Maps the effort to the field that OpenRouter, Groq, vLLM, Ollama and Gemini's endpoint share. If a server rejects a value,
- * a lower one is sent, or none (parameters/).
+ * Maps the effort to `reasoning_effort`, which OpenRouter, Groq, vLLM, Ollama and Gemini support. If a server rejects a
+ * value, parameters/ lowers or removes it.
  */
 export function mapChatEffort(model: string, effort: ReasoningEffort | null): Record<string, unknown> {
   if (effort === null) return {};
   if (effort !== "none") return { reasoning_effort: effort };
-  if (switchable.test(model)) return { thinking: { type: "disabled" } };
+  if (thinkingFieldModels.test(model)) return { thinking: { type: "disabled" } };
   return {
     reasoning_effort: effort,
-    ...(templated.test(model) && { chat_template_kwargs: { enable_thinking: false } }),
+    ...(templateParameterModels.test(model) && { chat_template_kwargs: { enable_thinking: false } }),
   };
 }

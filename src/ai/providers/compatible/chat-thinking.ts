@@ -3,148 +3,159 @@ import type { ToolCall } from "../../provider.ts";
 import {
   createThinking,
   findModelThinking,
-  findOwnThinking,
+  findProviderThinking,
   THINKING_LENGTH_MAX,
   type ThinkingSource,
 } from "../../thinking.ts";
 import type { Turn } from "../map-conversation.ts";
-import { type Fields, readFields, readList, readText } from "../read-fields.ts";
+import { asFields, asList, asText, type Fields } from "../read-fields.ts";
 import type { CallWithExtra } from "../tool-calls.ts";
 
-/** Field names for plain-text reasoning. */
+/** Fields that may contain plain-text reasoning. */
 const textFields = ["reasoning_content", "reasoning"] as const;
 
-/** Maximum entries of `reasoning_details` per step; more than any model sends. */
+/** Maximum number of `reasoning_details` per step. Models send far fewer. */
 const DETAILS_MAX = 10_000;
 
 /**
- * Collects the thinking that a Chat Completions server needs back with the calls of an answer, by field:
+ * Records the thinking that must be sent back to a Chat Completions server with an answer's calls. Servers send it in these
+ * fields:
  *
- * reasoning_content   DeepSeek, Kimi, Qwen, llama.cpp; DeepSeek rejects a turn with calls without it, even if it is empty
- *                     (api-docs.deepseek.com/guides/thinking_mode). vLLM calls it `reasoning` from 0.20 on
+ * reasoning_content   DeepSeek, Kimi, Qwen and llama.cpp. DeepSeek requires it in turns with calls, even if it is empty
+ *                     (api-docs.deepseek.com/guides/thinking_mode). vLLM 0.20 and later call it `reasoning`
  *                     (QwenLM/qwen-code#4285).
- * reasoning_details   OpenRouter: the whole sequence, in order (openrouter.ai/docs/use-cases/reasoning-tokens).
- * extra_content       Gemini's signatures of a call or a text; only the first of parallel calls has one
+ * reasoning_details   OpenRouter. The whole list must be sent back in order
+ *                     (openrouter.ai/docs/use-cases/reasoning-tokens).
+ * extra_content       Gemini's signature for text or for the first parallel call
  *                     (ai.google.dev/gemini-api/docs/thought-signatures).
  */
-export function createChatRecord() {
+export function createThinkingRecord() {
   const details: Fields[] = [];
   let field: (typeof textFields)[number] | null = null;
   let text = "";
-  let extra: Fields | null = null;
+  let messageExtra: Fields | null = null;
   let length = 0;
 
   function addDetail(detail: Fields): void {
     const last = details.at(-1);
-    const isMore =
+    const isContinuation =
       last && last.type === detail.type && last.index === detail.index && detail.type !== "reasoning.encrypted";
-    if (isMore) details[details.length - 1] = join(last, detail);
+    if (isContinuation) details[details.length - 1] = join(last, detail);
     else if (details.length < DETAILS_MAX) details.push(detail);
   }
 
   return {
-    /** Reads a delta or a whole message. */
+    /** Adds a delta or a complete message. */
     add(delta: Fields): void {
       for (const name of textFields) {
-        const piece = delta[name];
-        if (typeof piece !== "string" || (field !== null && field !== name)) continue;
+        const chunk = delta[name];
+        if (typeof chunk !== "string" || (field !== null && field !== name)) continue;
         field = name;
-        length += piece.length;
-        if (length <= THINKING_LENGTH_MAX) text += piece;
+        length += chunk.length;
+        if (length <= THINKING_LENGTH_MAX) text += chunk;
       }
-      for (const detail of readList(delta.reasoning_details).map(readFields)) {
+      for (const detail of asList(delta.reasoning_details).map(asFields)) {
         length += JSON.stringify(detail).length;
         if (length <= THINKING_LENGTH_MAX) addDetail(detail);
       }
-      if (hasSignature(delta.extra_content)) extra = readFields(delta.extra_content);
+      if (hasSignature(delta.extra_content)) messageExtra = asFields(delta.extra_content);
     },
 
-    /** Returns the thinking to send back to this server with the answer, with its calls by id. */
-    read(thinker: ThinkingSource | undefined, calls: readonly CallWithExtra[]) {
-      const extras = calls.flatMap(({ call, extra: kept }) => (kept === undefined ? [] : [[call.id, kept]]));
+    /** Returns the thinking to send back to this server with the answer's calls. */
+    toThinking(thinkingSource: ThinkingSource | undefined, calls: readonly CallWithExtra[]) {
+      const callExtras = calls.flatMap(({ call, extra }) => (extra === undefined ? [] : [[call.id, extra]]));
       const data = {
         ...(field !== null && details.length === 0 && { field, text }),
         ...(details.length > 0 && { details }),
-        ...(extra && { extra }),
-        ...(extras.length > 0 && { extras }),
+        ...(messageExtra && { extra: messageExtra }),
+        ...(callExtras.length > 0 && { extras: callExtras }),
       };
       const isKept = length <= THINKING_LENGTH_MAX && Object.keys(data).length > 0;
-      return createThinking(thinker, isKept ? data : null);
+      return createThinking(thinkingSource, isKept ? data : null);
     },
   };
 }
 
-/** Joins two pieces of the same detail. For non-text fields, the later value wins. */
+/** Joins two chunks of the same detail. `text` and `summary` are concatenated; in other fields, the later value wins. */
 function join(first: Fields, next: Fields): Fields {
-  const stated = Object.entries(next).filter(([, value]) => value !== null && value !== undefined);
-  const joined: Record<string, unknown> = { ...first, ...Object.fromEntries(stated) };
+  const presentFields = Object.entries(next).filter(([, value]) => value !== null && value !== undefined);
+  const joined: Record<string, unknown> = { ...first, ...Object.fromEntries(presentFields) };
   for (const name of ["text", "summary"])
     if (typeof first[name] === "string" && typeof next[name] === "string") joined[name] = `${first[name]}${next[name]}`;
   return joined;
 }
 
-/** Gemini's other entries only mark a text as reasoning. */
-const hasSignature = (extra: unknown): boolean =>
-  readText(readFields(readFields(extra).google).thought_signature) !== null;
+/** Whether Gemini's `extra_content` contains a signature. Without one, it only marks the text as reasoning. */
+const hasSignature = (extra: unknown): boolean => asText(asFields(asFields(extra).google).thought_signature) !== null;
 
 type AssistantTurn = Extract<Turn, { role: "assistant" }>;
 type AssistantMessage = Extract<ChatCompletionMessageParam, { role: "assistant" }>;
 
-/** Adds a server's own thinking to a turn. Signed or encrypted parts go back only to the same model. */
-export function addThinking(message: AssistantMessage, turn: AssistantTurn, thinker: ThinkingSource): AssistantMessage {
-  const own = findOwnThinking(turn.thinking, thinker);
-  if (!own) return message;
-  const { details, extra, extras } = findModelThinking(turn.thinking, thinker) ?? {};
-  const field = textFields.find((name) => name === own.field);
-  const extraOf = new Map(readList(extras).map((entry) => [readList(entry)[0], readList(entry)[1]]));
+/** Adds a server's own thinking to a turn. Signed or encrypted thinking is only sent back to the same model. */
+export function addThinking(
+  message: AssistantMessage,
+  turn: AssistantTurn,
+  thinkingSource: ThinkingSource,
+): AssistantMessage {
+  const providerThinking = findProviderThinking(turn.thinking, thinkingSource);
+  if (!providerThinking) return message;
+  const { details, extra, extras } = findModelThinking(turn.thinking, thinkingSource) ?? {};
+  const field = textFields.find((name) => name === providerThinking.field);
+  const extraById = new Map(asList(extras).map((entry) => [asList(entry)[0], asList(entry)[1]]));
   return {
     ...message,
-    // Outside of a tool loop it is rejected or ignored.
-    ...(field && turn.toolCalls.length > 0 && { [field]: String(own.text ?? "") }),
-    ...(readList(details).length > 0 && { reasoning_details: details }),
+    // Servers reject or ignore this field in turns without calls.
+    ...(field && turn.toolCalls.length > 0 && { [field]: String(providerThinking.text ?? "") }),
+    ...(asList(details).length > 0 && { reasoning_details: details }),
     ...(extra !== undefined && { extra_content: extra }),
     ...(message.tool_calls && {
       tool_calls: message.tool_calls.map((call) =>
-        extraOf.has(call.id) ? { ...call, extra_content: extraOf.get(call.id) } : call,
+        extraById.has(call.id) ? { ...call, extra_content: extraById.get(call.id) } : call,
       ),
     }),
   };
 }
 
-/** The value that Google documents for calls made by another model. */
-const SKIPPED_SIGNATURE = "skip_thought_signature_validator";
+/** The signature that Google documents for calls made by another model. */
+const SKIP_SIGNATURE = "skip_thought_signature_validator";
 
 type Message = { role: string; tool_calls?: (ToolCall & { extra_content?: unknown })[] };
 
 /**
- * Returns what to send after an error about thinking: calls of another model have none, which DeepSeek and Gemini reject,
- * each with its own workaround. Null: the error is about something else.
- * @param forget the request without any thinking, for a server that rejects its own.
+ * Returns the body to send after an error about thinking, or null if the error is about something else. DeepSeek and Gemini
+ * reject calls without thinking, such as those made by another model. Each of the two needs a different workaround.
+ * @param createBodyWithoutThinking returns the body for a server that rejects its own thinking.
  */
-export function rewriteAfterRefusal<Body extends { messages: readonly unknown[] }>(
+export function rewriteAfterThinkingError<Body extends { messages: readonly unknown[] }>(
   body: Body,
-  refusal: string,
-  forget: () => Body,
+  errorText: string,
+  createBodyWithoutThinking: () => Body,
 ): Body | null {
   const messages = body.messages as readonly (Message & Fields)[];
-  const called = messages.filter(({ tool_calls }) => tool_calls?.length);
-  const change = (next: (message: Message & Fields) => object) => ({
+  const messagesWithCalls = messages.filter(({ tool_calls }) => tool_calls?.length);
+  const changeCalls = (next: (message: Message & Fields) => object) => ({
     ...body,
     messages: messages.map((message) => (message.tool_calls?.length ? next(message) : message)),
   });
-  if (/thought_?signature/i.test(refusal) && /missing/i.test(refusal) && called.length > 0)
-    return change(({ tool_calls = [], ...message }) => ({ ...message, tool_calls: tool_calls.map(skipSignature) }));
-  if (/reasoning_content/.test(refusal) && called.some((message) => message.reasoning_content === undefined))
-    return change((message) => ({ reasoning_content: "", ...message }));
-  const isAboutThinking = /reasoning|thinking|thought|signature|extra_content/i.test(refusal);
-  return isAboutThinking && messages.some(hasThinking) ? forget() : null;
+  if (/thought_?signature/i.test(errorText) && /missing/i.test(errorText) && messagesWithCalls.length > 0)
+    return changeCalls(({ tool_calls = [], ...message }) => ({
+      ...message,
+      tool_calls: tool_calls.map(skipSignature),
+    }));
+  if (
+    /reasoning_content/.test(errorText) &&
+    messagesWithCalls.some((message) => message.reasoning_content === undefined)
+  )
+    return changeCalls((message) => ({ reasoning_content: "", ...message }));
+  const isAboutThinking = /reasoning|thinking|thought|signature|extra_content/i.test(errorText);
+  return isAboutThinking && messages.some(hasThinking) ? createBodyWithoutThinking() : null;
 }
 
-/** Only the first of parallel calls needs it. */
+/** Adds the skip signature to a call if it is the first of the parallel calls. The others need none. */
 const skipSignature = <Call extends { extra_content?: unknown }>(call: Call, index: number): Call =>
   index > 0 || call.extra_content !== undefined
     ? call
-    : { ...call, extra_content: { google: { thought_signature: SKIPPED_SIGNATURE } } };
+    : { ...call, extra_content: { google: { thought_signature: SKIP_SIGNATURE } } };
 
 const hasThinking = (message: Message & Fields): boolean =>
   [...textFields, "reasoning_details", "extra_content"].some((name) => message[name] !== undefined) ||

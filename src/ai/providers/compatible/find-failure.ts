@@ -1,14 +1,14 @@
 import { isBareError, isErrorValue } from "../../error-fields.ts";
-import { type Fields, readFields } from "../read-fields.ts";
+import { asFields, type Fields } from "../read-fields.ts";
 
 /**
- * Returns the failure in a stream that started well: the chunk with its `error`, its choice, Groq's own fields, or a chunk
- * that isn't a completion. Null: no failure.
+ * Returns the error in a chunk, or null if there is none. The error may be the chunk itself, its choice or Groq's `x_groq`
+ * field.
  */
-export function findFailure(chunk: Fields, choice: Fields): Fields | null {
+export function findChunkError(chunk: Fields, choice: Fields): Fields | null {
   if (isErrorValue(chunk)) return chunk;
   if (choice.error && isErrorValue(choice)) return choice;
-  const groq = readFields(chunk.x_groq);
+  const groq = asFields(chunk.x_groq);
   if (groq.error && isErrorValue(groq)) return groq;
   return chunk.choices === undefined && isBareError(chunk) ? chunk : null;
 }

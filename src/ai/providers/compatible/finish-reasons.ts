@@ -1,6 +1,6 @@
 import type { ModelFinishReason } from "../../provider.ts";
 
-/** Servers' names for finish reasons, reduced to letters: `end_turn`, `EndTurn` and `END_TURN` are the same. */
+/** Servers' names for the finish reasons, in lowercase and without separators: `END_TURN` becomes `endturn`. */
 const synonyms: Record<ModelFinishReason, string> = {
   stop: "stop stopsequence stopword stopstring stoptoken stopped eos eostoken eot endturn endoftext end complete completed done finish finished normal",
   length:
@@ -17,18 +17,18 @@ const reasons = new Map(
 );
 
 /**
- * Reads the finish reason. Null: not finished yet. `unknown`: not in the table, such as `insufficient_system_resource`,
- * `abort` or `error`; such an answer has failed.
+ * Parses the finish reason. Returns null if the answer isn't finished. Returns `unknown` for reasons that aren't in the table,
+ * such as `abort`, which mean that the answer has failed.
  */
-export function readFinishReason(value: unknown): ModelFinishReason | "unknown" | null {
-  // Some libraries print the type name before it: `FinishReason.STOP`, `FINISH_REASON_STOP`.
-  const word =
+export function parseFinishReason(value: unknown): ModelFinishReason | "unknown" | null {
+  // Some libraries prepend the type's name: `FinishReason.STOP`, `FINISH_REASON_STOP`.
+  const name =
     typeof value === "string"
       ? value
           .slice(value.lastIndexOf(".") + 1)
           .replace(/^finish_reason_/i, "")
           .trim()
       : "";
-  if (word === "" || /^(?:null|none|undefined)$/i.test(word)) return null;
-  return reasons.get(word.toLowerCase().replace(/[^a-z]/g, "")) ?? "unknown";
+  if (name === "" || /^(?:null|none|undefined)$/i.test(name)) return null;
+  return reasons.get(name.toLowerCase().replace(/[^a-z]/g, "")) ?? "unknown";
 }

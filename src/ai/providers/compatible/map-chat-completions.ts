@@ -8,52 +8,52 @@ import type { AnswerFormat, AnswerOptions, ProviderRequest } from "../../provide
 import type { ThinkingSource } from "../../thinking.ts";
 import { addInstructions, mentionsJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
-import { fitsStrictMode } from "../openai/strict-schema.ts";
+import { supportsStrictMode } from "../openai/strict-schema.ts";
 import { mapChatEffort } from "./chat-effort.ts";
 import { addThinking } from "./chat-thinking.ts";
 
 /**
- * Maps a request to Chat Completions, without anything that local servers might not support.
- * @param name the provider; thinking of other providers is omitted.
- * @param isForgetful omits its own thinking as well.
+ * Maps a request to Chat Completions, using only fields that local servers support.
+ * @param name the provider's name. Other providers' thinking is omitted.
+ * @param shouldOmitThinking whether to omit all thinking.
  */
 export function mapToChatRequest(
   request: ProviderRequest,
   name: string,
-  isForgetful = false,
+  shouldOmitThinking = false,
 ): ChatCompletionCreateParamsStreaming {
-  const thinker = isForgetful ? null : { provider: name, model: request.model };
+  const thinkingSource = shouldOmitThinking ? null : { provider: name, model: request.model };
   const { format, tools = [], toolChoice } = request.options;
-  // Most servers that enforce a format reject tools with it, or never call them.
-  const mayCall = tools.length > 0 && toolChoice !== "none";
-  const isInWords = format && (mayCall || (format.type === "json_object" && !mentionsJson(request)));
-  const messages = isInWords ? addInstructions(request.messages, format) : request.messages;
+  // Most servers can't enforce a format and offer tools in the same request: they reject it, or the model never calls a tool.
+  const canCallTools = tools.length > 0 && toolChoice !== "none";
+  const needsInstructions = format && (canCallTools || (format.type === "json_object" && !mentionsJson(request)));
+  const messages = needsInstructions ? addInstructions(request.messages, format) : request.messages;
   const { system, turns } = mapToTurns(messages, request.partial);
   return {
     ...pickExtra("chat", request.options.extra),
     model: request.model,
     messages: [
       ...(system === null ? [] : [{ role: "system" as const, content: system }]),
-      ...turns.flatMap((turn) => mapTurn(turn, thinker)),
+      ...turns.flatMap((turn) => mapTurn(turn, thinkingSource)),
     ],
     stream: true,
     stream_options: { include_usage: true },
     ...(request.outputTokensMax === null ? {} : { max_tokens: request.outputTokensMax }),
-    ...mapChatEffort(request.model, request.isThinking ? (request.options.reasoningEffort ?? null) : null),
-    ...mapOptions(format && !mayCall ? { ...request.options, tools: [] } : request.options),
-    ...(format && !mayCall && { response_format: mapFormat(format) }),
+    ...mapChatEffort(request.model, request.canThink ? (request.options.reasoningEffort ?? null) : null),
+    ...mapOptions(format && !canCallTools ? { ...request.options, tools: [] } : request.options),
+    ...(format && !canCallTools && { response_format: mapFormat(format) }),
   };
 }
 
-function mapTurn(turn: Turn, thinker: ThinkingSource | null): ChatCompletionMessageParam[] {
+function mapTurn(turn: Turn, thinkingSource: ThinkingSource | null): ChatCompletionMessageParam[] {
   if (turn.role === "tool")
     return turn.results.map(({ callId, content }) => ({ role: "tool", tool_call_id: callId, content }));
   if (turn.role === "user") return [{ role: turn.role, content: turn.content }];
-  const message = mapAssistant(turn);
-  return [thinker ? addThinking(message, turn, thinker) : message];
+  const message = mapAssistantTurn(turn);
+  return [thinkingSource ? addThinking(message, turn, thinkingSource) : message];
 }
 
-function mapAssistant(turn: Extract<Turn, { role: "assistant" }>): ChatCompletionAssistantMessageParam {
+function mapAssistantTurn(turn: Extract<Turn, { role: "assistant" }>): ChatCompletionAssistantMessageParam {
   if (turn.toolCalls.length === 0) return { role: "assistant", content: turn.content };
   const calls = turn.toolCalls.map(({ id, name, arguments: text }) => ({
     id,
@@ -72,13 +72,13 @@ function mapFormat(format: AnswerFormat): NonNullable<ChatCompletionCreateParams
       name,
       ...(description !== undefined && { description }),
       schema: { ...schema },
-      strict: isStrict ?? fitsStrictMode(schema),
+      strict: isStrict ?? supportsStrictMode(schema),
     },
   };
 }
 
 function mapOptions(options: AnswerOptions): Partial<ChatCompletionCreateParamsStreaming> {
-  const { tools = [], toolChoice, temperature, topP, stop = [], areParallelToolCallsAllowed } = options;
+  const { tools = [], toolChoice, temperature, topP, stop = [], canCallToolsInParallel } = options;
   const shared = {
     ...(typeof temperature === "number" && { temperature }),
     ...(typeof topP === "number" && { top_p: topP }),
@@ -99,6 +99,6 @@ function mapOptions(options: AnswerOptions): Partial<ChatCompletionCreateParamsS
     ...(toolChoice && {
       tool_choice: typeof toolChoice === "string" ? toolChoice : { type: "function", function: toolChoice },
     }),
-    ...(typeof areParallelToolCallsAllowed === "boolean" && { parallel_tool_calls: areParallelToolCallsAllowed }),
+    ...(typeof canCallToolsInParallel === "boolean" && { parallel_tool_calls: canCallToolsInParallel }),
   };
 }

@@ -2,26 +2,29 @@ import type { Provider } from "../../provider.ts";
 import { createProviderError } from "../../provider-error.ts";
 import { noUsage } from "../../usage.ts";
 
-/** The built-in model: it needs no key and no network. */
+/** The built-in model, which needs no key and no network. */
 export const OFFLINE_MODEL = "offline/documents";
 
 const PASSAGES_MAX = 3;
-/** The searched part of a question, in UTF-16 units: a longer query finds nothing more. */
+/** Maximum length of a search query, in UTF-16 code units. */
 const QUERY_LENGTH_MAX = 500;
-/** UTF-16 units of one passage. */
+/** Maximum length of a quoted passage, in UTF-16 code units. */
 const SNIPPET_LENGTH_MAX = 1_500;
 
 type Passage = { path: string; title: string; heading: string | null; snippet: string };
 
-/** Finds passages of the markdown documents, best first. */
+/** Searches the Markdown documents. The best passages are first. */
 export type SearchDocuments = (query: string, limit: number) => Promise<Passage[]>;
 
 /**
- * Answers from the markdown documents without any model, and says so. `isAlone`: no other models are configured, so it isn't
- * standing in for one.
+ * Creates the offline provider, which answers with passages from the Markdown documents.
+ * @param options.isOnlyProvider whether no other models are configured.
  */
-export function createOfflineProvider(options: { searchDocuments: SearchDocuments; isAlone: boolean }): Provider {
-  const notice = options.isAlone
+export function createOfflineProvider(options: {
+  searchDocuments: SearchDocuments;
+  isOnlyProvider: boolean;
+}): Provider {
+  const notice = options.isOnlyProvider
     ? "I am offline: no AI model is configured on this server, so nothing here is written by a model."
     : "I am offline: none of the configured AI models can be reached, so this is not written by a model.";
   return {
@@ -37,7 +40,7 @@ export function createOfflineProvider(options: { searchDocuments: SearchDocument
         const cause = error instanceof Error ? error.message : "the search failed";
         return { type: "error", error: createProviderError("provider_unavailable", cause) };
       }
-      // It can't continue another model's sentence, so it adds a paragraph to a broken answer.
+      // Passages can't continue another model's sentence, so they start a new paragraph.
       const opening = partial === null ? notice : `\n\n${notice}`;
       for (const text of `${opening}\n\n${writeAnswer(passages)}`.match(/\s*\S+/g) ?? []) push({ type: "text", text });
       return { type: "finish", reason: "stop", usage: { ...noUsage } };

@@ -10,32 +10,32 @@ import type { ThinkingSource } from "../../thinking.ts";
 import { addInstructions, mentionsJson } from "../format-in-words.ts";
 import { mapToTurns, type Turn } from "../map-conversation.ts";
 import { mapItems } from "./response-thinking.ts";
-import { fitsStrictMode } from "./strict-schema.ts";
+import { supportsStrictMode } from "./strict-schema.ts";
 
 /**
  * Maps a request to OpenAI's Responses API.
- * @param name the provider; thinking of other providers is omitted.
- * @param isForgetful omits its own thinking as well.
+ * @param name the provider's name. Other providers' thinking is omitted.
+ * @param shouldOmitThinking whether to omit all thinking.
  */
 export function mapToResponsesRequest(
   request: ProviderRequest,
   name: string,
-  isForgetful = false,
+  shouldOmitThinking = false,
 ): ResponseCreateParamsStreaming {
-  const thinker = isForgetful ? null : { provider: name, model: request.model };
+  const thinkingSource = shouldOmitThinking ? null : { provider: name, model: request.model };
   const { format } = request.options;
   const extra = mapExtra(request.options);
-  const isUnsaid = format?.type === "json_object" && !mentionsJson(request);
-  const messages = isUnsaid ? addInstructions(request.messages, format) : request.messages;
+  const needsInstructions = format?.type === "json_object" && !mentionsJson(request);
+  const messages = needsInstructions ? addInstructions(request.messages, format) : request.messages;
   const { system, turns } = mapToTurns(messages, request.partial);
   return {
     ...extra,
     model: request.model,
-    input: turns.flatMap((turn) => mapTurn(turn, thinker)),
+    input: turns.flatMap((turn) => mapTurn(turn, thinkingSource)),
     stream: true,
-    // Parley stores the conversation, not the provider.
+    // Parley stores the conversation itself.
     store: false,
-    ...(request.isThinking && mapReasoning(request)),
+    ...(request.canThink && mapReasoning(request)),
     ...(system === null ? {} : { instructions: system }),
     ...(request.outputTokensMax === null ? {} : { max_output_tokens: request.outputTokensMax }),
     ...(format && { text: { ...extra.text, format: mapFormat(format) } }),
@@ -46,21 +46,21 @@ export function mapToResponsesRequest(
 function mapReasoning({
   model,
   options,
-  asksForReasoning = true,
+  shouldRequestReasoning = true,
 }: ProviderRequest): Partial<ResponseCreateParamsStreaming> {
   const effort = options.reasoningEffort ? mapOpenAiEffort(model, options.reasoningEffort) : null;
-  // Without it a thinking model is silent until its answer starts.
-  const hasSummary = asksForReasoning && effort !== "none";
+  // Without a summary, a thinking model sends nothing until its answer starts.
+  const hasSummary = shouldRequestReasoning && effort !== "none";
   return {
     ...((hasSummary || effort !== null) && {
       reasoning: { ...(hasSummary && { summary: "auto" as const }), ...(effort !== null && { effort }) },
     }),
-    // The model's thinking has to be returned with its calls, and the provider stores nothing.
+    // The model's thinking has to be sent back with its calls, because the provider doesn't store it.
     ...(options.tools?.length && { include: ["reasoning.encrypted_content" as const] }),
   };
 }
 
-function mapTurn(turn: Turn, thinker: ThinkingSource | null): ResponseInputItem[] {
+function mapTurn(turn: Turn, thinkingSource: ThinkingSource | null): ResponseInputItem[] {
   if (turn.role === "tool")
     return turn.results.map(({ callId, content }) => ({
       type: "function_call_output",
@@ -75,7 +75,9 @@ function mapTurn(turn: Turn, thinker: ThinkingSource | null): ResponseInputItem[
     name,
     arguments: text,
   }));
-  return (thinker && calls.length > 0 && mapItems(turn, thinker, message, calls)) || [...message, ...calls];
+  return (
+    (thinkingSource && calls.length > 0 && mapItems(turn, thinkingSource, message, calls)) || [...message, ...calls]
+  );
 }
 
 function mapFormat(format: AnswerFormat): ResponseFormatTextConfig {
@@ -86,19 +88,19 @@ function mapFormat(format: AnswerFormat): ResponseFormatTextConfig {
     name,
     ...(description !== undefined && { description }),
     schema: { ...schema },
-    strict: isStrict ?? fitsStrictMode(schema),
+    strict: isStrict ?? supportsStrictMode(schema),
   };
 }
 
-/** The names are those of Chat Completions, except for one. */
+/** Maps the extra fields. Only `verbosity` isn't a top-level field in the Responses API. */
 function mapExtra({ extra }: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
   const { verbosity, ...others } = pickExtra("responses", extra);
   return { ...others, ...(verbosity && { text: { verbosity } }) };
 }
 
-/** The Responses API has no `stop`: the attempt applies it. */
+/** Maps the options. The Responses API doesn't support `stop`, so src/ai/attempt applies the stop sequences. */
 function mapOptions(options: AnswerOptions): Partial<ResponseCreateParamsStreaming> {
-  const { tools = [], toolChoice, temperature, topP, areParallelToolCallsAllowed } = options;
+  const { tools = [], toolChoice, temperature, topP, canCallToolsInParallel } = options;
   const shared = {
     ...(typeof temperature === "number" && { temperature }),
     ...(typeof topP === "number" && { top_p: topP }),
@@ -111,12 +113,12 @@ function mapOptions(options: AnswerOptions): Partial<ResponseCreateParamsStreami
       name,
       description,
       parameters: { ...parameters },
-      // Always sent: the API's default is true.
+      // The API's default is true.
       strict: isStrict ?? false,
     })),
     ...(toolChoice && {
       tool_choice: typeof toolChoice === "string" ? toolChoice : { type: "function", ...toolChoice },
     }),
-    ...(typeof areParallelToolCallsAllowed === "boolean" && { parallel_tool_calls: areParallelToolCallsAllowed }),
+    ...(typeof canCallToolsInParallel === "boolean" && { parallel_tool_calls: canCallToolsInParallel }),
   };
 }

@@ -1,31 +1,31 @@
 /**
- * Tracks which texts of a response were passed on. The Responses API sends each text several times: in deltas, and at the
- * end of its part, its item and the response. Compatible servers may omit any of these.
+ * Tracks which texts of a response were already pushed. The Responses API sends each text several times: in deltas, and
+ * again at the end of its part, its item and the response. Compatible servers may omit any of these.
  */
 export function createOutputTexts() {
-  let written = "";
-  const places = new Set<string>();
-  let lastPlace: [output: unknown, content: unknown] | null = null;
+  let pushedText = "";
+  const positions = new Set<string>();
+  let lastPosition: [output: unknown, content: unknown] | null = null;
 
   function add(output: unknown, content: unknown, text: string): void {
-    written += text;
-    if (lastPlace && lastPlace[0] === output && lastPlace[1] === content) return;
-    lastPlace = [output, content];
-    places.add(nameOf(output, content));
+    pushedText += text;
+    if (lastPosition && lastPosition[0] === output && lastPosition[1] === content) return;
+    lastPosition = [output, content];
+    positions.add(formatPosition(output, content));
   }
 
   return {
-    isEmpty: (): boolean => written === "",
-    /** Reads a delta. */
+    isEmpty: (): boolean => pushedText === "",
+    /** Adds a delta. */
     add,
-    /** Reads a whole text. @returns it, or null if its deltas were passed on. Servers number parts differently. */
-    addWhole(output: unknown, content: unknown, text: string): string | null {
-      if (places.has(nameOf(output, content)) || written.includes(text)) return null;
+    /** Adds a complete text. Returns null if it was already pushed. Also compares the texts, since indexes may differ. */
+    addComplete(output: unknown, content: unknown, text: string): string | null {
+      if (positions.has(formatPosition(output, content)) || pushedText.includes(text)) return null;
       add(output, content, text);
       return text;
     },
   };
 }
 
-const nameOf = (...indexes: unknown[]): string =>
+const formatPosition = (...indexes: unknown[]): string =>
   indexes.map((index) => (typeof index === "number" ? index : "-")).join(":");

@@ -16,8 +16,8 @@ const NAME = "openai";
 export const OPENAI_BASE_URL_DEFAULT = "https://api.openai.com/v1";
 
 /**
- * OpenAI through its Responses API.
- * @param options.headers are sent with every request and override Parley's own.
+ * Creates the provider for OpenAI's Responses API.
+ * @param options.headers sent with every request. They override Parley's own headers.
  */
 export function createOpenAiProvider(options: {
   apiKey: string;
@@ -42,8 +42,8 @@ export function createOpenAiProvider(options: {
     stream: (request, push) =>
       streamAnswer(request, push, {
         send: (onBytes) =>
-          sendBody(mapToResponsesRequest(request, NAME), request.signal, onBytes, (refusal) =>
-            refusesThinking(refusal) ? mapToResponsesRequest(request, NAME, true) : null,
+          sendBody(mapToResponsesRequest(request, NAME), request.signal, onBytes, (errorText) =>
+            rejectsThinking(errorText) ? mapToResponsesRequest(request, NAME, true) : null,
           ),
         createMapper: () => createResponsesMapper({ provider: NAME, model: request.model }),
         mapSdkError: mapOpenAiError,
@@ -53,14 +53,14 @@ export function createOpenAiProvider(options: {
 }
 
 /** Whether a request was rejected because of its reasoning items, which can expire or belong to another account. */
-const refusesThinking = (refusal: string): boolean =>
+const rejectsThinking = (errorText: string): boolean =>
   /encrypted content (?:for|of|could)|invalid_encrypted_content|reasoning' (?:item|was)|'?rs_\w+|type 'reasoning'/i.test(
-    refusal,
+    errorText,
   );
 
 /**
- * The SDK without logs and retries. It would read `OPENAI_CUSTOM_HEADERS` from the environment and send them to every
- * server, so the commands remove that.
+ * Creates an SDK client without logs and retries. The SDK reads `OPENAI_CUSTOM_HEADERS` from the environment and would send
+ * these headers to every server, so the commands remove that variable.
  */
 export function createOpenAiClient(
   apiKey: string,
@@ -81,7 +81,7 @@ export function createOpenAiClient(
   });
 }
 
-/** Maps an error of the `openai` SDK; null if it isn't one. */
+/** Maps an error of the `openai` SDK. Returns null for other errors. */
 export function mapOpenAiError(error: unknown): HttpFailure | null {
   if (!(error instanceof APIError)) return null;
   const cause = error.cause instanceof Error ? ` (${error.cause.message})` : "";

@@ -2,97 +2,95 @@ import { isBareError, isErrorValue } from "../../error-fields.ts";
 import { mapErrorFields } from "../../provider-error.ts";
 import type { ThinkingSource } from "../../thinking.ts";
 import { type EventMapper, isBlankData, type MappedEvent } from "../event-mapper.ts";
-import { type Fields, readFields, readList, readText } from "../read-fields.ts";
+import { asFields, asList, asText, type Fields } from "../read-fields.ts";
 import { createReasoningSeparator } from "../reasoning-separator.ts";
 import { createOutputTexts } from "./output-texts.ts";
-import { createResponseCalls } from "./response-calls.ts";
+import { createToolCallCollector } from "./response-calls.ts";
 import { findEnd, mapUsage } from "./response-end.ts";
 import { createItemRecord } from "./response-thinking.ts";
 
 /**
- * Reads the events of OpenAI's Responses API, which ends with `response.completed` or `response.incomplete`. Texts and calls
- * that only arrive whole, at the end of their item or in the last event, are read there.
- * @param thinker the provider and model whose thinking is kept, because they need it back. Absent: none is kept.
+ * Creates a mapper for the events of OpenAI's Responses API, which end with `response.completed` or `response.incomplete`.
+ * Texts and calls that weren't sent in deltas are taken from the end of their item or from the last event.
+ * @param thinkingSource the provider and model to which thinking is sent back. If absent, thinking isn't kept.
  */
-export function createResponsesMapper(thinker?: ThinkingSource): EventMapper {
+export function createResponsesMapper(thinkingSource?: ThinkingSource): EventMapper {
   const record = createItemRecord();
   const texts = createOutputTexts();
-  const calls = createResponseCalls();
+  const calls = createToolCallCollector();
   const separateReasoning = createReasoningSeparator();
   let hasReasoning = false;
-  let rest: MappedEvent[] = [];
+  let pendingParts: MappedEvent[] = [];
 
-  function several(events: MappedEvent[]): MappedEvent | null {
-    rest = events;
-    return rest.shift() ?? null;
+  function queueRest(events: MappedEvent[]): MappedEvent | null {
+    pendingParts = events;
+    return pendingParts.shift() ?? null;
   }
 
-  function takeDelta(event: Fields): MappedEvent | null {
-    const text = readText(event.delta);
+  function mapDelta(event: Fields): MappedEvent | null {
+    const text = asText(event.delta);
     if (text === null) return null;
     texts.add(event.output_index, event.content_index, text);
     return { type: "text", text };
   }
 
-  /** @param places numbers of the item, and of its summary or part. */
-  function takeReasoning(value: unknown, ...places: unknown[]): MappedEvent {
-    const text = readText(value) ?? "";
+  /** @param position the indexes of the item and its part. */
+  function mapReasoning(value: unknown, ...position: unknown[]): MappedEvent {
+    const text = asText(value) ?? "";
     if (text !== "") hasReasoning = true;
-    return { type: "reasoning", text: separateReasoning(JSON.stringify(places), text) };
+    return { type: "reasoning", text: separateReasoning(JSON.stringify(position), text) };
   }
 
-  /** Reads a part of a message. A refusal is shown to the reader as text. */
-  function takePart(output: unknown, content: unknown, part: Fields): MappedEvent[] {
-    const whole = readText(part.text) ?? readText(part.refusal);
-    const text = whole === null ? null : texts.addWhole(output, content, whole);
+  /** Maps a part of a message. A refusal is shown to the reader as text. */
+  function mapPart(output: unknown, content: unknown, part: Fields): MappedEvent[] {
+    const completeText = asText(part.text) ?? asText(part.refusal);
+    const text = completeText === null ? null : texts.addComplete(output, content, completeText);
     return text === null ? [] : [{ type: "text", text }];
   }
 
-  /** Reads a complete item. `place` is its index; the last event numbers items again. */
-  function takeItem(place: unknown, item: Fields): MappedEvent[] {
+  /** Maps a complete item. @param itemIndex may differ between the item's own event and the last event. */
+  function mapItem(itemIndex: unknown, item: Fields): MappedEvent[] {
     switch (item.type) {
       case "reasoning": {
         if (hasReasoning) return [];
-        const parts = [...readList(item.summary), ...readList(item.content)];
-        return parts.map((part, index) => takeReasoning(readFields(part).text, place, index));
+        const parts = [...asList(item.summary), ...asList(item.content)];
+        return parts.map((part, index) => mapReasoning(asFields(part).text, itemIndex, index));
       }
       case "message":
-        if (typeof item.content === "string") return takePart(place, 0, { text: item.content });
-        return readList(item.content).flatMap((part, index) => takePart(place, index, readFields(part)));
+        if (typeof item.content === "string") return mapPart(itemIndex, 0, { text: item.content });
+        return asList(item.content).flatMap((part, index) => mapPart(itemIndex, index, asFields(part)));
       default:
         return [];
     }
   }
 
-  function takeItemStart(event: Fields): MappedEvent | null {
-    const item = readFields(event.item);
+  function startItem(event: Fields): MappedEvent | null {
+    const item = asFields(event.item);
     if (isCall(item)) calls.begin(event);
     return mapItemStart(item.type);
   }
 
-  function takeItemEnd(event: Fields): MappedEvent | null {
-    const item = readFields(event.item);
+  function finishItem(event: Fields): MappedEvent | null {
+    const item = asFields(event.item);
     record.add(item);
-    if (!isCall(item)) return several(takeItem(event.output_index, item));
+    if (!isCall(item)) return queueRest(mapItem(event.output_index, item));
     calls.end(event);
     return toolCall;
   }
 
-  function takeOutput(output: unknown): MappedEvent[] {
-    // If any text was streamed, the last event repeats the same texts, though perhaps at other positions.
+  function mapOutput(output: unknown): MappedEvent[] {
+    // If any text was streamed, the last event repeats it, possibly at other positions.
     const areTextsNew = texts.isEmpty();
-    const items = readList(output).map(readFields);
-    const called = items.filter(isCall);
-    calls.endAll(called);
+    const items = asList(output).map(asFields);
+    const callItems = items.filter(isCall);
+    calls.addRemaining(callItems);
     record.addOutput(items);
-    const parts = items.flatMap((item, index) =>
-      item.type === "message" && !areTextsNew ? [] : takeItem(index, item),
-    );
-    return called.length > 0 ? [...parts, toolCall] : parts;
+    const parts = items.flatMap((item, index) => (item.type === "message" && !areTextsNew ? [] : mapItem(index, item)));
+    return callItems.length > 0 ? [...parts, toolCall] : parts;
   }
 
-  /** Reads the response in the last event or in a document. `impliedStatus`: the status implied by the event's name. */
-  function takeResponse(response: Fields, impliedStatus: string | null): MappedEvent[] {
+  /** Maps the response in the last event or in a document. @param impliedStatus the status that the event's name implies. */
+  function mapResponse(response: Fields, impliedStatus: string | null): MappedEvent[] {
     const usage = mapUsage(response.usage);
     const end = findEnd(response, impliedStatus);
     if (typeof end !== "string") {
@@ -104,45 +102,45 @@ export function createResponsesMapper(thinker?: ThinkingSource): EventMapper {
           ]
         : [{ type: "error", error }];
     }
-    const parts = takeOutput(response.output);
-    // Some servers put the text next to an empty output.
-    if (texts.isEmpty()) parts.push(...takePart(0, 0, { text: response.output_text }));
+    const parts = mapOutput(response.output);
+    // Some servers send an empty output and the text in `output_text`.
+    if (texts.isEmpty()) parts.push(...mapPart(0, 0, { text: response.output_text }));
     const toolCalls = calls.list();
-    const thinking = record.read(thinker);
+    const thinking = record.toThinking(thinkingSource);
     if (end !== "stop" || toolCalls.length === 0) return [...parts, { type: "finish", reason: end, usage, thinking }];
     return [...parts, { type: "finish", reason: "tool_calls", usage, toolCalls, thinking }];
   }
 
-  function mapWhole(document: unknown): MappedEvent[] {
-    const response = readFields(document);
-    return response.output === undefined && response.status === undefined ? [] : takeResponse(response, null);
+  function mapDocument(document: unknown): MappedEvent[] {
+    const response = asFields(document);
+    return response.output === undefined && response.status === undefined ? [] : mapResponse(response, null);
   }
 
   function mapOther(type: string | null, event: Fields): MappedEvent | null {
     if (isErrorValue(event) || (type === null && isBareError(event)))
       return { type: "error", error: mapErrorFields(event) };
-    if (event.object === "response") return several(mapWhole(event));
+    if (event.object === "response") return queueRest(mapDocument(event));
     const impliedStatus = lastEvents.get(type);
-    return impliedStatus === undefined ? null : several(takeResponse(readFields(event.response), impliedStatus));
+    return impliedStatus === undefined ? null : queueRest(mapResponse(asFields(event.response), impliedStatus));
   }
 
   function mapEvent(type: string | null, event: Fields): MappedEvent | null {
     switch (type) {
       case "response.output_text.delta":
       case "response.refusal.delta":
-        return takeDelta(event);
+        return mapDelta(event);
       case "response.reasoning_text.delta":
       case "response.reasoning_summary_text.delta":
-        return takeReasoning(event.delta, event.output_index, event.summary_index ?? event.content_index);
+        return mapReasoning(event.delta, event.output_index, event.summary_index ?? event.content_index);
       case "response.output_text.done":
       case "response.refusal.done":
-        return several(takePart(event.output_index, event.content_index, event));
+        return queueRest(mapPart(event.output_index, event.content_index, event));
       case "response.content_part.done":
-        return several(takePart(event.output_index, event.content_index, readFields(event.part)));
+        return queueRest(mapPart(event.output_index, event.content_index, asFields(event.part)));
       case "response.output_item.added":
-        return takeItemStart(event);
+        return startItem(event);
       case "response.output_item.done":
-        return takeItemEnd(event);
+        return finishItem(event);
       case "response.function_call_arguments.delta":
         calls.addArguments(event);
         return toolCall;
@@ -157,12 +155,12 @@ export function createResponsesMapper(thinker?: ThinkingSource): EventMapper {
   return {
     map({ event: name, data }) {
       if (isBlankData(data)) return null;
-      const event = readFields(JSON.parse(data));
-      return mapEvent(readText(event.type) ?? name, event);
+      const event = asFields(JSON.parse(data));
+      return mapEvent(asText(event.type) ?? name, event);
     },
-    mapRest: () => rest.shift() ?? null,
-    mapWhole,
-    isEvent: (document) => readText(readFields(document).type)?.startsWith("response.") ?? false,
+    mapNext: () => pendingParts.shift() ?? null,
+    mapDocument,
+    isEvent: (document) => asText(asFields(document).type)?.startsWith("response.") ?? false,
   };
 }
 

@@ -1,78 +1,76 @@
 import type { ToolCall } from "../../provider.ts";
-import { type Fields, readFields, readText } from "../read-fields.ts";
-import { createToolCalls, readArguments, readLabel } from "../tool-calls.ts";
+import { asFields, asText, type Fields } from "../read-fields.ts";
+import { createToolCalls, parseNameOrId, toArgumentsText } from "../tool-calls.ts";
 
 /**
- * Collects the tool calls of one response. The Responses API sends each call several times: its arguments in deltas, all of
- * it at the end of its item, and again at the end of the response. Compatible servers may omit any of these, and use other
- * ids at the end.
+ * Collects the tool calls of one response. The Responses API sends each call several times: its arguments in deltas, the
+ * complete call at the end of its item, and the complete call again at the end of the response. Compatible servers may omit any
+ * of these, and may use different ids at the end.
  */
-export function createResponseCalls() {
+export function createToolCallCollector() {
   const calls = createToolCalls();
-  /** Names and arguments of the calls, in order. */
-  const taken: string[] = [];
-  /** The same, by id. */
-  const known = new Map<string, string>();
-  /** Calls that have started, and arguments that arrived separately, by position. */
-  const begun = new Map<string, Fields>();
+  /** The comparison keys of the added calls, in order. */
+  const addedKeys: string[] = [];
+  /** The comparison keys of the added calls, by id. */
+  const keysById = new Map<string, string>();
+  /** Items of started calls, by the key from `getKey`. */
+  const startedCalls = new Map<string, Fields>();
   const drafts = createToolCalls();
 
   function add(item: Fields, text: string): void {
-    const description = describe(item, text);
-    const ids = [readLabel(item.call_id), readLabel(item.id)].filter((id) => id !== null);
-    // An item may end twice; a different one with the same id is another call.
-    if (ids.some((id) => known.get(id) === description)) return;
-    for (const id of ids) known.set(id, description);
-    calls.add(taken.length, { id: ids[0], name: item.name, arguments: text });
-    taken.push(description);
+    const comparisonKey = getComparisonKey(item, text);
+    const ids = [parseNameOrId(item.call_id), parseNameOrId(item.id)].filter((id) => id !== null);
+    // The end of the same item may be sent twice. An item with the same id but another name or other arguments is another call.
+    if (ids.some((id) => keysById.get(id) === comparisonKey)) return;
+    for (const id of ids) keysById.set(id, comparisonKey);
+    calls.add(addedKeys.length, { id: ids[0], name: item.name, arguments: text });
+    addedKeys.push(comparisonKey);
   }
 
-  function readDraft(place: string, item: Fields): string {
-    return readArguments(item.arguments ?? "") || drafts.argumentsOf(place);
+  function getArguments(key: string, item: Fields): string {
+    return toArgumentsText(item.arguments ?? "") || drafts.getArguments(key);
   }
 
   return {
-    /** Starts a call. */
     begin(event: Fields): void {
-      const place = nameOf(event);
-      begun.set(place, readFields(event.item));
-      drafts.clearArguments(place);
+      const key = getKey(event);
+      startedCalls.set(key, asFields(event.item));
+      drafts.clearArguments(key);
     },
-    /** Adds a piece of the arguments. @throws BrokenStreamError beyond the limits. */
-    addArguments: (event: Fields): void => drafts.add(nameOf(event), { arguments: event.delta }),
-    /** Sets the complete arguments. */
+    /** Adds a chunk of the arguments. @throws BrokenStreamError if a limit is exceeded. */
+    addArguments: (event: Fields): void => drafts.add(getKey(event), { arguments: event.delta }),
     setArguments(event: Fields): void {
-      if (readArguments(event.arguments ?? "") === "") return;
-      drafts.clearArguments(nameOf(event));
-      drafts.add(nameOf(event), { arguments: event.arguments });
+      if (toArgumentsText(event.arguments ?? "") === "") return;
+      drafts.clearArguments(getKey(event));
+      drafts.add(getKey(event), { arguments: event.arguments });
     },
-    /** Ends a call. */
     end(event: Fields): void {
-      const place = nameOf(event);
-      const item = readFields(event.item);
-      add({ ...begun.get(place), ...item }, readDraft(place, item));
-      begun.delete(place);
-      drafts.clearArguments(place);
+      const key = getKey(event);
+      const item = asFields(event.item);
+      add({ ...startedCalls.get(key), ...item }, getArguments(key, item));
+      startedCalls.delete(key);
+      drafts.clearArguments(key);
     },
-    /** Reads all calls of the last event: those not seen before are new, if there are more than before. */
-    endAll(items: readonly Fields[]): void {
-      if (items.length === 0) for (const [place, item] of begun) add(item, readDraft(place, item));
-      const before = [...taken];
+    /** Adds the last event's calls that weren't added before, as long as there are fewer calls in total than in that event. */
+    addRemaining(items: readonly Fields[]): void {
+      if (items.length === 0) for (const [key, item] of startedCalls) add(item, getArguments(key, item));
+      const unmatchedKeys = [...addedKeys];
       for (const item of items) {
-        const text = readArguments(item.arguments ?? "");
-        const at = before.indexOf(describe(item, text));
-        if (at >= 0) before.splice(at, 1);
-        else if (taken.length < items.length) add(item, text);
+        const text = toArgumentsText(item.arguments ?? "");
+        const index = unmatchedKeys.indexOf(getComparisonKey(item, text));
+        if (index >= 0) unmatchedKeys.splice(index, 1);
+        else if (addedKeys.length < items.length) add(item, text);
       }
     },
     list: (): ToolCall[] => calls.list(),
   };
 }
 
-const describe = ({ name }: Fields, text: string): string => `${readLabel(name)} ${text}`;
+/** Combines a call's name and arguments. */
+const getComparisonKey = ({ name }: Fields, text: string): string => `${parseNameOrId(name)} ${text}`;
 
 /** Identifies an item. The index takes precedence over the id, which some servers change. */
-const nameOf = (event: Fields): string =>
+const getKey = (event: Fields): string =>
   typeof event.output_index === "number"
-    ? `place ${event.output_index}`
-    : (readText(event.item_id) ?? readText(readFields(event.item).id) ?? "");
+    ? `key ${event.output_index}`
+    : (asText(event.item_id) ?? asText(asFields(event.item).id) ?? "");

@@ -1,7 +1,7 @@
 import { isErrorValue } from "../../error-fields.ts";
 import type { ModelFinishReason, ProviderError, ReportedUsage } from "../../provider.ts";
 import { createProviderError, mapErrorFields } from "../../provider-error.ts";
-import { type Fields, readFields, readReportedUsage, readText } from "../read-fields.ts";
+import { asFields, asText, type Fields, parseReportedUsage } from "../read-fields.ts";
 
 const incompleteReasons: ReadonlyMap<string, ModelFinishReason> = new Map([
   ["max_output_tokens", "length"],
@@ -11,38 +11,42 @@ const incompleteReasons: ReadonlyMap<string, ModelFinishReason> = new Map([
 ]);
 
 /**
- * Returns why a response ended, or its failure. An unknown end is a failure.
- * @param impliedStatus the status implied by the last event's name; null for a document, which contains it.
+ * Returns a response's finish reason or its error. An unknown status is an error.
+ * @param impliedStatus the status that the last event's name implies. Null for a document.
  */
 export function findEnd(response: Fields, impliedStatus: string | null): ModelFinishReason | { error: ProviderError } {
   if (isErrorValue(response)) return { error: mapErrorFields(response) };
   const status =
-    impliedStatus === "completed" ? checkCompleted(response.status) : (impliedStatus ?? readText(response.status));
+    impliedStatus === "completed" ? getCompletedStatus(response.status) : (impliedStatus ?? asText(response.status));
   if (status === "completed") return "stop";
   if (status === "incomplete") {
-    const reason = readText(readFields(response.incomplete_details).reason);
-    const known = reason === null ? "length" : incompleteReasons.get(reason);
-    return known ?? { error: createProviderError("provider_unavailable", `the response is incomplete by ${reason}`) };
+    const reason = asText(asFields(response.incomplete_details).reason);
+    const finishReason = reason === null ? "length" : incompleteReasons.get(reason);
+    return (
+      finishReason ?? { error: createProviderError("provider_unavailable", `the response is incomplete: ${reason}`) }
+    );
   }
-  return { error: createProviderError("provider_unavailable", `the response ended as ${status ?? "nothing"}`) };
+  return {
+    error: createProviderError("provider_unavailable", `the response ended with the status ${status ?? "(none)"}`),
+  };
 }
 
-/** The last event may hold an older state of the response, or no status. */
-function checkCompleted(value: unknown): string {
-  const status = readText(value);
+/** Returns the final status. The `response.completed` event may contain an outdated status, or no status. */
+function getCompletedStatus(value: unknown): string {
+  const status = asText(value);
   return status === null || status === "in_progress" || status === "queued" ? "completed" : status;
 }
 
-/** The tokens of a response; null if it reports none. */
+/** Returns a response's token counts, or null if there are none. */
 export function mapUsage(value: unknown): ReportedUsage | null {
   if (typeof value !== "object" || value === null) return null;
-  const usage = readFields(value);
-  const { cached_tokens, cache_write_tokens } = readFields(usage.input_tokens_details);
-  return readReportedUsage({
+  const usage = asFields(value);
+  const { cached_tokens, cache_write_tokens } = asFields(usage.input_tokens_details);
+  return parseReportedUsage({
     input: usage.input_tokens,
     output: usage.output_tokens,
     cachedInput: cached_tokens,
     cacheWrite: cache_write_tokens,
-    reasoning: readFields(usage.output_tokens_details).reasoning_tokens,
+    reasoning: asFields(usage.output_tokens_details).reasoning_tokens,
   });
 }

@@ -1,7 +1,7 @@
-import { readFields } from "../../fields.ts";
-import { holdsForAll, isClosedObject, isObjectSchema } from "../../format/walk-schema.ts";
+import { asFields } from "../../fields.ts";
+import { everySchema, isObjectSchema, isStrictObject } from "../../format/walk-schema.ts";
 
-/** The keywords that OpenAI accepts in strict mode; any other is an error. */
+/** The keywords that OpenAI accepts in strict mode. */
 const strictKeywords = new Set(
   (
     "$schema $defs definitions $ref title description type enum const anyOf properties required additionalProperties " +
@@ -10,19 +10,19 @@ const strictKeywords = new Set(
 );
 
 /**
- * Whether OpenAI can enforce a schema: each object names and requires all of its fields and allows no others, and all
- * keywords are in its subset. Outside strict mode the model gets the schema as a hint.
+ * Whether OpenAI can enforce a schema. Each object must require all of its properties and allow no others, and only certain
+ * keywords are supported. Otherwise, OpenAI sends the schema to the model without enforcing it.
  */
-export function fitsStrictMode(schema: unknown): boolean {
-  const { type, anyOf } = readFields(schema);
-  return type === "object" && anyOf === undefined && holdsForAll(schema, isStrict);
+export function supportsStrictMode(schema: unknown): boolean {
+  const { type, anyOf } = asFields(schema);
+  return type === "object" && anyOf === undefined && everySchema(schema, isStrict);
 }
 
 function isStrict(schema: unknown): boolean {
-  const fields = readFields(schema);
+  const fields = asFields(schema);
   if (fields.$ref !== undefined) return Object.keys(fields).length === 1;
   return (
     Object.keys(fields).every((keyword) => strictKeywords.has(keyword)) &&
-    (!isObjectSchema(fields) || isClosedObject(fields))
+    (!isObjectSchema(fields) || isStrictObject(fields))
   );
 }

@@ -1,11 +1,11 @@
 import type { Check } from "../check.ts";
-import { findPercentile, formatMs, formatQuantity, roundMs } from "../figures.ts";
-import { listCreated, listSeqs } from "../reading.ts";
+import type { CheckContext } from "../check-context.ts";
+import { findLossProblems, findSequenceProblems } from "../find-problems.ts";
+import { findPercentile, formatMs, formatQuantity, roundMs } from "../measurements.ts";
+import { listCreatedMessages, listSeqs } from "../received-answer.ts";
 import type { TestUser } from "../rest.ts";
 import { type Sender, startSender } from "../sender.ts";
 import { connectSocket } from "../socket.ts";
-import type { Stage } from "../stage.ts";
-import { findLossProblems, findSequenceProblems } from "../verdicts.ts";
 
 const MESSAGES_PER_USER = 500;
 const IN_FLIGHT = 4;
@@ -16,32 +16,35 @@ export const deliveryCheck: Check = {
   claim: "Messages reach the other user's WebSocket in order, without gaps or duplicates.",
   timeoutMs: 45_000,
 
-  async run(stage) {
-    const { ada, ben } = stage.people;
-    const conversationId = await stage.server.rest.createConversation(ada, [ben], "Delivery");
-    const [adas, bens] = await Promise.all([join(stage, ada, conversationId), join(stage, ben, conversationId)]);
+  async run(context) {
+    const { ada, ben } = context.users;
+    const conversationId = await context.server.rest.createConversation(ada, [ben], "Delivery");
+    const [adaClient, benClient] = await Promise.all([
+      connectUser(context, ada, conversationId),
+      connectUser(context, ben, conversationId),
+    ]);
     const startedAtMs = performance.now();
-    const options = { conversationId, inFlight: IN_FLIGHT, messagesMax: MESSAGES_PER_USER };
+    const options = { conversationId, inFlightMax: IN_FLIGHT, messagesMax: MESSAGES_PER_USER };
     const senders = [
-      startSender({ ...options, socket: adas.socket, name: "ada" }),
-      startSender({ ...options, socket: bens.socket, name: "ben" }),
+      startSender({ ...options, socket: adaClient.socket, name: "ada" }),
+      startSender({ ...options, socket: benClient.socket, name: "ben" }),
     ] as const;
     await Promise.all(senders.map(({ done }) => done));
     const seconds = (performance.now() - startedAtMs) / 1_000;
     const acknowledged = new Map(senders.flatMap((sender) => [...sender.acknowledged]));
     const lastSeq = Math.max(...[...acknowledged.values()].map(({ seq }) => seq));
-    for (const { socket } of [adas, bens])
+    for (const { socket } of [adaClient, benClient])
       await socket.waitFor(`the push with seq ${lastSeq}`, ({ seq }) => seq === lastSeq, ARRIVAL_TIMEOUT_MS);
 
-    const latencies = [...findLatencies(senders[0], bens), ...findLatencies(senders[1], adas)];
+    const latencies = [...findLatencies(senders[0], benClient), ...findLatencies(senders[1], adaClient)];
     const p50 = findPercentile(latencies, 0.5);
     const p99 = findPercentile(latencies, 0.99);
     const problems = senders.flatMap(({ problems }) => problems);
     if (acknowledged.size !== 2 * MESSAGES_PER_USER)
       problems.push(`expected ${2 * MESSAGES_PER_USER} acknowledged messages, but got ${acknowledged.size}`);
-    for (const { name, socket, firstSeq } of [adas, bens]) {
+    for (const { name, socket, firstSeq } of [adaClient, benClient]) {
       problems.push(...findSequenceProblems(name, listSeqs(socket.frames, conversationId), firstSeq + 1, lastSeq));
-      problems.push(...findLossProblems(name, acknowledged, listCreated(socket.frames, conversationId)));
+      problems.push(...findLossProblems(name, acknowledged, listCreatedMessages(socket.frames, conversationId)));
       await socket.close();
     }
     return {
@@ -58,17 +61,17 @@ export const deliveryCheck: Check = {
 };
 
 /** Opens a user's socket and records when each message arrives. */
-async function join({ server, people }: Stage, account: TestUser, conversationId: string) {
+async function connectUser({ server, users }: CheckContext, account: TestUser, conversationId: string) {
   const arrivedAtMs = new Map<string, number>();
   const socket = await connectSocket(server.url, account.token, ({ type, data }) => {
     const id = data?.client_message_id;
     if (type === "message.created" && id) arrivedAtMs.set(id, performance.now());
   });
   const { last_seq: firstSeq = 0 } = await socket.subscribe(conversationId);
-  return { name: account === people.ada ? "Ada's socket" : "Ben's socket", socket, firstSeq, arrivedAtMs };
+  return { name: account === users.ada ? "Ada's socket" : "Ben's socket", socket, firstSeq, arrivedAtMs };
 }
 
-/** Returns the times from sending each message to its arrival at the other user. */
+/** Returns each message's latency, from when it is sent until it reaches the other user. */
 const findLatencies = ({ sentAtMs }: Sender, { arrivedAtMs }: { arrivedAtMs: Map<string, number> }): number[] =>
   [...sentAtMs].flatMap(([id, sentMs]) => {
     const arrivedMs = arrivedAtMs.get(id);

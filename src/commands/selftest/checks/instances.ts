@@ -2,21 +2,21 @@ import { EXTRA_CONNECTIONS_MAX } from "../../../db/connect.ts";
 import { startEmbeddedPostgres } from "../../../db/embedded.ts";
 import { createSecret } from "../../../lib/id.ts";
 import { createLog } from "../../../lib/log.ts";
-import { ask, readToEnd, untilText } from "../asking.ts";
+import { requestAnswer, waitForAnswer, waitForText } from "../answers.ts";
 import type { Check } from "../check.ts";
-import { formatMs, formatQuantity } from "../figures.ts";
-import { LONG_MODEL, LONG_WORDS, writeText } from "../provider/scripts.ts";
-import { listCreated, listSeqs } from "../reading.ts";
-import { startSender } from "../sender.ts";
-import { openSubscribed } from "../socket.ts";
-import type { Stage } from "../stage.ts";
+import type { CheckContext } from "../check-context.ts";
 import {
   findAnswerProblems,
   findLimitProblems,
   findLossProblems,
   findSequenceProblems,
   findTakeoverProblems,
-} from "../verdicts.ts";
+} from "../find-problems.ts";
+import { formatMs, formatQuantity } from "../measurements.ts";
+import { createNumberedWords, LONG_MODEL, LONG_WORDS } from "../provider/scripts.ts";
+import { listCreatedMessages, listSeqs } from "../received-answer.ts";
+import { startSender } from "../sender.ts";
+import { connectAndSubscribe } from "../socket.ts";
 import { TAKEOVER_MAX_MS } from "./resume.ts";
 
 const MESSAGES_PER_USER = 100;
@@ -31,48 +31,51 @@ export const instancesCheck: Check = {
     "Two instances on one database deliver each other's messages; if one is killed, the other finishes its answer.",
   timeoutMs: 60_000,
 
-  async run(stage) {
-    const settings = { ...stage.provider.settings, ...(await startDatabase(stage)), JWT_SECRET: createSecret() };
-    const start = () => stage.sandbox.start({ dataDir: stage.sandbox.addDataDir(), settings });
-    // Both start at once: one migrates the database, the other waits.
-    const [here, there] = await Promise.all([start(), start()]);
-    const [ada, ben] = await Promise.all([here.rest.register("ada"), there.rest.register("ben")]);
-    const conversationId = await here.rest.createConversation(ada, [ben], "Instances");
-    const [adas, bens] = await Promise.all([
-      openSubscribed(here.url, ada.token, conversationId),
-      openSubscribed(there.url, ben.token, conversationId),
+  async run(context) {
+    const settings = { ...context.provider.settings, ...(await startDatabase(context)), JWT_SECRET: createSecret() };
+    const start = () => context.sandbox.start({ dataDir: context.sandbox.addDataDir(), settings });
+    // Both start simultaneously: one migrates the database while the other waits.
+    const [firstServer, secondServer] = await Promise.all([start(), start()]);
+    const [ada, ben] = await Promise.all([firstServer.rest.register("ada"), secondServer.rest.register("ben")]);
+    const conversationId = await firstServer.rest.createConversation(ada, [ben], "Instances");
+    const [adaSocket, benSocket] = await Promise.all([
+      connectAndSubscribe(firstServer.url, ada.token, conversationId),
+      connectAndSubscribe(secondServer.url, ben.token, conversationId),
     ]);
-    const options = { conversationId, inFlight: IN_FLIGHT, messagesMax: MESSAGES_PER_USER };
+    const options = { conversationId, inFlightMax: IN_FLIGHT, messagesMax: MESSAGES_PER_USER };
     const senders = [
-      startSender({ ...options, socket: adas, name: "here" }),
-      startSender({ ...options, socket: bens, name: "there" }),
+      startSender({ ...options, socket: adaSocket, name: "here" }),
+      startSender({ ...options, socket: benSocket, name: "there" }),
     ];
     await Promise.all(senders.map(({ done }) => done));
     const acknowledged = new Map(senders.flatMap((sender) => [...sender.acknowledged]));
     const seqs = [...acknowledged.values()].map(({ seq }) => seq);
     const lastSeq = Math.max(...seqs);
-    for (const socket of [adas, bens])
+    for (const socket of [adaSocket, benSocket])
       await socket.waitFor(`the push with seq ${lastSeq}`, ({ seq }) => seq === lastSeq);
     const problems = senders.flatMap(({ problems }) => problems);
-    for (const [name, socket] of [["the first instance", adas] as const, ["the second instance", bens] as const]) {
+    for (const [name, socket] of [
+      ["the first instance", adaSocket] as const,
+      ["the second instance", benSocket] as const,
+    ]) {
       problems.push(...findSequenceProblems(name, listSeqs(socket.frames, conversationId), Math.min(...seqs), lastSeq));
-      problems.push(...findLossProblems(name, acknowledged, listCreated(socket.frames, conversationId)));
+      problems.push(...findLossProblems(name, acknowledged, listCreatedMessages(socket.frames, conversationId)));
     }
 
-    const answerId = await ask(adas, conversationId, LONG_MODEL);
-    await untilText(bens, answerId, ANSWER_CHARS_MIN);
+    const answerId = await requestAnswer(adaSocket, conversationId, LONG_MODEL);
+    await waitForText(benSocket, answerId, ANSWER_CHARS_MIN);
     const killedAtMs = performance.now();
-    await here.kill();
-    const reading = await readToEnd(bens, answerId, { timeoutMs: TAKEOVER_MAX_MS + 5_000 });
+    await firstServer.kill();
+    const reading = await waitForAnswer(benSocket, answerId, { timeoutMs: TAKEOVER_MAX_MS + 5_000 });
     const tookMs = performance.now() - killedAtMs;
-    const stored = await there.rest.getMessage(ben, conversationId, answerId);
+    const stored = await secondServer.rest.getMessage(ben, conversationId, answerId);
     problems.push(
-      ...findAnswerProblems("answer", writeText(LONG_WORDS), reading, stored),
+      ...findAnswerProblems("answer", createNumberedWords(LONG_WORDS), reading, stored),
       ...findTakeoverProblems("answer", reading),
       ...findLimitProblems("from the kill to the end of the answer", tookMs, TAKEOVER_MAX_MS),
     );
-    await bens.close();
-    await there.stop();
+    await benSocket.close();
+    await secondServer.stop();
     return {
       summary: `${formatQuantity(acknowledged.size, "message")} across instances; answer finished by the other ${formatMs(tookMs)} after kill -9`,
       measured: { messages: acknowledged.size, finished_after_ms: Math.round(tookMs) },
@@ -82,19 +85,19 @@ export const instancesCheck: Check = {
 };
 
 /**
- * Starts an embedded Postgres in this process, which both instances reach through its socket.
+ * Starts an embedded Postgres, which both instances connect to through its socket.
  * @returns the settings for connecting to it.
  */
-async function startDatabase({ sandbox }: Stage): Promise<Record<string, string>> {
+async function startDatabase({ sandbox }: CheckContext): Promise<Record<string, string>> {
   const starting = startEmbeddedPostgres({
     dataDir: sandbox.addDataDir(),
     poolSize: 2 * (POOL_SIZE + EXTRA_CONNECTIONS_MAX),
     log: createLog("silent", "json"),
   });
-  // Registered before it has started, because the self-test may be interrupted meanwhile.
+  // Registered before Postgres has started, because the self-test may be interrupted during the start.
   sandbox.onClose(async () => (await starting.catch(() => null))?.stop());
   const postgres = await starting;
-  // A path that is too long is reached through an open descriptor, whose path is different in other processes.
+  // If the folder's path is too long for a socket, it is replaced by one under /proc/self, which other processes can't use.
   const folder = postgres.socketDirectory.replace("/proc/self/", `/proc/${process.pid}/`);
   return { DATABASE_URL: `postgres://${postgres.user}@/parley?host=${encodeURIComponent(folder)}` };
 }

@@ -1,24 +1,24 @@
-import { ask, untilText } from "../asking.ts";
+import { requestAnswer, waitForText } from "../answers.ts";
 import type { Check } from "../check.ts";
-import { formatMs, formatQuantity } from "../figures.ts";
-import type { StormReader } from "../interrupted.ts";
+import type { CheckContext } from "../check-context.ts";
+import { findDuplicateProblems, findLossProblems, findSequenceProblems } from "../find-problems.ts";
+import type { StormReader } from "../interrupted-work.ts";
+import { formatMs, formatQuantity } from "../measurements.ts";
 import { LONG_MODEL } from "../provider/scripts.ts";
-import { listSeqs } from "../reading.ts";
+import { listSeqs } from "../received-answer.ts";
 import type { StoredMessage } from "../rest.ts";
-import { contentOf, type Sender, startSender } from "../sender.ts";
-import { type ClientSocket, openSubscribed } from "../socket.ts";
-import type { Stage } from "../stage.ts";
-import { findLossProblems, findRepeatProblems, findSequenceProblems } from "../verdicts.ts";
+import { createContent, type Sender, startSender } from "../sender.ts";
+import { type ClientSocket, connectAndSubscribe } from "../socket.ts";
 
-/** Sockets that are disconnected by the kill, and reconnect in the next check. */
+/** Number of sockets that the kill disconnects. They reconnect in the next check. */
 const STORM_SOCKETS = 300;
 const LOAD_MS = 1_000;
 const SENDERS_PER_USER = 2;
 const IN_FLIGHT = 8;
-/** Messages to this conversation are sent more slowly, because each one is delivered to all the storm's readers. */
-const STORM_PACE_MS = 50;
+/** Pause between messages to the conversation `Storm`, each of which is delivered to all its readers. */
+const STORM_PAUSE_MS = 50;
 const ANSWER_CHARS_MIN = 100;
-/** The check fails with fewer messages, because it would prove little. */
+/** With fewer acknowledged messages, the check would prove little, so it fails. */
 const ACKNOWLEDGED_MIN = 50;
 
 export const killCheck: Check = {
@@ -26,44 +26,48 @@ export const killCheck: Check = {
   claim: "After kill -9 of Parley and its Postgres, every acknowledged message is there, exactly once, without gaps.",
   timeoutMs: 60_000,
 
-  async run(stage) {
-    const { server, people } = stage;
-    const { ada, ben } = people;
+  async run(context) {
+    const { server, users } = context;
+    const { ada, ben } = users;
     const create = (title: string) => server.rest.createConversation(ada, [ben], title);
     const [loadId, stormId, answerConversationId] = await Promise.all([
       create("Load"),
       create("Storm"),
       create("Answer"),
     ]);
-    const readers = await openReaders(stage, stormId);
-    const adas = await openSubscribed(server.url, ada.token, answerConversationId);
-    const answerId = await ask(adas, answerConversationId, LONG_MODEL);
-    await untilText(adas, answerId, ANSWER_CHARS_MIN);
+    const readers = await openReaders(context, stormId);
+    const adaSocket = await connectAndSubscribe(server.url, ada.token, answerConversationId);
+    const answerId = await requestAnswer(adaSocket, answerConversationId, LONG_MODEL);
+    await waitForText(adaSocket, answerId, ANSWER_CHARS_MIN);
 
-    const senders = await startLoad(stage, loadId);
-    const paced = await openSubscribed(server.url, ben.token, stormId);
+    const senders = await startLoad(context, loadId);
+    const stormSocket = await connectAndSubscribe(server.url, ben.token, stormId);
     const stormSender = startSender({
-      socket: paced,
+      socket: stormSocket,
       conversationId: stormId,
-      name: "calm",
-      inFlight: 1,
-      paceMs: STORM_PACE_MS,
+      name: "storm",
+      inFlightMax: 1,
+      pauseMs: STORM_PAUSE_MS,
     });
     await Bun.sleep(LOAD_MS);
     const killedAtMs = performance.now();
     await server.kill();
-    await Promise.all([adas.closed, ...readers.map(({ socket }) => socket.closed), ...senders.map(({ done }) => done)]);
+    await Promise.all([
+      adaSocket.closed,
+      ...readers.map(({ socket }) => socket.closed),
+      ...senders.map(({ done }) => done),
+    ]);
     await stormSender.done;
-    stage.server = await stage.sandbox.start({
+    context.server = await context.sandbox.start({
       dataDir: server.dataDir,
-      settings: stage.provider.settings,
+      settings: context.provider.settings,
       port: server.port,
     });
-    const lastSeq = listSeqs(adas.frames, answerConversationId).at(-1);
-    const reader = await openSubscribed(stage.server.url, ada.token, answerConversationId, lastSeq);
-    stage.interrupted = {
+    const lastSeq = listSeqs(adaSocket.frames, answerConversationId).at(-1);
+    const reader = await connectAndSubscribe(context.server.url, ada.token, answerConversationId, lastSeq);
+    context.interruptedWork = {
       killedAtMs,
-      answer: { conversationId: answerConversationId, id: answerId, frames: adas.frames, reader },
+      answer: { conversationId: answerConversationId, id: answerId, frames: adaSocket.frames, reader },
       storm: {
         conversationId: stormId,
         readers: readers.map(({ account, socket }) => ({ account, seqs: listSeqs(socket.frames, stormId) })),
@@ -77,73 +81,75 @@ export const killCheck: Check = {
       problems.push(
         `expected at least ${ACKNOWLEDGED_MIN} acknowledged messages before the kill, but got ${acknowledged.size}`,
       );
-    const loads: [string, string, ReadonlyMap<string, StoredMessage>][] = [
+    const conversations: [string, string, ReadonlyMap<string, StoredMessage>][] = [
       ["Load", loadId, acknowledged as Map<string, StoredMessage>],
       ["Storm", stormId, stormSender.acknowledged as Map<string, StoredMessage>],
     ];
-    for (const [name, id, kept] of loads)
-      problems.push(...findLossProblems(name, kept, await stage.server.rest.listMessages(ada, id)));
+    for (const [name, id, acknowledgedMessages] of conversations)
+      problems.push(...findLossProblems(name, acknowledgedMessages, await context.server.rest.listMessages(ada, id)));
 
-    problems.push(...(await resend(stage, loadId, senders)));
-    const after = await stage.server.rest.listMessages(ada, loadId);
-    const seqs = await stage.server.rest.listSeqs(ada, loadId);
-    problems.push(...findRepeatProblems("Load", after), ...findSequenceProblems("Load", seqs, 1, seqs.length));
-    const missing = pending.filter((id) => !after.some(({ client_message_id }) => client_message_id === id));
+    problems.push(...(await resend(context, loadId, senders)));
+    const stored = await context.server.rest.listMessages(ada, loadId);
+    const seqs = await context.server.rest.listSeqs(ada, loadId);
+    problems.push(...findDuplicateProblems("Load", stored), ...findSequenceProblems("Load", seqs, 1, seqs.length));
+    const missing = pending.filter((id) => !stored.some(({ client_message_id }) => client_message_id === id));
     if (missing.length > 0)
-      problems.push(`expected the messages that were sent again, but ${missing.join(", ")} are missing`);
+      problems.push(`expected the resent messages to be stored, but ${missing.join(", ")} are missing`);
     return {
-      summary: `${formatQuantity(acknowledged.size, "message")} acknowledged, ${pending.length} in flight; ready again after ${formatMs(stage.server.readyMs)}`,
+      summary: `${formatQuantity(acknowledged.size, "message")} acknowledged, ${pending.length} in flight; ready again after ${formatMs(context.server.readyMs)}`,
       measured: {
         acknowledged: acknowledged.size,
         in_flight: pending.length,
-        stored_after_resend: after.length,
-        restart_ready_ms: Math.round(stage.server.readyMs),
+        stored_after_resend: stored.length,
+        restart_ready_ms: Math.round(context.server.readyMs),
       },
       problems,
     };
   },
 };
 
-async function openReaders({ server, people }: Stage, conversationId: string) {
-  const accounts = [people.ada, people.ben];
+async function openReaders({ server, users }: CheckContext, conversationId: string) {
+  const accounts = [users.ada, users.ben];
   const open = async (n: number): Promise<{ account: StormReader["account"]; socket: ClientSocket }> => {
-    const account = accounts[n % accounts.length] ?? people.ada;
-    return { account, socket: await openSubscribed(server.url, account.token, conversationId) };
+    const account = accounts[n % accounts.length] ?? users.ada;
+    return { account, socket: await connectAndSubscribe(server.url, account.token, conversationId) };
   };
   return Promise.all(Array.from({ length: STORM_SOCKETS }, (_, n) => open(n)));
 }
 
-function startLoad({ server, people }: Stage, conversationId: string): Promise<Sender[]> {
+function startLoad({ server, users }: CheckContext, conversationId: string): Promise<Sender[]> {
   const start = async (name: string, token: string) => {
-    const socket = await openSubscribed(server.url, token, conversationId);
-    return startSender({ socket, conversationId, name, inFlight: IN_FLIGHT });
+    const socket = await connectAndSubscribe(server.url, token, conversationId);
+    return startSender({ socket, conversationId, name, inFlightMax: IN_FLIGHT });
   };
   return Promise.all(
     Array.from({ length: SENDERS_PER_USER }, (_, n) => [
-      start(`ada${n}`, people.ada.token),
-      start(`ben${n}`, people.ben.token),
+      start(`ada${n}`, users.ada.token),
+      start(`ben${n}`, users.ben.token),
     ]).flat(),
   );
 }
 
-/** Resends all messages that weren't acknowledged and the last one that was, like a client that lost its connection. */
+/** Resends all unacknowledged messages and the last acknowledged one, like a client that lost its connection. */
 async function resend(
-  { server, people }: Stage,
+  { server, users }: CheckContext,
   conversationId: string,
   senders: readonly Sender[],
 ): Promise<string[]> {
   const problems: string[] = [];
   for (const [n, { acknowledged, pending }] of senders.entries()) {
-    const { token } = n % 2 === 0 ? people.ada : people.ben;
-    const socket = await openSubscribed(server.url, token, conversationId);
+    const { token } = n % 2 === 0 ? users.ada : users.ben;
+    const socket = await connectAndSubscribe(server.url, token, conversationId);
     const last = [...acknowledged.keys()].slice(-1);
     for (const client_message_id of [...pending, ...last]) {
-      const frame = { conversation_id: conversationId, client_message_id, content: contentOf(client_message_id) };
+      const frame = { conversation_id: conversationId, client_message_id, content: createContent(client_message_id) };
       const { type, message, duplicate } = await socket.request({ type: "message.send", ...frame, reply: false });
-      const known = acknowledged.get(client_message_id);
-      if (type !== "ack") problems.push(`expected an ack of ${client_message_id} sent again, but got ${type}`);
-      else if (known && (duplicate !== true || message?.id !== known.id))
-        problems.push(`expected ${client_message_id} sent again to be message ${known.id}, but got ${message?.id}`);
+      const acknowledgedMessage = acknowledged.get(client_message_id);
+      if (type !== "ack") problems.push(`expected an ack of the resent message ${client_message_id}, but got ${type}`);
+      else if (acknowledgedMessage && (duplicate !== true || message?.id !== acknowledgedMessage.id))
+        problems.push(
+          `expected the resent message ${client_message_id} to be ${acknowledgedMessage.id}, but got ${message?.id}`,
+        );
     }
     await socket.close();
   }

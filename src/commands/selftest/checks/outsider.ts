@@ -1,15 +1,15 @@
-import { ask, readToEnd } from "../asking.ts";
+import { requestAnswer, waitForAnswer } from "../answers.ts";
 import type { Check } from "../check.ts";
-import { formatQuantity } from "../figures.ts";
+import type { CheckContext } from "../check-context.ts";
+import { type AccessAttempt, findLeakProblems, listPushes } from "../find-problems.ts";
+import { formatQuantity } from "../measurements.ts";
 import { SHORT_MODEL } from "../provider/scripts.ts";
-import { listCreated } from "../reading.ts";
-import { contentOf, startSender } from "../sender.ts";
-import { type ClientSocket, connectSocket, openSubscribed } from "../socket.ts";
-import type { Stage } from "../stage.ts";
-import { type AccessAttempt, findLeakProblems, listPushes } from "../verdicts.ts";
+import { listCreatedMessages } from "../received-answer.ts";
+import { createContent, startSender } from "../sender.ts";
+import { type ClientSocket, connectAndSubscribe, connectSocket } from "../socket.ts";
 
 const MESSAGES = 50;
-/** Time in which a late push would arrive. */
+/** Time to wait for pushes that should not arrive. */
 const SETTLE_MS = 1_200;
 
 export const outsiderCheck: Check = {
@@ -17,52 +17,64 @@ export const outsiderCheck: Check = {
   claim: "A user who isn't a member sees nothing: REST returns 404, the WebSocket not_found, and nothing is pushed.",
   timeoutMs: 30_000,
 
-  async run(stage) {
-    const { server, people } = stage;
-    const { ada, ben, outsider } = people;
+  async run(context) {
+    const { server, users } = context;
+    const { ada, ben, outsider } = users;
     const conversationId = await server.rest.createConversation(ada, [ben], "Private");
-    const member = await openSubscribed(server.url, ben.token, conversationId);
+    const member = await connectAndSubscribe(server.url, ben.token, conversationId);
     const outsiderSocket = await connectSocket(server.url, outsider.token);
     await outsiderSocket.request({ type: "inbox.subscribe" });
     const first = await member.request({
       type: "message.send",
       conversation_id: conversationId,
       client_message_id: "first",
-      content: contentOf("first"),
+      content: createContent("first"),
       reply: false,
     });
     const messageId = first.message?.id ?? "";
-    const before = await tryAll(stage, outsiderSocket, conversationId, messageId);
-    const adas = await openSubscribed(server.url, ada.token, conversationId);
-    const sender = startSender({ socket: adas, conversationId, name: "private", inFlight: 4, messagesMax: MESSAGES });
+    const earlyAttempts = await tryAllRequests(context, outsiderSocket, conversationId, messageId);
+    const adaSocket = await connectAndSubscribe(server.url, ada.token, conversationId);
+    const sender = startSender({
+      socket: adaSocket,
+      conversationId,
+      name: "private",
+      inFlightMax: 4,
+      messagesMax: MESSAGES,
+    });
     await sender.done;
-    const answerId = await ask(adas, conversationId, SHORT_MODEL);
-    await readToEnd(member, answerId);
+    const answerId = await requestAnswer(adaSocket, conversationId, SHORT_MODEL);
+    await waitForAnswer(member, answerId);
     await Bun.sleep(SETTLE_MS);
-    const refusals = [...before, ...(await tryAll(stage, outsiderSocket, conversationId, messageId))];
-    const problems = [...sender.problems, ...findLeakProblems(refusals, outsiderSocket.frames)];
+    const attempts = [...earlyAttempts, ...(await tryAllRequests(context, outsiderSocket, conversationId, messageId))];
+    const problems = [...sender.problems, ...findLeakProblems(attempts, outsiderSocket.frames)];
     const pushes = listPushes(outsiderSocket.frames).length;
-    // Otherwise a server that pushes nothing to anyone would pass.
-    const seen = listCreated(member.frames, conversationId).length;
-    if (seen !== MESSAGES + 3) problems.push(`expected a member to receive ${MESSAGES + 3} messages, but got ${seen}`);
-    for (const socket of [member, outsiderSocket, adas]) await socket.close();
+    // Without this, a server that pushes nothing to anyone would pass.
+    const receivedCount = listCreatedMessages(member.frames, conversationId).length;
+    if (receivedCount !== MESSAGES + 3)
+      problems.push(`expected a member to receive ${MESSAGES + 3} messages, but got ${receivedCount}`);
+    for (const socket of [member, outsiderSocket, adaSocket]) await socket.close();
     return {
-      summary: `${formatQuantity(refusals.length, "attempt")} refused; ${formatQuantity(pushes, "push", "pushes")} to the outsider, ${formatQuantity(seen, "message")} to a member`,
-      measured: { attempts: refusals.length, pushes_to_outsider: pushes, messages_to_member: seen },
+      summary: `${formatQuantity(attempts.length, "attempt")} refused; ${formatQuantity(pushes, "push", "pushes")} to the outsider, ${formatQuantity(receivedCount, "message")} to a member`,
+      measured: { attempts: attempts.length, pushes_to_outsider: pushes, messages_to_member: receivedCount },
       problems,
     };
   },
 };
 
-async function tryAll({ server, people }: Stage, socket: ClientSocket, conversationId: string, messageId: string) {
-  const { token } = people.outsider;
+async function tryAllRequests(
+  { server, users }: CheckContext,
+  socket: ClientSocket,
+  conversationId: string,
+  messageId: string,
+) {
+  const { token } = users.outsider;
   const path = `/api/v1/conversations/${conversationId}`;
   const requests: [method: string, path: string, json?: unknown][] = [
     ["GET", path],
     ["PATCH", path, { title: "Mine" }],
     ["DELETE", path],
     ["GET", `${path}/members`],
-    ["POST", `${path}/members`, { user_id: people.outsider.id }],
+    ["POST", `${path}/members`, { user_id: users.outsider.id }],
     ["GET", `${path}/messages`],
     ["POST", `${path}/messages`, { content: "Let me in." }],
     ["GET", `${path}/messages/${messageId}`],
@@ -79,18 +91,18 @@ async function tryAll({ server, people }: Stage, socket: ClientSocket, conversat
     { type: "generation.cancel", message_id: messageId },
     { type: "read", conversation_id: conversationId, seq: 1 },
   ];
-  const refusals: AccessAttempt[] = [];
+  const attempts: AccessAttempt[] = [];
   for (const [method, target, json] of requests) {
     const { status } = await server.rest.call(target, { token, method, ...(json !== undefined && { json }) });
-    refusals.push({
-      what: `${method} ${target.replace(conversationId, "…").replace(messageId, "…")}`,
+    attempts.push({
+      action: `${method} ${target.replace(conversationId, "…").replace(messageId, "…")}`,
       expected: 404,
-      seen: status,
+      actual: status,
     });
   }
   for (const frame of frames) {
-    const answer = await socket.request(frame);
-    refusals.push({ what: frame.type, expected: "not_found", seen: answer.code ?? answer.type });
+    const response = await socket.request(frame);
+    attempts.push({ action: frame.type, expected: "not_found", actual: response.code ?? response.type });
   }
-  return refusals;
+  return attempts;
 }

@@ -1,11 +1,11 @@
-import { findStreaming, readToEnd } from "../asking.ts";
+import { waitForAnswer, waitUntilNotStreaming } from "../answers.ts";
 import type { Check } from "../check.ts";
-import { formatMs, formatQuantity } from "../figures.ts";
-import { LONG_WORDS, writeText } from "../provider/scripts.ts";
-import { followAnswer } from "../reading.ts";
-import { findAnswerProblems, findLimitProblems, findTakeoverProblems } from "../verdicts.ts";
+import { findAnswerProblems, findLimitProblems, findTakeoverProblems } from "../find-problems.ts";
+import { formatMs, formatQuantity } from "../measurements.ts";
+import { createNumberedWords, LONG_WORDS } from "../provider/scripts.ts";
+import { assembleAnswer } from "../received-answer.ts";
 
-/** The limit that docs/models.md promises. */
+/** Maximum time from a kill until another attempt has finished the answer. docs/models.md promises it. */
 export const TAKEOVER_MAX_MS = 15_000;
 
 export const resumeCheck: Check = {
@@ -13,17 +13,22 @@ export const resumeCheck: Check = {
   claim: "The answer that was being written during the kill is finished within 15 s, without lost or repeated words.",
   timeoutMs: 30_000,
 
-  async run(stage) {
-    const { server, people, interrupted } = stage;
-    if (interrupted === null) throw new Error("expected an interrupted answer, but there is none");
-    const { killedAtMs, answer, storm, loadConversationId } = interrupted;
+  async run(context) {
+    const { server, users, interruptedWork } = context;
+    if (interruptedWork === null) throw new Error("expected an interrupted answer, but there is none");
+    const { killedAtMs, answer, storm, loadConversationId } = interruptedWork;
     const timeoutMs = Math.max(1_000, killedAtMs + TAKEOVER_MAX_MS + 5_000 - performance.now());
-    const reading = await readToEnd(answer.reader, answer.id, { timeoutMs, before: answer.frames });
+    const reading = await waitForAnswer(answer.reader, answer.id, { timeoutMs, earlierFrames: answer.frames });
     const tookMs = performance.now() - killedAtMs;
-    const stored = await server.rest.getMessage(people.ada, answer.conversationId, answer.id);
-    const before = followAnswer(answer.frames, answer.id).text;
-    const all = [answer.conversationId, storm.conversationId, loadConversationId];
-    const streaming = await findStreaming(server.rest, people.ada, all, killedAtMs + TAKEOVER_MAX_MS);
+    const stored = await server.rest.getMessage(users.ada, answer.conversationId, answer.id);
+    const before = assembleAnswer(answer.frames, answer.id).text;
+    const conversationIds = [answer.conversationId, storm.conversationId, loadConversationId];
+    const streaming = await waitUntilNotStreaming(
+      server.rest,
+      users.ada,
+      conversationIds,
+      killedAtMs + TAKEOVER_MAX_MS,
+    );
     await answer.reader.close();
     return {
       summary: `${before.length} of ${stored.content.length} characters before the kill; finished ${formatMs(tookMs)} after it; ${formatQuantity(streaming.length, "message")} still streaming`,
@@ -33,7 +38,7 @@ export const resumeCheck: Check = {
         finished_after_ms: Math.round(tookMs),
       },
       problems: [
-        ...findAnswerProblems("answer", writeText(LONG_WORDS), reading, stored),
+        ...findAnswerProblems("answer", createNumberedWords(LONG_WORDS), reading, stored),
         ...findTakeoverProblems("answer", reading),
         ...findLimitProblems("from the kill to the end of the answer", tookMs, TAKEOVER_MAX_MS),
         ...streaming.map(({ id }) => `expected no message to stay streaming, but ${id} does`),

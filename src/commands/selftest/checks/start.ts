@@ -1,9 +1,9 @@
 import { openDatabase } from "../../../db/client.ts";
 import { findRunningPostgres } from "../../../db/embedded.ts";
 import type { Check } from "../check.ts";
-import { formatMs } from "../figures.ts";
+import { formatMs } from "../measurements.ts";
 
-/** The Postgres settings that let commits survive a crash and make damaged pages detectable. */
+/** Postgres settings that make commits survive a crash and damaged pages detectable. */
 const durabilitySettings = ["fsync", "full_page_writes", "synchronous_commit", "data_checksums"];
 
 export const startCheck: Check = {
@@ -11,16 +11,16 @@ export const startCheck: Check = {
   claim: "Starts from an empty folder with its own Postgres, and every commit is synced to disk.",
   timeoutMs: 50_000,
 
-  async run(stage) {
-    const { sandbox, provider } = stage;
+  async run(context) {
+    const { sandbox, provider } = context;
     const server = await sandbox.start({ dataDir: sandbox.addDataDir(), settings: provider.settings });
-    stage.server = server;
+    context.server = server;
     const [ada, ben, outsider] = await Promise.all([
       server.rest.register("ada"),
       server.rest.register("ben"),
       server.rest.register("outsider"),
     ]);
-    stage.people = { ada, ben, outsider };
+    context.users = { ada, ben, outsider };
     const durability = await readDurability(server.dataDir);
     const problems = durabilitySettings
       .filter((name) => durability[name] !== "on")
@@ -33,10 +33,10 @@ export const startCheck: Check = {
   },
 };
 
-/** Reads the settings from the server's own Postgres, in a database session like Parley's. */
+/** Reads the settings from the server's Postgres, over a connection like Parley's. */
 async function readDurability(dataDir: string): Promise<Record<string, string>> {
   const postgres = findRunningPostgres(dataDir);
-  if (postgres === null) throw new Error("expected the embedded Postgres to run, but it doesn't");
+  if (postgres === null) throw new Error("expected the embedded Postgres to be running, but it isn't");
   const database = openDatabase({ target: postgres, poolSize: 1 });
   try {
     const rows = await database<{ name: string; setting: string }[]>`

@@ -1,14 +1,14 @@
 import type { Check } from "../check.ts";
-import { findPercentile, formatMs, formatQuantity } from "../figures.ts";
-import type { Interrupted, StormReader } from "../interrupted.ts";
-import { listSeqs } from "../reading.ts";
+import type { CheckContext } from "../check-context.ts";
+import { findSequenceProblems } from "../find-problems.ts";
+import type { InterruptedWork, StormReader } from "../interrupted-work.ts";
+import { findPercentile, formatMs, formatQuantity } from "../measurements.ts";
+import { listSeqs } from "../received-answer.ts";
 import { startSender } from "../sender.ts";
-import { type ClientSocket, connectSocket, openSubscribed } from "../socket.ts";
-import type { Stage } from "../stage.ts";
-import { findSequenceProblems } from "../verdicts.ts";
+import { type ClientSocket, connectAndSubscribe, connectSocket } from "../socket.ts";
 
 const MISSED_MESSAGES = 100;
-const LIVE_PACE_MS = 20;
+const LIVE_PAUSE_MS = 20;
 const ARRIVAL_TIMEOUT_MS = 20_000;
 
 export const stormCheck: Check = {
@@ -16,29 +16,37 @@ export const stormCheck: Check = {
   claim: "When all sockets reconnect at once after the kill, each one recovers every event that it missed, in order.",
   timeoutMs: 45_000,
 
-  async run(stage) {
-    const { server, people } = stage;
-    const interrupted = requireInterrupted(stage);
-    const { conversationId, readers } = interrupted.storm;
-    const writer = await openSubscribed(server.url, people.ben.token, conversationId);
-    const missed = startSender({
-      socket: writer,
+  async run(context) {
+    const { server, users } = context;
+    const interruptedWork = requireInterruptedWork(context);
+    const { conversationId, readers } = interruptedWork.storm;
+    const senderSocket = await connectAndSubscribe(server.url, users.ben.token, conversationId);
+    const missedSender = startSender({
+      socket: senderSocket,
       conversationId,
       name: "missed",
-      inFlight: 8,
+      inFlightMax: 8,
       messagesMax: MISSED_MESSAGES,
     });
-    await missed.done;
-    // Continues during the storm: there must be no gap between recovered events and live ones.
-    const live = startSender({ socket: writer, conversationId, name: "live", inFlight: 1, paceMs: LIVE_PACE_MS });
+    await missedSender.done;
+    // Keeps sending while the readers reconnect, to detect gaps between recovered events and live ones.
+    const liveSender = startSender({
+      socket: senderSocket,
+      conversationId,
+      name: "live",
+      inFlightMax: 1,
+      pauseMs: LIVE_PAUSE_MS,
+    });
     const startedAtMs = performance.now();
     const reconnected = await Promise.all(readers.map((reader) => reconnect(server.url, conversationId, reader)));
     const tookMs = performance.now() - startedAtMs;
-    await live.stop();
-    const lastSeq = Math.max(...[...missed.acknowledged.values(), ...live.acknowledged.values()].map(({ seq }) => seq));
+    await liveSender.stop();
+    const lastSeq = Math.max(
+      ...[...missedSender.acknowledged.values(), ...liveSender.acknowledged.values()].map(({ seq }) => seq),
+    );
     await Promise.all(reconnected.map(({ socket }) => waitForSeq(socket, conversationId, lastSeq)));
 
-    const problems = [...missed.problems, ...live.problems];
+    const problems = [...missedSender.problems, ...liveSender.problems];
     for (const [n, { reader, socket, isRecovered }] of reconnected.entries()) {
       const seqs = [...reader.seqs, ...listSeqs(socket.frames, conversationId)];
       if (!isRecovered) problems.push(`reader ${n}: expected recovered: true, but got false`);
@@ -46,7 +54,7 @@ export const stormCheck: Check = {
       if (problems.length > 10) break;
     }
     const events = reconnected.reduce((sum, { recoveredEvents }) => sum + recoveredEvents, 0);
-    await Promise.all([writer, ...reconnected.map(({ socket }) => socket)].map((socket) => socket.close()));
+    await Promise.all([senderSocket, ...reconnected.map(({ socket }) => socket)].map((socket) => socket.close()));
     const times = reconnected.map(({ tookMs }) => tookMs);
     return {
       summary: `${formatQuantity(readers.length, "socket")} recovered ${formatQuantity(events, "event")} within ${formatMs(tookMs)}; each p50 ${formatMs(findPercentile(times, 0.5))}, p99 ${formatMs(findPercentile(times, 0.99))}`,
@@ -62,9 +70,9 @@ export const stormCheck: Check = {
   },
 };
 
-function requireInterrupted({ interrupted }: Stage): Interrupted {
-  if (interrupted === null) throw new Error("expected the server to have been killed, but it wasn't");
-  return interrupted;
+function requireInterruptedWork({ interruptedWork }: CheckContext): InterruptedWork {
+  if (interruptedWork === null) throw new Error("expected the server to have been killed, but it wasn't");
+  return interruptedWork;
 }
 
 async function reconnect(url: string, conversationId: string, reader: StormReader) {

@@ -1,6 +1,5 @@
 import type { Fault } from "./scripts.ts";
 
-/** One answer to write. */
 type Answer = {
   model: string;
   firstWord: number;
@@ -11,19 +10,19 @@ type Answer = {
 };
 
 const CREATED_S = 1_760_000_000;
-/** Time to flush what was written before the connection is reset. */
+/** Time for the written data to be flushed before the connection is reset. */
 const FLUSH_MS = 20;
 
 const encoder = new TextEncoder();
 
-/** Creates the body of a response: server-sent events in OpenAI's format. */
-export function writeAnswerStream(answer: Answer): ReadableStream<Uint8Array> {
+/** Creates a response body: server-sent events in OpenAI's format. */
+export function createAnswerStream(answer: Answer): ReadableStream<Uint8Array> {
   return new ReadableStream({
     async start(controller) {
       try {
-        const ending = await write(answer, (data) => controller.enqueue(encoder.encode(`data: ${data}\n\n`)));
+        const ending = await writeAnswer(answer, (data) => controller.enqueue(encoder.encode(`data: ${data}\n\n`)));
         if (ending === "close") controller.close();
-        // `error()` resets the connection. Without an argument, Bun doesn't print an error.
+        // `error()` resets the connection. With undefined, Bun doesn't print an error.
         else controller.error(undefined);
       } catch {
         // The client closed the connection.
@@ -32,7 +31,7 @@ export function writeAnswerStream(answer: Answer): ReadableStream<Uint8Array> {
   });
 }
 
-async function write(answer: Answer, send: (data: string) => void): Promise<"close" | "reset"> {
+async function writeAnswer(answer: Answer, send: (data: string) => void): Promise<"close" | "reset"> {
   const { firstWord, words, wordDelayMs, fault, signal } = answer;
   const sendChunk = (choice: object | null, usage: object | null = null) =>
     send(
@@ -62,9 +61,9 @@ async function write(answer: Answer, send: (data: string) => void): Promise<"clo
     send(JSON.stringify({ error: { message: "Scripted failure.", type: "server_error", param: null, code: null } }));
     return "close";
   }
-  const written = Math.max(0, words - firstWord + 1);
+  const wordsWritten = Math.max(0, words - firstWord + 1);
   sendChunk({ delta: {}, finish_reason: "stop" });
-  sendChunk(null, { prompt_tokens: 10, completion_tokens: written, total_tokens: 10 + written });
+  sendChunk(null, { prompt_tokens: 10, completion_tokens: wordsWritten, total_tokens: 10 + wordsWritten });
   send("[DONE]");
   return "close";
 }

@@ -11,10 +11,10 @@ import type { IssuerClaims } from "./tokens.ts";
 /** Finds or creates accounts for the issuer's identities. */
 export interface IssuerAccounts {
   /**
-   * Finds the user of a token. A new identity gets an account, exactly once even with concurrent requests. An existing
-   * account with the same e-mail address is never taken over (docs/decisions/0041).
-   * @throws Problem `unauthorized` (the token was revoked), `registration_closed`, `forbidden` (no usable e-mail
-   * address), `conflict` (the e-mail address is taken).
+   * Finds the user of a token. A new identity gets exactly one account, even with concurrent requests. An existing account with the
+   * same email address is never taken over (docs/decisions/0041).
+   * @throws Problem `unauthorized` (the token was revoked), `registration_closed`, `forbidden` (no usable email
+   * address), `conflict` (the email address is taken).
    */
   findOrCreate(claims: IssuerClaims, ipAddress: string | null): Promise<string>;
 }
@@ -26,24 +26,24 @@ type AccountsDependencies = {
   issuer: string;
   /** Whether new identities get an account. */
   isProvisioning: boolean;
-  /** Whether responses hide that an e-mail address has an account (REGISTRATION_PRIVACY). */
-  hidesTaken: boolean;
+  /** Whether responses hide that an email address has an account (REGISTRATION_PRIVACY). */
+  hidesTakenEmails: boolean;
 };
 
-/** A concurrent request created the same account: roll this one back. */
-class LostRace extends Error {}
+/** Thrown to roll back the transaction if a concurrent request has created the same account. */
+class LostRaceError extends Error {}
 
 export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts {
-  const { database, users, audit, issuer, isProvisioning, hidesTaken } = deps;
+  const { database, users, audit, issuer, isProvisioning, hidesTakenEmails } = deps;
 
   async function provision(sql: Sql, claims: IssuerClaims, ipAddress: string | null): Promise<string> {
     const user = await createUser(sql, claims);
-    // The e-mail address is taken, perhaps by a faster concurrent request for the same identity.
+    // The email address is taken, perhaps by a faster concurrent request for the same identity.
     const userId = user?.id ?? (await queries.findIdentityUser(sql, { issuer, subject: claims.subject }));
-    if (userId === undefined) throw createTaken();
+    if (userId === undefined) throw createEmailTaken();
     if (!user) return userId;
     const identity = { id: createId(), issuer, subject: claims.subject, userId };
-    if (!(await queries.insertIdentity(sql, identity))) throw new LostRace();
+    if (!(await queries.insertIdentity(sql, identity))) throw new LostRaceError();
     const record = (action: AuditAction) =>
       audit.record(sql, {
         action,
@@ -58,15 +58,15 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
     return userId;
   }
 
-  const createTaken = (): Problem =>
-    hidesTaken
+  const createEmailTaken = (): Problem =>
+    hidesTakenEmails
       ? new Problem(
           "forbidden",
           "No account was created for this identity. If you have an account here, log in and link the identity with POST /api/v1/me/identities. Otherwise ask an administrator.",
         )
       : new Problem(
           "conflict",
-          "An account with this e-mail address exists. Log in with its password, then link the identity with POST /api/v1/me/identities.",
+          "An account with this email address exists. Log in with its password, then link the identity with POST /api/v1/me/identities.",
         );
 
   async function createUser(sql: Sql, { email, name }: IssuerClaims): Promise<User | null> {
@@ -74,8 +74,8 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
       return await users.createPasswordless(sql, { email: email ?? "", name });
     } catch (error) {
       if (!(error instanceof Problem) || error.code !== "invalid") throw error;
-      // Not an invalid request: its only input, the token, is valid.
-      throw new Problem("forbidden", "The e-mail address in the issuer's token can't be used for an account.");
+      // The request isn't invalid, because its only input, the token, is valid.
+      throw new Problem("forbidden", "The email address in the issuer's token can't be used for an account.");
     }
   }
 
@@ -86,21 +86,18 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
         "No account is linked to this identity. Ask an administrator for an account, then link it.",
       );
     if (email === null)
-      throw new Problem(
-        "forbidden",
-        "The token contains no e-mail address. Request the scope `email` from the issuer.",
-      );
-    // If responses hide accounts, only the owner of an e-mail address may learn whether it has an account.
-    if (isEmailVerified === false || (hidesTaken && isEmailVerified === null))
-      throw new Problem("forbidden", "The issuer has not verified this e-mail address yet.");
+      throw new Problem("forbidden", "The token contains no email address. Request the scope `email` from the issuer.");
+    // If responses hide accounts, only the owner of an email address may find out whether it has an account.
+    if (isEmailVerified === false || (hidesTakenEmails && isEmailVerified === null))
+      throw new Problem("forbidden", "The issuer has not verified this email address yet.");
   }
 
   return {
     async findOrCreate(claims, ipAddress) {
       const find = () => queries.findIdentityUser(database, { issuer, subject: claims.subject });
-      const known = await find();
-      if (known !== undefined) return known;
-      // Tokens of a deleted account may still exist: they must not create another account.
+      const existing = await find();
+      if (existing !== undefined) return existing;
+      // A deleted account's tokens may still be valid. They must not create another account.
       if (await queries.isTokenRevoked(database, claims.tokenKey))
         throw new Problem("unauthorized", "A session of this token was ended. Get a new token from the issuer.");
       requireProvisionable(claims);
@@ -108,7 +105,7 @@ export function createIssuerAccounts(deps: AccountsDependencies): IssuerAccounts
         const key = `identity:${claims.subject}`;
         return await withTransaction(database, (sql) => provision(sql, claims, ipAddress), key);
       } catch (error) {
-        const winner = error instanceof LostRace ? await find() : undefined;
+        const winner = error instanceof LostRaceError ? await find() : undefined;
         if (winner === undefined) throw error;
         return winner;
       }

@@ -17,9 +17,9 @@ type IdentitiesDependencies = {
   passwordChecks: PasswordChecks;
 };
 
-/** Lists, links and unlinks users' identities at the issuer. */
+/** Creates the functions that list, link and unlink users' identities at the issuer. */
 export function createIdentities({ database, users, audit, passwordChecks }: IdentitiesDependencies) {
-  const createEntry = (action: AuditAction, { user, credentialId, ipAddress }: Caller, issuer: string) => {
+  const createAuditEntry = (action: AuditAction, { user, credentialId, ipAddress }: Caller, issuer: string) => {
     const target = { type: "user", id: user.id } as const;
     return { action, actorId: user.id, credentialId, target, ipAddress, details: { issuer } };
   };
@@ -31,23 +31,23 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
     },
 
     /**
-     * Links an identity of the issuer to the caller's account. Requires the password: a linked identity can log in
-     * permanently, so a stolen session must not suffice.
-     * @throws Problem `forbidden` (wrong or missing password), `conflict` (it is linked to another account, or
-     * there are too many).
+     * Links an issuer's identity to the caller's account. The password is required, because a linked identity can log in permanently, so a
+     * stolen session must not be enough to link one.
+     * @throws Problem `forbidden` (wrong or missing password), `conflict` (the identity is linked to another account, or there are too
+     * many).
      */
     async link(caller: Caller, { issuer, subject }: { issuer: string; subject: string }, password: string) {
       const passwordHash = await passwordChecks.verify(caller, password);
       const insert = async (sql: Sql) => {
         await users.lockUser(sql, caller.user.id, passwordHash);
-        const linked = await queries.listIdentities(sql, caller.user.id);
-        const known = linked.find((row) => row.issuer === issuer && row.subject === subject);
-        if (known) return mapRowToIdentity(known);
-        if (linked.length >= IDENTITIES_PER_USER_MAX)
+        const identities = await queries.listIdentities(sql, caller.user.id);
+        const existing = identities.find((row) => row.issuer === issuer && row.subject === subject);
+        if (existing) return mapRowToIdentity(existing);
+        if (identities.length >= IDENTITIES_PER_USER_MAX)
           throw new Problem("conflict", `An account can have at most ${IDENTITIES_PER_USER_MAX} identities.`);
         const row = await queries.insertIdentity(sql, { id: createId(), issuer, subject, userId: caller.user.id });
         if (!row) throw new Problem("conflict", "This identity is linked to another account.");
-        await audit.record(sql, createEntry("user.identity_linked", caller, issuer));
+        await audit.record(sql, createAuditEntry("user.identity_linked", caller, issuer));
         return mapRowToIdentity(row);
       };
       return withTransaction(database, insert, `user:${caller.user.id}`);
@@ -55,7 +55,7 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
 
     /**
      * Unlinks one of the caller's own identities, and ends the sessions that were opened with issuers' tokens.
-     * @returns the ended sessions, for `announceEnd`. @throws Problem `not_found`, `conflict` (the only way to log in).
+     * @returns the ended sessions, for `announceEndedSessions`. @throws Problem `not_found`, `conflict` (the only way to log in).
      */
     async unlink(caller: Caller, identityId: string): Promise<string[]> {
       const remove = async (sql: Sql) => {
@@ -66,7 +66,7 @@ export function createIdentities({ database, users, audit, passwordChecks }: Ide
         if (linked.length === 1 && !(await users.hasPassword(sql, caller.user.id)))
           throw new Problem("conflict", "This account has no password, so its only identity can't be unlinked.");
         await queries.deleteIdentity(sql, row.id, caller.user.id);
-        await audit.record(sql, createEntry("user.identity_unlinked", caller, row.issuer));
+        await audit.record(sql, createAuditEntry("user.identity_unlinked", caller, row.issuer));
         return queries.endIssuerSessions(sql, caller.user.id);
       };
       return withTransaction(database, remove, `user:${caller.user.id}`);

@@ -3,25 +3,24 @@ import { ISSUER_RESPONSE_BYTES_MAX } from "./limits.ts";
 
 export type KeySourceOptions = { issuer: string; jwksUrl: string | undefined; fetch: Fetch };
 
-/** Reads the key set of an issuer. @throws Error that says what is wrong with the response, for the log. */
+/** Fetches an issuer's key set. @throws an Error that describes the problem for the log. */
 export type KeySource = (signal: AbortSignal) => Promise<unknown>;
 
 /**
- * Reads the key set of an issuer: from `jwksUrl`, or from the URL in its discovery document (OpenID Connect
- * Discovery 1.0, section 4). The document is read each time, so an issuer may move its keys. Redirects are not followed,
- * and at most ISSUER_RESPONSE_BYTES_MAX bytes are read.
+ * Creates a function that fetches an issuer's key set from `jwksUrl`, or from the URL in its discovery document (OpenID Connect
+ * Discovery 1.0, section 4). The document is fetched each time, in case the URL changes. Redirects are not followed.
  */
 export function createKeySource({ issuer, jwksUrl, fetch }: KeySourceOptions): KeySource {
-  const read: ReadJson = (url, signal) => readJson(fetch, url, signal);
-  return async (signal) => read(jwksUrl ?? (await discover(read, issuer, signal)), signal);
+  const read: FetchJson = (url, signal) => fetchJson(fetch, url, signal);
+  return async (signal) => read(jwksUrl ?? (await fetchKeysUrl(read, issuer, signal)), signal);
 }
 
-type ReadJson = (url: string, signal: AbortSignal) => Promise<unknown>;
+type FetchJson = (url: string, signal: AbortSignal) => Promise<unknown>;
 
-async function discover(read: ReadJson, issuer: string, signal: AbortSignal): Promise<string> {
+async function fetchKeysUrl(read: FetchJson, issuer: string, signal: AbortSignal): Promise<string> {
   const url = `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
   const document = (await read(url, signal)) as Record<string, unknown> | null;
-  // Section 4.3: otherwise one issuer could impersonate another.
+  // Required by section 4.3. Otherwise, one issuer could impersonate another.
   if (document?.issuer !== issuer) throw new Error(`${url} is not the discovery document of the issuer ${issuer}`);
   const keysUrl = document.jwks_uri;
   if (typeof keysUrl !== "string" || !URL.canParse(keysUrl)) throw new Error(`${url} has no valid jwks_uri`);
@@ -31,7 +30,7 @@ async function discover(read: ReadJson, issuer: string, signal: AbortSignal): Pr
   return keysUrl;
 }
 
-async function readJson(fetch: Fetch, url: string, signal: AbortSignal): Promise<unknown> {
+async function fetchJson(fetch: Fetch, url: string, signal: AbortSignal): Promise<unknown> {
   const response = await fetch(url, { redirect: "manual", headers: { accept: "application/json" }, signal });
   if (response.status !== 200) {
     await response.body?.cancel();
@@ -41,7 +40,7 @@ async function readJson(fetch: Fetch, url: string, signal: AbortSignal): Promise
   let bytes = 0;
   for await (const chunk of response.body ?? []) {
     bytes += chunk.byteLength;
-    // Leaving the loop cancels the body.
+    // Throwing cancels the body.
     if (bytes > ISSUER_RESPONSE_BYTES_MAX)
       throw new Error(`${url} responded with more than ${ISSUER_RESPONSE_BYTES_MAX} bytes`);
     chunks.push(chunk);

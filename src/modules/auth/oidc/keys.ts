@@ -3,15 +3,15 @@ import type { Log } from "../../../lib/log.ts";
 import type { KeySource } from "./key-source.ts";
 import type { KeyTimes } from "./limits.ts";
 
-/** The issuer's keys can't be fetched, and the requested one is unknown. */
-export class KeysUnavailable extends Error {}
+/** Thrown if the issuer's keys can't be fetched and the requested key is unknown. */
+export class KeysUnavailableError extends Error {}
 
 type KeysDependencies = { issuer: string; source: KeySource; log: Log; times: KeyTimes };
 
 /**
- * The public keys of an issuer, cached. Cached keys are refreshed in the background. An unknown key triggers a fetch,
- * but only once per cooldown, no matter how many tokens refer to unknown keys. While the issuer is unreachable, it is
- * retried once per `retryMs`. Throws KeysUnavailable, or an error of jose.
+ * Creates a cache of an issuer's public keys. Cached keys are refreshed in the background. An unknown key triggers a fetch, but only once
+ * per cooldown, no matter how many tokens refer to unknown keys. While the issuer is unreachable, fetches are retried once per `retryMs`.
+ * The returned function throws KeysUnavailableError, or jose's errors.
  */
 export function createIssuerKeys({ issuer, source, log, times }: KeysDependencies): JWTVerifyGetKey {
   let fetchedAtMs = Number.NEGATIVE_INFINITY;
@@ -20,7 +20,7 @@ export function createIssuerKeys({ issuer, source, log, times }: KeysDependencie
   const isBackingOff = () => performance.now() - failedAtMs < times.retryMs;
 
   async function fetchKeys(_url: string, { signal }: { signal: AbortSignal }): Promise<Response> {
-    if (isBackingOff()) throw new KeysUnavailable();
+    if (isBackingOff()) throw new KeysUnavailableError();
     try {
       const keys = await source(signal);
       // An invalid key set must count as a failure here, or every token would trigger a fetch.
@@ -30,20 +30,20 @@ export function createIssuerKeys({ issuer, source, log, times }: KeysDependencie
     } catch (err) {
       failedAtMs = performance.now();
       log.warn({ err, issuer }, "fetching the issuer's keys failed");
-      throw new KeysUnavailable();
+      throw new KeysUnavailableError();
     }
   }
 
   const keys = createRemoteJWKSet(new URL(issuer), {
     [customFetch]: fetchKeys,
     cacheMaxAge: times.retentionMs,
-    // jose's own cooldown starts at every fetch, so a key added right after a fetch would be refused.
+    // jose's own cooldown starts at each fetch, so a key that was added right after a fetch would be refused.
     cooldownDuration: Number.POSITIVE_INFINITY,
     timeoutDuration: times.timeoutMs,
   });
 
-  /** Whether to fetch the key set because of an unknown key. Concurrent callers share the fetch. */
-  function mayFetchUnknownKey(): boolean {
+  /** Returns whether to fetch the key set because of an unknown key. Concurrent callers share the fetch. */
+  function shouldFetchUnknownKey(): boolean {
     if (keys.reloading) return true;
     if (performance.now() - unknownKeyFetchAtMs < times.cooldownMs) return false;
     unknownKeyFetchAtMs = performance.now();
@@ -56,7 +56,7 @@ export function createIssuerKeys({ issuer, source, log, times }: KeysDependencie
     try {
       return await keys(header, token);
     } catch (error) {
-      if (!(error instanceof errors.JWKSNoMatchingKey) || !mayFetchUnknownKey()) throw error;
+      if (!(error instanceof errors.JWKSNoMatchingKey) || !shouldFetchUnknownKey()) throw error;
       await keys.reload();
       return keys(header, token);
     }

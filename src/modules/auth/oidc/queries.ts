@@ -9,7 +9,7 @@ export async function findIdentityUser(sql: Sql, { issuer, subject }: Subject): 
   return row?.user_id;
 }
 
-/** Waits for concurrent inserts of the same identity. @returns undefined if the identity is already linked. */
+/** Inserts an identity. Waits for concurrent inserts of the same identity. @returns undefined if it is already linked. */
 export async function insertIdentity(
   sql: Sql,
   { id, issuer, subject, userId }: Subject & { id: string; userId: string },
@@ -20,7 +20,7 @@ export async function insertIdentity(
   return row;
 }
 
-/** The user's identities, oldest first; there are few. */
+/** Lists the user's identities, oldest first. The list isn't paged, because it has at most IDENTITIES_PER_USER_MAX entries. */
 export async function listIdentities(sql: Sql, userId: string): Promise<IdentityRow[]> {
   return await sql<IdentityRow[]>`
     select id, issuer, subject, created_at from identities where user_id = ${userId} order by created_at, id`;
@@ -31,14 +31,14 @@ export async function deleteIdentity(sql: Sql, id: string, userId: string): Prom
   return count > 0;
 }
 
-/** The session of a token used directly as a credential, live or not. */
+/** Finds the session of a token that is used directly as a credential, even if the session isn't live. */
 export async function findTokenSession(sql: Sql, tokenKey: Uint8Array): Promise<string | undefined> {
   const [row] = await sql<{ id: string }[]>`
     select id from sessions where token_key = ${tokenKey} and refresh_key is null`;
   return row?.id;
 }
 
-/** Whether a session opened with this token was ended before it expired. */
+/** Returns whether a session that was opened with this token was ended before it expired. */
 export async function isTokenRevoked(sql: Sql, tokenKey: Uint8Array): Promise<boolean> {
   const rows = await sql`select 1 from sessions where token_key = ${tokenKey} and revoked_at is not null limit 1`;
   return rows.length > 0;
@@ -54,8 +54,9 @@ type NewTokenSession = Subject & {
 };
 
 /**
- * Opens a session for a token. Waits for a concurrent change of the user. @returns false if the user is disabled,
- * deleted or no longer linked, if a session opened with this token was ended, or if the token already has its session.
+ * Opens a session for a token. Waits for concurrent changes to the user.
+ * @returns false if the user is disabled, deleted or no longer linked, if a session that was opened with this token was ended, or if
+ * the token already has a session.
  */
 export async function insertTokenSession(sql: Sql, session: NewTokenSession): Promise<boolean> {
   const { id, userId, issuer, subject, tokenKey, ipAddress } = session;

@@ -23,14 +23,13 @@ export type IssuerConfig = Pick<
   "OIDC_ISSUER" | "OIDC_AUDIENCE" | "OIDC_JWKS_URL" | "OIDC_PROVISION" | "REGISTRATION_PRIVACY"
 >;
 
-/** Sign-in with an OpenID Connect issuer (docs/decisions/0041). Without an issuer, only identities can be listed. */
+/** Provides login with an OpenID Connect issuer (docs/decisions/0041). Without an issuer, identities can only be listed. */
 export interface IssuerService {
-  /** Whether a credential claims to be from the issuer; only then call `findSession`. */
+  /** Returns whether a credential claims to be from the issuer. If so, call `findSession`. */
   hasIssuerClaim(token: string): boolean;
 
   /**
-   * Finds or opens the session of an issuer's token that is used as a credential. Doesn't check whether the session is
-   * live.
+   * Finds or opens the session of an issuer's token that is used as a credential. Doesn't check whether the session is live.
    * @throws Problem `unauthorized`, `forbidden`, `registration_closed`, `conflict`, `unavailable`.
    */
   findSession(token: string, ipAddress: string | null): Promise<{ sessionId: string; expiresAtMs: number }>;
@@ -52,8 +51,8 @@ export interface IssuerService {
   listIdentities(caller: Caller): Promise<Identity[]>;
 
   /**
-   * Unlinks an identity of the caller.
-   * @returns the ended sessions, for `announceEnd`.
+   * Unlinks one of the caller's identities.
+   * @returns the ended sessions, for `announceEndedSessions`.
    * @throws Problem `not_found`, `conflict` (the only way to log in).
    */
   unlink(caller: Caller, identityId: string): Promise<string[]>;
@@ -73,11 +72,11 @@ type Dependencies = {
 export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTimes): IssuerService {
   const { OIDC_ISSUER } = deps.config;
   const identities = createIdentities(deps);
-  const current = OIDC_ISSUER === undefined ? null : createIssuer(deps, OIDC_ISSUER, times);
+  const issuerOrNull = OIDC_ISSUER === undefined ? null : createIssuer(deps, OIDC_ISSUER, times);
 
   function requireIssuer() {
-    if (!current) throw new Problem("not_found", "Sign-in with an issuer is off: OIDC_ISSUER is not set.");
-    return current;
+    if (!issuerOrNull) throw new Problem("not_found", "Login with an issuer is off: OIDC_ISSUER is not set.");
+    return issuerOrNull;
   }
 
   async function verify(token: string): Promise<IssuerClaims> {
@@ -88,7 +87,7 @@ export function createIssuerService(deps: Dependencies, times: KeyTimes = keyTim
   }
 
   return {
-    hasIssuerClaim: (token) => current?.tokens.hasIssuerClaim(token) ?? false,
+    hasIssuerClaim: (token) => issuerOrNull?.tokens.hasIssuerClaim(token) ?? false,
 
     async findSession(token, ipAddress) {
       const claims = await verify(token);
@@ -120,8 +119,8 @@ function createIssuer(deps: Dependencies, issuer: string, times: KeyTimes) {
   const findKey = createIssuerKeys({ issuer, source, log, times });
   const tokens = createIssuerTokens({ issuer, audience: config.OIDC_AUDIENCE, findKey, times });
   const isProvisioning = config.OIDC_PROVISION === "on";
-  const hidesTaken = config.REGISTRATION_PRIVACY === "on";
-  const accounts = createIssuerAccounts({ database, users, audit, issuer, isProvisioning, hidesTaken });
+  const hidesTakenEmails = config.REGISTRATION_PRIVACY === "on";
+  const accounts = createIssuerAccounts({ database, users, audit, issuer, isProvisioning, hidesTakenEmails });
   const sessions = createTokenSessions({ database, audit, issuer, accounts, sessionQuota });
   return { issuer, tokens, accounts, sessions };
 }

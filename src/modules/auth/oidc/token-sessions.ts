@@ -11,13 +11,13 @@ import * as queries from "./queries.ts";
 import type { IssuerClaims } from "./tokens.ts";
 
 /**
- * Sessions for issuers' tokens that are used directly as credentials: one per token, from the token's first use until it
- * expires. A token's session never changes, so it is cached; callers check whether the session is still live.
+ * Manages the sessions of issuers' tokens that are used directly as credentials. Each token has one session, from its first use until
+ * it expires. The session's id never changes, so it is cached. Callers check whether the session is still live.
  */
 export interface TokenSessions {
   /**
    * Finds or opens a token's session.
-   * @throws Problem `unauthorized` (ended, or a disabled user); and what `findOrCreate` throws.
+   * @throws Problem `unauthorized` if the session has ended or the user is disabled. Also throws the errors of `findOrCreate`.
    */
   find(claims: IssuerClaims, ipAddress: string | null): Promise<string>;
 }
@@ -32,16 +32,16 @@ type TokenSessionsDependencies = {
 
 export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessions {
   const { database, audit, issuer, accounts, sessionQuota } = deps;
-  const known = new BoundedCache<Promise<string>>({
+  const sessionIds = new BoundedCache<Promise<string>>({
     max: IDENTITIES_CACHED_MAX,
-    // No token lives longer.
+    // No token is valid for longer than this.
     ttlMs: ISSUER_TOKEN_TTL_MAX_S * 1_000,
   });
 
   async function open(claims: IssuerClaims, ipAddress: string | null): Promise<string> {
     const { subject, tokenKey, expiresAtMs, authenticatedAtMs } = claims;
-    const found = await queries.findTokenSession(database, tokenKey);
-    if (found !== undefined) return found;
+    const existing = await queries.findTokenSession(database, tokenKey);
+    if (existing !== undefined) return existing;
     const userId = await accounts.findOrCreate(claims, ipAddress);
     const id = createId();
     const insert = async (sql: Sql) => {
@@ -52,10 +52,10 @@ export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessi
       await audit.record(sql, { ...entry, details: { issuer } });
       return sessionQuota.endLeastUsed(sql, { userId, sessionId: id, ipAddress });
     };
-    const ended = await withTransaction(database, insert, `user:${userId}`);
-    if (ended) sessionQuota.announce(ended);
-    // A concurrent request was faster, or access is refused.
-    const sessionId = ended ? id : await queries.findTokenSession(database, tokenKey);
+    const endedSessionIds = await withTransaction(database, insert, `user:${userId}`);
+    if (endedSessionIds) sessionQuota.announce(endedSessionIds);
+    // If no session was inserted, a concurrent request was faster or access is refused.
+    const sessionId = endedSessionIds ? id : await queries.findTokenSession(database, tokenKey);
     if (sessionId === undefined)
       throw new Problem("unauthorized", "The token is invalid or has expired, or its session has ended.");
     return sessionId;
@@ -64,12 +64,12 @@ export function createTokenSessions(deps: TokenSessionsDependencies): TokenSessi
   return {
     find(claims, ipAddress) {
       const key = claims.tokenKey.toString("base64");
-      const session = known.get(key);
+      const session = sessionIds.get(key);
       if (session) return session;
-      const opened = open(claims, ipAddress);
-      known.set(key, opened);
-      opened.catch(() => known.deleteValue(key, opened));
-      return opened;
+      const sessionId = open(claims, ipAddress);
+      sessionIds.set(key, sessionId);
+      sessionId.catch(() => sessionIds.deleteValue(key, sessionId));
+      return sessionId;
     },
   };
 }

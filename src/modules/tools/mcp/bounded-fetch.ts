@@ -7,23 +7,22 @@ import { RESPONSE_BYTES_MAX } from "./limits.ts";
 type CallContext = {
   /** Aborted when the response is no longer needed. */
   signal: AbortSignal;
-  /** Fails the call. Without it, the MCP client would wait for its timeout when an event stream breaks. */
+  /** Fails the call immediately. When an event stream breaks, the MCP client would otherwise wait for its timeout. */
   fail(error: Error): void;
 };
 
-/** Links a call of the MCP client to its HTTP requests. */
+/** Links the MCP client's calls to their HTTP requests. */
 const callContexts = new AsyncLocalStorage<CallContext>();
 
 /**
- * Runs a call of the MCP client, and aborts its remaining requests when it ends. Rejects as soon as a response is too
- * large.
+ * Runs a call of the MCP client, and aborts its remaining requests when the call ends. Rejects as soon as a response is too large.
  */
 export async function runInCallContext<T>(work: () => Promise<T>): Promise<T> {
   const controller = new AbortController();
-  const { promise: failed, reject } = Promise.withResolvers<never>();
-  failed.catch(() => {});
+  const { promise: failure, reject } = Promise.withResolvers<never>();
+  failure.catch(() => {});
   try {
-    return await Promise.race([callContexts.run({ signal: controller.signal, fail: reject }, work), failed]);
+    return await Promise.race([callContexts.run({ signal: controller.signal, fail: reject }, work), failure]);
   } finally {
     controller.abort();
   }
@@ -31,20 +30,20 @@ export async function runInCallContext<T>(work: () => Promise<T>): Promise<T> {
 
 type Options = {
   fetch: Fetch;
-  /** The timeout of one request, until the end of its response. */
+  /** Timeout of a request, including its response. */
   timeoutMs: number;
   /** Whether the client may open the long-lived stream on which a server announces changes. */
   hasStreams: boolean;
-  /** Creates the headers of one request. @throws an error, with which the request fails. */
+  /** Creates the headers of a request. If this throws, the request fails with the same error. */
   createHeaders(): Promise<Record<string, string>> | Record<string, string>;
 };
 
-/** Creates a fetch for the MCP client, with Parley's headers and with limits on time and size. */
+/** Creates a fetch function for the MCP client, with Parley's headers and with limits on time and size. */
 export function createBoundedFetch({ fetch, timeoutMs, hasStreams, createHeaders }: Options): Fetch {
   return async (url, init = {}) => {
     const headers = new Headers(init.headers);
     const isStream = init.method === "GET" || headers.get("mcp-method") === "subscriptions/listen";
-    // 405 tells the MCP client that the server doesn't offer such a stream.
+    // With 405, the MCP client assumes that the server doesn't offer such a stream.
     if (isStream && !hasStreams) return new Response(null, { status: 405 });
     for (const [name, value] of Object.entries(await createHeaders())) headers.set(name, value);
     const context = isRequest(init.body) ? callContexts.getStore() : undefined;
@@ -56,8 +55,7 @@ export function createBoundedFetch({ fetch, timeoutMs, hasStreams, createHeaders
 }
 
 /**
- * Whether a body is a request. Notifications, for example of a cancelled call, expect no response and may outlive their
- * call.
+ * Returns whether a body is a request. Notifications, for example about a cancelled call, have no response and may outlive their call.
  */
 function isRequest(body: unknown): boolean {
   if (typeof body !== "string") return false;

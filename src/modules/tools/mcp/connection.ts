@@ -8,8 +8,8 @@ import { abortable } from "../../../lib/abortable.ts";
 import { build } from "../../../lib/build.ts";
 import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
 import { runInCallContext } from "./bounded-fetch.ts";
-import { isConnectionUsable, isSessionGone } from "./describe-error.ts";
-import { LIST_TIMEOUT_MS, PAGES_MAX, SERVER_TOOLS_MAX, SESSION_END_TIMEOUT_MS } from "./limits.ts";
+import { isConnectionUsable, isSessionLost } from "./describe-error.ts";
+import { LIST_TIMEOUT_MS, PAGES_MAX, SERVER_TOOLS_MAX, SESSION_CLOSE_TIMEOUT_MS } from "./limits.ts";
 
 /** A tool as described by its server. */
 export type WireTool = { name: string; inputSchema: Record<string, unknown> };
@@ -18,13 +18,13 @@ export type McpConnectionOptions = {
   /** The server's URL, without credentials. */
   url: URL;
   fetch: Fetch;
-  /** The timeout of one call. */
+  /** Timeout of a call. */
   timeoutMs: number;
-  /** Called when the server announces that its tools changed. Null to not subscribe to changes. */
+  /** Called when the server announces that its tools have changed. If null, the client doesn't subscribe to changes. */
   onChanged: (() => void) | null;
 };
 
-/** One connected client, shared by several calls. */
+/** A connected client that several calls share. */
 type SharedClient = {
   client: Client;
   transport: StreamableHTTPClientTransport;
@@ -35,29 +35,28 @@ type SharedClient = {
 type ToolPage = { tools?: unknown; nextCursor?: unknown };
 
 /**
- * Accepts any list, because the MCP client would reject all of it for one invalid tool. Each tool is checked separately
- * later.
+ * Accepts any list, because the MCP client would reject a whole list for one invalid tool. convert-tools.ts checks each tool.
  */
-const anyPage: StandardSchemaV1<unknown, ToolPage> = {
+const anyPageSchema: StandardSchemaV1<unknown, ToolPage> = {
   "~standard": { version: 1, vendor: "parley", validate: (value) => ({ value: value as ToolPage }) },
 };
 
 /**
- * Manages the connection to one MCP server over streamable HTTP, with protocol revision 2026-07-28 or one of 2025,
- * depending on the server. It is opened on first use, and reopened when the server has lost the session.
+ * Manages the connection to an MCP server over streamable HTTP, with protocol revision 2026-07-28 or an older one, depending on the
+ * server. The connection is opened on first use, and reopened when the server has lost the session.
  */
 export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnectionOptions) {
   let connecting: Promise<SharedClient> | null = null;
-  /** Once this is set, no client is kept open; each later call gets its own. */
+  /** After closing, each call opens a new client and closes it. */
   let isClosed = false;
 
   async function connect(): Promise<SharedClient> {
-    // Loaded on demand, because most installations have no MCP servers.
+    // Loaded on demand, because most deployments have no MCP servers.
     const sdk = await import("@modelcontextprotocol/client");
     const transport = new sdk.StreamableHTTPClientTransport(url, { fetch });
     const client = new sdk.Client(
       { name: "parley", version: build.version },
-      // Without capabilities, the client rejects the server's requests (for input, or for a model).
+      // Without capabilities, the client rejects the server's requests for user input or model answers.
       { versionNegotiation: { mode: "auto" }, inputRequired: { autoFulfill: false } },
     );
     if (onChanged) client.setNotificationHandler("notifications/tools/list_changed", onChanged);
@@ -67,15 +66,15 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
       await client.close().catch(() => {});
       throw error;
     }
-    // With the revisions of 2025, servers announce changes without a subscription; newer ones require one.
+    // Newer protocol revisions require a subscription to changes; the 2025 revisions don't.
     if (onChanged && client.getProtocolEra() === "modern" && client.getServerCapabilities()?.tools?.listChanged)
       client.listen({ toolsListChanged: true }, { timeout: LIST_TIMEOUT_MS }).catch(() => {});
     return { client, transport, activeCalls: 0, isDiscarded: false };
   }
 
   async function closeClient({ client, transport }: SharedClient): Promise<void> {
-    const ended = transport.terminateSession().catch(() => {});
-    await Promise.race([ended, Bun.sleep(SESSION_END_TIMEOUT_MS)]);
+    const sessionEnd = transport.terminateSession().catch(() => {});
+    await Promise.race([sessionEnd, Bun.sleep(SESSION_CLOSE_TIMEOUT_MS)]);
     await client.close().catch(() => {});
   }
 
@@ -83,7 +82,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
     if (shared.activeCalls === 0 && (shared.isDiscarded || isClosed)) void closeClient(shared);
   }
 
-  /** Makes the next call open a new client. Running calls of this one may finish. */
+  /** Makes the next call open a new client. Calls in progress can finish on the discarded one. */
   function discard(shared: SharedClient): void {
     shared.isDiscarded = true;
     connecting = null;
@@ -91,39 +90,39 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
 
   async function useClient<T>(work: (shared: SharedClient) => Promise<T>): Promise<T> {
     connecting ??= connect();
-    const current = connecting;
+    const currentConnection = connecting;
     let shared: SharedClient;
     try {
-      shared = await current;
+      shared = await currentConnection;
     } catch (error) {
-      if (connecting === current) connecting = null;
+      if (connecting === currentConnection) connecting = null;
       throw error;
     }
     shared.activeCalls += 1;
     try {
       return await work(shared);
     } catch (error) {
-      if (!isConnectionUsable(error) && connecting === current) discard(shared);
+      if (!isConnectionUsable(error) && connecting === currentConnection) discard(shared);
       throw error;
     } finally {
       shared.activeCalls -= 1;
-      if (isClosed && connecting === current) discard(shared);
+      if (isClosed && connecting === currentConnection) discard(shared);
       closeIfUnused(shared);
     }
   }
 
-  /** Retries once with a new session if the server has lost the old one, in which case it hasn't executed anything. */
+  /** Runs `work`. If the server has lost the session, retries once with a new one: the server hasn't executed the call. */
   async function withSession<T>(work: (shared: SharedClient) => Promise<T>): Promise<T> {
     let hadSession = false;
-    const attempt = (shared: SharedClient) => {
+    const run = (shared: SharedClient) => {
       hadSession = shared.transport.sessionId !== undefined;
       return work(shared);
     };
     try {
-      return await useClient(attempt);
+      return await useClient(run);
     } catch (error) {
-      if (!isSessionGone(error, hadSession)) throw error;
-      return useClient(attempt);
+      if (!isSessionLost(error, hadSession)) throw error;
+      return useClient(run);
     }
   }
 
@@ -132,7 +131,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
     let cursor: string | undefined;
     for (let page = 0; page < PAGES_MAX && tools.length < SERVER_TOOLS_MAX; page += 1) {
       const params = cursor === undefined ? {} : { cursor };
-      const result = await client.request({ method: "tools/list", params }, anyPage, {
+      const result = await client.request({ method: "tools/list", params }, anyPageSchema, {
         signal,
         timeout: LIST_TIMEOUT_MS,
       });
@@ -144,7 +143,7 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
   }
 
   return {
-    /** Lists the server's tools as it describes them, up to SERVER_TOOLS_MAX. */
+    /** Lists up to SERVER_TOOLS_MAX tools, as the server describes them. */
     listTools: (signal: AbortSignal): Promise<unknown[]> =>
       withSession((shared) => runInCallContext(() => listAllPages(shared, signal))),
 
@@ -153,16 +152,16 @@ export function createConnection({ url, fetch, timeoutMs, onChanged }: McpConnec
         runInCallContext(() =>
           client.callTool(
             { name: tool.name, arguments: input },
-            // Passed without an output schema, because compiling an untrusted schema could block this process.
+            // `tool` has no output schema, because compiling an untrusted schema could block this process.
             { signal, timeout: timeoutMs, toolDefinition: tool as never },
           ),
         ),
       ),
 
-    /** Ends the session after its running calls. */
+    /** Closes the session after the calls in progress. */
     async close(): Promise<void> {
       isClosed = true;
-      const shared = await Promise.race([connecting?.catch(() => null), Bun.sleep(SESSION_END_TIMEOUT_MS)]);
+      const shared = await Promise.race([connecting?.catch(() => null), Bun.sleep(SESSION_CLOSE_TIMEOUT_MS)]);
       if (!shared) return;
       discard(shared);
       if (shared.activeCalls === 0) await closeClient(shared);

@@ -1,6 +1,6 @@
 import { BACKOFF_MAX_MS, BACKOFF_MIN_MS } from "./limits.ts";
 
-/** Decides when a failing server is retried, with exponential backoff and jitter. */
+/** Determines when a failing server is retried, with exponential backoff and jitter. */
 export function createHealth() {
   let failures = 0;
   let retryAtMs = 0;

@@ -2,7 +2,7 @@ import { SignJWT } from "jose";
 import { MASK } from "../../../lib/userinfo.ts";
 import { ToolError } from "../model.ts";
 
-/** Lifetime of a token, in seconds. */
+/** Lifetime of a token. */
 const TOKEN_TTL_S = 60;
 /** Maximum recent tokens that are masked in a server's responses. */
 const RECENT_TOKENS_MAX = 64;
@@ -10,12 +10,12 @@ const RECENT_TOKENS_MAX = 64;
 /** The user on whose behalf a model calls a tool. */
 export type ToolUser = { id: string; email: string };
 
-/** Resolves to null if the user was deleted or disabled. */
+/** Finds a user. Resolves to null if the user was deleted or disabled. */
 export type FindToolUser = (userId: string) => Promise<ToolUser | null>;
 
-/** Proves the identity of one user to one server. */
+/** Proves a user's identity to a server. */
 export interface UserIdentity {
-  /** Creates a token for one request. @throws ToolError if the user is deleted or disabled. */
+  /** Creates a token for a request. @throws ToolError if the user was deleted or disabled. */
   createToken(): Promise<string>;
   /** Masks recent tokens in a text from the server. */
   mask(text: string): string;
@@ -25,15 +25,15 @@ type Options = {
   userId: string;
   findUser: FindToolUser;
   issuer: string;
-  /** The server's URL, so that no other server accepts the token. */
+  /** The server's URL, so that other servers reject the token. */
   audience: string;
   secret: string;
 };
 
 /**
- * Creates short-lived tokens (JWT, HS256) that name the user of a request. Each server has its own secret, so it can't
- * create tokens for another server. The user is looked up for each token, so calls stop as soon as the user is
- * disabled, even mid-answer.
+ * Creates short-lived tokens (JWT, HS256) that identify the user of a request. Each server has its own secret, so it can't create
+ * tokens for other servers. The user is looked up for each token, so calls fail as soon as the user is disabled, even during an
+ * answer.
  */
 export function createIdentity({ userId, findUser, issuer, audience, secret }: Options): UserIdentity {
   const key = new TextEncoder().encode(secret);
@@ -43,7 +43,7 @@ export function createIdentity({ userId, findUser, issuer, audience, secret }: O
     async createToken() {
       const user = await findUser(userId);
       if (!user) throw new ToolError("The user's account was deleted or disabled.");
-      // Parley doesn't verify e-mail addresses, so servers must not treat this one as verified.
+      // Parley doesn't verify email addresses, so servers must not treat this one as verified.
       const token = await new SignJWT({ email: user.email, email_verified: false })
         .setProtectedHeader({ alg: "HS256", typ: "JWT" })
         .setIssuer(issuer)

@@ -1,21 +1,20 @@
 /** Timeout for connecting, and for listing tools. A slower server counts as unavailable. */
 export const LIST_TIMEOUT_MS = 5_000;
-/** How long an answer waits for the tools of a server whose last listing failed. */
-export const LIST_RETRY_WAIT_MS = 1_000;
-/**
- * How long a list of tools counts as fresh. After that, it is still used once, while it is refreshed in the background.
- */
-export const LIST_FRESH_MS = 60_000;
-/** Minimum time between two listings, no matter how often a server announces changes. */
-export const LIST_GAP_MS = 1_000;
+/** Maximum time that an answer waits for a server's tools if the last attempt to list them failed. */
+export const LIST_RETRY_WAIT_MS_MAX = 1_000;
+/** An older tool list is refreshed in the background; until then, answers use the old one. */
+export const LIST_FRESH_AGE_MS_MAX = 60_000;
+/** Minimum interval between two requests for a tool list, regardless of how often a server announces changes. */
+export const LIST_INTERVAL_MS_MIN = 1_000;
 
-/** Backoff for a failing server, doubled with each failure, with jitter. */
+/** Initial backoff for a failing server. Doubles with each failure; jitter is added. */
 export const BACKOFF_MIN_MS = 1_000;
+/** Maximum backoff for a failing server. */
 export const BACKOFF_MAX_MS = 60_000;
 
-/** Maximum size of one decompressed response in bytes. Larger ones fail, so that no server can exhaust memory. */
+/** Maximum decompressed size of a response. Larger responses fail, so that a server can't exhaust memory. */
 export const RESPONSE_BYTES_MAX = 4 * 1024 * 1024;
-/** Maximum concurrent requests per server, so that a hanging server doesn't use up all connections of this process. */
+/** Maximum concurrent requests per server, so that a hanging server can't exhaust the connections of this process. */
 export const REQUESTS_MAX = 64;
 
 /** Maximum tools per server. Providers reject requests with more than 128 tools in total. */
@@ -23,9 +22,9 @@ export const SERVER_TOOLS_MAX = 64;
 /** Maximum pages of a tool list. */
 export const PAGES_MAX = 16;
 
-/** Maximum users whose connections to one server are kept open, for servers with per-user identity. */
+/** Maximum open connections to a server with per-user identity, each for one user. */
 export const USERS_MAX = 500;
 export const USER_TTL_MS = 10 * 60_000;
 
-/** How long to wait for the server's response when ending a session. */
-export const SESSION_END_TIMEOUT_MS = 1_000;
+/** Timeout for closing a session. */
+export const SESSION_CLOSE_TIMEOUT_MS = 1_000;

@@ -5,19 +5,19 @@ import type { Log } from "../../../lib/log.ts";
 import { listAddressSecrets } from "../../../lib/mask-address.ts";
 import { createMask } from "../../../lib/mask-secrets.ts";
 import type { Fetch } from "../../../lib/outgoing/create-fetch.ts";
-import { readUserinfo } from "../../../lib/userinfo.ts";
+import { parseUserinfo } from "../../../lib/userinfo.ts";
 import { type RunnableTool, ToolError, type ToolRequest } from "../model.ts";
 import { createBoundedFetch } from "./bounded-fetch.ts";
 import { createConnection, type McpConnection, type WireTool } from "./connection.ts";
 import { describeCallError } from "./describe-error.ts";
+import { formatResult } from "./format-result.ts";
 import { createHealth } from "./health.ts";
 import { createIdentity, type FindToolUser, type UserIdentity } from "./identity.ts";
 import { LIST_TIMEOUT_MS, REQUESTS_MAX, USER_TTL_MS, USERS_MAX } from "./limits.ts";
-import { readResult } from "./read-result.ts";
 import { createToolList, type ToolList } from "./tool-list.ts";
 
-/** Added to a call's timeout for its HTTP request, so that the call times out first, with a clearer message. */
-const REQUEST_SLACK_MS = 1_000;
+/** An HTTP request's timeout is this much longer than its call's, so that the call times out first, with a clearer message. */
+const REQUEST_MARGIN_MS = 1_000;
 
 export type McpServerOptions = {
   setting: McpServerSetting;
@@ -28,22 +28,22 @@ export type McpServerOptions = {
   log: Log;
 };
 
-/** The connection and tools for one user, or shared by all users. */
+/** The connection and the tools of one user, or those that all users share. */
 type ClientState = { connection: McpConnection; list: ToolList; mask(text: string): string };
 
-/** Manages one MCP server. Its failures never stop an answer. */
+/** Manages an MCP server. Its failures never make an answer fail. */
 export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpServerOptions) {
   const { name, timeoutMs, identitySecret } = setting;
-  // Credentials in the URL are moved into a header, so that connection errors don't contain them.
-  const userinfo = readUserinfo(setting.url);
+  // Moves credentials from the URL to a header, so that connection errors don't contain them.
+  const userinfo = parseUserinfo(setting.url);
   const url = new URL(userinfo?.url ?? setting.url);
   const staticHeaders = { ...(userinfo && { authorization: userinfo.authorization }), ...setting.headers };
-  /** Masks configured secrets, because some servers echo the request in errors, which users and models can see. */
+  /** Masks configured secrets, because some servers echo the request in their errors, which users and models can read. */
   const maskSecrets = createMask([...listAddressSecrets(setting.url), ...listHeaderSecrets(setting.headers)]);
   const health = createHealth();
   let requests = 0;
 
-  /** Limits the concurrent requests to this server, so that connections remain for other servers. */
+  /** Runs `work` within the server's limit of concurrent requests. */
   async function withSlot<T>(work: () => Promise<T>): Promise<T> {
     if (requests >= REQUESTS_MAX)
       throw new ToolError("Too many requests to this tool's server are in progress. Try again later.");
@@ -59,11 +59,11 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
     const mask = (text: string) => maskSecrets(identity ? identity.mask(text) : text);
     const connection = createConnection({
       url,
-      timeoutMs: timeoutMs + REQUEST_SLACK_MS,
+      timeoutMs: timeoutMs + REQUEST_MARGIN_MS,
       fetch: createBoundedFetch({
         fetch,
-        timeoutMs: Math.max(timeoutMs, LIST_TIMEOUT_MS) + REQUEST_SLACK_MS,
-        // Not per user, because that would use up all connections.
+        timeoutMs: Math.max(timeoutMs, LIST_TIMEOUT_MS) + REQUEST_MARGIN_MS,
+        // A stream for each user would exhaust the connections.
         hasStreams: identity === null,
         createHeaders: async () =>
           identity ? { ...staticHeaders, authorization: `Bearer ${await identity.createToken()}` } : staticHeaders,
@@ -75,24 +75,24 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
     return { connection, list, mask };
   }
 
-  const shared = identitySecret === null ? createState(null) : null;
-  /** With per-user identity, users share no connections, sessions or tool lists. */
-  const users = new BoundedCache<ClientState>({
+  const sharedState = identitySecret === null ? createState(null) : null;
+  /** With per-user identity, users don't share connections, sessions or tool lists. */
+  const userStates = new BoundedCache<ClientState>({
     max: USERS_MAX,
     ttlMs: USER_TTL_MS,
     onEvict: (_, { connection }) => void connection.close(),
   });
 
   function getState(userId: string | null): ClientState | null {
-    if (shared || identitySecret === null) return shared;
-    // A server that requires a user's identity isn't called without one.
+    if (sharedState || identitySecret === null) return sharedState;
+    // A server with per-user identity isn't called without a user.
     if (userId === null) return null;
     const state =
-      users.get(userId) ??
+      userStates.get(userId) ??
       createState(
         createIdentity({ userId, findUser, issuer, audience: url.origin + url.pathname, secret: identitySecret }),
       );
-    users.set(userId, state);
+    userStates.set(userId, state);
     return state;
   }
 
@@ -105,11 +105,11 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
       if (error instanceof ToolError || signal.aborted) throw error;
       const { reason, detail } = describeCallError(error);
       log.warn({ mcp_server: name, tool: tool.name, reason: mask(reason) }, "call to an MCP tool failed");
-      // The call isn't retried, because it may have been executed.
+      // Not retried, because the server may have executed the call.
       if (detail === null) list.expire();
       throw new ToolError(mask(detail ?? "the tool failed."));
     }
-    const text = mask(readResult(result));
+    const text = mask(formatResult(result));
     if (result.isError) throw new ToolError(text);
     return text;
   }
@@ -117,25 +117,25 @@ export function createMcpServer({ setting, issuer, findUser, fetch, log }: McpSe
   return {
     name,
 
-    /** Lists the tools that this user may call now. Never rejects. */
+    /** Lists the tools that this user can currently call. Never rejects. */
     async listTools({ userId, signal }: Omit<ToolRequest, "selection">): Promise<RunnableTool[]> {
       const state = getState(userId);
       if (!state) return [];
-      return (await state.list.get(signal)).map(({ wire, ...tool }) => ({
+      return (await state.list.get(signal)).map(({ original, ...tool }) => ({
         ...tool,
         timeoutMs,
-        run: (input, callSignal) => call(state, wire, input, callSignal),
+        run: (input, callSignal) => call(state, original, input, callSignal),
       }));
     },
 
-    /** Loads the tools before the first answer needs them. Per-user lists are loaded on demand. */
+    /** Loads the tools at startup, unless they are per user. */
     start(): void {
-      void shared?.list.get(AbortSignal.timeout(LIST_TIMEOUT_MS));
+      void sharedState?.list.get(AbortSignal.timeout(LIST_TIMEOUT_MS));
     },
 
     async close(): Promise<void> {
-      users.clear();
-      await shared?.connection.close();
+      userStates.clear();
+      await sharedState?.connection.close();
     },
   };
 }

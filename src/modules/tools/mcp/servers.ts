@@ -2,11 +2,11 @@ import type { McpServerSetting } from "../../../config/mcp.ts";
 import type { RunnableTool, ToolRequest } from "../model.ts";
 import { createMcpServer, type McpServerOptions } from "./server.ts";
 
-/** The MCP servers in the setting `MCP_SERVERS`. */
+/** The servers in MCP_SERVERS. */
 export interface McpServers {
-  /** Lists the tools of the servers that an answer may use. Other servers aren't contacted. Never rejects. */
+  /** Lists the tools of the servers that an answer may use. Sends no requests to other servers. Never rejects. */
   listTools(request: ToolRequest): Promise<RunnableTool[]>;
-  /** Loads the servers' tools before the first answer needs them. */
+  /** Loads the servers' tools at startup. */
   start(): void;
   close(): Promise<void>;
 }
@@ -19,9 +19,9 @@ export function createMcpServers({ settings, ...options }: Dependencies): McpSer
   return {
     async listTools({ selection, ...request }) {
       // A tool's name starts with its server's name, which contains no underscore.
-      const isChosen = (server: string) =>
+      const isSelected = (server: string) =>
         Array.isArray(selection) ? selection.some((name) => name.startsWith(`${server}_`)) : selection === true;
-      const lists = servers.filter(({ name }) => isChosen(name)).map((server) => server.listTools(request));
+      const lists = servers.filter(({ name }) => isSelected(name)).map((server) => server.listTools(request));
       return (await Promise.all(lists)).flat();
     },
 

@@ -1,48 +1,48 @@
 import { abortable } from "../../../lib/abortable.ts";
 import type { Log } from "../../../lib/log.ts";
+import { convertTools, type ListedTool } from "./convert-tools.ts";
 import { describeError, isRefusedLocally, isUserRejected } from "./describe-error.ts";
 import { createHealth, type Health } from "./health.ts";
-import { LIST_FRESH_MS, LIST_GAP_MS, LIST_RETRY_WAIT_MS, LIST_TIMEOUT_MS } from "./limits.ts";
-import { type ListedTool, readTools } from "./read-tools.ts";
+import { LIST_FRESH_AGE_MS_MAX, LIST_INTERVAL_MS_MIN, LIST_RETRY_WAIT_MS_MAX, LIST_TIMEOUT_MS } from "./limits.ts";
 
 type Options = {
   server: string;
   /** Requests the tools from the server, as it describes them. */
   listTools(signal: AbortSignal): Promise<unknown[]>;
-  /** Whether all users share this list. Its tools are then logged at level info instead of debug. */
+  /** Whether all users share this list. Shared tools are logged at level info, others at debug. */
   isShared: boolean;
   /** The server's health, shared by all users. */
   health: Health;
-  /** Masks what must not be logged. */
+  /** Masks secrets in logged text. */
   mask(text: string): string;
   log: Log;
 };
 
-/** Caches the tools of a server for one user, or for all users. A failing server has no tools until it recovers. */
+/** Caches a server's tools for one user or for all users. A failing server has no tools until it recovers. */
 export function createToolList({ server, listTools, isShared, health, mask, log }: Options) {
-  /** The health of this list alone, because a server may reject one user and serve others. */
+  /** The health of this list, because a server may reject one user and accept others. */
   const listHealth = createHealth();
   let tools: ListedTool[] = [];
   let isLoaded = false;
-  let isChanged = false;
+  let isChangeAnnounced = false;
   let refreshedAtMs = Number.NEGATIVE_INFINITY;
   let refreshing: Promise<void> | null = null;
   let loggedState = "";
 
   async function refresh(): Promise<void> {
-    isChanged = false;
+    isChangeAnnounced = false;
     refreshedAtMs = performance.now();
     const signal = AbortSignal.timeout(LIST_TIMEOUT_MS);
     try {
-      const listed = await abortable(listTools(signal), signal);
-      const read = readTools(server, listed);
-      ({ tools } = read);
+      const serverTools = await abortable(listTools(signal), signal);
+      const converted = convertTools(server, serverTools);
+      ({ tools } = converted);
       isLoaded = true;
       listHealth.succeed();
       health.succeed();
-      logTools(read.problems);
+      logTools(converted.problems);
     } catch (error) {
-      // A rejected user, or a request that Parley refused to send, doesn't mean that the server is unhealthy.
+      // The server isn't unhealthy if it rejected a user, or Parley refused to send a request.
       (isUserRejected(error) || isRefusedLocally(error) ? listHealth : health).fail();
       tools = [];
       isLoaded = false;
@@ -59,9 +59,9 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
   /** Logs tool names and problems when they have changed. */
   function logTools(problems: readonly string[]): void {
     const names = tools.map(({ name }) => name);
-    const state = JSON.stringify([names, problems]);
-    if (state === loggedState) return;
-    loggedState = state;
+    const toolState = JSON.stringify([names, problems]);
+    if (toolState === loggedState) return;
+    loggedState = toolState;
     log[isShared ? "info" : "debug"]({ mcp_server: server, tools: names }, "tools of an MCP server");
     if (problems.length > 0)
       log.warn({ mcp_server: server, problems: problems.map(mask) }, "some tools of an MCP server were skipped");
@@ -75,23 +75,23 @@ export function createToolList({ server, listTools, isShared, health, mask, log 
 
   function isFresh(): boolean {
     const ageMs = performance.now() - refreshedAtMs;
-    return isLoaded && ageMs < (isChanged ? LIST_GAP_MS : LIST_FRESH_MS);
+    return isLoaded && ageMs < (isChangeAnnounced ? LIST_INTERVAL_MS_MIN : LIST_FRESH_AGE_MS_MAX);
   }
 
   return {
-    /** Returns the current tools. Waits only if they aren't loaded, and only briefly. Never rejects. */
+    /** Returns the current tools. If they aren't loaded, waits for a limited time. Never rejects. */
     async get(signal: AbortSignal): Promise<ListedTool[]> {
       if (isFresh()) return tools;
       const pending = startRefresh();
       if (isLoaded || !pending) return tools;
-      const waitMs = listHealth.hasFailed() || health.hasFailed() ? LIST_RETRY_WAIT_MS : LIST_TIMEOUT_MS;
+      const waitMs = listHealth.hasFailed() || health.hasFailed() ? LIST_RETRY_WAIT_MS_MAX : LIST_TIMEOUT_MS;
       await abortable(Promise.race([pending, Bun.sleep(waitMs)]), signal).catch(() => {});
       return tools;
     },
 
-    /** Makes the list refresh soon. Called when the server announces a change, or a call fails. */
+    /** Refreshes the list soon. Call this when the server announces a change, or a call fails. */
     expire(): void {
-      isChanged = true;
+      isChangeAnnounced = true;
       if (!isFresh()) void startRefresh();
     },
   };

@@ -1,5 +1,5 @@
 import { parseRetryAfter } from "../../../ai/retry-after.ts";
-import { fitText } from "../../../db/storable.ts";
+import { toStorableText } from "../../../db/storable.ts";
 import { build } from "../../../lib/build.ts";
 import type { Log } from "../../../lib/log.ts";
 import { failSpan, SpanKind, type Tracing } from "../../../lib/tracing/tracing.ts";
@@ -7,11 +7,11 @@ import type { WebhookSecrets } from "../secrets.ts";
 import { createBody } from "./body.ts";
 import type { DueDelivery } from "./due.ts";
 import { findRetryDelay } from "./schedule.ts";
-import { sign } from "./signature.ts";
+import { createSignatureHeader } from "./signature.ts";
 
 /** Maximum bytes of a response that are stored. */
 const RESPONSE_BYTES_MAX = 1_024;
-/** The longest `Retry-After` of a receiver that is honored. */
+/** Longer `Retry-After` values are reduced to this. */
 const RETRY_AFTER_MS_MAX = 7 * 24 * 60 * 60 * 1_000;
 
 type OutgoingRequest = {
@@ -27,7 +27,7 @@ type OutgoingRequest = {
 
 /**
  * Sends a request to a user-supplied URL.
- * @throws an error; users may read its message if `isForUsers` is true for it.
+ * @throws an error. If `hasUserMessage` returns true for it, users may read its message.
  */
 export type SendOutgoing = (
   request: OutgoingRequest,
@@ -44,19 +44,19 @@ export type AttemptResult = {
   responseBody: string | null;
   error: string | null;
   durationMs: number | null;
-  /** Why the webhook must be disabled; null if it stays enabled. */
-  disables: "gone" | "exhausted" | null;
-  /** For how long the receiver requested a pause of all deliveries; null if it didn't. */
+  /** The reason to disable the webhook; null if it stays enabled. */
+  disableReason: "gone" | "exhausted" | null;
+  /** Time for which the receiver requested no further deliveries; null if it didn't. */
   pauseMs: number | null;
 };
 
 type Dependencies = {
   send: SendOutgoing;
-  /** Whether users may read the message of an error thrown by `send`. */
-  isForUsers(error: unknown): error is Error;
+  /** Returns whether users may read the message of an error that `send` threw. */
+  hasUserMessage(error: unknown): error is Error;
   secrets: Pick<WebhookSecrets, "open">;
   allowsPrivate: boolean;
-  /** The timeout of the request, including the response's first bytes. */
+  /** Timeout of the request, until the first bytes of the response. */
   timeoutMs: number;
   log: Log;
   /** Absent or null if tracing is off. */
@@ -64,19 +64,22 @@ type Dependencies = {
 };
 
 /**
- * Creates a function that makes one attempt at a delivery. It rejects only with the signal's reason, if that is
- * aborted.
+ * Creates a function that attempts a delivery. Its promise rejects only if the signal is aborted.
  */
 export function createAttempt({
   send,
-  isForUsers,
+  hasUserMessage,
   secrets,
   allowsPrivate,
   timeoutMs,
   log,
   tracing = null,
 }: Dependencies) {
-  function buildRequest({ id, url, ...event }: DueDelivery, keys: string[], signal: AbortSignal): OutgoingRequest {
+  function buildRequest(
+    { id, url, ...event }: DueDelivery,
+    decryptedSecrets: string[],
+    signal: AbortSignal,
+  ): OutgoingRequest {
     const body = createBody(event);
     const timestampS = Math.floor(Date.now() / 1_000);
     return {
@@ -87,19 +90,19 @@ export function createAttempt({
         "user-agent": `Parley/${build.version}`,
         "webhook-id": id,
         "webhook-timestamp": String(timestampS),
-        "webhook-signature": sign(keys, id, timestampS, body),
+        "webhook-signature": createSignatureHeader(decryptedSecrets, id, timestampS, body),
       },
       body,
       timeoutMs,
       responseBytesMax: RESPONSE_BYTES_MAX,
-      allowsPrivate,
+      allowsPrivate: allowsPrivate,
       signal,
     };
   }
 
   /**
-   * Sends in a new trace, because the request that caused the event ended long ago. The URL's path isn't recorded,
-   * because it may contain a secret.
+   * Traces a request. Starts a new trace, because the request that caused the event may have ended long ago. Doesn't record the URL's
+   * path, because it may contain a secret.
    */
   function traceSend(webhookId: string, { id, url, attempts }: DueDelivery, call: () => ReturnType<SendOutgoing>) {
     if (!tracing) return call();
@@ -118,22 +121,24 @@ export function createAttempt({
     });
   }
 
-  return async function attempt(webhookId: string, due: DueDelivery, signal: AbortSignal): Promise<AttemptResult> {
-    if (!due.isAllowed) return abandon(due, "The owner of the webhook no longer has access to this event.");
-    const keys = due.secrets.flatMap((sealed) => secrets.open(webhookId, sealed) ?? []);
+  return async function attempt(webhookId: string, delivery: DueDelivery, signal: AbortSignal): Promise<AttemptResult> {
+    if (!delivery.isAllowed)
+      return createAbandonedResult(delivery, "The owner of the webhook no longer has access to this event.");
+    const keys = delivery.secrets.flatMap((sealed) => secrets.open(webhookId, sealed) ?? []);
     if (keys.length === 0)
-      return fail(due, {
+      return createFailedResult(delivery, {
         error: "The secret of the webhook can't be decrypted: JWT_SECRET has changed. Rotate the secret.",
       });
     const startedMs = performance.now();
     try {
-      const response = await traceSend(webhookId, due, () => send(buildRequest(due, keys, signal)));
-      return classifyResponse(due, response);
+      const response = await traceSend(webhookId, delivery, () => send(buildRequest(delivery, keys, signal)));
+      return classifyResponse(delivery, response);
     } catch (error) {
       if (signal.aborted) throw error;
-      const isKnown = isForUsers(error);
-      if (!isKnown) log.error({ err: error, webhook_id: webhookId, delivery_id: due.id }, "calling a webhook failed");
-      return fail(due, {
+      const isKnown = hasUserMessage(error);
+      if (!isKnown)
+        log.error({ err: error, webhook_id: webhookId, delivery_id: delivery.id }, "calling a webhook failed");
+      return createFailedResult(delivery, {
         error: isKnown ? error.message : "The request failed.",
         durationMs: Math.round(performance.now() - startedMs),
       });
@@ -148,11 +153,11 @@ const emptyResult = {
   responseBody: null,
   error: null,
   durationMs: null,
-  disables: null,
+  disableReason: null,
   pauseMs: null,
 } as const;
 
-const abandon = ({ id }: DueDelivery, error: string): AttemptResult => ({
+const createAbandonedResult = ({ id }: DueDelivery, error: string): AttemptResult => ({
   ...emptyResult,
   deliveryId: id,
   outcome: "failed",
@@ -160,7 +165,7 @@ const abandon = ({ id }: DueDelivery, error: string): AttemptResult => ({
   error,
 });
 
-function fail(
+function createFailedResult(
   { id, attempts }: DueDelivery,
   responseFields: Partial<AttemptResult>,
   retryAfterMs: number | null = null,
@@ -171,25 +176,25 @@ function fail(
     deliveryId: id,
     outcome: retryMs === null ? "failed" : "retried",
     retryMs,
-    disables: retryMs === null ? "exhausted" : null,
+    disableReason: retryMs === null ? "exhausted" : null,
     ...responseFields,
   };
 }
 
-function classifyResponse(due: DueDelivery, response: Awaited<ReturnType<SendOutgoing>>): AttemptResult {
+function classifyResponse(delivery: DueDelivery, response: Awaited<ReturnType<SendOutgoing>>): AttemptResult {
   const { status, headers } = response;
   const responseFields = {
     responseStatus: status,
-    responseBody: fitText(new TextDecoder().decode(response.body.subarray(0, RESPONSE_BYTES_MAX))) || null,
+    responseBody: toStorableText(new TextDecoder().decode(response.body.subarray(0, RESPONSE_BYTES_MAX))) || null,
     durationMs: Math.round(response.durationMs),
   };
   if (status >= 200 && status < 300)
-    return { ...emptyResult, deliveryId: due.id, outcome: "delivered", ...responseFields };
+    return { ...emptyResult, deliveryId: delivery.id, outcome: "delivered", ...responseFields };
   const failedFields = { ...responseFields, error: describeStatus(status) };
   if (status === 410)
-    return { ...emptyResult, deliveryId: due.id, outcome: "failed", ...failedFields, disables: "gone" };
+    return { ...emptyResult, deliveryId: delivery.id, outcome: "failed", ...failedFields, disableReason: "gone" };
   const retryAfterMs = parseRetryAfter(headers, Date.now(), RETRY_AFTER_MS_MAX);
-  const result = fail(due, failedFields, retryAfterMs);
+  const result = createFailedResult(delivery, failedFields, retryAfterMs);
   return { ...result, pauseMs: status === 429 && retryAfterMs ? retryAfterMs : null };
 }
 

@@ -1,6 +1,6 @@
-/** Maximum body size, as Standard Webhooks 1.0.0 recommends. */
+/** Maximum body size, as recommended by Standard Webhooks 1.0.0. */
 const BODY_BYTES_MAX = 20_000;
-/** If the other fields take more than half of that, each is truncated to this size. */
+/** If the other fields use more than half of the body, each is truncated to this size. */
 const FIELD_BYTES_MAX = 2_000;
 
 export type WebhookEventData = {
@@ -12,12 +12,12 @@ export type WebhookEventData = {
 };
 
 /**
- * Creates the JSON payload. If it is too long, `reasoning` and then `content` are truncated, and `data` gets
- * `content_truncated: true`.
+ * Creates the JSON payload. If it is too large, truncates `reasoning` and then `content`, and sets `content_truncated: true` in
+ * `data`.
  */
 export function createBody(event: WebhookEventData): string {
   const body = encode(event, event.data);
-  return bytesOf(body) < BODY_BYTES_MAX ? body : encode(event, shorten(event));
+  return countBytes(body) < BODY_BYTES_MAX ? body : encode(event, truncateData(event));
 }
 
 function encode({ type, occurredAt, conversationId, seq }: WebhookEventData, data: Record<string, unknown>): string {
@@ -30,46 +30,46 @@ function encode({ type, occurredAt, conversationId, seq }: WebhookEventData, dat
   });
 }
 
-function shorten(event: WebhookEventData): Record<string, unknown> {
-  let short: Record<string, unknown> = { ...event.data, content_truncated: true };
-  const texts = textFieldNames.flatMap((name) => {
+function truncateData(event: WebhookEventData): Record<string, unknown> {
+  let data: Record<string, unknown> = { ...event.data, content_truncated: true };
+  const textFields = textFieldNames.flatMap((name) => {
     const text = event.data[name];
     return typeof text === "string" ? [{ name, text }] : [];
   });
-  for (const { name } of texts) short[name] = "";
-  if (bytesOf(encode(event, short)) > BODY_BYTES_MAX / 2)
-    short = Object.fromEntries(Object.entries(short).map(([name, value]) => [name, shortenField(value)]));
-  for (const { name, text } of texts)
-    short[name] = truncate(text, BODY_BYTES_MAX - 1 - bytesOf(encode(event, short)) + bytesOf('""'));
-  return short;
+  for (const { name } of textFields) data[name] = "";
+  if (countBytes(encode(event, data)) > BODY_BYTES_MAX / 2)
+    data = Object.fromEntries(Object.entries(data).map(([name, value]) => [name, truncateField(value)]));
+  for (const { name, text } of textFields)
+    data[name] = truncate(text, BODY_BYTES_MAX - 1 - countBytes(encode(event, data)) + countBytes('""'));
+  return data;
 }
 
-/** The text fields, in order of priority: each gets the bytes that the previous ones leave. */
+/** The text fields, in order of priority. Each one may use the bytes that the previous ones leave. */
 const textFieldNames = ["content", "reasoning"];
 
-/** Truncates texts. Other oversized values become null, so that they are never incomplete. */
-function shortenField(value: unknown): unknown {
+/** Truncates a string. Replaces other oversized values with null, because a partial value would be misleading. */
+function truncateField(value: unknown): unknown {
   if (typeof value === "string") return truncate(value, FIELD_BYTES_MAX);
-  return bytesOf(JSON.stringify(value) ?? "") > FIELD_BYTES_MAX ? null : value;
+  return countBytes(JSON.stringify(value) ?? "") > FIELD_BYTES_MAX ? null : value;
 }
 
-/** Returns the longest prefix of a text, in whole characters, that takes at most `bytesMax` bytes as JSON. */
+/** Returns the longest prefix of a text that takes at most `bytesMax` bytes as JSON, without splitting a character. */
 function truncate(text: string, bytesMax: number): string {
   let fittingUnits = 0;
   // A UTF-16 unit takes at least one byte.
   let excessUnits = Math.min(text.length, Math.max(0, bytesMax)) + 1;
   while (excessUnits - fittingUnits > 1) {
     const middle = (fittingUnits + excessUnits) >> 1;
-    if (bytesOf(JSON.stringify(prefixOf(text, middle))) <= bytesMax) fittingUnits = middle;
+    if (countBytes(JSON.stringify(getPrefix(text, middle))) <= bytesMax) fittingUnits = middle;
     else excessUnits = middle;
   }
-  return prefixOf(text, fittingUnits);
+  return getPrefix(text, fittingUnits);
 }
 
-/** Returns the first `units` UTF-16 units, or one less to avoid splitting a character. */
-function prefixOf(text: string, units: number): string {
+/** Returns the first `units` UTF-16 code units, or one fewer to avoid splitting a character. */
+function getPrefix(text: string, units: number): string {
   const last = text.charCodeAt(units - 1);
   return text.slice(0, last >= 0xd800 && last <= 0xdbff ? units - 1 : units);
 }
 
-const bytesOf = (text: string): number => Buffer.byteLength(text);
+const countBytes = (text: string): number => Buffer.byteLength(text);

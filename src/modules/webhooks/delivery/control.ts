@@ -3,10 +3,7 @@ import type { WebhookDispatcher } from "./dispatcher.ts";
 import { addDelivery, enableWebhook, redeliver } from "./outbox.ts";
 import { disableWebhook } from "./results.ts";
 
-/**
- * Creates the operations that the webhook service needs from this folder. Their queries run in the service's
- * transactions.
- */
+/** Creates the operations that the webhook service needs from this folder. They run in the service's transactions. */
 export const createDeliveryControl = ({ checkSoon }: Pick<WebhookDispatcher, "checkSoon">): DeliveryControl => ({
   addDelivery,
   redeliver,

@@ -12,19 +12,20 @@ import { expandOutbox, findWork } from "./outbox.ts";
 import { createResultWriter } from "./result-writer.ts";
 import { createDeliveryThrottle } from "./throttle.ts";
 
-/** How long to wait for more events after the first one, to handle them together. */
+/** Delay after the first event, to process it together with further ones. */
 const NUDGE_DELAY_MS = 10;
-/** Outbox rows expanded per transaction. Each may represent hundreds of events. */
+/** Outbox rows expanded per transaction. Each one may represent hundreds of events. */
 const OUTBOX_ROWS = 20;
-/** How long the outbox is expanded before due deliveries are checked again. */
+/** Maximum duration of expanding the outbox before due deliveries are checked again. */
 const EXPANSION_MS = 200;
-/** Maximum endpoints that one instance delivers to concurrently. */
+/** Maximum endpoints that an instance delivers to concurrently. */
 const ENDPOINTS_MAX = 256;
-/** How long in-flight requests may take at shutdown, and in addition, how long storing their results may take. */
-const DRAIN_MS_MAX = 5_000;
-const STORING_MS_MAX = 2_000;
+/** Timeout of in-flight requests at shutdown. */
+const DRAIN_TIMEOUT_MS = 5_000;
+/** Timeout for storing the results of these requests. */
+const STORE_TIMEOUT_MS = 2_000;
 /** Timeout of a request. */
-const TIMEOUT_MS = 15_000;
+const REQUEST_TIMEOUT_MS = 15_000;
 
 type Dependencies = {
   database: Database;
@@ -35,24 +36,23 @@ type Dependencies = {
   instanceId: string;
   secrets: Pick<WebhookSecrets, "open">;
   send: SendOutgoing;
-  isForUsers(error: unknown): error is Error;
+  hasUserMessage(error: unknown): error is Error;
   allowsPrivate: boolean;
   timeoutMs?: number;
   endpointsMax?: number;
 };
 
 /**
- * Delivers webhooks. One instance at a time turns outbox rows into deliveries. Each endpoint is served by the instance
- * that holds its lease. If an instance crashes before it has stored results, those deliveries are repeated with the
- * same `webhook-id`.
+ * Delivers webhooks. One instance at a time expands outbox rows into deliveries. Only the instance that has an endpoint's lease delivers
+ * to it. If an instance crashes before it has stored results, those deliveries are repeated with the same `webhook-id`.
  */
 export function createWebhookDispatcher({
-  timeoutMs = TIMEOUT_MS,
+  timeoutMs = REQUEST_TIMEOUT_MS,
   endpointsMax = ENDPOINTS_MAX,
   ...deps
 }: Dependencies) {
   const { database, log, instanceId } = deps;
-  const reserved = () => getReservedPool(database);
+  const getLeasePool = () => getReservedPool(database);
   const attempt = createAttempt({ ...deps, timeoutMs });
   const results = createResultWriter(deps);
   const throttle = createDeliveryThrottle();
@@ -67,29 +67,29 @@ export function createWebhookDispatcher({
   async function expand(): Promise<void> {
     const expandUntilMs = performance.now() + EXPANSION_MS;
     while (!isStopping && (performance.now() >= nextExpansionAtMs || !throttle.isThrottled())) {
-      const rows = throttle.isThrottled() ? 1 : OUTBOX_ROWS;
-      const expanded = await withTransaction(database, (sql) => expandOutbox(sql, rows));
-      if (!expanded || expanded.taken === 0) return;
+      const rowsMax = throttle.isThrottled() ? 1 : OUTBOX_ROWS;
+      const result = await withTransaction(database, (sql) => expandOutbox(sql, rowsMax));
+      if (!result || result.taken === 0) return;
       const nowMs = performance.now();
-      nextExpansionAtMs = nowMs + throttle.computePause(expanded.made);
+      nextExpansionAtMs = nowMs + throttle.computePause(result.made);
       if (nowMs < expandUntilMs) continue;
-      // The outbox may be large: check for due deliveries before continuing.
+      // The outbox may be large, so due deliveries are checked before continuing.
       isCheckRequested = true;
       return;
     }
   }
 
   function startWorker(endpoint: leases.Endpoint): void {
-    const running = workers.get(endpoint.id);
-    // This instance's lease had expired, and it has claimed the endpoint again.
-    if (running) running.endpoint.fence = endpoint.fence;
+    const existing = workers.get(endpoint.id);
+    // If a worker exists, this instance's lease had expired, and it has claimed the endpoint again.
+    if (existing) existing.endpoint.fence = endpoint.fence;
     else workers.set(endpoint.id, createWorker(endpoint));
     workers.get(endpoint.id)?.nudge();
   }
 
   function createWorker(endpoint: leases.Endpoint): EndpointWorker {
     return createEndpointWorker(endpoint, {
-      load: (endpoint, loadedIds, rows) => loadDue(database, instanceId, endpoint, loadedIds, rows),
+      load: (endpoint, inProgressIds, limit) => loadDue(database, instanceId, endpoint, inProgressIds, limit),
       attempt,
       results,
       throttle,
@@ -101,15 +101,15 @@ export function createWebhookDispatcher({
     });
   }
 
-  /** Makes the longest-served endpoints yield their slots to waiting ones, because they may have work for days. */
+  /** Makes the oldest workers yield their slots to waiting endpoints, because a worker may have deliveries for days. */
   function yieldSlots(count: number): void {
     for (const worker of [...workers.values()].slice(0, count)) worker.yieldSlot();
   }
 
-  /** Releases leases. If that fails, they expire. */
+  /** Releases leases. If this fails, other instances must wait until the leases expire. */
   const release = (endpoints: leases.Endpoint[]): Promise<void> =>
     leases
-      .releaseEndpoints(reserved(), instanceId, endpoints)
+      .releaseEndpoints(getLeasePool(), instanceId, endpoints)
       .catch((err: unknown) => log.debug({ err }, "releasing webhook leases failed"));
 
   async function checkOnce(): Promise<void> {
@@ -119,16 +119,16 @@ export function createWebhookDispatcher({
     if (!hasWebhooks || isStopping) return;
     const due = await leases.listDueEndpoints(database, instanceId);
     for (const { id } of due) workers.get(id)?.nudge();
-    const free = due.filter(({ isFree }) => isFree).map(({ id }) => id);
+    const freeIds = due.filter(({ isFree }) => isFree).map(({ id }) => id);
     const slots = endpointsMax - workers.size;
-    if (free.length > slots) yieldSlots(free.length - slots);
-    if (free.length === 0 || slots <= 0) return;
-    const claimed = await leases.claimEndpoints(reserved(), instanceId, free.slice(0, slots));
+    if (freeIds.length > slots) yieldSlots(freeIds.length - slots);
+    if (freeIds.length === 0 || slots <= 0) return;
+    const claimed = await leases.claimEndpoints(getLeasePool(), instanceId, freeIds.slice(0, slots));
     if (isStopping) await release(claimed);
     else for (const endpoint of claimed) startWorker(endpoint);
   }
 
-  /** Repeats checks that are requested while one is running. */
+  /** Checks again if a check was requested during the last one. */
   async function checkUntilIdle(): Promise<void> {
     do {
       isCheckRequested = false;
@@ -143,7 +143,7 @@ export function createWebhookDispatcher({
     return checking;
   }
 
-  /** Schedules a check. Call it when there may be new work. */
+  /** Schedules a check. Call this when there may be new work. */
   function checkSoon(): void {
     if (isStopping) return;
     isCheckRequested = true;
@@ -159,8 +159,8 @@ export function createWebhookDispatcher({
 
   return {
     /**
-     * Checks for due work. Only one check runs at a time. Must be polled, because only this finds deliveries that
-     * become due by time or because of other instances.
+     * Checks for due deliveries. Only one check runs at a time. Call this periodically to find deliveries that have become due, or were
+     * added by other instances.
      */
     check,
 
@@ -173,22 +173,22 @@ export function createWebhookDispatcher({
       checkSoon();
     },
 
-    /** Renews this instance's leases. Call it several times per lease duration. */
+    /** Renews this instance's leases. Call this several times per lease duration. */
     async renew(): Promise<void> {
       const endpoints = [...workers.values()].map(({ endpoint }) => endpoint);
-      if (endpoints.length > 0) await leases.renewEndpoints(reserved(), instanceId, endpoints);
+      if (endpoints.length > 0) await leases.renewEndpoints(getLeasePool(), instanceId, endpoints);
     },
 
-    /** Stops starting deliveries, lets in-flight requests finish, and releases the endpoints. */
+    /** Starts no more deliveries, waits for in-flight requests, and releases the endpoints. */
     async stop(deadlineMs: number): Promise<void> {
       isStopping = true;
       clearTimeout(timer);
       await checking?.catch(() => {});
       const running = [...workers.values()];
-      const abortAtMs = Math.min(deadlineMs - STORING_MS_MAX, Date.now() + DRAIN_MS_MAX);
+      const abortAtMs = Math.min(deadlineMs - STORE_TIMEOUT_MS, Date.now() + DRAIN_TIMEOUT_MS);
       await Promise.all([
         ...running.map((worker) => worker.stop(abortAtMs)),
-        results.stop(Math.max(abortAtMs, Date.now()) + STORING_MS_MAX),
+        results.stop(Math.max(abortAtMs, Date.now()) + STORE_TIMEOUT_MS),
       ]);
       if (running.length > 0) await release(running.map(({ endpoint }) => endpoint));
     },

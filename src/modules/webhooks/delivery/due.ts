@@ -1,11 +1,11 @@
 import type { Sql } from "../../../db/client.ts";
 import { conversationColumns, shortMessageColumns } from "../../../events/columns.ts";
-import { type ConversationRow, mapRowToShared } from "../../../protocol/conversation.ts";
+import { type ConversationRow, mapRowToSharedConversation } from "../../../protocol/conversation.ts";
 import { type MessageRow, mapRowToMessage } from "../../../protocol/message.ts";
 import type { Endpoint } from "./leases.ts";
 
-/** UTF-16 units that are read of a text. More than fit in a body, so that truncation is detected. */
-const CONTENT_CHARS_READ = 20_001;
+/** Maximum UTF-16 code units read from a text. Larger than the maximum size of a body, so that truncation is detected. */
+const CONTENT_CHARS_MAX = 20_001;
 
 /** A due delivery with its current content. */
 export type DueDelivery = {
@@ -14,7 +14,7 @@ export type DueDelivery = {
   conversationId: string | null;
   seq: number | null;
   occurredAt: Date;
-  /** The number of attempts so far. */
+  /** The number of previous attempts. */
   attempts: number;
   data: Record<string, unknown>;
   /** Whether the webhook's owner still has access to the event. */
@@ -40,22 +40,22 @@ type DueRow = {
   conversation: Jsonified<ConversationRow> | null;
 };
 
-/** The type of a row converted to JSON, in which times are strings. */
+/** A row that was converted to JSON, in which times are strings. */
 type Jsonified<Row> = { [K in keyof Row]: Date extends Row[K] ? string | Exclude<Row[K], Date> : Row[K] };
 
 /**
- * Loads the due deliveries of an endpoint, in order; none unless this instance holds its lease. For each, checks
- * whether the owner has access as an administrator, the subject of the event, or a member of its conversation.
- * @param loadedIds deliveries that are already in progress, which are omitted.
+ * Loads an endpoint's due deliveries, in order, if this instance has its lease. Checks for each delivery whether the webhook's owner
+ * has access as an administrator, as the user that the event is about, or as a member of the conversation.
+ * @param inProgressIds deliveries in progress, which are omitted.
  */
 export async function loadDue(
   sql: Sql,
   owner: string,
   { id, fence }: Endpoint,
-  loadedIds: string[],
-  rows: number,
+  inProgressIds: string[],
+  limit: number,
 ): Promise<DueDelivery[]> {
-  const found = await sql<DueRow[]>`
+  const dueRows = await sql<DueRow[]>`
     select d.id, d.type, d.conversation_id, d.seq, d.occurred_at, d.attempts, d.url, d.secrets,
       coalesce(d.message_id, d.user_id, d.conversation_id) as about_id,
       d.is_enabled and (
@@ -78,7 +78,7 @@ export async function loadDue(
       end as data,
       case when d.message_id is not null then (
         select to_jsonb(y) from (
-          select ${shortMessageColumns(sql, CONTENT_CHARS_READ)} from current_messages x
+          select ${shortMessageColumns(sql, CONTENT_CHARS_MAX)} from current_messages x
           where x.conversation_id = d.conversation_id and x.id = d.message_id
             -- Nothing is sent about a deleted conversation, even if its rows still exist.
             and not exists (select from conversations c where c.id = d.conversation_id and c.deleted_at is not null)
@@ -93,11 +93,11 @@ export async function loadDue(
       from webhooks w join users u on u.id = w.user_id join webhook_deliveries d on d.webhook_id = w.id
       where w.id = ${id} and w.owner = ${owner} and w.fence = ${fence} and w.disabled_at is null
         and (w.paused_until is null or w.paused_until <= now())
-        and d.status = 'pending' and d.next_attempt_at <= now() and d.id <> all (${loadedIds}::uuid[])
-      order by d.next_attempt_at, d.n limit ${rows}
+        and d.status = 'pending' and d.next_attempt_at <= now() and d.id <> all (${inProgressIds}::uuid[])
+      order by d.next_attempt_at, d.n limit ${limit}
     ) d
     order by d.next_attempt_at, d.n`;
-  return found.map(mapRowToDue);
+  return dueRows.map(mapRowToDue);
 }
 
 function mapRowToDue(row: DueRow): DueDelivery {
@@ -115,7 +115,7 @@ function mapRowToDue(row: DueRow): DueDelivery {
   };
 }
 
-/** Creates the event's data: the current state of its subject, or only the id if that was deleted. */
+/** Creates the event's data: the current state of the message, conversation or user, or only the id if it was deleted. */
 function createData({ message, conversation, data, about_id }: DueRow): Record<string, unknown> {
   if (message)
     return mapRowToMessage({
@@ -126,7 +126,7 @@ function createData({ message, conversation, data, about_id }: DueRow): Record<s
       deleted_at: message.deleted_at === null ? null : new Date(message.deleted_at),
     });
   if (conversation)
-    return mapRowToShared({
+    return mapRowToSharedConversation({
       ...conversation,
       created_at: new Date(conversation.created_at),
       updated_at: new Date(conversation.updated_at),

@@ -8,40 +8,40 @@ import type { DeliveryThrottle } from "./throttle.ts";
 const IN_FLIGHT_MAX = 16;
 /** Maximum deliveries read per batch, with their content. */
 const BATCH_ROWS = 64;
-/** The next batch is read when fewer deliveries than this are buffered. */
+/** The next batch is read when fewer deliveries are buffered. */
 const REFILL_BELOW_ROWS = 16;
-/** Buffered deliveries older than this are read again, because their content or the owner's access may have changed. */
-const FRESH_MS = 1_000;
+/** Older buffered deliveries are read again, because their content or the owner's access may have changed. */
+const FRESH_AGE_MS_MAX = 1_000;
 /** Maximum deliveries per endpoint that are buffered, in flight or being stored. */
 const IN_PROGRESS_MAX = 256;
 /** Retry interval while deliveries are throttled. */
 const THROTTLED_RETRY_MS = 20;
-/** An endpoint that has been idle for this long is released. */
-const IDLE_MS = 5_000;
-/** How long an endpoint is served before it may have to yield its slot to others. */
+/** An endpoint is released after it has been idle for this long. */
+const IDLE_TIMEOUT_MS = 5_000;
+/** Minimum time before an endpoint may have to yield its slot. */
 const SLOT_MS_MIN = 2_000;
 
 type Dependencies = {
-  load(endpoint: Endpoint, loadedIds: string[], rows: number): Promise<DueDelivery[]>;
-  attempt(webhookId: string, due: DueDelivery, signal: AbortSignal): Promise<AttemptResult>;
+  load(endpoint: Endpoint, inProgressIds: string[], limit: number): Promise<DueDelivery[]>;
+  attempt(webhookId: string, delivery: DueDelivery, signal: AbortSignal): Promise<AttemptResult>;
   results: ResultWriter;
-  throttle: Pick<DeliveryThrottle, "take" | "recordLag">;
+  throttle: Pick<DeliveryThrottle, "tryStart" | "recordLag">;
   onError(error: unknown): void;
-  /** Called when the worker has finished: it was idle, had to yield its slot, or its webhook was disabled or paused. */
+  /** Called when the worker has finished, because it was idle, had to yield its slot, or its webhook was disabled or paused. */
   onEnd(): void;
 };
 
 /**
- * Delivers to one endpoint, with several concurrent requests, but only one per conversation, so that its events arrive
- * in order. Failed deliveries are retried later, without delaying others.
+ * Creates a worker that delivers to an endpoint with several concurrent requests. Only one request per conversation runs at a time, so
+ * that a conversation's events arrive in order. Failed deliveries are retried later, without delaying others.
  */
 export function createEndpointWorker(
   endpoint: Endpoint,
   { load, attempt, results, throttle, onError, onEnd }: Dependencies,
 ) {
-  const stopping = new AbortController();
+  const stopController = new AbortController();
   const startedAtMs = performance.now();
-  /** Deliveries that are buffered, in flight or being stored, which must not be read again. */
+  /** Deliveries that are buffered, in flight or being stored. They must not be read again. */
   const inProgressIds = new Set<string>();
   const busyConversations = new Set<string>();
   let buffer: DueDelivery[] = [];
@@ -51,18 +51,19 @@ export function createEndpointWorker(
   let isLoading = false;
   let isFinishing = false;
   let idleTimer: Timer | undefined;
-  let isPumpScheduled = false;
+  let isProcessingScheduled = false;
   const idleCallbacks: (() => void)[] = [];
 
   const canStart = ({ conversationId }: DueDelivery): boolean =>
     conversationId === null || !busyConversations.has(conversationId);
 
-  function pump(): void {
+  function processBuffer(): void {
     clearTimeout(idleTimer);
-    // If no buffered delivery can start because the receiver hangs, they aren't read again and again.
-    const isOld = performance.now() - loadedAtMs > FRESH_MS && inFlight < IN_FLIGHT_MAX && buffer.some(canStart);
-    // Not while a batch is being read, because its deliveries follow those that would be dropped here.
-    if (isFinishing || (isOld && !isLoading)) {
+    // If no buffered delivery can start because the receiver hangs, reading them again would be useless.
+    const isStale =
+      performance.now() - loadedAtMs > FRESH_AGE_MS_MAX && inFlight < IN_FLIGHT_MAX && buffer.some(canStart);
+    // Dropping deliveries while a batch is being read would change their order, because the batch follows them.
+    if (isFinishing || (isStale && !isLoading)) {
       for (const { id } of buffer) inProgressIds.delete(id);
       buffer = [];
       mayHaveMore = true;
@@ -79,29 +80,29 @@ export function createEndpointWorker(
     if (inFlight > 0 || isLoading || inProgressIds.size > 0) return;
     for (const resolve of idleCallbacks.splice(0)) resolve();
     if (isFinishing) return;
-    idleTimer = setTimeout(finish, IDLE_MS);
+    idleTimer = setTimeout(finish, IDLE_TIMEOUT_MS);
   }
 
   function startDeliveries(): void {
-    for (let at = 0; at < buffer.length && inFlight < IN_FLIGHT_MAX; ) {
-      const due = buffer[at] as DueDelivery;
-      if (!canStart(due)) at += 1;
-      else if (throttle.take()) {
-        buffer.splice(at, 1);
-        void deliver(due);
+    for (let index = 0; index < buffer.length && inFlight < IN_FLIGHT_MAX; ) {
+      const delivery = buffer[index] as DueDelivery;
+      if (!canStart(delivery)) index += 1;
+      else if (throttle.tryStart()) {
+        buffer.splice(index, 1);
+        void deliver(delivery);
       } else {
-        schedulePump();
+        scheduleProcessing();
         return;
       }
     }
   }
 
-  function schedulePump(): void {
-    if (isPumpScheduled) return;
-    isPumpScheduled = true;
+  function scheduleProcessing(): void {
+    if (isProcessingScheduled) return;
+    isProcessingScheduled = true;
     setTimeout(() => {
-      isPumpScheduled = false;
-      pump();
+      isProcessingScheduled = false;
+      processBuffer();
     }, THROTTLED_RETRY_MS);
   }
 
@@ -109,50 +110,50 @@ export function createEndpointWorker(
     isLoading = true;
     mayHaveMore = false;
     try {
-      const found = await load(endpoint, [...inProgressIds], BATCH_ROWS);
-      // If the buffer isn't empty, its age is that of its oldest deliveries.
+      const loaded = await load(endpoint, [...inProgressIds], BATCH_ROWS);
+      // If the buffer isn't empty, its age is the age of its oldest deliveries.
       if (buffer.length === 0) loadedAtMs = performance.now();
       if (!isFinishing) {
-        for (const due of found) inProgressIds.add(due.id);
-        buffer.push(...found);
+        for (const delivery of loaded) inProgressIds.add(delivery.id);
+        buffer.push(...loaded);
       }
-      if (found.length === BATCH_ROWS) mayHaveMore = true;
-      const first = found.find(({ attempts }) => attempts === 0);
+      if (loaded.length === BATCH_ROWS) mayHaveMore = true;
+      const first = loaded.find(({ attempts }) => attempts === 0);
       if (first) throttle.recordLag(Date.now() - first.occurredAt.getTime());
     } catch (error) {
       onError(error);
     }
     isLoading = false;
-    pump();
+    processBuffer();
   }
 
-  async function deliver(due: DueDelivery): Promise<void> {
-    const { id, conversationId } = due;
+  async function deliver(delivery: DueDelivery): Promise<void> {
+    const { id, conversationId } = delivery;
     inFlight += 1;
     if (conversationId !== null) busyConversations.add(conversationId);
     let result: AttemptResult | undefined;
     try {
-      result = await attempt(endpoint.id, due, stopping.signal);
+      result = await attempt(endpoint.id, delivery, stopController.signal);
     } catch (error) {
       // If the instance is shutting down, another one repeats the delivery.
-      if (!stopping.signal.aborted) onError(error);
+      if (!stopController.signal.aborted) onError(error);
     }
     inFlight -= 1;
     if (conversationId !== null) busyConversations.delete(conversationId);
     if (result) {
       results.add({ ...result, endpoint }, () => {
         inProgressIds.delete(id);
-        pump();
+        processBuffer();
       });
-      if (result.disables !== null || result.pauseMs !== null) finish();
+      if (result.disableReason !== null || result.pauseMs !== null) finish();
     } else inProgressIds.delete(id);
-    pump();
+    processBuffer();
   }
 
   function finish(): void {
     if (isFinishing) return;
     isFinishing = true;
-    pump();
+    processBuffer();
     void waitUntilIdle().then(onEnd);
   }
 
@@ -166,32 +167,31 @@ export function createEndpointWorker(
   return {
     endpoint,
 
-    /** Call this when there may be something to deliver. */
+    /** Call this when there may be new deliveries. */
     nudge(): void {
       mayHaveMore = true;
-      pump();
+      processBuffer();
     },
 
     /**
-     * Call this when another endpoint is waiting for a slot. If this one has been served for SLOT_MS_MIN, it finishes
-     * after its in-flight requests.
+     * Call this when another endpoint is waiting for a slot. If this worker has run for SLOT_MS_MIN, it finishes after its in-flight
+     * requests.
      */
     yieldSlot(): void {
       if (performance.now() - startedAtMs >= SLOT_MS_MIN) finish();
     },
 
     /**
-     * Stops starting deliveries. Resolves when all results are stored. Requests that are still in flight at the
-     * deadline are aborted.
+     * Starts no more deliveries. Resolves when all results are stored. Aborts requests that are in flight at the deadline.
      */
     async stop(deadlineMs: number): Promise<void> {
       const timer = setTimeout(
-        () => stopping.abort(new Error("The instance is shutting down.")),
+        () => stopController.abort(new Error("The instance is shutting down.")),
         Math.max(0, deadlineMs - Date.now()),
       );
       clearTimeout(idleTimer);
       isFinishing = true;
-      pump();
+      processBuffer();
       await waitUntilIdle();
       clearTimeout(timer);
     },

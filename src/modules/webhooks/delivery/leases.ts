@@ -1,21 +1,21 @@
 import type { Sql } from "../../../db/client.ts";
-import { isFree, type LeasedTable, releaseLeases, renewLeases, takeLease } from "../../../db/leases.ts";
+import { claimLease, isFree, type LeasedTable, releaseLeases, renewLeases } from "../../../db/leases.ts";
 
 /** A webhook that this instance has leased. `fence` is the lease's fencing token. */
 export type Endpoint = { id: string; fence: number };
 
 /** A lease that hasn't been renewed for this long can be acquired by another instance. */
-const LEASE_MS = 15_000;
+const LEASE_DURATION_MS = 15_000;
 
-const leased: LeasedTable<Endpoint> = {
+const leasedTable: LeasedTable<Endpoint> = {
   name: "webhooks",
   key: ["id"],
-  listHeld: (sql, held) => sql`
-    unnest(${held.map(({ id }) => id)}::uuid[], ${held.map(({ fence }) => fence)}::int[]) as h (id, fence)`,
-  isOpen: (sql) => sql`true`,
+  selectHeld: (sql, endpoints) => sql`
+    unnest(${endpoints.map(({ id }) => id)}::uuid[], ${endpoints.map(({ fence }) => fence)}::int[]) as h (id, fence)`,
+  isInProgress: (sql) => sql`true`,
 };
 
-/** Lists webhooks with due deliveries: those leased by this instance, and free ones. The longest-waiting come first. */
+/** Lists webhooks with due deliveries that are leased by this instance or free. The longest-waiting ones come first. */
 export async function listDueEndpoints(sql: Sql, owner: string): Promise<{ id: string; isFree: boolean }[]> {
   return await sql<{ id: string; isFree: boolean }[]>`
     select x.id, ${isFree(sql)} as "isFree" from webhooks x
@@ -26,24 +26,27 @@ export async function listDueEndpoints(sql: Sql, owner: string): Promise<{ id: s
     order by x.lease_until`;
 }
 
-/** Acquires the leases of these webhooks, as far as they are still free. */
+/** Acquires the leases of these webhooks, except those that other instances have acquired. */
 export async function claimEndpoints(sql: Sql, owner: string, ids: string[]): Promise<Endpoint[]> {
   return await sql<Endpoint[]>`
     with free as materialized (
       select x.id from webhooks x
       where x.id = any (${ids}::uuid[]) and ${isReady(sql)} and ${isFree(sql)} for no key update skip locked
     )
-    update webhooks x set ${takeLease(sql, owner, LEASE_MS)} from free where x.id = free.id
+    update webhooks x set ${claimLease(sql, owner, LEASE_DURATION_MS)} from free where x.id = free.id
     returning x.id, x.fence`;
 }
 
-export const renewEndpoints = async (sql: Sql, owner: string, held: Endpoint[]): Promise<void> => {
-  await renewLeases(sql, leased, owner, held, { leaseMs: LEASE_MS, enoughMs: LEASE_MS });
+export const renewEndpoints = async (sql: Sql, owner: string, endpoints: Endpoint[]): Promise<void> => {
+  await renewLeases(sql, leasedTable, owner, endpoints, {
+    leaseMs: LEASE_DURATION_MS,
+    renewBelowMs: LEASE_DURATION_MS,
+  });
 };
 
 /** Releases the leases, so that another instance can deliver immediately. */
-export const releaseEndpoints = async (sql: Sql, owner: string, held: Endpoint[]): Promise<void> => {
-  await releaseLeases(sql, leased, owner, held);
+export const releaseEndpoints = async (sql: Sql, owner: string, endpoints: Endpoint[]): Promise<void> => {
+  await releaseLeases(sql, leasedTable, owner, endpoints);
 };
 
 const isReady = (sql: Sql) => sql`x.disabled_at is null and (x.paused_until is null or x.paused_until <= now())`;

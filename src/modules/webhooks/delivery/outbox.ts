@@ -3,17 +3,17 @@ import { requireRow } from "../../../db/client.ts";
 import { createId } from "../../../lib/id.ts";
 
 /**
- * Expands up to `rows` outbox rows into deliveries. Each row represents the events of one commit.
- * @returns the numbers of rows taken from the outbox and of deliveries made; null if another instance is expanding it.
+ * Expands up to `rowsMax` outbox rows into deliveries. Each row represents the events of a commit.
+ * @returns the number of processed rows (`taken`) and of new deliveries (`made`); null if another instance is expanding the outbox.
  */
-export async function expandOutbox(sql: Sql, rows: number): Promise<{ taken: number; made: number } | null> {
+export async function expandOutbox(sql: Sql, rowsMax: number): Promise<{ taken: number; made: number } | null> {
   const [row] = await sql<{ taken: number | null; made: number | null }[]>`
-    select taken, made from expand_webhook_outbox(${rows})`;
+    select taken, made from expand_webhook_outbox(${rowsMax})`;
   const { taken, made } = requireRow(row, "outbox");
   return taken === null || made === null ? null : { taken, made };
 }
 
-/** Checks whether there is work. A cheap query, because every instance polls it. */
+/** Returns whether there is work. The query is cheap, because every instance polls it. */
 export async function findWork(sql: Sql): Promise<{ hasWebhooks: boolean; hasOutbox: boolean }> {
   const [row] = await sql<{ hasWebhooks: boolean; hasOutbox: boolean }[]>`
     select exists (select from webhooks where disabled_at is null) as "hasWebhooks",
@@ -21,7 +21,7 @@ export async function findWork(sql: Sql): Promise<{ hasWebhooks: boolean; hasOut
   return requireRow(row, "answer");
 }
 
-/** Adds a delivery to one webhook, regardless of the events it subscribes to. @returns the delivery's id. */
+/** Adds a delivery to a webhook, regardless of the events it subscribes to. Returns the delivery's id. */
 export async function addDelivery(
   sql: Sql,
   {
@@ -38,7 +38,7 @@ export async function addDelivery(
   return id;
 }
 
-/** Makes a delivery pending again, with the same id and its attempts reset, regardless of its status. */
+/** Makes a delivery pending again and resets its attempts, regardless of its status. Keeps its id. */
 export async function redeliver(sql: Sql, deliveryId: string): Promise<void> {
   await sql`
     update webhook_deliveries set status = 'pending', attempts = 0, next_attempt_at = clock_timestamp(),
@@ -46,7 +46,7 @@ export async function redeliver(sql: Sql, deliveryId: string): Promise<void> {
     where id = ${deliveryId}`;
 }
 
-/** Resumes deliveries to a webhook that was disabled. Failed deliveries aren't retried. */
+/** Enables a webhook. Failed deliveries aren't retried. */
 export async function enableWebhook(sql: Sql, id: string): Promise<void> {
   await sql`
     update webhooks set disabled_at = null, disabled_reason = null, paused_until = null, updated_at = now()

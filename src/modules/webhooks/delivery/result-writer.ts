@@ -8,10 +8,10 @@ import type { EndpointResult } from "./results.ts";
 import * as queries from "./results.ts";
 
 /** Maximum results stored per transaction. */
-const BATCH_MAX = 500;
-/** How long to wait for more results, to store them together. */
-const WAIT_MS = 10;
-/** Delay after storing results has failed. */
+const BATCH_RESULTS_MAX = 500;
+/** Delay before storing a result, to store it together with further ones. */
+const COLLECT_MS = 10;
+/** Delay after results could not be stored. */
 const STORE_FAILURE_DELAY_MS = 2_000;
 
 type Dependencies = {
@@ -22,31 +22,31 @@ type Dependencies = {
   instanceId: string;
 };
 
-type Entry = { result: EndpointResult; done(): void };
+type QueuedResult = { result: EndpointResult; onDone(): void };
 
-/** Stores the results of all endpoints in batches. Deliveries whose results can't be stored are repeated. */
+/** Creates a writer that stores the results of all endpoints in batches. Deliveries whose results can't be stored are repeated. */
 export function createResultWriter({ database, audit, metrics, log, instanceId }: Dependencies) {
   const abortController = new AbortController();
-  const queue: Entry[] = [];
+  const queue: QueuedResult[] = [];
   let writing: Promise<void> | undefined;
 
   async function store(results: EndpointResult[]): Promise<string[]> {
     return withTransaction(database, async (sql) => {
-      const statusChanges = results.filter(({ disables, pauseMs }) => disables !== null || pauseMs !== null);
+      const statusChanges = results.filter(({ disableReason, pauseMs }) => disableReason !== null || pauseMs !== null);
       if (statusChanges.length > 0)
         await queries.lockWebhooksById(sql, [...new Set(statusChanges.map(({ endpoint }) => endpoint.id))]);
       await queries.storeResults(sql, instanceId, results);
-      const disabled: string[] = [];
-      for (const { endpoint, disables, pauseMs } of statusChanges) {
+      const disabledIds: string[] = [];
+      for (const { endpoint, disableReason, pauseMs } of statusChanges) {
         if (pauseMs !== null) await queries.pauseWebhook(sql, endpoint.id, pauseMs);
-        if (disables !== null && (await queries.disableAutomatically(sql, audit, endpoint.id, disables)))
-          disabled.push(endpoint.id);
+        if (disableReason !== null && (await queries.disableAutomatically(sql, audit, endpoint.id, disableReason)))
+          disabledIds.push(endpoint.id);
       }
-      return disabled;
+      return disabledIds;
     });
   }
 
-  async function writeBatch(entries: Entry[]): Promise<void> {
+  async function writeBatch(entries: QueuedResult[]): Promise<void> {
     const results = entries.map(({ result }) => result);
     try {
       const disabled = await retryTemporary(() => store(results), abortController.signal);
@@ -55,31 +55,31 @@ export function createResultWriter({ database, audit, metrics, log, instanceId }
       for (const { outcome } of results) metrics.webhookDeliveries.inc({ outcome });
     } catch (error) {
       log.warn({ err: error, deliveries: results.length }, "storing webhook delivery results failed");
-      // Pauses to avoid a tight loop, because these deliveries are repeated.
+      // These deliveries are repeated, so the delay avoids a tight loop.
       await abortable(Bun.sleep(STORE_FAILURE_DELAY_MS), abortController.signal).catch(() => {});
     }
-    for (const { done } of entries) done();
+    for (const { onDone } of entries) onDone();
   }
 
   async function writeQueue(): Promise<void> {
-    await Bun.sleep(WAIT_MS);
-    while (queue.length > 0) await writeBatch(queue.splice(0, BATCH_MAX));
+    await Bun.sleep(COLLECT_MS);
+    while (queue.length > 0) await writeBatch(queue.splice(0, BATCH_RESULTS_MAX));
     writing = undefined;
   }
 
   return {
-    /** Queues a result. @param done called when the result was stored or dropped. */
-    add(result: EndpointResult, done: () => void): void {
-      queue.push({ result, done });
+    /** Queues a result. @param onDone called when the result was stored or dropped. */
+    add(result: EndpointResult, onDone: () => void): void {
+      queue.push({ result, onDone });
       writing ??= writeQueue();
     },
 
     /**
      * Resolves when all results are stored.
-     * @param deadlineMs when to drop results that can't be stored, in milliseconds since 1970.
+     * @param deadlineMs the time (since 1970) at which to drop results that can't be stored.
      */
     async stop(deadlineMs: number): Promise<void> {
-      // The timer isn't cleared when everything is stored, because results of in-flight requests may follow.
+      // The timer isn't cleared, because in-flight requests may add results later.
       setTimeout(
         () => abortController.abort(new Error("The instance is shutting down.")),
         Math.max(0, deadlineMs - Date.now()),

@@ -4,17 +4,17 @@ import type { AuditService } from "../../audit/service.ts";
 import type { AttemptResult } from "./attempt.ts";
 import type { Endpoint } from "./leases.ts";
 
-/** Pending deliveries of disabled webhooks that are failed per statement. */
-export const ABANDON_BATCH_ROWS = 1_000;
+/** Maximum pending deliveries of disabled webhooks that a statement marks as failed. */
+export const FAIL_BATCH_ROWS = 1_000;
 
 export type EndpointResult = AttemptResult & { endpoint: Endpoint };
 
 /**
- * Stores the results of attempts, unless another instance has acquired the endpoint's lease since. Call it in a
- * transaction that has locked the webhooks to be disabled or paused.
+ * Stores the results of attempts, unless another instance has acquired the endpoint's lease in the meantime. The transaction must
+ * have locked the webhooks that it disables or pauses.
  */
 export async function storeResults(sql: Sql, owner: string, results: readonly EndpointResult[]): Promise<void> {
-  const collect = <T>(read: (result: EndpointResult) => T): T[] => results.map(read);
+  const collectColumn = <T>(read: (result: EndpointResult) => T): T[] => results.map(read);
   await sql`
     update webhook_deliveries d set
       status = case r.outcome when 'retried' then 'pending' else r.outcome end,
@@ -25,17 +25,17 @@ export async function storeResults(sql: Sql, owner: string, results: readonly En
       duration_ms = r.duration_ms,
       finished_at = case when r.outcome <> 'retried' then now() end
     from unnest(
-      ${collect(({ endpoint }) => endpoint.id)}::uuid[], ${collect(({ endpoint }) => endpoint.fence)}::int[],
-      ${collect(({ deliveryId }) => deliveryId)}::uuid[], ${collect(({ outcome }) => outcome)}::text[],
-      ${collect(({ isAttempted }) => Number(isAttempted))}::int[], ${collect(({ retryMs }) => retryMs)}::float8[],
-      ${collect(({ responseStatus }) => responseStatus)}::int[], ${collect(({ responseBody }) => responseBody)}::text[],
-      ${collect(({ error }) => error)}::text[], ${collect(({ durationMs }) => durationMs)}::int[]
+      ${collectColumn(({ endpoint }) => endpoint.id)}::uuid[], ${collectColumn(({ endpoint }) => endpoint.fence)}::int[],
+      ${collectColumn(({ deliveryId }) => deliveryId)}::uuid[], ${collectColumn(({ outcome }) => outcome)}::text[],
+      ${collectColumn(({ isAttempted }) => Number(isAttempted))}::int[], ${collectColumn(({ retryMs }) => retryMs)}::float8[],
+      ${collectColumn(({ responseStatus }) => responseStatus)}::int[], ${collectColumn(({ responseBody }) => responseBody)}::text[],
+      ${collectColumn(({ error }) => error)}::text[], ${collectColumn(({ durationMs }) => durationMs)}::int[]
     ) as r (webhook_id, fence, id, outcome, is_attempted, retry_ms, response_status, response_body, error, duration_ms)
     join webhooks w on w.id = r.webhook_id and w.owner = ${owner} and w.fence = r.fence
     where d.id = r.id`;
 }
 
-/** Locks webhooks in id order. Call it before locking their deliveries, to avoid deadlocks. */
+/** Locks webhooks in id order. To avoid deadlocks, call this before locking their deliveries. */
 export async function lockWebhooksById(sql: Sql, ids: readonly string[]): Promise<void> {
   await sql`select 1 from webhooks where id = any (${[...ids]}::uuid[]) order by id for no key update`;
 }
@@ -49,9 +49,9 @@ export async function pauseWebhook(sql: Sql, id: string, ms: number): Promise<vo
 type DisabledReason = "gone" | "exhausted" | "user";
 
 /**
- * Disables a webhook and notifies its owner's other webhooks. Its pending deliveries fail: a first batch immediately,
- * the rest later.
- * @returns whether it was enabled.
+ * Disables a webhook and notifies its owner's other webhooks. A first batch of its pending deliveries fails immediately; a job
+ * fails the rest later.
+ * @returns whether it was enabled before.
  */
 export async function disableWebhook(sql: Sql, id: string, reason: DisabledReason): Promise<boolean> {
   const [webhook] = await sql<{ user_id: string }[]>`
@@ -63,11 +63,11 @@ export async function disableWebhook(sql: Sql, id: string, reason: DisabledReaso
     userId: webhook.user_id,
     data: { webhook_id: id, reason },
   });
-  await abandonDeliveries(sql, ABANDON_BATCH_ROWS, id);
+  await failDeliveries(sql, FAIL_BATCH_ROWS, id);
   return true;
 }
 
-/** Disables a webhook without a user's request, and records that in the audit log. @returns whether it was enabled. */
+/** Disables a webhook because of failed deliveries, and records this in the audit log. Returns whether it was enabled before. */
 export async function disableAutomatically(
   sql: Sql,
   audit: Pick<AuditService, "record">,
@@ -87,19 +87,19 @@ export async function disableAutomatically(
   return true;
 }
 
-/** Fails pending deliveries of disabled webhooks. @param id limits this to one webhook. @returns how many. */
-export async function abandonDeliveries(sql: Sql, rows: number, id: string | null = null): Promise<number> {
+/** Marks pending deliveries of disabled webhooks as failed. Returns their number. @param id limits this to one webhook. */
+export async function failDeliveries(sql: Sql, limit: number, id: string | null = null): Promise<number> {
   const { count } = await sql`
     update webhook_deliveries set status = 'failed', next_attempt_at = null, finished_at = now(),
       error = coalesce(error, 'The webhook was disabled.')
     where id = any (array(
       select d.id from webhooks w join webhook_deliveries d on d.webhook_id = w.id and d.status = 'pending'
       where w.disabled_at is not null ${id === null ? sql`` : sql`and w.id = ${id}`}
-      limit ${rows} for update of d skip locked))`;
+      limit ${limit} for update of d skip locked))`;
   return count;
 }
 
-export async function hasAbandoned(sql: Sql): Promise<boolean> {
+export async function hasDeliveriesToFail(sql: Sql): Promise<boolean> {
   const [row] = await sql<{ isDue: boolean }[]>`
     select exists (
       select from webhooks w where w.disabled_at is not null and exists (

@@ -1,23 +1,20 @@
 import { type Database, type Sql, withTransaction } from "../../../db/client.ts";
 import { repeatUntilDone } from "../../../lib/batches.ts";
-import { ABANDON_BATCH_ROWS, abandonDeliveries } from "./results.ts";
+import { FAIL_BATCH_ROWS, failDeliveries } from "./results.ts";
 
-/** How long finished deliveries are kept. */
+/** Finished deliveries are deleted after this time. */
 const DELIVERY_RETENTION_DAYS = 30;
-/**
- * How long the webhooks to notify of a deleted conversation (`webhook_farewells`) are kept, because its members are
- * gone.
- */
+/** Rows of `webhook_farewells` (the webhooks to notify of a deleted conversation) are deleted after this time. */
 const FAREWELL_RETENTION_DAYS = 1;
 /** Maximum rows deleted per statement. */
 const DELETE_BATCH_ROWS = 1_000;
 
-/** Fails pending deliveries of disabled webhooks, in batches. */
-export async function abandonAll(database: Database, signal: AbortSignal): Promise<void> {
-  await repeatUntilDone(() => withTransaction(database, (sql) => abandonDeliveries(sql, ABANDON_BATCH_ROWS)), signal);
+/** Marks pending deliveries of disabled webhooks as failed, in batches. */
+export async function failAllDeliveries(database: Database, signal: AbortSignal): Promise<void> {
+  await repeatUntilDone(() => withTransaction(database, (sql) => failDeliveries(sql, FAIL_BATCH_ROWS)), signal);
 }
 
-/** Deletes old finished deliveries, and old entries of `webhook_farewells`, in batches. */
+/** Deletes old finished deliveries and old rows of `webhook_farewells`, in batches. */
 export async function deleteOldDeliveries(database: Database, signal: AbortSignal): Promise<void> {
   await repeatUntilDone(() => withTransaction(database, deleteFarewells), signal);
   let batch: Batch = { count: DELETE_BATCH_ROWS, last_at: null };
@@ -30,8 +27,8 @@ export async function deleteOldDeliveries(database: Database, signal: AbortSigna
 type Batch = { count: number; last_at: string | null };
 
 /**
- * `finishedAfter` is the time of the previous batch's last row. Without it, each batch would scan the dead rows of the
- * previous ones again.
+ * Deletes a batch of old deliveries.
+ * @param finishedAfter the time of the previous batch's last row, so that its dead rows aren't scanned again.
  */
 async function deleteDeliveryBatch(sql: Sql, finishedAfter: string | null): Promise<Batch> {
   const [row] = await sql<Batch[]>`
@@ -46,7 +43,7 @@ async function deleteDeliveryBatch(sql: Sql, finishedAfter: string | null): Prom
   return row ?? { count: 0, last_at: null };
 }
 
-/** Deletes old entries, whose events have been delivered. @returns how many. */
+/** Deletes a batch of old rows. Returns their number. */
 async function deleteFarewells(sql: Sql): Promise<number> {
   const { count } = await sql`
     delete from webhook_farewells where ctid = any (array(

@@ -3,16 +3,21 @@ import { createHmac } from "node:crypto";
 const SECRET_PREFIX = "whsec_";
 
 /**
- * Creates the header `webhook-signature` of Standard Webhooks 1.0.0: a signature with each secret, separated by spaces.
- * @param secrets in the format in which owners receive them: `whsec_` and base64.
+ * Creates the `webhook-signature` header of Standard Webhooks 1.0.0: a signature for each secret, separated by spaces.
+ * @param secrets each one is `whsec_` and the key in base64.
  * @param timestampS seconds since 1970, as in `webhook-timestamp`.
  */
-export function sign(secrets: readonly string[], id: string, timestampS: number, body: string): string {
-  const signed = `${id}.${timestampS}.${body}`;
+export function createSignatureHeader(
+  secrets: readonly string[],
+  id: string,
+  timestampS: number,
+  body: string,
+): string {
+  const signedContent = `${id}.${timestampS}.${body}`;
   return secrets
     .map((secret) => {
       const key = Buffer.from(secret.slice(SECRET_PREFIX.length), "base64");
-      return `v1,${createHmac("sha256", key).update(signed).digest("base64")}`;
+      return `v1,${createHmac("sha256", key).update(signedContent).digest("base64")}`;
     })
     .join(" ");
 }

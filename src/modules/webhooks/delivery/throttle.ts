@@ -1,22 +1,20 @@
-/** Time window for counting this instance's events. */
+/** Duration of the window in which this instance's events are counted. */
 const WINDOW_MS = 100;
-/** Below this event rate per second, deliveries aren't throttled. */
+/** With fewer events per second, deliveries aren't throttled. */
 const UNTHROTTLED_EVENTS_PER_S = 300;
-/**
- * An instance's delivery rate while throttled: reduced by DELIVERIES_PER_EVENT for each committed event per second, to
- * a minimum.
- */
+/** Maximum deliveries per second and instance while throttled, before the reduction by DELIVERIES_PER_EVENT. */
 const DELIVERIES_PER_S = 6_000;
+/** Each committed event per second reduces the deliveries per second by this number. */
 const DELIVERIES_PER_EVENT = 3;
+/** The reduction doesn't go below this rate. */
 const DELIVERIES_PER_S_MIN = 150;
-/** If deliveries have to wait longer than this, they are no longer throttled. */
+/** If deliveries wait longer, they are no longer throttled. */
 const LAG_MS_MAX = 30_000;
-/** After a pause, deliveries of up to this much time may start at once. */
+/** Maximum burst after a pause: the number of deliveries that the limit allows within this time. */
 const BURST_WINDOW_MS = 50;
 
 /**
- * Throttles deliveries while this instance commits many events. Deliveries are stored and can wait a few seconds,
- * whereas senders wait for each commit.
+ * Throttles deliveries while this instance commits many events, because users wait for commits. Deliveries are stored and can wait.
  */
 export function createDeliveryThrottle(now: () => number = performance.now.bind(performance)) {
   let windowAtMs = now();
@@ -49,13 +47,13 @@ export function createDeliveryThrottle(now: () => number = performance.now.bind(
       eventsInWindow += 1;
     },
 
-    /** Records how long a delivery has waited for its first attempt. */
+    /** Records the time for which a delivery has waited for its first attempt. */
     recordLag(ms: number): void {
       lagMs = ms;
     },
 
-    /** Takes a token. @returns whether another delivery may start now. */
-    take(): boolean {
+    /** Returns whether another delivery may start now, and counts it. */
+    tryStart(): boolean {
       const nowMs = updateRate();
       const limit = computeLimit();
       if (limit === Number.POSITIVE_INFINITY) return true;
@@ -67,14 +65,14 @@ export function createDeliveryThrottle(now: () => number = performance.now.bind(
       return true;
     },
 
-    /** Returns how long to pause after this many deliveries, in milliseconds. */
+    /** Returns the pause after this number of deliveries, in milliseconds. */
     computePause(deliveries: number): number {
       updateRate();
       const limit = computeLimit();
       return limit === Number.POSITIVE_INFINITY ? 0 : (deliveries * 1_000) / limit;
     },
 
-    /** Whether deliveries are throttled. */
+    /** Returns whether deliveries are throttled. */
     isThrottled(): boolean {
       updateRate();
       return computeLimit() !== Number.POSITIVE_INFINITY;

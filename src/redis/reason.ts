@@ -1,8 +1,0 @@
-/** Describes an error for the log. Returns only known parts of it, because a URL may contain a password. */
-export function describeReason(error: unknown): string {
-  if (!(error instanceof Error)) return "unknown";
-  const { code } = error as { code?: unknown };
-  if (typeof code === "string") return code;
-  if (/timed out/i.test(error.message)) return "timed out";
-  return /^(?:NOAUTH|WRONGPASS|ERR|LOADING|NOPERM)\b/.exec(error.message)?.[0] ?? error.name;
-}

@@ -1,0 +1,37 @@
+const OriginalDate = Date;
+const originalNow = performance.now.bind(performance);
+
+let offsetMs = 0;
+
+class ShiftedDate extends OriginalDate {
+  constructor(...parts: unknown[]) {
+    if (parts.length === 0) super(ShiftedDate.now());
+    else super(...(parts as [number]));
+  }
+
+  /** Also accepts dates created before the clock was advanced, because drivers use `instanceof`. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return value instanceof OriginalDate;
+  }
+
+  static override now(): number {
+    return OriginalDate.now() + offsetMs;
+  }
+}
+
+/**
+ * Advances `Date` and `performance.now` in this process, for example to expire cache entries. Timers and the database
+ * keep the real time. Call `afterEach(resetClock)` in each file that uses it.
+ */
+export function advanceClock(ms: number): void {
+  offsetMs += ms;
+  globalThis.Date = ShiftedDate as DateConstructor;
+  performance.now = () => originalNow() + offsetMs;
+}
+
+/** Resets the clock to the real time. */
+export function resetClock(): void {
+  offsetMs = 0;
+  globalThis.Date = OriginalDate;
+  performance.now = originalNow;
+}
