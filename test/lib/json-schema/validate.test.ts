@@ -104,7 +104,7 @@ describe("a schema is rejected with a pointer to", () => {
     ["an empty anyOf", { anyOf: [] }, "#/anyOf", "at least one"],
     ["a pattern", { properties: { "a/b": { pattern: "[" } } }, "#/properties/a~1b/pattern", "regular expression"],
     ["a pattern as a name", { patternProperties: { "(": {} } }, "#/patternProperties", "regular expressions"],
-    ["a negative length", { minLength: -1 }, "#/minLength", "from 0 on"],
+    ["a negative length", { minLength: -1 }, "#/minLength", "0 or more"],
     ["an external reference", { $ref: "http://169.254.169.254/schema" }, "#/$ref", "external schemas are not fetched"],
     ["a missing reference", { $ref: "#/$defs/none" }, "#/$ref", "doesn't exist"],
     ["a dynamic reference", { $dynamicRef: "#node" }, "#/$dynamicRef", "isn't supported"],
