@@ -1,7 +1,7 @@
 import { type Config, ConfigError, listSecrets } from "../config.ts";
 import { createMask } from "../lib/mask-secrets.ts";
 import { createFetch } from "../lib/outgoing/create-fetch.ts";
-import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
+import { createProxyFinder } from "../lib/outgoing/find-proxy.ts";
 import { type Command, type Environment, exitCodes, parseOptions } from "./command.ts";
 import { type DoctorCheck, type DoctorContext, runDoctorCheck } from "./doctor/check.ts";
 import { doctorChecks } from "./doctor/checks.ts";
@@ -59,7 +59,7 @@ async function diagnose(environment: Environment, isOffline: boolean): Promise<D
   const context: DoctorContext = {
     config,
     isOffline,
-    fetch: createFetch(createFindProxy(config)),
+    fetch: createFetch(createProxyFinder(config)),
     localServer,
     clockReadings: [],
   };

@@ -1,5 +1,5 @@
 import type { Config } from "../config.ts";
-import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
+import { createProxyFinder } from "../lib/outgoing/find-proxy.ts";
 import type { Environment } from "./command.ts";
 
 const proxyVariables = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] as const;
@@ -18,7 +18,7 @@ export function setRuntimeProxies(environment: Environment, config: Config): voi
   const { BACKUP_S3_BUCKET, BACKUP_S3_ENDPOINT, BACKUP_S3_REGION } = config;
   if (BACKUP_S3_BUCKET === undefined) return;
   const url = new URL(BACKUP_S3_ENDPOINT ?? `https://s3.${BACKUP_S3_REGION}.amazonaws.com`);
-  if (createFindProxy(config)(url) === null) return;
+  if (createProxyFinder(config)(url) === null) return;
   const name = url.protocol === "https:" ? "HTTPS_PROXY" : "HTTP_PROXY";
   const proxyUrl = config[name];
   if (proxyUrl !== undefined) environment[name] = proxyUrl;

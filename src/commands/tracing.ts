@@ -7,7 +7,7 @@ import { addSkipped, createLineLimit } from "../lib/line-limit.ts";
 import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { createFetch } from "../lib/outgoing/create-fetch.ts";
-import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
+import { createProxyFinder } from "../lib/outgoing/find-proxy.ts";
 import type { RunningTracing } from "../lib/tracing/start-tracing.ts";
 
 /** Timeout for sending the last spans during shutdown, in addition to SHUTDOWN_TIMEOUT_MS. */
@@ -38,7 +38,7 @@ export async function startTracingIfConfigured({ config, log, metrics }: Depende
     version: build.version,
     spansMax: config.OTEL_BSP_MAX_QUEUE_SIZE,
     delayMs: config.OTEL_BSP_SCHEDULE_DELAY,
-    fetch: createFetch(createFindProxy(config)),
+    fetch: createFetch(createProxyFinder(config)),
     onSpans: (outcome, count) => metrics.traceSpans.inc({ outcome }, count),
     onFailure(reason) {
       const skipped = limitLines("traces");

@@ -5,7 +5,7 @@ import type { Config } from "../config.ts";
 import { build } from "../lib/build.ts";
 import { formatBytes } from "../lib/format-bytes.ts";
 import { createFetch } from "../lib/outgoing/create-fetch.ts";
-import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
+import { createProxyFinder } from "../lib/outgoing/find-proxy.ts";
 import { type Command, CommandError, type Environment, exitCodes, parseFileOptions, UsageError } from "./command.ts";
 import { describeConfiguredDatabase, requireDatabase } from "./database-description.ts";
 import { withInterruption } from "./interruption.ts";
@@ -51,7 +51,7 @@ is running; it is not restarted. On a machine set up by deploy/install.sh: parle
     if (values.backup !== undefined && values["no-backup"])
       throw new UsageError("--backup and --no-backup exclude each other; leave one out.");
     const config = loadConfigFrom(environment);
-    const source = createSource(file, values.sha256 !== undefined, createFetch(createFindProxy(config)));
+    const source = createSource(file, values.sha256 !== undefined, createFetch(createProxyFinder(config)));
     const target = findTarget();
     if (!values["no-backup"]) requireDatabase(config);
     requireWritable(target);

@@ -9,7 +9,7 @@ import type { Lifecycle } from "../lib/lifecycle.ts";
 import type { Log } from "../lib/log.ts";
 import type { Metrics } from "../lib/metrics.ts";
 import { createFetch } from "../lib/outgoing/create-fetch.ts";
-import { createFindProxy } from "../lib/outgoing/find-proxy.ts";
+import { createProxyFinder } from "../lib/outgoing/find-proxy.ts";
 import { createShutdownParts } from "../lib/shutdown-parts.ts";
 import type { Tracing } from "../lib/tracing/tracing.ts";
 import { createLimits } from "../limits/limits.ts";
@@ -65,7 +65,7 @@ export function createCore(deps: ServiceDependencies) {
   parts.add({ name: "redis", after: ["http"], stop: async () => limits.redis?.close() });
 
   const openStreams = createOpenStreams();
-  const findProxy = createFindProxy(config);
+  const findProxy = createProxyFinder(config);
   const fetch = createFetch(findProxy);
 
   return {

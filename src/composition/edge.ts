@@ -1,4 +1,4 @@
-import { createLoadEvents } from "../events/batched-loads.ts";
+import { createEventLoader } from "../events/batched-loads.ts";
 import { createFindLastSeq } from "../events/last-seqs.ts";
 import { findFreeBytes } from "../lib/free-bytes.ts";
 import type { BackupService } from "../modules/backups/service.ts";
@@ -41,7 +41,7 @@ export function createEdge(
   const hub = createHub({
     bus,
     instanceId,
-    loadEvents: createLoadEvents(database),
+    loadEvents: createEventLoader(database),
     findLastSeq: createFindLastSeq(database),
     listSnapshots: liveAnswers.listSnapshots,
     log,

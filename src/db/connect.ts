@@ -18,7 +18,7 @@ import { explainDatabaseError } from "./explain.ts";
 import { LANES_WAITING_MAX } from "./group-commit.ts";
 import { isTemporary } from "./retry.ts";
 import { prepareSession, terminateSessions } from "./session-check.ts";
-import { createSlowStatements } from "./slow-statements.ts";
+import { createSlowStatementLog } from "./slow-statements.ts";
 import { checkServer, checkWritable, DatabaseNotReadyError, UnsuitableDatabaseError } from "./suitability.ts";
 import { findMissingTls } from "./tls-check.ts";
 
@@ -78,7 +78,7 @@ export async function connectDatabase(
   options: ConnectOptions = {},
 ): Promise<DatabaseConnection> {
   const poolSize = config.DATABASE_POOL_SIZE;
-  const { add } = createSlowStatements(log, config.DATABASE_SLOW_QUERY_MS ?? 0);
+  const { add } = createSlowStatementLog(log, config.DATABASE_SLOW_QUERY_MS ?? 0);
   const observer = { onStatement: add, onWait: options.onWait ?? (() => {}) };
   const commonOptions = { poolSize, observer, tracing: options.tracing };
   if (config.DATABASE_URL) return connect("server", { target: { url: config.DATABASE_URL }, ...commonOptions });

@@ -16,7 +16,7 @@ export type SlowStatements = {
  * next line includes the count.
  * @param slowMs the threshold. If 0, nothing is logged.
  */
-export function createSlowStatements(log: Log, slowMs: number, now = () => performance.now()): SlowStatements {
+export function createSlowStatementLog(log: Log, slowMs: number, now = () => performance.now()): SlowStatements {
   let windowEndsAtMs = Number.NEGATIVE_INFINITY;
   let lines = 0;
   let omittedCount = 0;

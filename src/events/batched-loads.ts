@@ -15,7 +15,7 @@ type PendingLoad = EventRange & { resolve(events: DurableEvent[]): void; reject(
  * Creates a function that loads a range of stored events. Concurrent loads from several conversations share a statement, because
  * they are frequent if other instances announce events only by sequence number.
  */
-export function createLoadEvents(sql: Sql) {
+export function createEventLoader(sql: Sql) {
   let pendingLoads: PendingLoad[] = [];
 
   function loadAll(): void {

@@ -7,7 +7,7 @@ import {
   Type,
   TypeRegistry,
 } from "@sinclair/typebox";
-import { isLine, isPlainText, isStorableText, isVisible, normalizeText } from "./text.ts";
+import { isPlainText, isSingleLine, isStorableText, isVisible, normalizeText } from "./text.ts";
 
 const uuidPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 const emailPattern = /^[^\s@<>()[\]\\,;:"]+@[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/i;
@@ -16,10 +16,10 @@ const timePattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:
 FormatRegistry.Set("uuid", (value) => uuidPattern.test(value));
 FormatRegistry.Set("email", (value) => emailPattern.test(value) && isStorableText(value));
 FormatRegistry.Set("text", isPlainText);
-FormatRegistry.Set("line", isLine);
+FormatRegistry.Set("line", isSingleLine);
 // Whether empty text is allowed depends on `minLength`.
 FormatRegistry.Set("visible-text", (value) => isPlainText(value) && (value === "" || isVisible(value)));
-FormatRegistry.Set("visible-line", (value) => isLine(value) && (value === "" || isVisible(value)));
+FormatRegistry.Set("visible-line", (value) => isSingleLine(value) && (value === "" || isVisible(value)));
 FormatRegistry.Set("date-time", (value) => timePattern.test(value) && !Number.isNaN(Date.parse(value)));
 
 /** Parley's own formats. They are omitted from the OpenAPI and AsyncAPI documents. */

@@ -28,7 +28,7 @@ export const isStorableText = (text: string): boolean => text.isWellFormed() && 
 export const isPlainText = (text: string): boolean => !control.test(text) && text.isWellFormed();
 
 /** Whether the text is one line without hidden characters, as names and titles must be. */
-export const isLine = (text: string): boolean => !hidden.test(text) && text.isWellFormed();
+export const isSingleLine = (text: string): boolean => !hidden.test(text) && text.isWellFormed();
 
 /** Whether the text has a visible character. */
 export const isVisible = (text: string): boolean => visible.test(text);

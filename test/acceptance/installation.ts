@@ -36,7 +36,7 @@ type StartOptions = {
   /** The network namespace to run in: a prefix for commands, and the address that Parley listens on. */
   network?: { commandPrefix: string[]; address: string };
 };
-type Process = { child: Bun.Subprocess; readOutput(): string; readErrors(): string };
+type Process = { child: Bun.Subprocess; readOutput(): string; readStderr(): string };
 
 export type Installation = Awaited<ReturnType<typeof createInstallation>>;
 export type Parley = Awaited<ReturnType<Installation["start"]>>;
@@ -79,7 +79,7 @@ export async function createInstallation({ env = {}, user }: Options = {}) {
     const process: Process = {
       child,
       readOutput: () => readFileSync(outputFile, "utf8"),
-      readErrors: () => readFileSync(errorFile, "utf8"),
+      readStderr: () => readFileSync(errorFile, "utf8"),
     };
     processes.push(process);
     return process;
@@ -89,11 +89,11 @@ export async function createInstallation({ env = {}, user }: Options = {}) {
     directory,
 
     /** Returns the output of all processes. */
-    readLog: (): string => processes.map((process) => process.readOutput() + process.readErrors()).join(""),
+    readLog: (): string => processes.map((process) => process.readOutput() + process.readStderr()).join(""),
 
     /** Starts the server. @throws Error if the server exits, or isn't ready before the timeout. */
     async start({ env: extraEnv = {}, until = "ready", network }: StartOptions = {}) {
-      const { child, readOutput, readErrors } = spawn([], extraEnv, network?.commandPrefix);
+      const { child, readOutput, readStderr: readErrors } = spawn([], extraEnv, network?.commandPrefix);
       const readLog = () => readOutput() + readErrors();
       const deadlineMs = performance.now() + START_TIMEOUT_MS;
       async function waitFor<T>(read: () => Promise<T | undefined> | T | undefined): Promise<T> {
@@ -134,7 +134,7 @@ export async function createInstallation({ env = {}, user }: Options = {}) {
 
     /** Runs a command until it exits. */
     async run(args: string[], extraEnv: Environment = {}): Promise<{ code: number; output: string; errors: string }> {
-      const { child, readOutput, readErrors } = spawn(args, extraEnv);
+      const { child, readOutput, readStderr: readErrors } = spawn(args, extraEnv);
       return { code: await child.exited, output: readOutput(), errors: readErrors() };
     },
 

@@ -132,7 +132,7 @@ describe.each(["self", "administrator"] as const)("deleting a user (requested by
 describe("deleting a conversation's only owner", () => {
   test("promotes the longest-standing member who isn't a viewer or disabled", async () => {
     const deletedUser = await register();
-    const [disabled, viewer, oldest, youngest] = [
+    const [disabled, viewer, firstMember, laterMember] = [
       await parley.register(),
       await parley.register(),
       await parley.register(),
@@ -142,24 +142,26 @@ describe("deleting a conversation's only owner", () => {
     const add = (account: Account, role: string) =>
       createUserRest(deletedUser).request("POST", `/conversations/${id}/members`, { user_id: account.user.id, role });
     await add(viewer, "viewer");
-    await add(oldest, "member");
-    await add(youngest, "member");
+    await add(firstMember, "member");
+    await add(laterMember, "member");
     await admin.request("PATCH", `/users/${disabled.user.id}`, { disabled: true });
-    const socket = await openSocket(parley.url, { token: oldest.access_token });
+    const socket = await openSocket(parley.url, { token: firstMember.access_token });
     const { last_seq } = await socket.request({ type: "subscribe", conversation_id: id });
     await deleteUser(deletedUser, "self");
     const removal = await socket.waitFor(({ type }) => type === "member.removed");
     const promotion = socket.list("member.added").at(-1);
     expect(promotion).toMatchObject({
       seq: Number(last_seq) + 1,
-      data: { user_id: oldest.user.id, display_name: "Somebody", role: "owner", last_read_seq: 0 },
+      data: { user_id: firstMember.user.id, display_name: "Somebody", role: "owner", last_read_seq: 0 },
     });
     expect(removal.seq).toBe(Number(last_seq) + 2);
-    const rest = createUserRest(oldest);
+    const rest = createUserRest(firstMember);
     const { body } = await rest.get<Page<Member>>(`/conversations/${id}/members`);
-    expect(body.data.find(({ user_id }) => user_id === oldest.user.id)).toEqual(promotion?.data as unknown as Member);
+    expect(body.data.find(({ user_id }) => user_id === firstMember.user.id)).toEqual(
+      promotion?.data as unknown as Member,
+    );
     expect((await rest.request("PATCH", `/conversations/${id}`, { title: "Mine now" })).status).toBe(200);
-    expect((await createUserRest(youngest).request("PATCH", `/conversations/${id}`, { title: "Mine" })).status).toBe(
+    expect((await createUserRest(laterMember).request("PATCH", `/conversations/${id}`, { title: "Mine" })).status).toBe(
       403,
     );
     await socket.close();

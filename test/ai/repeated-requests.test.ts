@@ -55,7 +55,7 @@ const closings: [name: string, close: (socket: Socket) => void][] = [
   ["RST", (socket) => void socket.terminate()],
 ];
 test.each(closings)(
-  "a request is repeated once, on a new connection, if the server closes the reused one (%s)",
+  "a request is resent once, on a new connection, if the server closes the reused one (%s)",
   async (_name, close) => {
     const server = serveFirstRequests(close);
     await openIdleConnections(server.url, IDLE_CONNECTIONS);
@@ -63,7 +63,7 @@ test.each(closings)(
   },
 );
 
-test("a request fails if its repeat fails too, even if idle connections remain", async () => {
+test("a request fails if resending it fails too, even if idle connections remain", async () => {
   let isClosing = false;
   const server = startRawServer((socket) => void (isClosing ? socket.end() : socket.write(ok)));
   stops.push(server.stop);
@@ -78,13 +78,17 @@ const respondAndClose = (text: string, ending: "end" | "terminate") => (socket: 
   socket[ending]();
 };
 const failures: [name: string, later: (socket: Socket) => void, outcome: RegExp][] = [
-  ["closes after a byte", respondAndClose("H", "end"), /lost/],
-  ["closes after an interim response", respondAndClose("HTTP/1.1 100 Continue\r\n\r\n", "end"), /lost/],
-  ["closes in the middle of the head", respondAndClose("HTTP/1.1 200 OK\r\nX: ", "terminate"), /broke|reset/],
+  ["closes the connection after one byte", respondAndClose("H", "end"), /lost/],
+  ["closes the connection after an interim response", respondAndClose("HTTP/1.1 100 Continue\r\n\r\n", "end"), /lost/],
+  [
+    "closes the connection in the middle of the head",
+    respondAndClose("HTTP/1.1 200 OK\r\nX: ", "terminate"),
+    /broke|reset/,
+  ],
   ["sends garbage", respondAndClose("nonsense\r\n\r\n", "end"), /status line/],
-  ["closes after a while", (socket) => void setTimeout(() => socket.end(), RESEND_MS_MAX + 100), /lost/],
+  ["closes the connection after a while", (socket) => void setTimeout(() => socket.end(), RESEND_MS_MAX + 100), /lost/],
 ];
-test.each(failures)("a request isn't repeated if the server %s", async (_name, onLaterRequest, outcome) => {
+test.each(failures)("a request isn't resent if the server %s", async (_name, onLaterRequest, outcome) => {
   const server = serveFirstRequests(onLaterRequest);
   await openIdleConnections(server.url, 2);
   const result = await sendAndCount(server);
@@ -92,7 +96,7 @@ test.each(failures)("a request isn't repeated if the server %s", async (_name, o
   expect(result.outcome).toMatch(outcome);
 });
 
-test("a request isn't repeated if the server closes a new connection", async () => {
+test("a request isn't resent if the server closes a new connection", async () => {
   const server = startRawServer((socket) => void socket.end());
   stops.push(server.stop);
   expect(await sendAndCount(server)).toEqual({ outcome: "connection lost", requests: 1, repeats: 0, connections: 1 });

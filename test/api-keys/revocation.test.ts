@@ -9,7 +9,7 @@ import { openSocket } from "../support/socket.ts";
 import { advanceClock, resetClock } from "../support/test-clock.ts";
 import { createKey, registerAdmin } from "./create-key.ts";
 
-/** The documented maximum time in which every instance closes the connections of a revoked key. */
+/** The documented maximum time within which every instance closes a revoked key's connections. */
 const CLOSE_DELAY_MS_MAX = 2_000;
 
 let instance: TestApp;
@@ -29,7 +29,7 @@ afterAll(async () => {
 type Connections = {
   waitUntilClosed: () => Promise<{ codes: number[]; durationMs: number }>;
   /** Returns whether all connections are open, then closes them. */
-  areOpen: () => Promise<boolean>;
+  closeAndReportOpen: () => Promise<boolean>;
 };
 
 /** Opens a socket and a stream with a key on each instance. */
@@ -50,7 +50,7 @@ async function openConnections(owner: Account, key: string, onBehalfOf?: Account
       const codes = await Promise.race([all.then(([codes]) => codes), Bun.sleep(10_000).then(() => [])]);
       return { codes, durationMs: performance.now() - startedAtMs };
     },
-    async areOpen() {
+    async closeAndReportOpen() {
       const pongs = await Promise.all(
         sockets.map(async ({ socket, send, waitFor }) => {
           if (socket.readyState !== WebSocket.OPEN) return false;
@@ -72,7 +72,7 @@ async function expectClosed({ waitUntilClosed }: Connections, code: number): Pro
 }
 
 describe("a key's sockets and streams are closed on both instances within 2 s", () => {
-  test("when the key is deleted, but not those of other keys and sessions", async () => {
+  test("when the key is deleted (connections of other keys and sessions stay open)", async () => {
     const anna = await instance.register();
     const [first, second] = [await createKey(instance, anna), await createKey(instance, anna)];
     const connections = await openConnections(anna, first.key);
@@ -84,7 +84,7 @@ describe("a key's sockets and streams are closed on both instances within 2 s", 
       advanceClock(KEY_CACHE_MS);
       await expect(openSocket(url, { token: first.key })).rejects.toThrow("refused");
     }
-    expect(await otherConnections.areOpen()).toBe(true);
+    expect(await otherConnections.closeAndReportOpen()).toBe(true);
     await session.close();
   }, 20_000);
 
@@ -135,10 +135,10 @@ describe("a key's sockets and streams are closed on both instances within 2 s", 
     await expectClosed(forAnna, 4506);
     await instance.database`update users set role = 'admin' where id = ${ben.user.id}`;
     await expectClosed(forBen, 4506);
-    expect(await ownConnections.areOpen()).toBe(true);
+    expect(await ownConnections.closeAndReportOpen()).toBe(true);
   }, 20_000);
 
-  test("when the owner is no longer an administrator, if they were opened for another user", async () => {
+  test("when they act for another user and the owner is no longer an administrator", async () => {
     const formerAdmin = await registerAdmin(instance);
     const { key } = await createKey(instance, formerAdmin, { service: true });
     const anna = await instance.register();
@@ -148,7 +148,7 @@ describe("a key's sockets and streams are closed on both instances within 2 s", 
     ];
     await instance.database`update users set role = 'user' where id = ${formerAdmin.user.id}`;
     await expectClosed(forAnna, 4506);
-    expect(await ownConnections.areOpen()).toBe(true);
+    expect(await ownConnections.closeAndReportOpen()).toBe(true);
     advanceClock(KEY_CACHE_MS);
     const response = await instance.fetch("/api/v1/me", { token: key, headers: { "x-on-behalf-of": anna.user.id } });
     expect(response.status).toBe(403);

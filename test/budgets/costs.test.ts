@@ -45,7 +45,7 @@ const formatEvents = (list: Record<string, unknown>[]): string =>
 /** Anthropic's counts: `input` excludes cached tokens. */
 type ClaudeCounts = { input: number; written: number; read: number; output: number };
 
-const startClaudeEvents = ({ input, written, read }: ClaudeCounts) => [
+const createClaudeStartEvents = ({ input, written, read }: ClaudeCounts) => [
   {
     type: "message_start",
     message: {
@@ -72,7 +72,7 @@ const startClaudeEvents = ({ input, written, read }: ClaudeCounts) => [
 
 const createClaudeRecording = (counts: ClaudeCounts): string =>
   formatEvents([
-    ...startClaudeEvents(counts),
+    ...createClaudeStartEvents(counts),
     { type: "content_block_stop", index: 0 },
     {
       type: "message_delta",
@@ -203,7 +203,7 @@ describe("the cost of answers", () => {
   test("includes failed attempts, even for OpenAI clients", async () => {
     const truncated = { input: 40, written: 2_000, read: 3_000, output: 0 };
     const complete = { input: 6_000, cached: 5_000, output: 120, reasoning: 64 };
-    provider.script(CLAUDE, { recording: formatEvents(startClaudeEvents(truncated)) });
+    provider.script(CLAUDE, { recording: formatEvents(createClaudeStartEvents(truncated)) });
     provider.script(GPT, { recording: createGptRecording(complete) });
     const [parley, anna] = await start([`anthropic/${CLAUDE}`, `openai/${GPT}`]);
     const { id } = await createConversation(parley, anna);

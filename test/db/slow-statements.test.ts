@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import pino from "pino";
 import type { Database } from "../../src/db/client.ts";
 import { connectDatabase } from "../../src/db/connect.ts";
-import { createSlowStatements } from "../../src/db/slow-statements.ts";
+import { createSlowStatementLog } from "../../src/db/slow-statements.ts";
 import { createTestDatabase } from "../support/postgres.ts";
 
 type LogLine = { level: number; msg: string; sql: string; duration_ms: number; omitted?: number };
@@ -59,7 +59,7 @@ test("reports the wait for a connection separately from the duration", async () 
 test("limits the SQL's length and the lines per interval, and counts the omitted lines", () => {
   const captured = captureLog();
   let nowMs = 0;
-  const slowStatements = createSlowStatements(captured.log, 100, () => nowMs);
+  const slowStatements = createSlowStatementLog(captured.log, 100, () => nowMs);
   slowStatements.add("quick", 99);
   for (let n = 0; n < 1_000; n += 1) slowStatements.add(`select ${"x".repeat(100_000)}`, 100);
   expect(captured.lines.length).toBe(10);
@@ -75,6 +75,6 @@ test("limits the SQL's length and the lines per interval, and counts the omitted
 
 test("logs nothing if the threshold is 0", () => {
   const captured = captureLog();
-  createSlowStatements(captured.log, 0).add("select 1", 1e9);
+  createSlowStatementLog(captured.log, 0).add("select 1", 1e9);
   expect(captured.lines).toEqual([]);
 });

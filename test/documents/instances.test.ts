@@ -71,7 +71,7 @@ describe("instances with different folders", () => {
     expect([await countResults("many"), await countResults("few")]).toEqual([30, 0]);
   }, 60_000);
 
-  test("log one warning per disagreement", async () => {
+  test("log one warning per difference", async () => {
     const { addInstance } = await createSharedIndex();
     const smallFolder = createTestFolder(createFiles("few", 2));
     const first = addInstance(createTestFolder(createFiles("many", 30)));

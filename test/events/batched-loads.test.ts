@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { createLoadEvents } from "../../src/events/batched-loads.ts";
+import { createEventLoader } from "../../src/events/batched-loads.ts";
 import type { DurableEvent } from "../../src/protocol/events.ts";
 import { type Account, startApp, type TestApp } from "../support/app.ts";
 import { createConversation } from "../support/conversation.ts";
@@ -34,7 +34,7 @@ const listEvents = async (id: string, afterSeq: number): Promise<DurableEvent[]>
 
 test("concurrent loads each return the missed events of their conversation, in order", async () => {
   const ids = [await createHistory(3), await createHistory(5), await createHistory(1)] as const;
-  const load = createLoadEvents(parley.database);
+  const load = createEventLoader(parley.database);
   const allEvents = await Promise.all(ids.map((id) => listEvents(id, 0)));
   const getLastSeq = (events: DurableEvent[] = []) => events.at(-1)?.seq ?? 0;
   const loadedEvents = await Promise.all(ids.map((id, n) => load(id, 0, getLastSeq(allEvents[n]))));

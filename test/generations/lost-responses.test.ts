@@ -40,7 +40,7 @@ afterAll(async () => {
   await lossyDatabase.end();
 });
 
-const findSpent = async (): Promise<number> => {
+const readSpentTokens = async (): Promise<number> => {
   const [row] = await lossyDatabase.direct<{ spent: number }[]>`
     select spent_tokens as spent from budget_windows where scope_id = ${anna.user.id} and period = 'day'`;
   return row?.spent ?? 0;
@@ -69,7 +69,7 @@ test.each([0, 250, 500, 750])(
       at: event?.at.toISOString() ?? "",
     } as never);
     const { usage } = completed.data as unknown as Message;
-    expect(await findSpent()).toBe((usage?.input_tokens ?? 0) + (usage?.output_tokens ?? 0));
+    expect(await readSpentTokens()).toBe((usage?.input_tokens ?? 0) + (usage?.output_tokens ?? 0));
     for (let waits = 0; waits < 200 && provider.listRequests("one").length < 2; waits += 1) await Bun.sleep(20);
     expect(provider.listRequests("one")).toHaveLength(2);
   },
@@ -103,7 +103,7 @@ test("a released answer can't be finished, and finishing a finished answer again
   expect(first).toMatchObject({ outcome: "finished" });
   expect(await finish(stored)).toEqual(first as never);
   expect(await release(stored)).toBe(false);
-  expect(await findSpent()).toBe(100);
+  expect(await readSpentTokens()).toBe(100);
 });
 
 test.each([
@@ -131,10 +131,10 @@ test.each([
       (frame) => frame.type === "message.created" && frame.data?.role === "assistant",
     );
     expect(data).toMatchObject({ content: "A red animal.", status: "complete", model: "compatible/one" });
-    for (let waits = 0; waits < 200 && (await findSpent()) === 0; waits += 1) await Bun.sleep(20);
+    for (let waits = 0; waits < 200 && (await readSpentTokens()) === 0; waits += 1) await Bun.sleep(20);
     // Waits for another attempt, which must not change anything.
     await Bun.sleep(1_000);
-    expect(await findSpent()).toBe(usage.total_tokens);
+    expect(await readSpentTokens()).toBe(usage.total_tokens);
     const stored = await lossyDatabase.direct<{ role: string; seq: number }[]>`
     select role, seq from messages where conversation_id = ${id} order by seq`;
     expect(stored.map(({ role }) => role)).toEqual(["user", "assistant"]);

@@ -5,12 +5,12 @@ import { parseEnv } from "node:util";
 import { Ajv } from "ajv";
 import { loadConfig } from "../../src/config.ts";
 import { type Block, listPages, readBlocks } from "./blocks.ts";
-import { isChecked } from "./checked-blocks.ts";
-import { findReason, listNotRun } from "./not-run.ts";
+import { isOnlyValidated } from "./checked-blocks.ts";
+import { findNotRunReason, listNotRun } from "./not-run.ts";
 
 const root = join(import.meta.dir, "../..");
 const blocks = listPages().flatMap(readBlocks);
-const checkedBlocks = blocks.filter((block) => isChecked(block) && findReason(block) === undefined);
+const checkedBlocks = blocks.filter((block) => isOnlyValidated(block) && findNotRunReason(block) === undefined);
 const formatLocation = ({ page, line }: Block) => `${page}:${line}`;
 
 /** Pages that a test in this folder runs from top to bottom. */
@@ -25,7 +25,8 @@ const runPages = new Set(
 test("every block is run, validated, or listed in not-run.ts", () => {
   const needsTest = ({ language, kind }: Block) => kind === "run" && !["", "text"].includes(language);
   const uncovered = blocks.filter(
-    (block) => needsTest(block) && !isChecked(block) && !runPages.has(block.page) && findReason(block) === undefined,
+    (block) =>
+      needsTest(block) && !isOnlyValidated(block) && !runPages.has(block.page) && findNotRunReason(block) === undefined,
   );
   expect(uncovered.map((block) => `${formatLocation(block)} ${block.text.split("\n")[0]}`)).toEqual([]);
 });

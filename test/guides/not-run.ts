@@ -141,7 +141,7 @@ export const listNotRun = (): [page: string, start: string, reason: string][] =>
   );
 
 /** Returns why a block isn't run, or undefined if it isn't listed. */
-export function findReason({ page, text }: Block): string | undefined {
+export function findNotRunReason({ page, text }: Block): string | undefined {
   const trimmedText = text.trimStart();
   return listNotRun().find(([listedPage, start]) => listedPage === page && trimmedText.startsWith(start))?.[2];
 }

@@ -25,9 +25,9 @@ import { dirname, join } from "node:path";
 import { findExecutable } from "../acceptance/executable.ts";
 import { waitUntil } from "../support/wait-until.ts";
 import { type Block, readBlocks } from "./blocks.ts";
-import { isChecked } from "./checked-blocks.ts";
+import { isOnlyValidated } from "./checked-blocks.ts";
 import { findExpected, isExpected } from "./expected-output.ts";
-import { findReason } from "./not-run.ts";
+import { findNotRunReason } from "./not-run.ts";
 import { findFreePort, replacePorts } from "./ports.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
 
@@ -78,7 +78,9 @@ export async function runBlocks(blocks: Block[], options: GuideOptions = {}): Pr
     const runner = await createRunner(home, ports, terminals, options);
     const blocksToRun = blocks.filter(
       (block) =>
-        findReason(block) === undefined && !isChecked(block) && !options.skippedSections?.includes(block.section),
+        findNotRunReason(block) === undefined &&
+        !isOnlyValidated(block) &&
+        !options.skippedSections?.includes(block.section),
     );
     const needsServer = blocksToRun.some(({ text }) => text.includes(":3000")) && !blocksToRun.some(startsServer);
     if (needsServer) await runner.startServer();
@@ -117,7 +119,7 @@ async function createRunner(
   }
   const url = `http://localhost:${ports.get(3000)}`;
   const environment = {
-    // Debian's Python comes first, because the pages use its packages.
+    // /usr/bin precedes the inherited PATH, because the pages need the packages of Debian's Python.
     PATH: `${programs}:${join(root, "test/sdk/node_modules/.bin")}:/usr/local/sbin:/usr/sbin:/usr/bin:/bin:${process.env.PATH ?? ""}`,
     HOME: folder,
     LANG: "C.UTF-8",

@@ -6,7 +6,7 @@ const START = new Date("2026-01-31T12:00:00Z").getTime();
 const setTime = (seconds: number) => setSystemTime(new Date(START + seconds * 1_000));
 afterEach(() => void setSystemTime());
 
-test("a window begins with the first hit, and expires", () => {
+test("a key's window begins with its first hit, and expires", () => {
   setTime(0);
   const window = new MemoryWindow({ points: 2, durationS: 10 });
   expect(window.hit("a").points).toBe(1);
@@ -40,7 +40,7 @@ test("below the key limit, no key is dropped before its window ends", () => {
   }
 });
 
-test("only the newest 100,000 of 250,000 addresses are kept", () => {
+test("at most 100,000 keys are kept, and the oldest are dropped first", () => {
   setTime(0);
   const window = new MemoryWindow({ points: 2, durationS: 60 });
   for (let n = 0; n < 250_000; n += 1) {
@@ -52,7 +52,7 @@ test("only the newest 100,000 of 250,000 addresses are kept", () => {
   expect(window.peek("address 0")).toBeUndefined();
 });
 
-test("a memory window can replace Redis, because it implements the interface of rate-limiter-flexible", async () => {
+test("implements rate-limiter-flexible's interface, so it can replace the Redis limiter", async () => {
   setTime(0);
   const window = new MemoryWindow({ points: 2, durationS: 10 });
   expect(await window.consume("a")).toMatchObject({ consumedPoints: 1, remainingPoints: 1, msBeforeNext: 10_000 });

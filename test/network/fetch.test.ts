@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { createFetch } from "../../src/lib/outgoing/create-fetch.ts";
-import { createFindProxy, noProxy } from "../../src/lib/outgoing/find-proxy.ts";
+import { createProxyFinder, noProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { startRawServer } from "../ai/raw-server.ts";
 import { startHttpProxy } from "../support/http-proxy.ts";
 import { waitUntil } from "../support/wait-until.ts";
@@ -138,7 +138,7 @@ const connections = ["directly", "through a proxy", "through a tunnel"];
 test.each(connections)("a server connected %s is slowed down by a slow reader", async (connection) => {
   const proxy = await startHttpProxy();
   stops.push(proxy.stop);
-  const findProxy = createFindProxy({ HTTP_PROXY: proxy.url });
+  const findProxy = createProxyFinder({ HTTP_PROXY: proxy.url });
   const get = createFetch((url) => {
     const route = findProxy(url);
     return connection === "directly" || route === null
@@ -180,10 +180,10 @@ test("a configured proxy is used, and its errors name the setting", async () => 
   const proxy = await startHttpProxy("a:b");
   stops.push(proxy.stop);
   const url = serve(() => new Response("through the proxy")).replace("127.0.0.1", "elsewhere.test");
-  const authorizedFetch = createFetch(createFindProxy({ HTTP_PROXY: proxy.url.replace("://", "://a:b@") }));
+  const authorizedFetch = createFetch(createProxyFinder({ HTTP_PROXY: proxy.url.replace("://", "://a:b@") }));
   expect(await (await authorizedFetch(url)).text()).toBe("through the proxy");
   expect(proxy.requests).toMatchObject([{ kind: "absolute", target: new URL(url).host }]);
-  const unauthorizedFetch = createFetch(createFindProxy({ HTTP_PROXY: proxy.url }));
+  const unauthorizedFetch = createFetch(createProxyFinder({ HTTP_PROXY: proxy.url }));
   expect((await catchError(unauthorizedFetch(url))).message).toContain(
     "requires credentials (HTTP 407): add user:password@ to HTTP_PROXY",
   );

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, spyOn, te
 import { readFileSync } from "node:fs";
 import { createExplainFailure } from "../../src/ai/providers/explain-failure.ts";
 import { CONNECT_TIMEOUT_MS } from "../../src/lib/http-client/open-socket.ts";
-import { createFindProxy, type FindProxy } from "../../src/lib/outgoing/find-proxy.ts";
+import { createProxyFinder, type FindProxy } from "../../src/lib/outgoing/find-proxy.ts";
 import { collect, createTestChain } from "../ai/collect.ts";
 import { waitUntilReusable } from "../ai/raw-server.ts";
 import { type HttpProxy, startHttpProxy } from "../support/http-proxy.ts";
@@ -62,7 +62,7 @@ const createProxyUrl = (password = PASSWORD) => proxy.url.replace("://", `://${U
 
 /** Sends requests through the proxy in the given mode. HTTPS URLs always use a tunnel. */
 const useProxy = (mode: ProxyMode, proxyUrl = createProxyUrl()): FindProxy => {
-  const findProxy = createFindProxy({ HTTP_PROXY: proxyUrl, HTTPS_PROXY: proxyUrl });
+  const findProxy = createProxyFinder({ HTTP_PROXY: proxyUrl, HTTPS_PROXY: proxyUrl });
   return (url) => {
     const route = findProxy(url);
     return route && { ...route, isTunnel: mode !== "absolute" };
@@ -233,7 +233,7 @@ test.each(proxyFaults)(
 );
 
 test("hosts in NO_PROXY are connected to directly", async () => {
-  const findProxy = createFindProxy({ HTTP_PROXY: proxy.url, NO_PROXY: ["127.0.0.0/8"] });
+  const findProxy = createProxyFinder({ HTTP_PROXY: proxy.url, NO_PROXY: ["127.0.0.0/8"] });
   const { text } = await collect(createTestChain(mockProvider, ["openai/normal"], { findProxy }));
   expect(text).toBe(answerText);
   expect(proxy.requests).toEqual([]);

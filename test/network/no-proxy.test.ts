@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { createFindProxy } from "../../src/lib/outgoing/find-proxy.ts";
+import { createProxyFinder } from "../../src/lib/outgoing/find-proxy.ts";
 import { createNoProxy, isNoProxyEntry } from "../../src/lib/outgoing/no-proxy.ts";
 
 const isDirect = (entries: string, url: string): boolean =>
@@ -66,7 +66,7 @@ test.each([
 });
 
 test("each scheme has its own proxy setting", () => {
-  const findProxy = createFindProxy({
+  const findProxy = createProxyFinder({
     HTTPS_PROXY: "http://us%65r:p%40ss@one.test:3128",
     HTTP_PROXY: "http://[2001:db8::2]",
     NO_PROXY: ["direct.test"],
@@ -86,5 +86,5 @@ test("each scheme has its own proxy setting", () => {
     isTunnel: false,
   });
   expect(findProxy(new URL("https://api.direct.test/"))).toBeNull();
-  expect(createFindProxy({ HTTPS_PROXY: "http://one.test" })(new URL("http://models.test/"))).toBeNull();
+  expect(createProxyFinder({ HTTPS_PROXY: "http://one.test" })(new URL("http://models.test/"))).toBeNull();
 });

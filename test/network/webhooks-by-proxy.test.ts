@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { createFindProxy } from "../../src/lib/outgoing/find-proxy.ts";
+import { createProxyFinder } from "../../src/lib/outgoing/find-proxy.ts";
 import { createGuardedSender } from "../../src/lib/outgoing/send-guarded.ts";
 import { waitUntilReusable } from "../ai/raw-server.ts";
 import { createRequest, formatResponse, type Receiver, startReceiver } from "../lib/outgoing/receiver.ts";
@@ -23,7 +23,7 @@ const createProxyUrl = (password = "hunter2") => proxy.url.replace("://", `://us
 
 /** Creates a sender that uses the proxy and resolves all names to `addresses`. */
 const createSender = (addresses: string[], { proxyUrl = createProxyUrl(), noProxy = [] as string[] } = {}) =>
-  createGuardedSender(async () => addresses, createFindProxy({ HTTP_PROXY: proxyUrl, NO_PROXY: noProxy }));
+  createGuardedSender(async () => addresses, createProxyFinder({ HTTP_PROXY: proxyUrl, NO_PROXY: noProxy }));
 
 const catchError = (sent: Promise<unknown>): Promise<Error> =>
   sent.then(
@@ -75,7 +75,7 @@ test("the addresses of a name in NO_PROXY are checked too", async () => {
 test("if private addresses are allowed, the proxy resolves names that Parley can't resolve", async () => {
   const send = createGuardedSender(
     () => Promise.reject(new Error("ENOTFOUND")),
-    createFindProxy({ HTTP_PROXY: createProxyUrl() }),
+    createProxyFinder({ HTTP_PROXY: createProxyUrl() }),
   );
   expect((await send(createRequest(`http://hooks.test:${receiver.port}/`))).status).toBe(200);
   expect(proxy.requests).toMatchObject([{ kind: "tunnel", target: `hooks.test:${receiver.port}` }]);

@@ -48,9 +48,9 @@ const parse = async (response: Response) => ({ status: response.status, body: (a
 
 /** Reads a stream, and returns its text, its error, and whether it ended with [DONE]. */
 async function readStream(response: Response) {
-  const datas = (await response.text()).split("\n\n").filter((event) => event.startsWith("data: "));
-  const isDone = datas.includes("data: [DONE]");
-  const chunks = datas.filter((data) => data !== "data: [DONE]").map((data) => JSON.parse(data.slice(6)));
+  const dataLines = (await response.text()).split("\n\n").filter((event) => event.startsWith("data: "));
+  const isDone = dataLines.includes("data: [DONE]");
+  const chunks = dataLines.filter((data) => data !== "data: [DONE]").map((data) => JSON.parse(data.slice(6)));
   const text = chunks.map((chunk) => chunk.choices?.[0]?.delta?.content ?? "").join("");
   return { text, isDone, error: chunks.find(({ error }) => error)?.error };
 }
@@ -86,7 +86,7 @@ describe("response_format", () => {
     expect(findRequiredFormat(provider.requests[1]?.body ?? {}).strict).toBe(false);
   });
 
-  test("repeats the request once if the text doesn't match, then returns an error", async () => {
+  test("retries the request once if the text doesn't match the schema, then returns an error", async () => {
     provider.script("one", { text: '{"a":"x"}' }, { text: '{"a":2}' });
     expect((await parse(await complete())).body.choices[0]?.message.content).toBe('{"a":2}');
     provider.script("one", { text: '{"a":"x"}' });
@@ -158,12 +158,15 @@ describe("response_format", () => {
       "response_format.json_schema.schema.$ref",
     ],
   ];
-  test.each(refused)("with %s is refused, and the error names the parameter", async (_name, response_format, param) => {
-    const { status, body } = await parse(await complete({ response_format }));
-    expect([status, body.error?.type]).toEqual([400, "invalid_request_error"]);
-    expect(body.error?.param?.replaceAll('"', "")).toBe(param);
-    expect(provider.requests).toHaveLength(0);
-  });
+  test.each(refused)(
+    "with %s is rejected, and the error names the parameter",
+    async (_name, response_format, param) => {
+      const { status, body } = await parse(await complete({ response_format }));
+      expect([status, body.error?.type]).toEqual([400, "invalid_request_error"]);
+      expect(body.error?.param?.replaceAll('"', "")).toBe(param);
+      expect(provider.requests).toHaveLength(0);
+    },
+  );
 
   test("is refused if the model doesn't support it, and the error names the model", async () => {
     const { status, body } = await parse(await complete({ model: "openai/gpt-4-turbo" }));

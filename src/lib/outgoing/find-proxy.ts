@@ -24,7 +24,7 @@ export function isProxyUrl(text: string): boolean {
   return pathname === "/" && hostname !== "" && port !== "0";
 }
 
-export function createFindProxy({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY = [] }: ProxyAddresses): FindProxy {
+export function createProxyFinder({ HTTPS_PROXY, HTTP_PROXY, NO_PROXY = [] }: ProxyAddresses): FindProxy {
   const forHttps = HTTPS_PROXY === undefined ? null : parseProxy("HTTPS_PROXY", HTTPS_PROXY);
   const forHttp = HTTP_PROXY === undefined ? null : parseProxy("HTTP_PROXY", HTTP_PROXY);
   if (forHttps === null && forHttp === null) return noProxy;

@@ -1,6 +1,6 @@
 import type { BackupFile, ByteSource } from "../../db/archive.ts";
 
-/** Storage for scheduled backups, which are named as in names.ts. */
+/** Storage for scheduled backups. See names.ts for their names. */
 export interface BackupStore {
   /** A readable description of the location. */
   location: string;

@@ -2,7 +2,7 @@ import { hostname } from "node:os";
 import { type Database, withTransaction } from "../../db/client.ts";
 import { createId } from "../../lib/id.ts";
 import type { Log } from "../../lib/log.ts";
-import { createDisagreements } from "./disagreements.ts";
+import { createDifferenceReporter } from "./differences.ts";
 import { createIndexUpdate, type ScannedFile } from "./index-update.ts";
 import * as lists from "./list-queries.ts";
 import type { DocumentSource, SkippedFile } from "./source.ts";
@@ -33,7 +33,7 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
   const instanceId = createId();
   const origin = { host: hostname(), folder };
   const updateIndex = createIndexUpdate({ source, instanceId, origin });
-  const disagreements = createDisagreements({ log, origin });
+  const differences = createDifferenceReporter({ log, origin });
   let scannedFiles = new Map<string, ScannedFile>();
   let isIndexed = false;
   let lastSkippedReport = "[]";
@@ -79,7 +79,7 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
     if (performance.now() - reportedAtMs < reportMs) return isOutdated;
     const state = await lists.renewList(database, instanceId, listTtlMs);
     markReported();
-    disagreements.report(reportedAtMs);
+    differences.report(reportedAtMs);
     const canDeleteSome = canDeleteOtherLists() && state.lists.some(({ is_silent }) => is_silent);
     isOutdated = canDeleteSome || formatState(state, instanceId) !== lastState;
     return isOutdated;
@@ -121,8 +121,8 @@ export function createIndexer({ database, source, folder, times, log }: Dependen
       const { written, removed, kept } = result;
       if (written + removed > 0) log.info({ documents: entries.length, written, removed }, "documents indexed");
       reportEmpty(entries.length === 0 ? kept : 0);
-      disagreements.update(result.own, result.others, reportedAtMs);
-      disagreements.report(reportedAtMs);
+      differences.update(result.own, result.others, reportedAtMs);
+      differences.report(reportedAtMs);
     },
 
     /** Removes this instance's list at shutdown, so that other instances needn't wait until it expires. */

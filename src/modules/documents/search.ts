@@ -20,8 +20,8 @@ type CachedSearch = { generation: number; hits: queries.DocumentHit[]; snippets:
 type SearchPage = { limit: number; after: queries.DocumentHit | null };
 
 /**
- * Creates the search, which returns matching documents, best first. To show whether there is another page, it returns up to one match more
- * than `limit`, which has no snippet.
+ * Creates a function that returns matching documents, best first. If there is another page, it returns one extra match
+ * beyond `limit`, without a snippet.
  */
 export function createSearch({ database }: { database: Database }) {
   const cache = new BoundedCache<CachedSearch>({ max: CACHE_BYTES_MAX, bytesOf: ({ bytes }) => bytes });
@@ -63,7 +63,7 @@ export function createSearch({ database }: { database: Database }) {
     let result = cached && (await readPageRows(cached, page));
     if (!cached || !result?.isCurrent) {
       cached = await rankDocuments(query);
-      // If the index has just changed, the next search ranks again.
+      // If the index changes between these two queries, the next search ranks again.
       result = await readPageRows(cached, page);
     }
     const { rows } = result;

@@ -1,5 +1,5 @@
 import { isJsonObject, type Json, type JsonObject } from "../../lib/json.ts";
-import { isLine, isVisible } from "../../lib/text.ts";
+import { isSingleLine, isVisible } from "../../lib/text.ts";
 import { HOOK_NAME_CHARS_MAX } from "./limits.ts";
 
 /** Returns whether a body has the format of Slack's incoming webhooks. */
@@ -16,7 +16,7 @@ export function parseSlackText({ text, blocks, attachments }: JsonObject): strin
 export function parseSlackName({ username }: JsonObject): string | null {
   if (typeof username !== "string") return null;
   const name = username.trim().slice(0, HOOK_NAME_CHARS_MAX).toWellFormed().trim();
-  return isLine(name) && isVisible(name) ? name : null;
+  return isSingleLine(name) && isVisible(name) ? name : null;
 }
 
 const listItems = (value: Json | undefined): JsonObject[] => (Array.isArray(value) ? value.filter(isJsonObject) : []);
@@ -24,7 +24,7 @@ const listItems = (value: Json | undefined): JsonObject[] => (Array.isArray(valu
 const listTexts = (values: (Json | undefined)[]): string[] =>
   values.filter((value): value is string => typeof value === "string" && value !== "");
 
-/** Lists a block's texts. Sections, headers, context and rich text have texts. Images, buttons and other blocks have none. */
+/** Lists a block's strings. Sections, headers, context and rich text contain text; images, buttons and other blocks don't. */
 function listBlockTexts({ type, text, fields, elements }: JsonObject): string[] {
   if (type === "rich_text") return listItems(elements).flatMap(listRichTextLines);
   const parts = [...(text === undefined ? [] : [text]), ...listItems(fields), ...listItems(elements)];

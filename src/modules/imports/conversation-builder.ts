@@ -10,7 +10,7 @@ import { buildTree, type SourceNode } from "./tree.ts";
 
 /** Maximum number of tree nodes per conversation, because a whole conversation is kept in memory. */
 const NODES_MAX = 250_000;
-/** Maximum UTF-16 code units of a conversation's texts. */
+/** Maximum total length of a conversation's text, in UTF-16 code units. */
 const CONVERSATION_CHARS_MAX = 32 * 1024 * 1024;
 
 export type ImportedMessage = {
@@ -30,7 +30,7 @@ export type ImportedConversation = {
   createdAt: string;
   updatedAt: string;
   messages: ImportedMessage[];
-  /** Total size of all texts in UTF-8 bytes. */
+  /** Total size of the text in UTF-8 bytes. */
   bytes: number;
   /** Describes what was omitted or truncated; null if nothing was. */
   note: string | null;
@@ -99,14 +99,14 @@ export function createConversationBuilder(
       const skipReason = findSkipReason(value);
       const fields = format.readConversation(asFields(value));
       const steps =
-        skipReason === null ? build(fields, nodes, omissions) : createSkipped(cleanLine(fields.title), skipReason);
+        skipReason === null ? build(fields, nodes, omissions) : createSkipResult(cleanLine(fields.title), skipReason);
       startNext();
       return steps;
     },
 
     skipUnreadable() {
       startNext();
-      return createSkipped("", "Part of it is too large.");
+      return createSkipResult("", "Part of it is too large.");
     },
   };
 
@@ -126,7 +126,7 @@ export function createConversationBuilder(
 }
 
 // biome-ignore lint/correctness/useYield: it must have the same type as generators that yield.
-function* createSkipped(title: string, skipped: string): Steps<ReadResult> {
+function* createSkipResult(title: string, skipped: string): Steps<ReadResult> {
   return { title, skipped };
 }
 

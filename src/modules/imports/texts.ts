@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { toStorableText } from "../../db/storable.ts";
-import { isLine, isPlainText, isVisible, normalizeText } from "../../lib/text.ts";
+import { isPlainText, isSingleLine, isVisible, normalizeText } from "../../lib/text.ts";
 import { CONTENT_CHARS_MAX, MODEL_CHARS_MAX } from "../../protocol/frames.ts";
 import { TITLE_CHARS_MAX } from "../conversations/model.ts";
 
@@ -34,7 +34,9 @@ export function cleanLine(value: unknown, charsMax: number = TITLE_CHARS_MAX): s
   if (typeof value !== "string") return "";
   // Avoids scanning a title of several megabytes.
   const start = truncate(value, 4 * charsMax);
-  const line = isLine(start) ? start : toStorableText(start).replaceAll(INVISIBLE_CHARS, " ").replaceAll(/ {2,}/g, " ");
+  const line = isSingleLine(start)
+    ? start
+    : toStorableText(start).replaceAll(INVISIBLE_CHARS, " ").replaceAll(/ {2,}/g, " ");
   const title = truncate(normalizeText(line).trim(), charsMax);
   return isVisible(title) ? title : "";
 }

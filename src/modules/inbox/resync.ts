@@ -17,8 +17,8 @@ type Dependencies = {
 };
 
 /**
- * Compares the sent states with each user's newest conversations in the database. This happens when a user opens their first inbox
- * on this instance, to load its initial state, and when messages between instances may have been lost.
+ * Compares the sent states with each user's newest conversations in the database. This happens when a user's first inbox
+ * subscription on this instance starts, to load its initial state, and when messages between instances may have been lost.
  */
 export function createResync({ database, log, findSentStates, markUser }: Dependencies) {
   const queuedUserIds = new Set<string>();
@@ -48,7 +48,7 @@ export function createResync({ database, log, findSentStates, markUser }: Depend
     for (const row of rows) rowsByUser.get(row.user_id)?.push(row);
     for (const [userId, newest] of rowsByUser) {
       const sent = findSentStates(userId);
-      // If the user has reopened the inbox during the query, the user is already queued again.
+      // If the user reopened the inbox during the query, they are already queued again.
       if (!sent || sent !== statesBefore.get(userId)) continue;
       if (sent.isLoaded) markChanges(userId, sent, newest);
       else sent.load(newest);

@@ -22,8 +22,8 @@ export function mapEndToOpenAiError(end: Exclude<RunEnd, { type: "finish" }>): O
 }
 
 /**
- * Provider statuses that are caused by the request, and are forwarded to clients. 409 is not included, because it is temporary,
- * but would be stored under an `Idempotency-Key`.
+ * Provider statuses that are caused by the request, and are forwarded to clients. 409 is excluded: it is temporary, but a
+ * forwarded 409 would be stored under the `Idempotency-Key` and replayed.
  */
 const forwardedStatuses = new Set([400, 404, 413, 415, 422, 429]);
 const PAYMENT_REQUIRED = 402;

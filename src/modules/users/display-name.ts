@@ -1,6 +1,6 @@
 import { createInvalid } from "../../lib/problem.ts";
 import { VisibleText } from "../../lib/schema.ts";
-import { isLine, isVisible } from "../../lib/text.ts";
+import { isSingleLine, isVisible } from "../../lib/text.ts";
 
 /** Maximum length after trimming, in UTF-16 code units. */
 const DISPLAY_NAME_CHARS_MAX = 80;
@@ -23,7 +23,7 @@ export function parseDisplayName(input: string): string {
   const detail =
     name.length < 1 || name.length > DISPLAY_NAME_CHARS_MAX
       ? `display_name must have 1 to ${DISPLAY_NAME_CHARS_MAX} characters.`
-      : !isLine(name)
+      : !isSingleLine(name)
         ? "display_name must be one line without control characters."
         : !isVisible(name)
           ? "display_name must contain a visible character."
@@ -36,9 +36,9 @@ export function parseDisplayName(input: string): string {
  * Converts the issuer's name for a user to a valid display name. If that isn't possible, uses the part of the email address before
  * the @.
  */
-export function convertDisplayName(name: string | null, email: string): string {
+export function deriveDisplayName(name: string | null, email: string): string {
   const truncated = name?.trim().slice(0, DISPLAY_NAME_CHARS_MAX) ?? "";
-  const isValid = isLine(truncated) && isVisible(truncated);
+  const isValid = isSingleLine(truncated) && isVisible(truncated);
   return isValid ? parseDisplayName(truncated) : createDisplayName(email);
 }
 

@@ -2,7 +2,7 @@ import { Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import { createInvalid } from "../../lib/problem.ts";
 import { Text } from "../../lib/schema.ts";
-import { isLine } from "../../lib/text.ts";
+import { isSingleLine } from "../../lib/text.ts";
 
 /** Maximum length of an email address without surrounding spaces, according to RFC 5321. */
 const EMAIL_CHARS_MAX = 254;
@@ -25,7 +25,7 @@ export type Email = { address: string; key: string };
 /** Parses an email address. @throws Problem `invalid`. */
 export function parseEmail(input: string): Email {
   const address = input.trim().normalize("NFC");
-  if (!Value.Check(Address, address) || !isLine(address))
+  if (!Value.Check(Address, address) || !isSingleLine(address))
     throw createInvalid("#/email", "email must be a valid email address.");
   return { address, key: address.toLowerCase() };
 }

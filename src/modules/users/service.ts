@@ -7,7 +7,7 @@ import { Problem } from "../../lib/problem.ts";
 import type { Requester } from "../../limits/hash-queue.ts";
 import type { AuditService } from "../audit/service.ts";
 import { type Credentials, createCredentials, type VerifiedUser } from "./credentials.ts";
-import { convertDisplayName, createDisplayName, parseDisplayName } from "./display-name.ts";
+import { createDisplayName, deriveDisplayName, parseDisplayName } from "./display-name.ts";
 import { parseEmail } from "./email.ts";
 import { PREFERENCES_BYTES_MAX, type Preferences, type ProfileChange, type User, type UserRole } from "./model.ts";
 import { checkNewPassword, operator, type Passwords } from "./passwords.ts";
@@ -62,15 +62,15 @@ export interface UserService extends Credentials {
   createAdministrator(email: string, password: string): Promise<{ user: User; isNew: boolean }>;
 
   /**
-   * Creates the configured administrator if no administrator can log in. Doesn't change an existing account with the email address.
-   * Otherwise, registering with that address first would make the user an administrator.
+   * Creates the configured administrator if no administrator can log in. Leaves an existing account with that email address
+   * unchanged: if it were promoted, anyone who registered with the address first would become an administrator.
    * @returns the email address if its account exists, but is disabled or not an administrator; otherwise null.
    * @throws Problem `invalid`.
    */
   ensureFirstAdministrator(config: Pick<Config, "ADMIN_EMAIL" | "ADMIN_PASSWORD">): Promise<string | null>;
 
   /**
-   * Creates a user without a password, who can log in only with an issuer. Call this in a transaction.
+   * Creates a user without a password, who can log in only through an OIDC provider. Call this in a transaction.
    * @returns null if the email address is taken.
    * @throws Problem `invalid`.
    */
@@ -139,7 +139,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     emitWebhookEvent(sql, { type: "user.created", userId: id, data: null });
 
   /** Records an action that came from the command line or the configuration, and so has no actor. */
-  function recordByOperator(sql: Sql, action: "user.created" | "user.role_changed", userId: string): Promise<void> {
+  function recordOperatorAction(sql: Sql, action: "user.created" | "user.role_changed", userId: string): Promise<void> {
     const target = { type: "user", id: userId } as const;
     const noActor = { actorId: null, credentialId: null, ipAddress: null };
     return audit.record(sql, { action, ...noActor, target, details: { role: "admin" } });
@@ -149,7 +149,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     const { key } = parseEmail(email);
     const promote = async (sql: Sql) => {
       const row = await queries.promoteUser(sql, key);
-      if (row?.was_promoted) await recordByOperator(sql, "user.role_changed", row.id);
+      if (row?.was_promoted) await recordOperatorAction(sql, "user.role_changed", row.id);
       return row;
     };
     const promotedUser = await withTransaction(database, promote, `email:${key}`);
@@ -161,11 +161,11 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
     if (promotedUser) return { user: promotedUser, isNew: false };
     try {
       const { user } = await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
-        recordByOperator(sql, "user.created", id),
+        recordOperatorAction(sql, "user.created", id),
       );
       return { user, isNew: true };
     } catch (error) {
-      // Another process has created the user in the meantime.
+      // Another process created the user in the meantime.
       if (error instanceof Problem && error.code === "conflict") return createAdministrator(email, password);
       throw error;
     }
@@ -205,7 +205,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
       if (exists || (await queries.hasAdministrator(database))) return conflictingEmail;
       try {
         await createUser({ email, password, role: "admin" }, operator, (sql, { id }) =>
-          recordByOperator(sql, "user.created", id),
+          recordOperatorAction(sql, "user.created", id),
         );
         return null;
       } catch (error) {
@@ -217,7 +217,7 @@ export function createUserService({ database, passwords, audit, onRenamed = () =
 
     async createPasswordless(sql, { email, name }) {
       const { address, key } = parseEmail(email);
-      const display_name = convertDisplayName(name, address);
+      const display_name = deriveDisplayName(name, address);
       const user = {
         id: createId(),
         email: address,

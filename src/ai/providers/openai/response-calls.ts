@@ -13,7 +13,7 @@ export function createToolCallCollector() {
   const addedKeys: string[] = [];
   /** The comparison keys of the added calls, by id. */
   const keysById = new Map<string, string>();
-  /** Items of started calls, by the key from `getKey`. */
+  /** Items of started calls, by their item keys (see `getKey`). */
   const startedCalls = new Map<string, Fields>();
   const drafts = createToolCalls();
 
@@ -51,7 +51,7 @@ export function createToolCallCollector() {
       startedCalls.delete(key);
       drafts.clearArguments(key);
     },
-    /** Adds the last event's calls that weren't added before, as long as there are fewer calls in total than in that event. */
+    /** Adds missing calls from the final event. Stops when as many calls have been added as that event has. */
     addRemaining(items: readonly Fields[]): void {
       if (items.length === 0) for (const [key, item] of startedCalls) add(item, getArguments(key, item));
       const unmatchedKeys = [...addedKeys];

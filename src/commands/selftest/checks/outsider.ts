@@ -21,10 +21,10 @@ export const outsiderCheck: Check = {
     const { server, users } = context;
     const { ada, ben, outsider } = users;
     const conversationId = await server.rest.createConversation(ada, [ben], "Private");
-    const member = await connectAndSubscribe(server.url, ben.token, conversationId);
+    const benSocket = await connectAndSubscribe(server.url, ben.token, conversationId);
     const outsiderSocket = await connectSocket(server.url, outsider.token);
     await outsiderSocket.request({ type: "inbox.subscribe" });
-    const first = await member.request({
+    const first = await benSocket.request({
       type: "message.send",
       conversation_id: conversationId,
       client_message_id: "first",
@@ -43,16 +43,16 @@ export const outsiderCheck: Check = {
     });
     await sender.done;
     const answerId = await requestAnswer(adaSocket, conversationId, SHORT_MODEL);
-    await waitForAnswer(member, answerId);
+    await waitForAnswer(benSocket, answerId);
     await Bun.sleep(SETTLE_MS);
     const attempts = [...earlyAttempts, ...(await tryAllRequests(context, outsiderSocket, conversationId, messageId))];
     const problems = [...sender.problems, ...findLeakProblems(attempts, outsiderSocket.frames)];
     const pushes = listPushes(outsiderSocket.frames).length;
     // Without this, a server that pushes nothing to anyone would pass.
-    const receivedCount = listCreatedMessages(member.frames, conversationId).length;
+    const receivedCount = listCreatedMessages(benSocket.frames, conversationId).length;
     if (receivedCount !== MESSAGES + 3)
       problems.push(`expected a member to receive ${MESSAGES + 3} messages, but got ${receivedCount}`);
-    for (const socket of [member, outsiderSocket, adaSocket]) await socket.close();
+    for (const socket of [benSocket, outsiderSocket, adaSocket]) await socket.close();
     return {
       summary: `${formatQuantity(attempts.length, "attempt")} refused; ${formatQuantity(pushes, "push", "pushes")} to the outsider, ${formatQuantity(receivedCount, "message")} to a member`,
       measured: { attempts: attempts.length, pushes_to_outsider: pushes, messages_to_member: receivedCount },

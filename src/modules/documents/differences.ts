@@ -4,37 +4,37 @@ import type { DocumentList, ListOrigin } from "./list-queries.ts";
 /** A difference is reported only if it lasts this long, because files may reach one instance later than another. */
 export const SAME_FOLDER_DELAY_MS = 5 * 60_000;
 
-type Disagreement = { sinceMs: number; other: ListOrigin; fields: Record<string, unknown>; isReported: boolean };
+type Difference = { sinceMs: number; other: ListOrigin; fields: Record<string, unknown>; isReported: boolean };
 
 const describeOrigin = ({ folder }: ListOrigin): string =>
   folder === null ? "Parley's own guides" : `the folder ${folder}`;
 
-/** Creates the reports about differences between this instance's documents and another's. Each folder is reported once. */
-export function createDisagreements({ log, origin }: { log: Log; origin: ListOrigin }) {
-  let disagreements = new Map<string, Disagreement>();
+/** Creates a reporter of differences between this instance's documents and those of other instances. Each folder is reported once. */
+export function createDifferenceReporter({ log, origin }: { log: Log; origin: ListOrigin }) {
+  let differences = new Map<string, Difference>();
 
   return {
     /** Stores how the other instances' documents differ from this one's. */
     update(own: DocumentList, others: readonly DocumentList[], nowMs: number): void {
-      const previous = disagreements;
-      disagreements = new Map();
+      const previous = differences;
+      differences = new Map();
       for (const other of others) {
         if (other.fingerprint === own.fingerprint) continue;
         const key = String(other.folder);
         const { sinceMs = nowMs, isReported = false } = previous.get(key) ?? {};
-        disagreements.set(key, { sinceMs, isReported, other, fields: countDifferences(own, other) });
+        differences.set(key, { sinceMs, isReported, other, fields: countDifferences(own, other) });
       }
     },
 
     /** Reports differences that have lasted long enough. */
     report(nowMs: number): void {
-      for (const each of disagreements.values()) {
-        const isSameFolder = each.other.folder === origin.folder;
-        if (each.isReported || (isSameFolder && nowMs - each.sinceMs < SAME_FOLDER_DELAY_MS)) continue;
-        each.isReported = true;
+      for (const difference of differences.values()) {
+        const isSameFolder = difference.other.folder === origin.folder;
+        if (difference.isReported || (isSameFolder && nowMs - difference.sinceMs < SAME_FOLDER_DELAY_MS)) continue;
+        difference.isReported = true;
         log.warn(
-          { host: origin.host, other_host: each.other.host, ...each.fields },
-          `The instance on ${each.other.host} has different documents (${describeOrigin(each.other)}) from this one ` +
+          { host: origin.host, other_host: difference.other.host, ...difference.fields },
+          `The instance on ${difference.other.host} has different documents (${describeOrigin(difference.other)}) from this one ` +
             `(${describeOrigin(origin)}), so searches return both. Give all instances the same DOCUMENTS_DIR with the same files.`,
         );
       }

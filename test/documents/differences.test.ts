@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import pino from "pino";
-import { createDisagreements, SAME_FOLDER_DELAY_MS } from "../../src/modules/documents/disagreements.ts";
+import { createDifferenceReporter, SAME_FOLDER_DELAY_MS } from "../../src/modules/documents/differences.ts";
 
 const createList = (folder: string | null, files: Record<string, string>) => ({
   host: `host of ${folder}`,
@@ -12,10 +12,10 @@ const createList = (folder: string | null, files: Record<string, string>) => ({
 function start(folder: string | null) {
   const lines: Record<string, unknown>[] = [];
   const log = pino({ level: "warn" }, { write: (line: string) => void lines.push(JSON.parse(line)) });
-  return { lines, ...createDisagreements({ log, origin: { host: "here", folder } }) };
+  return { lines, ...createDifferenceReporter({ log, origin: { host: "here", folder } }) };
 }
 
-test("an instance with another folder is reported immediately, with the number of differences", () => {
+test("an instance with a different folder is reported immediately, with the number of differences", () => {
   const { lines, update, report } = start("/a");
   update(createList("/a", { x: "1", y: "1", z: "1" }), [createList(null, { x: "1", y: "2", w: "1" })], 0);
   report(0);
@@ -38,7 +38,7 @@ test("different files in the same folder are reported only after a delay, even i
   expect(lines).toHaveLength(1);
 });
 
-test("matching document lists aren't reported, and each new disagreement is reported", () => {
+test("matching document lists aren't reported, and each new difference is reported", () => {
   const { lines, update, report } = start("/a");
   const ownList = createList("/a", { x: "1" });
   update(ownList, [createList("/b", { x: "1" })], 0);
