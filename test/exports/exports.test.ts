@@ -44,30 +44,30 @@ function openSlowDownload(account: Account, path: string) {
   socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${account.access_token}\r\n\r\n`);
   let bytes = 0;
   let tail = "";
-  const started = new Promise<void>((resolve) => {
-    socket.once("data", (chunk) => {
+  // Listens from the start, because the server may abort the download before `readRest` is called.
+  const ended = new Promise<void>((resolve) => {
+    socket.once("close", () => resolve());
+    socket.once("error", () => resolve());
+    socket.on("data", (chunk) => {
       bytes += chunk.length;
+      tail = (tail + chunk.toString("latin1")).slice(-16);
+      if (tail.endsWith("0\r\n\r\n")) resolve();
+    });
+  });
+  const started = new Promise<void>((resolve) => {
+    socket.once("data", () => {
       socket.pause();
       resolve();
     });
   });
   return {
     started,
-    readRest: () =>
-      new Promise<{ bytes: number; isComplete: boolean }>((resolve) => {
-        const finish = () => {
-          socket.destroy();
-          resolve({ bytes, isComplete: tail.endsWith("0\r\n\r\n") });
-        };
-        socket.on("data", (chunk) => {
-          bytes += chunk.length;
-          tail = (tail + chunk.toString("latin1")).slice(-16);
-          if (tail.endsWith("0\r\n\r\n")) finish();
-        });
-        socket.once("close", finish);
-        socket.once("error", finish);
-        socket.resume();
-      }),
+    readRest: async (): Promise<{ bytes: number; isComplete: boolean }> => {
+      socket.resume();
+      await ended;
+      socket.destroy();
+      return { bytes, isComplete: tail.endsWith("0\r\n\r\n") };
+    },
   };
 }
 
